@@ -1,0 +1,51 @@
+"""FreeREA with a seam for objectives: training-free evolutionary architecture search.
+
+Importing this package is light; torch is imported when the first network is built.
+"""
+
+from __future__ import annotations
+
+from freerea_patch.algorithms import ALGORITHMS, FreeREA, FreeREAMinus, RandomSearch, make_search
+from freerea_patch.budget import Budget, Ledger
+from freerea_patch.errors import InputError
+from freerea_patch.evaluation import BoundObjective, Measured, MetricSource, ObjectiveSet
+from freerea_patch.history import Candidate, History, Proposal
+from freerea_patch.loop import SearchResult, Times, run
+from freerea_patch.objective import UNSUPPORTED, Evaluation, Objective, Objectives
+from freerea_patch.search import Search
+from freerea_patch.spaces import SPACES, SearchSpace, SizeSpace, TopologySpace
+from freerea_patch.training_free.cache import MetricCache
+from freerea_patch.training_free.live import TrainingFree, freerea_objectives
+
+__all__ = [
+    "ALGORITHMS",
+    "SPACES",
+    "UNSUPPORTED",
+    "BoundObjective",
+    "Budget",
+    "Candidate",
+    "Evaluation",
+    "FreeREA",
+    "FreeREAMinus",
+    "History",
+    "InputError",
+    "Ledger",
+    "Measured",
+    "MetricCache",
+    "MetricSource",
+    "Objective",
+    "ObjectiveSet",
+    "Objectives",
+    "Proposal",
+    "RandomSearch",
+    "Search",
+    "SearchResult",
+    "SearchSpace",
+    "SizeSpace",
+    "Times",
+    "TopologySpace",
+    "TrainingFree",
+    "freerea_objectives",
+    "make_search",
+    "run",
+]

@@ -1,0 +1,136 @@
+"""The networks of NAS-Bench-201 and NATS-Bench (Dong 2020, figure 1; Dong 2021, section 3).
+
+Both spaces share one skeleton: a 3x3 convolution with batch norm as stem, cells with residual blocks of
+stride 2 between the stages, then batch norm, ReLU, global average pooling and a linear classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from freerea_patch.spaces.topology import EDGES
+
+CELLS_A_STAGE = 5
+STAGE_WIDTHS = (16, 32, 64)
+
+
+class Zero(nn.Module):
+    """The operation ``none``: it multiplies by zero, so the device still runs it and what comes before."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return zeros of the shape of ``x``."""
+        return x.mul(0.0)
+
+
+def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Return ReLU, convolution without bias, batch norm: ``(n, c_in, h, w)`` to ``(n, c_out, h/s, w/s)``."""
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(c_out))
+
+
+def cell_operation(name: str, c_in: int, c_out: int) -> nn.Module:
+    """Return the module of an edge; only in the size space can ``c_in`` and ``c_out`` differ."""
+    if name == "nor_conv_3x3":
+        return relu_conv_bn(c_in, c_out, 3)
+    if name == "nor_conv_1x1":
+        return relu_conv_bn(c_in, c_out, 1)
+    if name == "skip_connect":
+        if c_in == c_out:
+            return nn.Identity()
+        # A skip between widths is a 1x1 projection without ReLU (NATS-Bench's public code).
+        return nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+    if c_in != c_out:
+        raise ValueError(f"{name} cannot change the width from {c_in} to {c_out}")
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    if name == "none":
+        return Zero()
+    raise ValueError(f"unknown operation {name!r}")
+
+
+class Cell(nn.Module):
+    """Four nodes; every node after the first is the sum of its incoming edges.
+
+    Args:
+        operations: six operations in the order of :data:`~freerea_patch.spaces.topology.EDGES`.
+        c_in: channels of the first node.
+        c_out: channels of the others.
+    """
+
+    def __init__(self, operations: Sequence[str], c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(
+            cell_operation(name, c_in if source == 0 else c_out, c_out)
+            for name, (source, _) in zip(operations, EDGES, strict=True)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, c_in, h, w)`` to ``(n, c_out, h, w)``."""
+        nodes = [x]
+        for edge, (source, target) in zip(self.edges, EDGES, strict=True):
+            y = edge(nodes[source])
+            if target == len(nodes):
+                nodes.append(y)
+            else:
+                nodes[target] = nodes[target] + y
+        return nodes[-1]
+
+
+class ResidualBlock(nn.Module):
+    """The reduction between stages: two ReLU-conv-BN, the first of stride 2, and a pooled shortcut."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(relu_conv_bn(c_in, c_out, 3, stride=2), relu_conv_bn(c_out, c_out, 3))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(c_in, c_out, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, c_in, h, w)`` to ``(n, c_out, h/2, w/2)``."""
+        return cast(Tensor, self.shortcut(x) + self.body(x))
+
+
+def _network(stem_width: int, layers: Sequence[nn.Module], width: int, classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, stem_width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(stem_width),
+        *layers,
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(width, classes),
+    )
+
+
+def topology_network(operations: Sequence[str], classes: int) -> nn.Sequential:
+    """Return the network that repeats one cell five times in each of three stages.
+
+    Args:
+        operations: six operations in the order of :data:`~freerea_patch.spaces.topology.EDGES`.
+        classes: number of outputs.
+    """
+    layers: list[nn.Module] = []
+    for stage, width in enumerate(STAGE_WIDTHS):
+        if stage:
+            layers.append(ResidualBlock(STAGE_WIDTHS[stage - 1], width))
+        layers.extend(Cell(operations, width, width) for _ in range(CELLS_A_STAGE))
+    return _network(STAGE_WIDTHS[0], layers, STAGE_WIDTHS[-1], classes)
+
+
+def size_network(widths: Sequence[int], operations: Sequence[str], classes: int) -> nn.Sequential:
+    """Return the network cell, block, cell, block, cell with one output width a layer.
+
+    Args:
+        widths: five channel counts; the stem has the first.
+        operations: the cell's six operations.
+        classes: number of outputs.
+    """
+    before = (widths[0], *widths[:-1])
+    layers = [
+        ResidualBlock(c_in, c_out) if layer % 2 else Cell(operations, c_in, c_out)
+        for layer, (c_in, c_out) in enumerate(zip(before, widths, strict=True))
+    ]
+    return _network(widths[0], layers, widths[-1], classes)

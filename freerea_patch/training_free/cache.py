@@ -1,0 +1,73 @@
+"""Metric values remembered on disk, keyed by everything they depend on, shared by processes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from freerea_patch.errors import InputError
+from freerea_patch.evaluation import Measured
+
+#: Seconds to wait while another process writes.
+_BUSY_S = 60.0
+
+
+class MetricCache:
+    """A SQLite file of metric values and the seconds that they cost.
+
+    Any number of processes may use one file at once: SQLite locks it around every write, and the first
+    value stored under a key stays.
+
+    Args:
+        path: the file, made with its folders on the first use.
+
+    Raises:
+        InputError: the file is no cache of ours, is damaged, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS metric (key TEXT PRIMARY KEY, value REAL, seconds REAL NOT NULL) WITHOUT ROWID"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
+
+    def get(self, key: str) -> Measured | None:
+        """Return what is stored under ``key``."""
+        try:
+            row = self._connection.execute("SELECT value, seconds FROM metric WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        if row is None:
+            return None
+        # SQLite stores NaN as NULL.
+        return Measured(float("nan") if row[0] is None else row[0], row[1])
+
+    def put(self, key: str, measured: Measured) -> None:
+        """Store a value, unless the key has one."""
+        try:
+            self._connection.execute("INSERT OR IGNORE INTO metric VALUES (?, ?, ?)", (key, *measured))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(
+            f"the cache of metric values {self.path} cannot be used ({error});"
+            " remove the file, name another with 'cache: FILE', or set 'cache: off'"
+        )
+
+
+def cache_key(parts: Mapping[str, object]) -> str:
+    """Return the key of a value: a hash of the named parts that it depends on."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
