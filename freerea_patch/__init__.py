@@ -10,7 +10,7 @@ from freerea_patch.budget import Budget, Ledger
 from freerea_patch.errors import InputError
 from freerea_patch.evaluation import BoundObjective, Measured, MetricSource, ObjectiveSet
 from freerea_patch.history import Candidate, History, Proposal
-from freerea_patch.loop import SearchResult, Times, run
+from freerea_patch.loop import SearchResult, Stopwatch, Times, run
 from freerea_patch.objective import UNSUPPORTED, Evaluation, Objective, Objectives
 from freerea_patch.search import Search
 from freerea_patch.spaces import SPACES, SearchSpace, SizeSpace, TopologySpace
@@ -42,6 +42,7 @@ __all__ = [
     "SearchResult",
     "SearchSpace",
     "SizeSpace",
+    "Stopwatch",
     "Times",
     "TopologySpace",
     "TrainingFree",

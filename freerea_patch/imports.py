@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from freerea_patch.errors import InputError
@@ -24,9 +28,22 @@ def import_object(spec: str, what: str) -> Any:
     try:
         found: Any = import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
-        raise InputError(f"{what}: cannot import {module_name!r} of {spec!r} ({type(error).__name__}: {error})") from None
+        raise InputError(
+            f"{what}: cannot import {module_name!r} of {spec!r} ({type(error).__name__}: {error})"
+        ) from None
     for name in attribute.split("."):
         if not hasattr(found, name):
             raise InputError(f"{what}: {module_name!r} has no {attribute!r}")
         found = getattr(found, name)
     return found
+
+
+@contextmanager
+def importable_from(folder: Path) -> Iterator[None]:
+    """Look for modules in ``folder`` first, as Python does for the folder of a script."""
+    entry = str(folder.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        sys.path.remove(entry)

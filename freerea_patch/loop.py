@@ -27,20 +27,24 @@ class Times:
 
 
 class Stopwatch:
-    """The clocks of a running search; a resumed run passes one that continues where the last stopped."""
+    """The clocks of a running search; a resumed run passes one that goes on where the last one stopped."""
 
     def __init__(self) -> None:
-        self._begin = time.perf_counter()
-        self._evaluating_s = 0.0
+        self.set(Times(0.0, 0.0))
 
-    def read(self) -> Times:
-        """Return the clocks now."""
-        wall_s = time.perf_counter() - self._begin
-        return Times(wall_s, wall_s - self._evaluating_s)
+    def set(self, times: Times) -> None:
+        """Let the clocks go on from ``times``."""
+        self._begin = time.perf_counter() - times.wall_s
+        self._evaluating_s = times.wall_s - times.loop_s
 
     def evaluated(self, seconds: float) -> None:
         """Note seconds that went into evaluating metrics."""
         self._evaluating_s += seconds
+
+    def read(self) -> Times:
+        """Return the clocks; :func:`run` reads them once a candidate."""
+        wall_s = time.perf_counter() - self._begin
+        return Times(wall_s, wall_s - self._evaluating_s)
 
 
 @dataclass(frozen=True)

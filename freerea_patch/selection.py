@@ -77,7 +77,7 @@ def nondominated_order(points: Floats) -> Indices:
     for number in np.unique(front[np.isfinite(points).all(axis=1)]):
         members = front == number
         crowding[members] = crowding_distances(points[members])
-    return cast(Indices, np.lexsort((-crowding, front)))
+    return np.lexsort((-crowding, front))
 
 
 def pareto_fronts(points: Floats) -> Indices:

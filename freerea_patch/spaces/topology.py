@@ -39,7 +39,9 @@ def parse_cell(genotype: str) -> list[str]:
     """
     operations = [edge.partition("~")[0] for edge in genotype.replace("+", "").split("|") if edge]
     if len(operations) != len(EDGES) or format_cell(operations) != genotype:
-        raise InputError(f"{genotype!r} is not a cell of the topology space; expected the form {_FORM.format(*['op'] * 6)}")
+        raise InputError(
+            f"{genotype!r} is not a cell of the topology space; expected the form {_FORM.format(*['op'] * 6)}"
+        )
     for operation in operations:
         if operation not in _OTHERS:
             raise InputError(

@@ -49,9 +49,10 @@ def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int 
     except (TypeError, ValueError) as error:
         raise InputError(f"batch {spec}: expected an array of images, got {type(images).__name__} ({error})") from None
     if array.ndim != 1 + len(input_shape) or array.shape[1:] != tuple(input_shape):
-        raise InputError(f"batch {spec}: expected images of shape (n, {', '.join(map(str, input_shape))}), got {array.shape}")
+        shape = ", ".join(map(str, input_shape))
+        raise InputError(f"batch {spec}: expected images of shape (n, {shape}), got {array.shape}")
     if len(array) < size:
-        raise InputError(f"batch {spec}: has {len(array)} images, fewer than the batch size {size}; lower the batch size")
+        raise InputError(f"batch {spec}: has {len(array)} images, fewer than the batch size {size}; lower that")
     if not np.isfinite(array[:size]).all():
         raise InputError(f"batch {spec}: contains NaN or infinite values; normalise the images again")
     return np.ascontiguousarray(array[:size])

@@ -34,7 +34,7 @@ class MetricCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS metric (key TEXT PRIMARY KEY, value REAL, seconds REAL NOT NULL) WITHOUT ROWID"
+                "CREATE TABLE IF NOT EXISTS metric (key TEXT PRIMARY KEY, value REAL, seconds REAL NOT NULL)"
             )
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None

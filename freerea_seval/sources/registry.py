@@ -12,6 +12,7 @@ from freerea_patch import InputError, Measured, SearchSpace
 from freerea_patch.errors import unknown_name
 from freerea_patch.imports import import_object
 from freerea_patch.objective import Direction
+from freerea_seval.progress import Progress
 
 #: A package adds sources by an entry point of this group that names ``function(registry)``.
 ENTRY_POINTS = "freerea_seval.metrics"
@@ -75,6 +76,7 @@ class Context:
         base: the folder that relative paths of the config start from.
         folder: where a source may keep files that belong to the run; None outside of runs.
         seed: seed for what the source prepares.
+        progress: shows the steps of long preparations.
     """
 
     space: SearchSpace
@@ -82,6 +84,7 @@ class Context:
     base: Path = Path()
     folder: Path | None = None
     seed: int = 0
+    progress: Progress = field(default_factory=Progress)
 
     def path(self, argument: object, what: str) -> Path:
         """Return a path argument, relative to the config's folder.

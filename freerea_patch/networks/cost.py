@@ -1,0 +1,105 @@
+"""What a network costs: its parameters, and its operations by two published conventions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from freerea_patch.networks.weights import unharmed
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU)
+_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_ADAPTIVE_POOLS = (
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+)
+_COUNTED = (*_CONVOLUTIONS, nn.Linear, _BatchNorm, *_RECTIFIERS, *_POOLS, *_ADAPTIVE_POOLS)
+
+
+class Cost(NamedTuple):
+    """The cost of one input; benchmarks publish it in millions.
+
+    Attributes:
+        params: elements of all parameters.
+        macs: multiply-adds of convolutions and linear layers, one multiply-add counted as one and a bias
+            as one an output: what NATS-Bench publishes as ``flop`` (Dong 2021).
+        flops: what NAS-Bench-Suite-Zero publishes as ``flops`` (Krishnakumar 2022), which is torchstat's
+            count: multiply-adds as above, but without the bias of linear layers; batch norm, rectifiers
+            and pools besides.
+    """
+
+    params: int
+    macs: int
+    flops: int
+
+
+def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
+    """Count a network's parameters, and the operations of one forward pass for one input.
+
+    Counted are the modules that run, one that runs twice twice: convolutions, linear layers, batch norm,
+    rectifiers, pools and adaptive pools of ``torch.nn``. All else counts zero: functions and operators
+    (``torch.relu``, ``+``), transposed convolutions, attention, embeddings, upsampling.
+
+    Args:
+        network: the module to rate; it runs in eval mode and comes back as it was.
+        input_shape: shape of one input, without the batch.
+
+    Returns:
+        The counts.
+    """
+    operations = [(0, 0)]
+
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        x = (*args, *kwargs.values())[0]
+        # Max pools may give the positions of the maxima besides.
+        y = output if isinstance(output, Tensor) else output[0]
+        operations.append(_operations(module, x, y))
+
+    counted = [module for module in network.modules() if isinstance(module, _COUNTED)]
+    hooks = [module.register_forward_hook(record, with_kwargs=True) for module in counted]
+    like = next(network.parameters(), torch.empty(0))
+    try:
+        with unharmed(network), torch.no_grad():
+            network.eval()(torch.ones(1, *input_shape, dtype=like.dtype, device=like.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    macs, flops = map(sum, zip(*operations, strict=True))
+    return Cost(sum(parameter.numel() for parameter in network.parameters()), macs, flops)
+
+
+def _operations(module: Any, x: Tensor, y: Tensor) -> tuple[int, int]:
+    """Return the macs and flops of one module that mapped ``x`` to ``y``."""
+    if isinstance(module, _CONVOLUTIONS):
+        taps = module.in_channels // module.groups * math.prod(module.kernel_size)
+        macs = y.numel() * (taps + (module.bias is not None))
+        return macs, macs
+    if isinstance(module, nn.Linear):
+        products = y.numel() * module.in_features
+        return products + (y.numel() if module.bias is not None else 0), products
+    if isinstance(module, _BatchNorm):
+        return 0, y.numel() * (2 if module.affine else 1)
+    if isinstance(module, _RECTIFIERS):
+        return 0, y.numel()
+    if isinstance(module, _POOLS):
+        kernel = module.kernel_size
+        window = kernel ** (y.dim() - 2) if isinstance(kernel, int) else math.prod(kernel)
+        return 0, y.numel() * window
+    # An adaptive pool's window differs by position. Its sides are one longer than what it covers, for the
+    # division (torchstat); summed over all positions, the product of sides is a product of sums.
+    sides = [_window_sides(old, new) for old, new in zip(x.shape[2:], y.shape[2:], strict=True)]
+    return 0, y.shape[0] * y.shape[1] * math.prod(sides)
+
+
+def _window_sides(old: int, new: int) -> int:
+    """Return the sum over ``new`` windows of their sides on an axis of length ``old``, each plus one."""
+    return sum(-(-(i + 1) * old // new) - i * old // new + 1 for i in range(new))

@@ -1,0 +1,182 @@
+"""What the commands do."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from freerea_patch import InputError
+from freerea_seval.progress import terminal_progress
+
+
+def run_search(
+    config: Path | None,
+    output: Path | None,
+    seeds: str | None,
+    device: str | None,
+    batch: str | None,
+    overrides: Sequence[str],
+    resume: Path | None,
+) -> None:
+    """Start a run from a config, or continue one; then print and draw it."""
+    from freerea_seval.config.load import DEFAULT, load_config
+    from freerea_seval.runs.execute import execute
+    from freerea_seval.runs.folder import RunFolder
+
+    if resume is not None:
+        if config or output or seeds or device or batch or overrides:
+            raise InputError("--resume takes a run as it was configured; leave out the config and the other options")
+        folder = RunFolder.open(resume)
+        execute(folder, terminal_progress())
+    else:
+        extra = [f"live.device={device}"] * bool(device) + [f"live.batch={batch}"] * bool(batch)
+        if seeds is not None:
+            extra.append(f"search.seeds={parse_seeds(seeds)}")
+        path = config or DEFAULT
+        settings = load_config(path, [*overrides, *extra])
+        # The default search has no files of its own: what an override names is looked for where the user is.
+        base = path.parent if config else Path()
+        target = output or Path("runs") / f"{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+        folder = RunFolder.create(target, settings, base)
+        try:
+            execute(folder, terminal_progress())
+        except InputError:
+            if not any(target.glob("seed-*/journal.jsonl")):
+                shutil.rmtree(target)  # nothing was evaluated: leave no folder that says otherwise
+            raise
+    _show(folder)
+
+
+def show_run(run: Path) -> None:
+    """Print and draw a finished run."""
+    from freerea_seval.runs.folder import RunFolder
+
+    _show(RunFolder.open(run))
+
+
+def _show(folder: object) -> None:
+    from freerea_seval.runs.figure import draw_run, figure_needs_extra
+    from freerea_seval.runs.folder import RunFolder
+    from freerea_seval.runs.report import print_report
+
+    assert isinstance(folder, RunFolder)
+    console = Console()
+    print_report(folder, console)
+    try:
+        draw_run(folder)
+    except InputError as error:
+        if not figure_needs_extra(error):
+            raise
+        console.print(f"no figure: {error}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"run folder: {folder.path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return the seeds of ``0,1,2`` or ``0-29``.
+
+    Raises:
+        InputError: the text is neither.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+            raise InputError(f"--seeds {text!r}: expected numbers such as 0,1,2 or a range such as 0-29")
+        seeds.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return seeds
+
+
+def train_from_table(
+    table: Path, metric: str, output: Path, space_name: str, direction: str, unit: str | None, seed: int
+) -> None:
+    """Train a predictor from a CSV and save it."""
+    from freerea_seval.config.spaces import make_space
+    from freerea_seval.predictor.folder import save_predictor
+    from freerea_seval.predictor.training import train_predictor
+    from freerea_seval.sources.live import prepare_torch
+    from freerea_seval.sources.registry import LiveSettings
+    from freerea_seval.sources.table import read_table, unit_of
+    from freerea_seval.strings.trace import SpaceStrings
+
+    if direction not in ("min", "max"):
+        raise InputError(f"--direction must be min or max, not {direction!r}")
+    if output.exists():
+        raise InputError(f"{output} exists already; choose another folder with -o")
+    space = make_space(space_name)
+    genotypes, values = read_table(table, metric, space)
+    prepare_torch(LiveSettings())
+    encoder = SpaceStrings(space)
+    strings: list[str] = []
+    with terminal_progress().task(f"reading {len(genotypes)} networks") as show:
+        for done, genotype in enumerate(genotypes, start=1):
+            strings += encoder.strings([genotype])
+            show(done / len(genotypes), "")
+    predictor, info = train_predictor(
+        strings,
+        values,
+        metric=metric,
+        unit=unit_of(metric) if unit is None else unit,
+        direction="max" if direction == "max" else "min",
+        space_name=space_name if ":" in space_name else space.name,
+        seed=seed,
+    )
+    save_predictor(output, predictor, info)
+    scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in info.scores.items())
+    print(
+        f"{output}: predicts {metric} of {info.space}, trained on {len(genotypes)} networks; cross-validated {scores}"
+    )
+
+
+def predict_genotypes(predictor: Path, genotypes: Sequence[str], space_name: str | None, output: Path | None) -> None:
+    """Write a predictor's values for genotypes as CSV."""
+    from freerea_seval.config.spaces import make_space
+    from freerea_seval.files import write_atomically
+    from freerea_seval.predictor.folder import load_predictor
+    from freerea_seval.sources.live import prepare_torch
+    from freerea_seval.sources.registry import LiveSettings
+    from freerea_seval.strings.trace import SpaceStrings
+
+    model, info = load_predictor(predictor)
+    if list(genotypes) == ["-"]:
+        genotypes = [line.strip() for line in sys.stdin if line.strip()]
+    if not genotypes:
+        raise InputError("nothing to predict: give genotypes as arguments, or - to read them from standard input")
+    space = make_space(space_name or info.space)
+    for genotype in genotypes:
+        space.check(genotype)
+    prepare_torch(LiveSettings())
+    values = model.predict(SpaceStrings(space).strings(genotypes))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["genotype", info.metric])
+    writer.writerows((g, f"{v:.6g}") for g, v in zip(genotypes, values, strict=True))
+    if output is None:
+        print(text.getvalue(), end="")
+    else:
+        write_atomically(output, text.getvalue())
+
+
+def list_objectives() -> None:
+    """Print the registry."""
+    from freerea_seval.sources.registry import load_registry
+
+    table = Table("source", "metric", "unit", "better", "what it is", title="Metrics for 'objectives' and 'report'")
+    better = {"max": "larger", "min": "smaller", None: "you say"}
+    for record in load_registry():
+        origin = record.origin + (f"; source: {{{record.name}: ...}}, {record.argument}" if record.argument else "")
+        table.add_section()
+        table.add_row(f"[bold]{record.name}[/]", "", "", "", f"[italic]{origin}[/]")
+        for info in record.metrics:
+            table.add_row("", info.name, info.unit, better[info.direction], info.description)
+        if not record.metrics:
+            table.add_row("", "(yours)", "", "", "")
+    Console().print(table)

@@ -1,0 +1,155 @@
+"""The entry point ``freerea-seval``: the commands, and one line for every mistake."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from freerea_seval import __version__
+
+app = typer.Typer(
+    help="Put any metric into a training-free architecture search.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpaceOption = Annotated[
+    str, typer.Option(help="nats-tss or nats-sss, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"freerea-seval {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Put any metric into a training-free architecture search."""
+
+
+@app.command()
+def search(
+    config: Annotated[Path | None, typer.Argument(help="Config file (YAML); without one, the default search.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder to make.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Seeds: 0,1,2 or 0-29.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of live networks: cpu, cuda, ...")] = None,
+    batch: Annotated[str | None, typer.Option(help="Images: FILE.npz, pkg.module:callable, or random.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value; repeatable.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue this run folder instead of starting one.")] = None,
+) -> None:
+    """Run a search and write a run folder."""
+    from freerea_seval.cli.commands import run_search
+
+    run_search(config, output, seeds, device, batch, override or [], resume)
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Print a finished run, and draw its figure again."""
+    from freerea_seval.cli.commands import show_run
+
+    show_run(run)
+
+
+@app.command()
+def train(
+    table: Annotated[Path, typer.Argument(help="CSV with a genotype (or index) column and one a metric.")],
+    metric: Annotated[str, typer.Option(help="The column to predict.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictor.")],
+    space: SpaceOption = "nats-tss",
+    direction: Annotated[str, typer.Option(help="Which values are better: min or max.")] = "min",
+    unit: Annotated[str | None, typer.Option(help="Unit; by default from the column's name.")] = None,
+    seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
+) -> None:
+    """Train a predictor of a metric from a table of your measurements."""
+    from freerea_seval.cli.commands import train_from_table
+
+    train_from_table(table, metric, output, space, direction, unit, seed)
+
+
+@app.command()
+def predict(
+    predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
+    genotypes: Annotated[list[str] | None, typer.Argument(help="Genotypes; or - to read them, one a line.")] = None,
+    space: Annotated[str | None, typer.Option(help="Search space; by default the predictor's own.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write, instead of printing.")] = None,
+) -> None:
+    """Predict a metric for genotypes, as CSV."""
+    from freerea_seval.cli.commands import predict_genotypes
+
+    predict_genotypes(predictor, genotypes or [], space, output)
+
+
+@app.command()
+def objectives() -> None:
+    """List every metric source and metric, with unit, direction and origin."""
+    from freerea_seval.cli.commands import list_objectives
+
+    list_objectives()
+
+
+def main() -> None:
+    """Run the command line.
+
+    A user's mistake ends with one line on standard error and exit code 2; Ctrl-C with 130.
+    """
+    try:
+        status: Any = app(standalone_mode=False)
+    except OSError as error:
+        if error.errno == errno.EPIPE:  # whoever read our output has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        _fail(_describe(error))
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; what was done is kept, and 'search --resume RUN' goes on from there", err=True)
+        sys.exit(130)
+    except Exception as error:
+        from freerea_patch import InputError
+
+        if isinstance(error, InputError):
+            _fail(str(error))
+        if _is_usage_error(error):
+            message = error.format_message()  # type: ignore[attr-defined]
+            if not message:  # called without a command: typer has shown the help
+                sys.exit(0)
+            _fail(f"{message.rstrip('.')}; see freerea-seval --help")
+        raise
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"freerea-seval: error: {' '.join(message.split())}", err=True)
+    sys.exit(2)
+
+
+def _describe(error: OSError) -> str:
+    where = f" {error.filename}" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        mend = "; make room, then continue a search with --resume RUN: what was written is whole"
+    else:
+        mend = "; mend that and try again"
+    return f"cannot read or write{where}: {error.strerror or error}{mend}"
+
+
+def _is_usage_error(error: Exception) -> bool:
+    """Whether typer could not make sense of the command line; typer may bring its own copy of click."""
+    return hasattr(error, "format_message") and hasattr(error, "exit_code")
+
+
+if __name__ == "__main__":
+    main()

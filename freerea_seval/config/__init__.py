@@ -1,0 +1,1 @@
+"""The search config: one YAML file, checked against a schema, with every default filled in."""

@@ -1,0 +1,127 @@
+"""The shape of a search config. A key that is not here is an error, never ignored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SearchSection(_Section):
+    """The algorithm and its options; an option left out has the algorithm's default."""
+
+    algorithm: Literal["freerea", "freerea-minus", "random"] = "freerea"
+    population: int | None = None
+    tournament: int | None = None
+    n_random: int | None = None
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("a seed is listed twice")
+        return seeds
+
+    def options(self) -> dict[str, int]:
+        """Return the options that are given, as the algorithm takes them."""
+        return self.model_dump(include={"population", "tournament", "n_random"}, exclude_none=True)
+
+
+class BudgetSection(_Section):
+    """When to stop; see :class:`freerea_patch.Budget`."""
+
+    metric_seconds: Positive | None = None
+    wall_seconds: Positive | None = None
+    total_seconds: Positive | None = None
+    evaluations: Annotated[int, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> BudgetSection:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError(f"needs at least one of: {', '.join(type(self).model_fields)}")
+        return self
+
+
+class LiveSection(_Section):
+    """How networks are computed on; see :class:`freerea_seval.sources.registry.LiveSettings`."""
+
+    batch: str = "random"
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    initialisations: Annotated[int, Field(ge=1)] = 3
+    seed: Annotated[int, Field(ge=0)] = 0
+    device: str = "cpu"
+    threads: Annotated[int, Field(ge=1)] | None = None
+    cache: str | None = None
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return "off" if value is False else value  # YAML reads a bare `off` as false
+
+
+class MetricSection(_Section):
+    """A metric and its source; what is left out, the source supplies."""
+
+    metric: str
+    source: str | dict[str, Any]
+    name: str | None = None
+    unit: str | None = None
+    direction: Literal["max", "min"] | None = None
+
+    @field_validator("source")
+    @classmethod
+    def _one_source(cls, source: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(source, dict) and len(source) != 1:
+            raise ValueError("expected a source's name, or one 'name: argument'")
+        return source
+
+    @property
+    def column(self) -> str:
+        """The name under which the values are recorded."""
+        return self.name or self.metric
+
+    @property
+    def source_name(self) -> str:
+        """The registered name of the source."""
+        return self.source if isinstance(self.source, str) else next(iter(self.source))
+
+    @property
+    def source_argument(self) -> Any:
+        """What the source is made with, None if nothing."""
+        return None if isinstance(self.source, str) else next(iter(self.source.values()))
+
+
+class ObjectiveSection(MetricSection):
+    """A metric that the search optimises or bounds; see :class:`freerea_patch.Objective`."""
+
+    role: Literal["fitness", "constraint", "pareto"] = "fitness"
+    weight: Positive = 1.0
+    min: Finite | None = None
+    max: Finite | None = None
+
+
+class Config(_Section):
+    """One search."""
+
+    space: str | dict[str, Any] = "nats-tss"
+    search: SearchSection = SearchSection()
+    budget: BudgetSection
+    objectives: list[ObjectiveSection] = Field(min_length=1)
+    report: list[MetricSection] = []
+    live: LiveSection = LiveSection()
+
+    @model_validator(mode="after")
+    def _different_columns(self) -> Config:
+        columns = [section.column for section in (*self.objectives, *self.report)]
+        for column in columns:
+            if columns.count(column) > 1:
+                raise ValueError(f"two metrics are recorded as {column!r}; give one of them another 'name'")
+        return self

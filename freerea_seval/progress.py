@@ -1,0 +1,54 @@
+"""Progress bars with an estimate, on a terminal and nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class Progress:
+    """Shows how far a long task is. This one shows nothing: for libraries, tests and pipes."""
+
+    @contextmanager
+    def task(self, description: str) -> Iterator[Callable[[float, str], None]]:
+        """Show a task; the value is a function of the fraction done, 0 to 1, and a note beside the bar."""
+        yield _show_nothing
+
+
+def _show_nothing(fraction: float, note: str = "") -> None:
+    pass
+
+
+class TerminalProgress(Progress):
+    """Draws a bar with elapsed and remaining time on standard error."""
+
+    @contextmanager
+    def task(self, description: str) -> Iterator[Callable[[float, str], None]]:
+        """Show one bar until the task ends."""
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description:<28}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with RichProgress(*columns, console=Console(stderr=True)) as bars:
+            bar = bars.add_task(description, total=1.0, note="")
+
+            def update(fraction: float, note: str = "") -> None:
+                bars.update(bar, completed=min(fraction, 1.0), note=note)
+
+            yield update
+            bars.update(bar, completed=1.0)
+
+
+def terminal_progress() -> Progress:
+    """Return bars if standard error is a terminal, silence otherwise."""
+    return TerminalProgress() if sys.stderr.isatty() else Progress()

@@ -1,0 +1,1 @@
+"""Run folders: what a search writes, how it is resumed, and how it is shown."""

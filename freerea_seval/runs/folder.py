@@ -1,0 +1,157 @@
+"""The layout of a run folder.
+
+::
+
+    RUN/
+      config.yaml              the config as resolved
+      run.json                 versions, seeds, where relative paths start
+      predictor-METRIC/ ...    what sources prepared for the run
+      front.csv                the final fronts of all seeds
+      summary.json             what each seed found and spent
+      front.png                the figure
+      seed-0/journal.jsonl     every evaluated candidate of one seed, in order
+      seed-0/result.json       its result; there when the seed is done
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, cast
+
+from freerea_patch import InputError
+from freerea_seval.config.load import dump_config, load_config
+from freerea_seval.config.schema import Config
+from freerea_seval.files import write_atomically
+from freerea_seval.runs.journal import Journal
+
+#: Packages whose versions can change a result.
+_PACKAGES = ("freerea-seval", "numpy", "moocore", "torch", "xgboost-cpu", "xgboost", "scikit-learn", "pydantic")
+
+
+class RunFolder:
+    """A run on disk. Make one with :meth:`create` or :meth:`open`."""
+
+    def __init__(self, path: Path, config: Config, base: Path) -> None:
+        self.path = path
+        self.config = config
+        self.base = base
+
+    @classmethod
+    def create(cls, path: Path, config: Config, base: Path) -> RunFolder:
+        """Start a new run.
+
+        Args:
+            path: a folder that does not exist, or is empty.
+            config: the config of the run.
+            base: the folder that the config's relative paths start from.
+
+        Raises:
+            InputError: the folder has something in it.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(
+                f"run folder {path} exists and is not empty; choose another with -o, or continue it: --resume {path}"
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"base": str(base.resolve()), "seeds": config.search.seeds, "versions": versions()}
+        # The folder appears with all that resuming needs, or not at all.
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as parent:
+            draft = Path(parent) / path.name
+            draft.mkdir()
+            write_atomically(draft / "run.json", json.dumps(record, indent=2) + "\n")
+            write_atomically(draft / "config.yaml", dump_config(config))
+            os.replace(draft, path)
+        return cls(path, config, base.resolve())
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Return an existing run.
+
+        Raises:
+            InputError: the folder is not a run, or its files are damaged.
+        """
+        for name in ("config.yaml", "run.json"):
+            if not (path / name).is_file():
+                raise InputError(f"{path} is not a run folder: it has no {name}; expected a folder that 'search' wrote")
+        record = read_json(path / "run.json")
+        if not isinstance(record, dict) or not isinstance(record.get("base"), str):
+            raise InputError(f"{path / 'run.json'}: has no 'base'; restore the file")
+        return cls(path, load_config(path / "config.yaml"), Path(record["base"]))
+
+    def seed(self, seed: int) -> Path:
+        """Return the folder of one seed."""
+        return self.path / f"seed-{seed}"
+
+    def journal(self, seed: int) -> Journal:
+        """Return the journal of one seed."""
+        return Journal(self.seed(seed) / "journal.jsonl")
+
+    def result(self, seed: int) -> dict[str, Any] | None:
+        """Return the result of one seed if it is done."""
+        path = self.seed(seed) / "result.json"
+        return cast("dict[str, Any]", read_json(path)) if path.is_file() else None
+
+    def results(self) -> list[dict[str, Any]]:
+        """Return the results of all seeds.
+
+        Raises:
+            InputError: a seed is not done.
+        """
+        found = []
+        for seed in self.config.search.seeds:
+            result = self.result(seed)
+            if result is None:
+                resume = f"freerea-seval search --resume {self.path}"
+                raise InputError(f"run {self.path}: seed {seed} is not finished; continue it with: {resume}")
+            found.append(result)
+        return found
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from writing to the run.
+
+        Raises:
+            InputError: another process is at it.
+        """
+        try:
+            import fcntl
+        except ImportError:  # not on Windows
+            yield
+            return
+        with open(self.path / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(f"run {self.path} is being written by another process; wait for it") from None
+            yield
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); restore the file") from None
+
+
+def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
+    """Return the versions of Python, the machine, and installed packages."""
+    found = {"python": platform.python_version(), "machine": platform.machine(), "system": sys.platform}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,129 @@
+"""A run, read back from its folder: the history, the result table, the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean, median, stdev
+from typing import TYPE_CHECKING, Any
+
+from freerea_patch import History, Objective, Proposal
+from freerea_seval.config.schema import Config, MetricSection
+from freerea_seval.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def terms_of(config: Config) -> list[Objective]:
+    """Return the objectives of a resolved config."""
+    return [
+        Objective(s.column, s.direction or "max", s.role, s.weight, s.min, s.max, s.unit or "", s.source_name)
+        for s in config.objectives
+    ]
+
+
+def read_history(folder: RunFolder, seed: int) -> History:
+    """Return the history of one seed, from its journal."""
+    history = History(terms_of(folder.config))
+    for entry in folder.journal(seed).entries():
+        proposal = Proposal(entry.genotype, entry.generation, entry.parents)
+        history.add(proposal, entry.evaluation)
+    return history
+
+
+def sections_of(config: Config) -> list[MetricSection]:
+    """Return the objectives, then the report's metrics."""
+    return [*config.objectives, *config.report]
+
+
+def label(section: MetricSection) -> str:
+    """Return a metric's name with its unit."""
+    return f"{section.column} [{section.unit}]" if section.unit else section.column
+
+
+def predicted_and_measured(config: Config) -> list[tuple[str, str]]:
+    """Return the columns of predicted objectives, each with the report's column of the same metric."""
+    reported = {s.metric: s.column for s in config.report if s.source_name != "seval"}
+    return [
+        (s.column, reported[s.metric]) for s in config.objectives if s.source_name == "seval" and s.metric in reported
+    ]
+
+
+def print_report(folder: RunFolder, console: Console) -> None:
+    """Print the front of every seed; for several seeds of a summed score, the best network of each.
+
+    Raises:
+        InputError: a seed is not finished, or a file of the run is damaged.
+    """
+    config, results = folder.config, folder.results()
+    if len(results) > 1 and not is_pareto(config):
+        best = [{"#": result["seed"], **result["front"][0]} for result in results if result["front"]]
+        _print_rows(config, console, f"the best network of each of {len(results)} seeds", "seed", best)
+        lines = list(_over_seeds(config, results))
+    else:
+        lines = []
+        for result in results:
+            kind = "front" if is_pareto(config) else "best"
+            title = f"seed {result['seed']}: the {kind} of {result['explored']} networks"
+            rows = [{"#": number, **row} for number, row in enumerate(result["front"], start=1)]
+            _print_rows(config, console, title, "#", rows)
+            lines += _summary(config, result)
+    for line in lines:
+        console.print(f"     {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def is_pareto(config: Config) -> bool:
+    """Whether a search selects by non-domination."""
+    return any(s.role == "pareto" for s in config.objectives)
+
+
+def _print_rows(
+    config: Config, console: Console, title: str, number: str, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Print a table of metrics, and the genotypes, which are too long for it, below."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    table.add_column(number, justify="right")
+    scored = [("score", "score")] if any("score" in row for row in rows) else []
+    columns = [*scored, *((s.column, label(s)) for s in sections_of(config))]
+    for _, heading in columns:
+        # A heading may break at its underscores, so that the table fits a terminal of 80 columns.
+        table.add_column(heading.replace("_", " ").replace("[", "\\["), justify="right")
+    for row in rows:
+        table.add_row(str(row["#"]), *(_cell(row.get(name)) for name, _ in columns))
+    console.print(table)
+    for row in rows:
+        console.print(f"{row['#']:>3}  {row['genotype']}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _cell(value: Any) -> str:
+    return "unsupported" if value is None else f"{value:.5g}"
+
+
+def _summary(config: Config, result: Mapping[str, Any]) -> Iterator[str]:
+    parts = sorted(result["seconds"].items(), key=lambda item: -item[1])
+    spent = ", ".join(f"{name} {seconds:.1f}" for name, seconds in parts if seconds >= 0.05)
+    infeasible = f", {result['infeasible']} outside the constraints" if result["infeasible"] else ""
+    yield f"{result['explored']} networks explored{infeasible}; {result['metric_s']:.1f} s of metrics" + (
+        f" ({spent})" if spent else ""
+    )
+    for predicted, measured in predicted_and_measured(config):
+        errors = [
+            abs(row[predicted] / row[measured] - 1)
+            for row in result["front"]
+            if row.get(predicted) is not None and row.get(measured)
+        ]
+        if errors:
+            yield f"{predicted} differs from {measured} by {median(errors):.0%} (median of the front)"
+
+
+def _over_seeds(config: Config, results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Return mean and standard deviation over the seeds of what was explored and of the best network's metrics."""
+    explored = [r["explored"] for r in results]
+    yield f"networks explored: {fmean(explored):.1f} ± {stdev(explored):.2g}"
+    for section in sections_of(config):
+        values = [r["front"][0].get(section.column) for r in results]
+        known = [v for v in values if isinstance(v, (int, float))]
+        if len(known) > 1:
+            yield f"{label(section)}: {fmean(known):.6g} ± {stdev(known):.2g}"

@@ -1,0 +1,99 @@
+"""Sources that compute on live networks: the training-free metrics, and the costs of a network."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from freerea_patch import InputError, Measured, MetricCache, TrainingFree
+from freerea_seval.sources.builtin import builtin_metric
+from freerea_seval.sources.registry import Context, LiveSettings, MetricInfo
+
+if TYPE_CHECKING:
+    from freerea_patch.networks.cost import Cost
+
+#: Names a file of remembered metric values other than the one in the user's cache folder.
+CACHE_VARIABLE = "FREEREA_SEVAL_CACHE"
+
+
+def prepare_torch(live: LiveSettings) -> None:
+    """Import torch and set its threads.
+
+    Raises:
+        InputError: torch is not installed.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            "live networks need PyTorch, which is not installed: pip install 'freerea-seval[live]'"
+        ) from None
+    if live.threads is not None:
+        torch.set_num_threads(live.threads)
+
+
+def open_cache(live: LiveSettings, base: Path) -> MetricCache | None:
+    """Return the cache of metric values that the settings ask for."""
+    if live.cache == "off":
+        return None
+    if live.cache is not None:
+        return MetricCache(base / Path(live.cache).expanduser())
+    if CACHE_VARIABLE in os.environ:
+        return MetricCache(Path(os.environ[CACHE_VARIABLE]))
+    from platformdirs import user_cache_path
+
+    return MetricCache(user_cache_path("freerea-seval") / "metrics.sqlite")
+
+
+class TrainingFreeSource:
+    """naswot, logsynflow and skip: see :class:`freerea_patch.TrainingFree`."""
+
+    def __init__(self, context: Context, argument: None) -> None:
+        live = context.live
+        prepare_torch(live)
+        batch = str(context.base / live.batch) if live.batch.endswith(".npz") else live.batch
+        self._metrics = TrainingFree(
+            context.space,
+            batch=batch,
+            batch_size=live.batch_size,
+            initialisations=live.initialisations,
+            seed=live.seed,
+            device=live.device,
+            cache=open_cache(live, context.base),
+        )
+
+    def describe(self, metric: str) -> MetricInfo:
+        """Return a metric's direction and unit."""
+        return builtin_metric("training-free", metric)
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+        """Yield the metrics network by network."""
+        return self._metrics.evaluate(genotypes, metrics)
+
+
+class CostSource:
+    """Parameters, multiply-adds and operations: see :mod:`freerea_patch.networks.cost`."""
+
+    def __init__(self, context: Context, argument: None) -> None:
+        prepare_torch(context.live)
+        self._space = context.space
+
+    def describe(self, metric: str) -> MetricInfo:
+        """Return a metric's direction and unit."""
+        return builtin_metric("cost", metric)
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+        """Yield the costs network by network, in millions."""
+        for genotype in genotypes:
+            began = time.perf_counter()
+            cost = self._cost(genotype)
+            seconds = (time.perf_counter() - began) / len(metrics)
+            yield {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in metrics}
+
+    def _cost(self, genotype: str) -> Cost:
+        from freerea_patch.networks.cost import network_cost
+
+        return network_cost(self._space.build(genotype), self._space.input_shape)

@@ -1,0 +1,127 @@
+"""The source ``seval``: a predictor that reads a network's string and says its metric."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from freerea_patch import InputError, Measured
+from freerea_patch.errors import unknown_name
+from freerea_seval.files import write_atomically
+from freerea_seval.sources.builtin import builtin_metric
+from freerea_seval.sources.live import prepare_torch
+from freerea_seval.sources.registry import Context, MetricInfo
+
+#: Fewer networks than this teach a predictor nothing.
+MIN_NETWORKS = 10
+
+
+class PredictedSource:
+    """A trained predictor, or one that is trained on measurements of this machine before the search.
+
+    Args:
+        context: the search that it serves; what it measures and trains is kept in ``context.folder``.
+        argument: the folder of a predictor; or ``{measure: latency, networks: N}``.
+
+    Raises:
+        InputError: the folder holds no predictor, or the argument is neither of the two.
+    """
+
+    def __init__(self, context: Context, argument: Any) -> None:
+        from freerea_seval.predictor.folder import load_predictor
+        from freerea_seval.strings.trace import SpaceStrings
+
+        prepare_torch(context.live)
+        #: Seconds that preparing the predictor took, for the search's ledger.
+        self.preparation: dict[str, float] = {}
+        if isinstance(argument, dict):
+            folder, self.preparation = _calibrate(context, argument)
+        else:
+            folder = context.path(argument, "source 'seval'")
+        self._predictor, self._info = load_predictor(folder)
+        self._strings = SpaceStrings(context.space)
+        self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
+
+    def describe(self, metric: str) -> MetricInfo:
+        """Return the predicted metric's direction and unit."""
+        info = self._info
+        if metric != info.metric:
+            raise InputError(f"the predictor {self._where} predicts {info.metric!r}, not {metric!r}")
+        return MetricInfo(metric, info.direction, info.unit, f"predicted, {info.samples} networks seen")
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
+        """Return the predictions of all networks, made as one batch."""
+        if not genotypes:
+            return []
+        began = time.perf_counter()
+        predictions = self._predictor.predict(self._strings.strings(genotypes))
+        seconds = (time.perf_counter() - began) / len(genotypes)
+        return [{metric: Measured(float(p), seconds) for metric in metrics} for p in predictions]
+
+
+def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[str, float]]:
+    """Measure random networks of the space, train a predictor on them, and keep both in the run's folder.
+
+    Returns:
+        The predictor's folder, and the seconds that measuring and training took. A run that is resumed
+        finds what it made before.
+    """
+    from freerea_seval.predictor.folder import save_predictor
+    from freerea_seval.predictor.training import train_predictor
+    from freerea_seval.sources.device import measure_latency_ms
+    from freerea_seval.strings.trace import SpaceStrings
+
+    metric, count = _calibration(argument)
+    if context.folder is None:
+        raise InputError("source 'seval' can measure and train only within a run; give it a predictor's folder")
+    folder = context.folder / f"predictor-{metric}"
+    receipt = context.folder / f"predictor-{metric}.json"
+    if receipt.is_file():
+        return folder, json.loads(receipt.read_text())["seconds"]
+
+    space, rng = context.space, Random(context.seed)
+    genotypes: dict[str, None] = {}
+    for _ in range(100 * count):  # a small space has fewer different networks than are asked for
+        if len(genotypes) < count:
+            genotypes[space.sample(rng)] = None
+    began = time.perf_counter()
+    with context.progress.task(f"measuring {len(genotypes)} networks") as show:
+        values = measure_latency_ms(space, list(genotypes), device=context.live.device, on_fraction=show)
+    measured = time.perf_counter()
+    info = builtin_metric("device", metric)
+    predictor, facts = train_predictor(
+        SpaceStrings(space).strings(list(genotypes)),
+        values,
+        metric=metric,
+        unit=info.unit,
+        direction=info.direction or "min",
+        space_name=space.name,
+        seed=context.seed,
+    )
+    save_predictor(folder, predictor, facts, overwrite=True)
+    table = io.StringIO()
+    csv.writer(table).writerows([("genotype", f"{metric}_{info.unit}"), *zip(genotypes, values, strict=True)])
+    write_atomically(context.folder / f"measured-{metric}.csv", table.getvalue())
+    seconds = {f"measure {metric}": measured - began, f"train {metric}": time.perf_counter() - measured}
+    # The receipt comes last: a run killed before it measures again.
+    write_atomically(receipt, json.dumps({"seconds": seconds}, indent=2))
+    return folder, seconds
+
+
+def _calibration(argument: dict[str, Any]) -> tuple[str, int]:
+    """Check ``{measure: latency, networks: N}``."""
+    for key in argument:
+        if key not in ("measure", "networks"):
+            raise unknown_name("key of source 'seval'", key, ("measure", "networks"))
+    metric, count = argument.get("measure"), argument.get("networks", 32)
+    if metric != "latency":
+        raise InputError(f"source 'seval': 'measure' can be latency, not {metric!r}")
+    if isinstance(count, bool) or not isinstance(count, int) or count < MIN_NETWORKS:
+        raise InputError(f"source 'seval': 'networks' must be a whole number of at least {MIN_NETWORKS}, not {count!r}")
+    return metric, count

@@ -1,0 +1,17 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of benchmark tables, or a skip that says how to get it."""
+    folder = os.environ.get("FREEREA_SEVAL_DATA")
+    if not folder:
+        pytest.skip("needs benchmark tables: set FREEREA_SEVAL_DATA to their folder")
+    return Path(folder)

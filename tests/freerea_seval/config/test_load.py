@@ -1,0 +1,121 @@
+"""Configs: what is read, what is filled in, and what is said about mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from freerea_patch import InputError
+from freerea_seval.config.load import DEFAULT, dump_config, load_config
+
+GOOD = """
+space: nats-tss
+budget: {evaluations: 10}
+objectives:
+  - {metric: naswot, source: training-free, role: fitness}
+  - {metric: latency, source: {table: a.csv}, role: constraint, max: 5, unit: ms}
+"""
+
+
+def load(tmp_path: Path, text: str, *overrides: str) -> object:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return load_config(path, overrides)
+
+
+def test_a_good_config_is_read_and_defaults_are_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    config = load_config(path)
+    assert config.objectives[1].source_name == "table"
+    assert config.objectives[1].source_argument == "a.csv"
+    assert config.search.algorithm == "freerea"
+    assert config.search.seeds == [0]
+
+
+def test_a_dumped_config_reads_back_the_same(tmp_path: Path) -> None:
+    config = load_config(DEFAULT)
+    path = tmp_path / "again.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+def test_an_override_reaches_into_sections_and_lists(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    config = load_config(path, ["budget.evaluations=3", "objectives.1.max=7.5", "search.population=4"])
+    assert config.budget.evaluations == 3
+    assert config.objectives[1].max == 7.5
+    assert config.search.population == 4
+
+
+def test_cache_off_may_be_written_as_yaml_writes_false(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD + "live: {cache: off}\n")
+    assert load_config(path).live.cache == "off"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "got nothing"),
+        ("- 1\n- 2\n", "got list"),
+        ("space: [", "not valid YAML at line 1"),
+        ("a: !!python/object/apply:os.system [echo]", "not valid YAML"),
+        (GOOD.replace("budget", "budgets"), "unknown key 'budgets'; did you mean 'budget'?"),
+        (GOOD.replace("evaluations", "evaluation"), "unknown key in budget 'evaluation'; did you mean 'evaluations'?"),
+        (GOOD.replace("role: fitness", "rolle: fitness"), "unknown key in objectives.0 'rolle'; did you mean 'role'?"),
+        (GOOD.replace("role: fitness", "role: fitnes"), "objectives.0.role: input should be 'fitness'"),
+        (
+            GOOD.replace("evaluations: 10", "evaluations: -1"),
+            "budget.evaluations: input should be greater than 0, got -1",
+        ),
+        (GOOD.replace("{evaluations: 10}", "{}"), "budget: needs at least one of: metric_seconds"),
+        (GOOD.replace("max: 5", "max: .nan"), "objectives.1.max: input should be a finite number"),
+        (GOOD.replace("max: 5", "max: five"), "objectives.1.max: input should be a valid number"),
+        (
+            GOOD.replace("{table: a.csv}", "{table: a.csv, python: b}"),
+            "expected a source's name, or one 'name: argument'",
+        ),
+        (GOOD.replace("metric: latency", "metric: naswot"), "two metrics are recorded as 'naswot'"),
+        (GOOD.replace("metric: naswot, ", ""), "objectives.0.metric: is missing"),
+        (GOOD + "search: {seeds: [1, 1]}", "a seed is listed twice"),
+        (GOOD + "live: {batch_size: 1}", "live.batch_size: input should be greater than or equal to 2"),
+        ("budget: {evaluations: 1}\nobjectives: []", "objectives: list should have at least 1 item"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load(tmp_path, text)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("budget", "expected KEY=VALUE"),
+        ("objectives.7.max=1", "expected an item number from 0 to 1, got '7'"),
+        ("space.x.y=1", "'space' is a value and has nothing inside it"),
+        ("budget.evaluations=[", "not valid YAML"),
+    ],
+)
+def test_a_malformed_override_is_named(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match="--set"):
+        load(tmp_path, GOOD, override)
+    with pytest.raises(InputError) as error:
+        load(tmp_path, GOOD, override)
+    assert message in str(error.value)
+
+
+def test_a_missing_config_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere.yaml: no such file"):
+        load_config(tmp_path / "nowhere.yaml")
+
+
+def test_a_config_that_is_not_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_config(path)

@@ -1,0 +1,223 @@
+"""Runs: what they write, that one seed fixes them, that killed ones resume to the same result."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from freerea_patch import InputError
+from freerea_seval.config.load import load_config
+from freerea_seval.runs.execute import execute
+from freerea_seval.runs.folder import RunFolder
+from freerea_seval.runs.report import read_history
+from tests.freerea_seval.runs.searches import write_search
+
+
+def start(config: Path, run: Path, *overrides: str) -> RunFolder:
+    folder = RunFolder.create(run, load_config(config, overrides), config.parent)
+    execute(folder)
+    return folder
+
+
+def outcome(run: Path) -> dict[str, bytes]:
+    """All files of a run that its seed decides."""
+    names = ("front.csv", "summary.json", "config.yaml", "seed-3/journal.jsonl", "seed-3/result.json")
+    return {name: _without_seconds((run / name).read_bytes()) for name in names}
+
+
+def _without_seconds(content: bytes) -> bytes:
+    """Take out what a python metric is charged, which is measured and so differs from run to run."""
+    content = re.sub(rb'"seconds": \{[^}]*\}', b"", content)
+    return re.sub(rb'"metric_s": [^,]*,', b"", content)
+
+
+def test_a_run_folder_holds_config_versions_journal_front_and_summary(tmp_path: Path) -> None:
+    folder = start(write_search(tmp_path), tmp_path / "run")
+    written = {str(p.relative_to(folder.path)) for p in folder.path.rglob("*") if p.is_file()}
+    assert {"config.yaml", "run.json", "front.csv", "summary.json", "seed-3/journal.jsonl"} <= written
+    record = json.loads((folder.path / "run.json").read_text())
+    assert record["seeds"] == [3]
+    assert record["versions"]["numpy"]
+    assert len(folder.journal(3).entries()) == 60
+    summary = json.loads((folder.path / "summary.json").read_text())
+    assert summary[0]["explored"] == 60
+    assert summary[0]["seconds"]["worth"] > 0
+
+
+def test_the_resolved_config_holds_every_default(tmp_path: Path) -> None:
+    folder = start(write_search(tmp_path, options="population: 30, "), tmp_path / "run")
+    resolved = RunFolder.open(folder.path).config
+    assert (resolved.search.population, resolved.search.tournament, resolved.search.n_random) == (30, 25, 0)
+    assert resolved.objectives[1].unit == "mJ"
+
+
+def test_every_journal_row_names_values_seconds_generation_and_parents(tmp_path: Path) -> None:
+    folder = start(write_search(tmp_path), tmp_path / "run")
+    rows = [json.loads(line) for line in (folder.path / "seed-3/journal.jsonl").read_text().splitlines()]
+    seen = set()
+    for row in rows:
+        assert set(row) == {"genotype", "origin", "generation", "parents", "values", "seconds"}
+        assert set(row["values"]) == {"worth", "cost"}
+        assert len(row["parents"]) == {"random": 0, "mutation": 1, "crossover": 2}[row["origin"]]
+        assert seen.issuperset(row["parents"])
+        seen.add(row["genotype"])
+    assert {row["origin"] for row in rows} == {"random", "mutation", "crossover"}
+
+
+def test_the_front_is_the_non_dominated_part_of_the_journal(tmp_path: Path) -> None:
+    folder = start(write_search(tmp_path), tmp_path / "run")
+    points = {c.genotype: (c.values["worth"], -c.values["cost"]) for c in read_history(folder, 3)}
+    expected = {
+        g for g, p in points.items() if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points.values())
+    }
+    assert {row["genotype"] for row in folder.results()[0]["front"]} == expected
+
+
+def test_reported_metrics_are_in_the_front_and_not_in_the_journal(tmp_path: Path) -> None:
+    folder = start(write_search(tmp_path), tmp_path / "run")
+    for row in folder.results()[0]["front"]:
+        assert row["again"] == row["cost"]
+    assert b"again" not in (folder.path / "seed-3/journal.jsonl").read_bytes()
+
+
+def test_several_seeds_give_several_histories_in_one_run(tmp_path: Path) -> None:
+    folder = start(write_search(tmp_path, seeds="[3, 4]"), tmp_path / "run")
+    assert [r["seed"] for r in folder.results()] == [3, 4]
+    journals = [folder.journal(seed).entries() for seed in (3, 4)]
+    assert journals[0] != journals[1]
+
+
+@pytest.mark.parametrize("algorithm", ["freerea", "freerea-minus", "random"])
+def test_every_algorithm_runs_from_a_config(tmp_path: Path, algorithm: str) -> None:
+    options = "" if algorithm == "random" else "population: 12, tournament: 4, "
+    folder = start(write_search(tmp_path, algorithm=algorithm, options=options), tmp_path / "run")
+    assert folder.results()[0]["explored"] == 60
+
+
+def test_an_option_of_another_algorithm_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="algorithm 'random' does not take all of: population"):
+        start(write_search(tmp_path, algorithm="random"), tmp_path / "run")
+
+
+def test_a_run_folder_with_something_in_it_is_never_written_over(tmp_path: Path) -> None:
+    config = write_search(tmp_path)
+    start(config, tmp_path / "run")
+    before = outcome(tmp_path / "run")
+    with pytest.raises(InputError, match="exists and is not empty; choose another with -o"):
+        start(config, tmp_path / "run")
+    assert outcome(tmp_path / "run") == before
+
+
+def test_a_run_that_another_process_writes_is_refused(tmp_path: Path) -> None:
+    folder = start(write_search(tmp_path), tmp_path / "run")
+    with folder.locked(), pytest.raises(InputError, match="is being written by another process"):
+        execute(folder)
+
+
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+    start(write_search(tmp_path), tmp_path / "run")
+    before = outcome(tmp_path / "run")
+    execute(RunFolder.open(tmp_path / "run"))
+    assert outcome(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("kept", [0, 1, 11, 12, 13, 40, 59, 60])
+def test_a_journal_cut_anywhere_is_continued_to_the_same_result(tmp_path: Path, kept: int) -> None:
+    run = tmp_path / "run"
+    start(write_search(tmp_path), run)
+    whole = outcome(run)
+    journal = run / "seed-3" / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    torn = lines[kept][:17] if kept < len(lines) else b""
+    journal.write_bytes(b"".join(lines[:kept]) + torn)
+    (run / "seed-3" / "result.json").unlink()
+    execute(RunFolder.open(run))
+    assert outcome(run) == whole
+
+
+def test_a_search_that_the_clock_ends_resumes_on_its_recorded_clock(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    folder = start(write_search(tmp_path, delay=0.01, budget="wall_seconds: 0.5"), run)
+    entries = folder.journal(3).entries()
+    assert entries[-1].times is not None
+    assert entries[-1].times.wall_s >= 0.5
+    (run / "seed-3" / "result.json").unlink()
+    execute(RunFolder.open(run))
+    assert RunFolder.open(run).journal(3).entries() == entries
+
+
+def test_resuming_under_another_config_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    start(write_search(tmp_path), run)
+    (run / "seed-3" / "result.json").unlink()
+    (run / "config.yaml").write_text((run / "config.yaml").read_text().replace("population: 12", "population: 13"))
+    with pytest.raises(InputError, match=r"the journal has .* the config or the program has changed since"):
+        execute(RunFolder.open(run))
+
+
+def cli(*arguments: str | Path, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "freerea_seval.cli.main", *map(str, arguments)],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_one_seed_gives_one_history_byte_for_byte_whatever_the_hash_seed(tmp_path: Path) -> None:
+    genotypes = _table(tmp_path / "table.csv")
+    config = tmp_path / "table.yaml"
+    config.write_text(
+        "space: nats-tss\nsearch: {population: 30, tournament: 8, seeds: [3]}\nbudget: {evaluations: 300}\n"
+        "objectives:\n"
+        "  - {metric: worth, source: {table: table.csv}, direction: max}\n"
+        "  - {metric: latency_ms, source: {table: table.csv}, direction: min, role: pareto}\n"
+    )
+    assert len(genotypes) == 15625
+    processes = [cli("search", config, "-o", tmp_path / f"run{h}", PYTHONHASHSEED=str(h)) for h in (0, 1)]
+    for process in processes:
+        assert process.wait(120) == 0, process.stderr.read() if process.stderr else ""
+    journals = [(tmp_path / f"run{h}" / "seed-3" / "journal.jsonl").read_bytes() for h in (0, 1)]
+    assert journals[0] == journals[1]
+    assert journals[0].count(b"\n") == 300
+
+
+def _table(path: Path) -> list[str]:
+    from freerea_patch import TopologySpace
+
+    numbers = random.Random(0)
+    genotypes = list(TopologySpace().genotypes())
+    rows = [f"{g},{numbers.random()},{numbers.random() * 9}" for g in genotypes]
+    path.write_text("\n".join(["genotype,worth,latency_ms", *rows]) + "\n")
+    return genotypes
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_twenty_random_moments_resumes_to_the_uninterrupted_result(tmp_path: Path) -> None:
+    moments = random.Random(20)
+    config = write_search(tmp_path, delay=0.01)
+    whole = tmp_path / "whole"
+    began = time.monotonic()
+    assert cli("search", config, "-o", whole).wait(120) == 0
+    duration = time.monotonic() - began
+    killed = 0
+    for number in range(20):
+        run = tmp_path / f"run{number}"
+        process = cli("search", config, "-o", run)
+        time.sleep(moments.uniform(0.1, 1.0) * duration)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait(60) == -signal.SIGKILL
+        # A run killed before its folder appeared is simply started again.
+        again = ["search", "--resume", run] if run.exists() else ["search", config, "-o", run]
+        assert cli(*again).wait(120) == 0, f"seed 20, kill {number}"
+        assert outcome(run) == outcome(whole), f"seed 20, kill {number}"
+    assert killed >= 15
