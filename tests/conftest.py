@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+# The tests run in as many processes as there are cores; threads of torch on top of that only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

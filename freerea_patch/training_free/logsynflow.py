@@ -39,8 +39,9 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
         if isinstance(module, (nn.Conv2d, nn.Linear))
     ]
     weights = [parameters[name] for name in names if name in parameters]
-    device = weights[0].device if weights else torch.device("cpu")
-    ones = torch.ones(1, *input_shape, dtype=torch.float64, device=device)
+    if not weights:
+        return 0.0
+    ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
     with unharmed(network), _without_batch_norm(network), torch.enable_grad():
         network.train()
         output: Tensor = functional_call(network, (parameters, buffers), (ones,))

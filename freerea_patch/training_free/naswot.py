@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +23,8 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         images: ``(n, c, h, w)`` batch on the network's device.
 
     Returns:
-        The metric, larger is better; minus infinity if two images share one pattern.
+        The metric, larger is better; minus infinity if the kernel is singular, as where two images share
+        one pattern.
 
     Raises:
         ValueError: the network has no ``nn.ReLU`` module.
@@ -41,8 +44,12 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     finally:
         for hook in hooks:
             hook.remove()
-    # In double precision a kernel with two equal rows is singular to the last bit.
-    return float(torch.linalg.slogdet(agreement.kernel()).logabsdet)
+    # The kernel is positive semidefinite. Where it is singular, a determinant would be made of rounding
+    # errors and its logarithm a number like any other; the line is that of numpy's matrix_rank.
+    eigenvalues = torch.linalg.eigvalsh(agreement.kernel())
+    if eigenvalues[0] <= eigenvalues[-1] * len(images) * torch.finfo(eigenvalues.dtype).eps:
+        return -math.inf
+    return float(eigenvalues.log().sum())
 
 
 class _Agreement:

@@ -50,7 +50,7 @@ def run_search(
         try:
             execute(folder, terminal_progress())
         except InputError:
-            if not any(target.glob("seed-*/journal.jsonl")):
+            if not any(journal.stat().st_size for journal in target.glob("seed-*/journal.jsonl")):
                 shutil.rmtree(target)  # nothing was evaluated: leave no folder that says otherwise
             raise
     _show(folder)
@@ -112,7 +112,7 @@ def train_from_table(
     if output.exists():
         raise InputError(f"{output} exists already; choose another folder with -o")
     space = make_space(space_name)
-    genotypes, values = read_table(table, metric, space)
+    genotypes, values = read_table(table, space, metric)
     prepare_torch(LiveSettings())
     encoder = SpaceStrings(space)
     strings: list[str] = []
@@ -169,7 +169,10 @@ def list_objectives() -> None:
     """Print the registry."""
     from freerea_seval.sources.registry import load_registry
 
-    table = Table("source", "metric", "unit", "better", "what it is", title="Metrics for 'objectives' and 'report'")
+    table = Table(title="Metrics for 'objectives' and 'report'")
+    for heading in ("source", "metric", "unit", "better"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it is")
     better = {"max": "larger", "min": "smaller", None: "you say"}
     for record in load_registry():
         origin = record.origin + (f"; source: {{{record.name}: ...}}, {record.argument}" if record.argument else "")
@@ -179,4 +182,5 @@ def list_objectives() -> None:
             table.add_row("", info.name, info.unit, better[info.direction], info.description)
         if not record.metrics:
             table.add_row("", "(yours)", "", "", "")
-    Console().print(table)
+    # A pipe has no width of its own; what reads it should not meet cut lines.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

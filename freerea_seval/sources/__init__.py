@@ -1,0 +1,1 @@
+"""Metric sources: where the values of objectives come from."""

@@ -1,0 +1,289 @@
+"""The source ``table``: a CSV file of the user's, one row a network, one column a metric."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
+from freerea_patch.errors import unknown_name
+from freerea_seval.sources.registry import Context, MetricInfo
+
+_GENOTYPE_COLUMNS = ("genotype", "arch_str", "architecture")
+_INDEX_COLUMN = "index"
+#: A column of this name, behind a metric's, holds the seconds that the metric took.
+_SECONDS = "{}_seconds"
+#: Units that the end of a column's name tells: ``latency_ms`` is in ms.
+_UNITS = {"ms": "ms", "s": "s", "mj": "mJ", "mb": "MB", "pct": "%"}
+_OPTIONS = ("path", "key", "missing")
+_MISSING = ("error", "unsupported")
+
+
+def _raise(problem: InputError) -> NoReturn:
+    raise problem
+
+
+class TableSource:
+    """Values looked up in a CSV file, with the seconds of its column ``METRIC_seconds`` if there is one.
+
+    Args:
+        context: the search that it serves; its space says which genotypes there are.
+        argument: the file, or ``{path: FILE, key: COLUMN, missing: unsupported}``. The key is that of
+            :class:`Table`. With ``missing``, a genotype without a row is unsupported, not an error.
+
+    Raises:
+        InputError: an unknown option, or a file that :class:`Table` cannot use.
+    """
+
+    def __init__(self, context: Context, argument: Any) -> None:
+        options = argument if isinstance(argument, dict) else {"path": argument}
+        for option in options:
+            if option not in _OPTIONS:
+                raise unknown_name("option of source 'table'", option, _OPTIONS)
+        missing = options.get("missing", "error")
+        if missing not in _MISSING:
+            raise unknown_name("value of 'missing' in source 'table':", missing, _MISSING)
+        self._unsupported = missing == "unsupported"
+        self._given = options.get("path")
+        self._table = Table(context.path(self._given, "source 'table'"), context.space, key=options.get("key"))
+        self._columns: dict[str, dict[str, Measured]] = {}
+
+    def describe(self, metric: str) -> MetricInfo:
+        """Return a column's unit, and check its values; only the user knows its direction.
+
+        Raises:
+            InputError: there is no such column, or one of its values cannot be used.
+        """
+        self._column(metric)
+        return MetricInfo(metric, None, unit_of(metric), f"column of {self._table.path.name}")
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+        """Yield the values of each genotype's row.
+
+        Raises:
+            InputError: as :meth:`describe`; or a genotype has no row.
+        """
+        columns = [(metric, self._column(metric)) for metric in metrics]
+        for genotype in genotypes:
+            if genotype in self._table:
+                yield {metric: column[genotype] for metric, column in columns}
+            elif self._unsupported:
+                yield dict.fromkeys(metrics, Measured(UNSUPPORTED))
+            else:
+                raise InputError(
+                    f"{self._table.path} has no row for {genotype!r}; add the row,"
+                    f" or write 'source: {{table: {{path: {self._given}, missing: unsupported}}}}'"
+                )
+
+    def _column(self, metric: str) -> dict[str, Measured]:
+        if metric not in self._columns:
+            self._columns[metric] = self._table.column(metric)
+        return self._columns[metric]
+
+
+def read_table(
+    path: Path,
+    space: SearchSpace,
+    metric: str,
+    *,
+    key: str | None = None,
+    on_problem: Callable[[InputError], object] = _raise,
+) -> tuple[list[str], list[float]]:
+    """Return a table's genotypes and their values of one metric, in the order of the file.
+
+    The arguments and errors are those of :class:`Table` and :meth:`Table.column`.
+    """
+    column = Table(path, space, key=key, on_problem=on_problem).column(metric)
+    return list(column), [measured.value for measured in column.values()]
+
+
+def unit_of(column: str) -> str:
+    """Return the unit that a column's name ends in, empty if none."""
+    name, _, ending = column.rpartition("_")
+    return _UNITS.get(ending.lower(), "") if name else ""
+
+
+class _Row(NamedTuple):
+    line: int
+    genotype: str
+    fields: list[str]
+
+
+class Table:
+    """A CSV file whose rows are networks of a space.
+
+    Rows are keyed by a column ``genotype``, ``arch_str`` or ``architecture``, or by a column ``index`` that
+    counts from 0 as the space's benchmark tables do, or by any column that ``key`` names: if that holds
+    whole numbers only, they are indices. A network may have several rows if these say the same.
+
+    Args:
+        path: the file: commas, a header, UTF-8 with or without byte order mark, line ends of any kind.
+        space: the space that the genotypes are of.
+        key: the key column's name, if it is another than those above.
+        on_problem: is called with the error of each row that cannot be used, which is then left out; by
+            default it raises the error.
+
+    Raises:
+        InputError: the file cannot be read, is no CSV, has no rows, or has two columns of one name.
+        InputError: there is no key column, or it holds indices and the space numbers no networks.
+        InputError: a row with too few or too many fields, or with a key that is not of the space.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        space: SearchSpace,
+        *,
+        key: object = None,
+        on_problem: Callable[[InputError], object] = _raise,
+    ) -> None:
+        self.path = path
+        self._on_problem = on_problem
+        lines = _read(path)
+        _, self._header = lines.pop(0)
+        for name in self._header:
+            if name and self._header.count(name) > 1:
+                raise InputError(f"{path} has two columns named {name!r}; rename one")
+        place = self._header.index(_find_key(path, self._header, key))
+        whole = all(_is_index(fields[place]) for _, fields in lines if place < len(fields))
+        by_index = self._header[place] == _INDEX_COLUMN or (key is not None and whole)
+        genotype_of = _indexed(path, space) if by_index else _checked(space)
+        self._key = self._header[place]
+        self._rows: list[_Row] = []
+        for line, fields in lines:
+            try:
+                if len(fields) != len(self._header):
+                    raise InputError(f"expected {len(self._header)} fields as in the header, got {len(fields)}")
+                self._rows.append(_Row(line, genotype_of(fields[place]), fields))
+            except InputError as error:
+                on_problem(InputError(f"{path}, line {line}: {error}"))
+        self._genotypes = {row.genotype for row in self._rows}
+        if not self._rows:
+            raise InputError(f"{path} has no row that can be used; expected one a network, below the header")
+
+    def __contains__(self, genotype: str) -> bool:
+        """Whether a network has a row."""
+        return genotype in self._genotypes
+
+    def column(self, metric: str) -> dict[str, Measured]:
+        """Return a column by genotype, in the order of the file.
+
+        Raises:
+            InputError: there is no such column.
+            InputError: a value, or the seconds beside it, is not a finite number, or contradicts another row.
+        """
+        if metric not in self._header or metric == self._key:
+            numbers = [n for n, text in zip(self._header, self._rows[0].fields, strict=True) if _is_number(text)]
+            raise unknown_name(f"metric of table {self.path}:", metric, [n for n in numbers if n != self._key])
+        seconds = _SECONDS.format(metric)
+        column: dict[str, Measured] = {}
+        for row in self._rows:
+            try:
+                charged = self._number(row, seconds) if seconds in self._header else 0.0
+                if charged < 0:
+                    raise InputError(f"{seconds} is {charged:g}; seconds cannot be negative")
+                value = self._number(row, metric)
+                first = column.setdefault(row.genotype, Measured(value, charged))
+                if first.value != value:
+                    raise InputError(
+                        f"{metric} of {row.genotype} is {value:g}, but {first.value:g} in a row above; keep one"
+                    )
+            except InputError as error:
+                self._on_problem(InputError(f"{self.path}, line {row.line}: {error}"))
+        return column
+
+    def _number(self, row: _Row, name: str) -> float:
+        text = row.fields[self._header.index(name)]
+        if not _is_number(text) or not math.isfinite(float(text)):
+            raise InputError(
+                f"{name} is {text[:40]!r}, expected a finite number; leave out rows without one,"
+                " and write 'missing: unsupported' if a search shall meet them"
+            )
+        return float(text)
+
+
+def _read(path: Path) -> list[tuple[int, list[str]]]:
+    """Return line number and fields, without spare white space, of every row that is not blank, header first."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the table {path} ({error.strerror}); check the path") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line}: expected UTF-8 text ({error.reason}); save it as CSV in UTF-8"
+        ) from None
+    lines: list[tuple[int, list[str]]] = []
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1  # where the next row begins: one with an open quote ends far below
+    try:
+        for fields in reader:
+            fields = [" ".join(field.split()) for field in fields]
+            if any(fields):
+                lines.append((line, fields))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"{path}, line {line}: not a row of CSV ({error}); mend its quotes") from None
+    if not lines:
+        raise InputError(f"{path} is empty; expected a header with a column 'genotype' or 'index', and metrics")
+    return lines
+
+
+def _find_key(path: Path, header: Sequence[str], key: object) -> str:
+    if key is not None:
+        if not isinstance(key, str) or key not in header:
+            raise unknown_name(f"column of table {path}:", key, filter(None, header))
+        return key
+    for name in (*_GENOTYPE_COLUMNS, _INDEX_COLUMN):
+        if name in header:
+            return name
+    raise InputError(
+        f"{path} has no column that names the networks; expected one of {', '.join(_GENOTYPE_COLUMNS)},"
+        f" {_INDEX_COLUMN}, got {', '.join(header)}; rename one, or name it with 'key: COLUMN'"
+    )
+
+
+def _checked(space: SearchSpace) -> Callable[[str], str]:
+    """Return the function that checks a genotype."""
+
+    def genotype_of(text: str) -> str:
+        space.check(text)
+        return text
+
+    return genotype_of
+
+
+def _indexed(path: Path, space: SearchSpace) -> Callable[[str], str]:
+    """Return the function from an index to its genotype."""
+    listing: Callable[[], Sequence[str]] | None = getattr(space, "genotypes", None)
+    if listing is None:
+        raise InputError(
+            f"{path} names its networks by index, but space {space.name} numbers none;"
+            " name them in a column 'genotype', or give the space a method genotypes()"
+        )
+    genotypes = listing()
+
+    def genotype_of(text: str) -> str:
+        if not _is_index(text) or int(text) >= len(genotypes):
+            raise InputError(f"{text[:40]!r} is not an index of {space.name}; expected 0 to {len(genotypes) - 1}")
+        return genotypes[int(text)]
+
+    return genotype_of
+
+
+def _is_index(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 12
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text  # Python's float takes 1_000

@@ -1,0 +1,193 @@
+"""Other people's pickles, read without running their code.
+
+A pickle is a program: whoever wrote the file decides what is called while it is read. The benchmarks of
+this field are published as pickles, so they are read with a loader that knows a short list of names and
+refuses every other one.
+"""
+
+from __future__ import annotations
+
+import bz2
+import io
+import pickle
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from freerea_patch import InputError
+
+#: What stands for a name of a pickle: a value class, or a function that makes a value.
+Allowed = Mapping[tuple[str, str], Callable[..., object]]
+
+#: Plain numbers of numpy, by its code, and how the standard library unpacks them.
+_NUMBERS = {
+    "b1": "?",
+    "i1": "b",
+    "i2": "h",
+    "i4": "i",
+    "i8": "q",
+    "u1": "B",
+    "u2": "H",
+    "u4": "I",
+    "u8": "Q",
+    "f2": "e",
+    "f4": "f",
+    "f8": "d",
+}
+#: A name in an error is cut off here: a hostile file may hold one of any length.
+_LONGEST_NAME = 80
+_BZ2_MAGIC = b"BZh"
+
+
+class PlainValue:
+    """Stand-in for a value class of a benchmark's package: it holds attributes and does nothing."""
+
+
+def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
+    """Return the value in a pickle file, plain or compressed with bz2 (told by content, not by name).
+
+    Containers, numbers, strings, ``OrderedDict``, sets and numpy's number scalars are read, the last as
+    plain numbers. Any other name that the file asks for has to be in ``allowed``.
+
+    Args:
+        path: the file.
+        allowed: ``(module, name)`` to what stands for it here. No module is imported.
+        what: what the file is, for the error.
+
+    Raises:
+        InputError: the file cannot be read, is empty or damaged, or is no pickle.
+        InputError: the file asks for a name outside the list; nothing of it has been called.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{what}: cannot read {path} ({error.strerror}); check the path") from None
+    if not data:
+        raise InputError(f"{what}: {path} is empty; download it again")
+    try:
+        if data.startswith(_BZ2_MAGIC):
+            data = bz2.decompress(data)
+        return _Unpickler(data, {**_PLAIN, **allowed}).load()
+    except _RefusedError as error:
+        raise InputError(
+            f"{what}: refused to run code from {path}: it asks for {error.name!r}, which is no plain value;"
+            " take the file from its publisher"
+        ) from None
+    except Exception as error:  # damaged bytes fail in pickle, bz2 or struct, each with types of its own
+        message = next(iter(str(error).splitlines()), "")[:_LONGEST_NAME]
+        raise InputError(
+            f"{what}: {path} is damaged or not a pickle ({type(error).__name__}: {message}); download it again"
+        ) from None
+
+
+class _RefusedError(pickle.UnpicklingError):
+    """The pickle asks for a name that is not on the list."""
+
+    def __init__(self, module: str, name: str) -> None:
+        self.name = f"{module}.{name}"[:_LONGEST_NAME]
+        super().__init__(self.name)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Looks names up in a table. Nothing is imported, and a dotted name is a name like any other."""
+
+    def __init__(self, data: bytes, allowed: Allowed) -> None:
+        super().__init__(io.BytesIO(data))
+        self._allowed = allowed
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        if (module, name) not in self._allowed:
+            raise _RefusedError(module, name)
+        return self._allowed[module, name]
+
+
+class _Dtype:
+    """Stand-in for ``numpy.dtype``: a plain number's code and byte order, and nothing else."""
+
+    __slots__ = ("code", "order")
+
+    def __init__(self, code: str, *_flags: object) -> None:
+        if code not in _NUMBERS:
+            raise pickle.UnpicklingError(f"numpy type {code!r} is no plain number")
+        self.code = code
+        self.order = "="
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        # numpy writes (version, byte order, ...); what follows describes arrays and records.
+        order = state[1]
+        if order not in ("<", ">", "|"):
+            raise pickle.UnpicklingError(f"byte order {order!r} is none of <, >, |")
+        self.order = "=" if order == "|" else str(order)
+
+
+def _scalar(dtype: object, data: object) -> float:
+    """Stand-in for numpy's ``scalar``: return the number that the bytes hold."""
+    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
+        raise pickle.UnpicklingError("a numpy scalar is not made of a type and bytes")
+    number: float = struct.unpack(dtype.order + _NUMBERS[dtype.code], data)[0]
+    return number
+
+
+_PLAIN: Allowed = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("builtins", "set"): set,
+    ("builtins", "frozenset"): frozenset,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy._core.multiarray", "scalar"): _scalar,  # its name from numpy 2 on
+}
+
+
+class NatsBenchPatch:
+    """Makes the package ``nats_bench`` read its files with :func:`load_pickle`, inside a ``with`` block.
+
+    Safe because all reading in ``nats_bench`` (1.5 to 1.8) goes through one function, ``pickle_load``,
+    which its modules copied by name: each copy is replaced, and put back by :meth:`undo`.
+
+    Raises:
+        InputError: the package is not installed, or has no such function where it is called.
+    """
+
+    MODULES = ("nats_bench.api_utils", "nats_bench.api_topology", "nats_bench.api_size")
+
+    def __init__(self) -> None:
+        self._saved: list[tuple[ModuleType, object]] = []
+
+    def __enter__(self) -> NatsBenchPatch:
+        try:
+            modules = [import_module(name) for name in self.MODULES]
+        except ImportError:
+            raise InputError(
+                "source 'nats-bench' needs the package nats-bench: pip install 'freerea-seval[benchmarks]'"
+            ) from None
+        for module in modules:
+            if not callable(getattr(module, "pickle_load", None)):
+                raise InputError(
+                    f"{module.__name__} has no pickle_load, so its files cannot be read safely;"
+                    " install a version that is known: pip install 'nats-bench>=1.5,<=1.8'"
+                )
+        for module in modules:
+            self._saved.append((module, vars(module)["pickle_load"]))
+            vars(module)["pickle_load"] = _nats_bench_load
+        return self
+
+    def undo(self) -> None:
+        """Put the package's own function back; a second call does nothing."""
+        while self._saved:
+            module, original = self._saved.pop()
+            vars(module)["pickle_load"] = original
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()
+
+
+def _nats_bench_load(file_path: object, ext: str = ".pbz2") -> Any:
+    """Stand-in for ``nats_bench``'s ``pickle_load``, which adds the extension if there is no such file."""
+    path = Path(str(file_path))
+    return load_pickle(path if path.is_file() else Path(f"{path}{ext}"), {}, "NATS-Bench file")

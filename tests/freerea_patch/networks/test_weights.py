@@ -1,0 +1,90 @@
+"""Initialisation, and giving a module back as it was."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from freerea_patch import TopologySpace
+from freerea_patch.networks.weights import initialise, unharmed
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def state(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+def test_weights_are_kaiming_normal_by_fan_out() -> None:
+    network = nn.Sequential(nn.Conv2d(32, 64, 3), nn.Linear(400, 300))
+    initialise(network, seeded())
+    conv, linear = network[0].weight.detach(), network[1].weight.detach()  # type: ignore[union-attr,operator]
+    assert conv.std().item() == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.02)
+    assert linear.std().item() == pytest.approx(math.sqrt(2 / 300), rel=0.02)
+    assert abs(conv.mean().item()) < 0.002
+
+
+def test_biases_are_zero_and_batch_norm_is_the_identity() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 5), nn.BatchNorm1d(5))
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.fill_(7.0)
+    initialise(network, seeded())
+    for layer, weight, bias in ((0, None, 0), (1, 1, 0), (2, None, 0), (3, 1, 0)):
+        assert (network[layer].bias == bias).all()  # type: ignore[union-attr,operator]
+        if weight is not None:
+            assert (network[layer].weight == weight).all()  # type: ignore[union-attr,operator]
+
+
+def test_layers_without_affine_parameters_are_passed_over() -> None:
+    initialise(nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4, affine=False)), seeded())
+
+
+def test_the_generator_alone_decides() -> None:
+    space = TopologySpace()
+    first, second = (space.build(space.sample(Random(0))) for _ in range(2))
+    initialise(first, seeded(1))
+    torch.manual_seed(99)
+    initialise(second, seeded(1))
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    initialise(second, seeded(2))
+    assert not torch.equal(next(first.parameters()), next(second.parameters()))
+
+
+def test_a_module_comes_back_with_its_buffers_and_modes() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    network.train()
+    network[1].eval()
+    before = state(network)
+    with unharmed(network) as same:
+        assert same is network
+        network.train()(torch.randn(4, 3, 5, 5))
+        assert not torch.equal(network[1].running_mean, before["1.running_mean"])  # type: ignore[union-attr,arg-type]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert [module.training for module in network] == [True, False, True]
+
+
+def test_a_module_comes_back_after_an_error() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(4)).eval()
+    before = state(network)
+    with pytest.raises(KeyError), unharmed(network):  # noqa: PT012 - the module must be harmed before the error
+        network.train()(torch.randn(4, 4, 5, 5))
+        raise KeyError
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not network.training
+    assert not network[0].training
+
+
+def test_a_buffer_is_restored_in_place() -> None:
+    network = nn.BatchNorm2d(4)
+    mean = network.running_mean
+    with unharmed(network):
+        network(torch.randn(4, 4, 5, 5))
+    assert network.running_mean is mean

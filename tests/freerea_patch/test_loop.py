@@ -1,0 +1,165 @@
+"""The loop: budgets, clocks and charges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
+
+import pytest
+
+from freerea_patch import (
+    BoundObjective,
+    Budget,
+    Candidate,
+    Ledger,
+    Measured,
+    Objective,
+    ObjectiveSet,
+    RandomSearch,
+    Times,
+    make_search,
+    run,
+)
+from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
+
+TERMS = [Objective("a")]
+
+
+class Clock:
+    """A clock that moves when told to, and a tick at every look."""
+
+    def __init__(self, tick: float = 0.0) -> None:
+        self.now = 0.0
+        self.tick = tick
+
+    def __call__(self) -> float:
+        self.now += self.tick
+        return self.now
+
+
+class Slow:
+    """A source whose every evaluation moves the clock by ten seconds."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+        for genotype in genotypes:
+            self.clock.now += 10.0
+            yield {"a": Measured(noise("a")(genotype), 10.0)}
+
+
+def use(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> ObjectiveSet:
+    monkeypatch.setattr("freerea_patch.loop.time", SimpleNamespace(perf_counter=clock))
+    return ObjectiveSet([BoundObjective(TERMS[0], Slow(clock), "a")])
+
+
+@pytest.mark.parametrize("algorithm", ["freerea", "freerea-minus", "random"])
+@pytest.mark.parametrize("evaluations", [1, 7, 100, 117])
+def test_a_budget_of_evaluations_is_exact(algorithm: str, evaluations: int) -> None:
+    source = Formulas(a=noise("a"))
+    result = run(make_search(algorithm, BitSpace(16), TERMS), objectives(source), Budget(evaluations=evaluations))
+    assert len(result.history) == len(source.asked) == evaluations
+    assert result.stopped == "budget"
+
+
+def test_a_budget_of_evaluations_counts_feasible_candidates() -> None:
+    terms = [*TERMS, Objective("ones", role="constraint", upper=6.0)]
+    source = Formulas(a=noise("a"), ones=lambda g: float(g.count("1")))
+    result = run(RandomSearch(BitSpace(16), terms), objectives(source, *terms), Budget(evaluations=30))
+    assert len(result.history) == 30
+    assert result.history.evaluated > 30
+
+
+def test_a_budget_of_metric_seconds_ends_with_the_first_candidate_over_it() -> None:
+    source = Formulas(0.75, a=noise("a"))
+    result = run(RandomSearch(BitSpace(16), TERMS), objectives(source), Budget(metric_seconds=10))
+    assert len(result.history) == 14  # 13 cost 9.75 s, 14 cost 10.5 s
+    assert result.ledger.seconds == {"a": 10.5}
+
+
+def test_a_ledger_may_have_seconds_on_it_already() -> None:
+    source = Formulas(0.75, a=noise("a"))
+    ledger = Ledger()
+    ledger.charge({"predictor": 9.0})
+    result = run(RandomSearch(BitSpace(16), TERMS), objectives(source), Budget(metric_seconds=10), ledger=ledger)
+    assert len(result.history) == 2
+    assert result.ledger is ledger
+    assert ledger.seconds == {"predictor": 9.0, "a": 1.5}
+
+
+def test_infeasible_candidates_are_charged_for_their_constraints() -> None:
+    terms = [*TERMS, Objective("ones", role="constraint", upper=6.0)]
+    source = Formulas(1.0, a=noise("a"), ones=lambda g: float(g.count("1")))
+    result = run(RandomSearch(BitSpace(16), terms), objectives(source, *terms), Budget(evaluations=30))
+    assert result.ledger.seconds == {"ones": float(result.history.evaluated), "a": 30.0}
+
+
+def test_loop_seconds_leave_the_evaluation_of_metrics_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = use(Clock(), monkeypatch)
+    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(evaluations=40))
+    assert result.times == Times(wall_s=400.0, loop_s=0.0)
+
+
+def test_loop_seconds_are_those_between_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    bound = use(clock, monkeypatch)
+
+    def linger(candidate: Candidate, spent: float, times: Times) -> None:
+        clock.now += 1.0
+
+    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(evaluations=40), on_candidate=linger)
+    # The clocks are read before the last call.
+    assert result.times == Times(wall_s=439.0, loop_s=39.0)
+
+
+@pytest.mark.parametrize(("limit", "candidates"), [("wall_seconds", 10), ("total_seconds", 10), ("metric_seconds", 10)])
+def test_a_budget_of_seconds_ends_once_they_have_passed(
+    limit: str, candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bound = use(Clock(), monkeypatch)
+    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(**{limit: 100}))  # type: ignore[arg-type]
+    assert len(result.history) == candidates
+
+
+def test_total_seconds_count_the_loop_besides_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ten seconds a candidate, and at least a second of loop from each look at the ticking clock.
+    bound = use(Clock(tick=1.0), monkeypatch)
+    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(total_seconds=100))
+    assert 5 <= len(result.history) < 10
+
+
+def test_the_callback_sees_every_candidate_and_what_is_spent() -> None:
+    seen: list[tuple[str, float]] = []
+    result = run(
+        RandomSearch(BitSpace(16), TERMS),
+        objectives(Formulas(a=noise("a"))),
+        Budget(evaluations=4),
+        on_candidate=lambda candidate, spent, times: seen.append((candidate.genotype, spent)),
+    )
+    assert seen == list(zip([c.genotype for c in result.history], [0.25, 0.5, 0.75, 1.0], strict=True))
+
+
+def test_the_result_is_the_best_of_the_history() -> None:
+    result = run(RandomSearch(BitSpace(16), TERMS), objectives(Formulas(a=noise("a"))), Budget(evaluations=50))
+    assert result.front == [max(result.history, key=lambda c: c.values["a"])]
+
+
+def test_candidates_without_a_number_never_win() -> None:
+    source = Formulas(a=lambda g: float("nan") if g.startswith("1") else noise("a")(g))
+    result = run(make_search("freerea", BitSpace(10), TERMS), objectives(source), Budget(evaluations=150))
+    assert result.front[0].genotype.startswith("0")
+    assert any(c.genotype.startswith("1") for c in result.history)
+
+
+def test_five_lines_of_ones_own_fill_the_seam() -> None:
+    from freerea_patch import Evaluation, TopologySpace
+
+    class Mine:
+        terms = (Objective("length"),)
+
+        def evaluate(self, genotypes: Sequence[str]) -> Iterator[Evaluation]:
+            return (Evaluation({"length": float(len(genotype))}) for genotype in genotypes)
+
+    result = run(make_search("freerea", TopologySpace(), Mine.terms), Mine(), Budget(evaluations=120))
+    assert result.front[0].values["length"] == max(len(c.genotype) for c in result.history)

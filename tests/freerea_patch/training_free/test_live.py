@@ -1,0 +1,279 @@
+"""The training-free metrics as a source: averaging, charging, remembering."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import freerea_patch.training_free.live as live
+from freerea_patch import Budget, InputError, Measured, MetricCache, SizeSpace, TopologySpace, TrainingFree
+from freerea_patch import freerea_objectives, make_search, run
+from freerea_patch.networks.weights import initialise
+from freerea_patch.spaces.topology import format_cell
+from freerea_patch.training_free.live import METRICS, code_digest
+from freerea_patch.training_free.logsynflow import logsynflow
+from freerea_patch.training_free.naswot import naswot
+
+SPACE = SizeSpace("ImageNet16-120")
+SMALL, LARGE = "8:8:8:8:8", "16:8:24:8:16"
+
+
+def source(**options: Any) -> TrainingFree:
+    return TrainingFree(SPACE, **{"batch_size": 4, "initialisations": 1} | options)
+
+
+def values(of: TrainingFree, genotype: str = SMALL, metrics: tuple[str, ...] = METRICS) -> dict[str, float]:
+    (row,) = of.evaluate([genotype], metrics)
+    return {metric: row[metric].value for metric in metrics}
+
+
+class Counting:
+    """A space that counts how often a network is built."""
+
+    def __init__(self, space: SizeSpace | TopologySpace = SPACE, name: str = "") -> None:
+        self.space = space
+        self.input_shape = space.input_shape
+        self.name = name or space.name
+        self.built: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.space, name)
+
+    def build(self, genotype: str) -> nn.Module:
+        self.built.append(genotype)
+        return self.space.build(genotype)
+
+
+def test_metrics_are_means_over_the_initialisations() -> None:
+    images = torch.from_numpy(source().images)
+    network = SPACE.build(LARGE)
+    expected: dict[str, list[float]] = {"naswot": [], "logsynflow": []}
+    for seed in (5, 6, 7):
+        initialise(network, torch.Generator().manual_seed(seed))
+        expected["naswot"].append(naswot(network, images))
+        expected["logsynflow"].append(logsynflow(network, SPACE.input_shape))
+    same = source(initialisations=3, seed=5, batch=images.numpy())
+    found = values(same, LARGE)
+    # Kept to ten digits.
+    assert found["naswot"] == pytest.approx(fmean(expected["naswot"]), rel=1e-9)
+    assert found["logsynflow"] == pytest.approx(fmean(expected["logsynflow"]), rel=1e-9)
+    assert found["skip"] == SPACE.skip(LARGE)
+
+
+def test_values_are_the_same_whoever_else_is_evaluated() -> None:
+    alone = values(source(), LARGE)
+    *_, last = source().evaluate([SMALL, LARGE], METRICS)
+    assert {metric: last[metric].value for metric in METRICS} == alone
+
+
+def test_only_what_is_wanted_is_computed() -> None:
+    (row,) = source().evaluate([SMALL], ["naswot"])
+    assert set(row) == {"naswot", "network"}
+
+
+def test_skip_alone_builds_no_network() -> None:
+    space = Counting()
+    (row,) = TrainingFree(space).evaluate([SMALL], ["skip"])
+    assert row == {"skip": Measured(2.0)}
+    assert space.built == []
+
+
+def test_a_row_charges_building_and_every_metric() -> None:
+    (row,) = source().evaluate([SMALL], METRICS)
+    assert set(row) == {"network", *METRICS}
+    assert all(row[name].seconds > 0 for name in ("network", "naswot", "logsynflow"))
+    assert row["skip"].seconds == 0
+
+
+def test_networks_are_evaluated_one_at_a_time() -> None:
+    space = Counting()
+    next(TrainingFree(space, batch_size=4, initialisations=1).evaluate([SMALL, LARGE], ["naswot"]))
+    assert space.built == [SMALL]
+
+
+def test_a_cell_without_any_way_through_has_finite_logsynflow_and_worst_naswot() -> None:
+    space = TopologySpace("ImageNet16-120")
+    (row,) = TrainingFree(space, batch_size=4, initialisations=2).evaluate([format_cell(["none"] * 6)], METRICS)
+    assert row["naswot"].value == -math.inf
+    assert math.isfinite(row["logsynflow"].value)
+
+
+def test_remembered_values_are_those_computed_with_the_seconds_they_cost(tmp_path: Path) -> None:
+    space = Counting()
+    options: dict[str, Any] = {"batch_size": 4, "initialisations": 1}
+    path = tmp_path / "cache.sqlite"
+    (fresh,) = TrainingFree(space, cache=MetricCache(path), **options).evaluate([SMALL], METRICS)
+    (remembered,) = TrainingFree(space, cache=MetricCache(path), **options).evaluate([SMALL], METRICS)
+    assert remembered == fresh
+    assert space.built == [SMALL]
+    (uncached,) = TrainingFree(space, **options).evaluate([SMALL], METRICS)
+    assert {m: uncached[m].value for m in METRICS} == {m: fresh[m].value for m in METRICS}
+    assert space.built == [SMALL, SMALL]
+
+
+def keys(of: TrainingFree, genotype: str = SMALL) -> set[str]:
+    return {of._key(genotype, metric) for metric in ("naswot", "logsynflow", "network")}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"seed": 1, "batch": "zeros"},
+        {"initialisations": 2},
+        {"batch": "zeros"},
+        {"batch_size": 5},
+    ],
+    ids=["seed", "initialisations", "images", "batch size"],
+)
+def test_a_key_follows_what_a_value_depends_on(other: dict[str, Any]) -> None:
+    zeros = np.zeros((4, *SPACE.input_shape), dtype=np.float32)
+    base = {"batch": zeros} if "seed" in other else {}
+    changed = other | ({"batch": zeros} if other.get("batch") == "zeros" else {})
+    assert keys(source(**base)) & keys(source(**changed)) == set()
+
+
+def test_a_key_follows_the_metric_and_the_genotype() -> None:
+    assert len(keys(source())) == 3
+    assert keys(source()) & keys(source(), LARGE) == set()
+
+
+def test_a_key_follows_the_options_of_the_space() -> None:
+    images = np.zeros((4, 3, 32, 32), dtype=np.float32)
+    first, second = (TrainingFree(SizeSpace(dataset), batch=images) for dataset in ("cifar10", "cifar100"))
+    assert keys(first) & keys(second) == set()
+
+
+def test_a_key_follows_the_versions_and_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = keys(source())
+    for name, value in (("torch.__version__", "9.9"), ("freerea_patch.training_free.live._VERSION", 99)):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, value)
+            assert keys(source()) & before == set()
+    monkeypatch.setattr(live, "_device_name", lambda device: "Some GPU")
+    assert keys(source()) & before == set()
+    monkeypatch.undo()
+    assert keys(source()) == before
+
+
+SPACE_FILE = """
+from freerea_patch import SizeSpace
+
+class Mine(SizeSpace):
+    pass
+"""
+
+
+def test_a_key_follows_the_file_that_defines_the_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "space_of_mine.py"
+    path.write_text(SPACE_FILE)
+    from space_of_mine import Mine  # type: ignore[import-not-found]
+
+    images = np.zeros((4, 3, 32, 32), dtype=np.float32)
+    before = keys(TrainingFree(Mine(), batch=images))
+    assert keys(TrainingFree(Mine(), batch=images)) == before
+    path.write_text(SPACE_FILE.replace("pass", "width_factor = 2"))
+    assert keys(TrainingFree(Mine(), batch=images)) & before == set()
+
+
+def test_a_space_without_a_file_has_no_digest() -> None:
+    scope: dict[str, Any] = {}
+    exec("class Made:\n    pass", {"__name__": "builtins"}, scope)
+    assert code_digest(scope["Made"]()) == ""
+
+
+def test_an_unknown_metric_is_refused() -> None:
+    with pytest.raises(InputError, match="unknown training-free metric 'naswott'; did you mean 'naswot'"):
+        next(source().evaluate([SMALL], ["naswott"]))
+
+
+def test_a_space_without_skip_says_how_to_give_it_one() -> None:
+    class Plain:
+        name = "plain"
+        input_shape = (3, 4, 4)
+
+    with pytest.raises(InputError, match="space 'plain' does not define the metric skip; give it a method skip"):
+        next(TrainingFree(Plain()).evaluate(["x"], ["skip"]))  # type: ignore[arg-type]
+
+
+class Broken:
+    """A space whose networks are what a test says."""
+
+    name = "broken"
+    input_shape = (3, 4, 4)
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def build(self, genotype: str) -> nn.Module:
+        return self.network
+
+
+class TooNarrow(nn.Sequential):
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ torch.ones(7, 7)
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (nn.Linear(4, 4), "network 'x': naswot cannot be computed (naswot needs nn.ReLU modules"),
+        (TooNarrow(nn.ReLU()), "network 'x': naswot cannot be computed ("),
+    ],
+)
+def test_a_network_that_cannot_be_computed_on_is_named(network: nn.Module, message: str) -> None:
+    broken: Any = Broken(network)
+    with pytest.raises(InputError) as error:
+        next(TrainingFree(broken, batch_size=4).evaluate(["x"], ["naswot"]))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+def test_no_initialisation_is_refused() -> None:
+    with pytest.raises(InputError, match="initialisations must be at least 1, not 0"):
+        source(initialisations=0)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    with pytest.raises(InputError, match=f"device '{device}' cannot be used here .*; try --device cpu"):
+        next(source(device=device).evaluate([SMALL], ["naswot"]))
+
+
+def test_a_search_runs_on_live_metrics_and_again_from_the_cache(tmp_path: Path) -> None:
+    cache = MetricCache(tmp_path / "cache.sqlite")
+    histories = []
+    for _ in range(2):
+        bound = freerea_objectives(source(cache=cache))
+        search = make_search("freerea", SPACE, bound.terms, population=4, tournament=2)
+        result = run(search, bound, Budget(evaluations=6))
+        histories.append([(c.genotype, c.evaluation) for c in result.history])
+        assert [term.name for term in bound.terms] == list(METRICS)
+        assert result.ledger.total_s > 0
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_metrics_rank_cells_as_the_published_ones_do(data_dir: Path) -> None:
+    from scipy.stats import spearmanr
+
+    space = TopologySpace()
+    live_source = TrainingFree(space, batch=str(data_dir / "cifar10_batch/batch64_0.npz"), initialisations=1)
+    indices = Random(0).sample(range(15_625), 60)
+    rows = list(live_source.evaluate([space.genotypes()[i] for i in indices], ["naswot", "logsynflow"]))
+    for metric in ("naswot", "logsynflow"):
+        with open(data_dir / f"freerea_cached_metrics/nats/cifar10/{metric}.csv") as file:
+            published = [float(row[metric]) for row in csv.DictReader(file)]
+        # Ranks, so that minus infinity is a value like another: the lowest.
+        correlation = spearmanr([row[metric].value for row in rows], [published[i] for i in indices]).statistic
+        assert correlation >= 0.98, metric

@@ -1,0 +1,129 @@
+"""logsynflow against the same with weights replaced in place, on networks of both spaces."""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from random import Random
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from freerea_patch import SizeSpace, TopologySpace
+from freerea_patch.networks.weights import initialise
+from freerea_patch.spaces.topology import format_cell
+from freerea_patch.training_free.logsynflow import logsynflow
+
+
+def naive_logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Change a deep copy in place: absolute weights, batch norm taken out; then one backward pass."""
+    twin = deepcopy(network).double().train()
+    for module in list(twin.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(module, name, nn.Identity())
+    for parameter in twin.parameters():
+        parameter.data.abs_()
+    twin(torch.ones(1, *input_shape, dtype=torch.float64)).sum().backward()
+    total = 0.0
+    for module in twin.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and module.weight.grad is not None:
+            total += (module.weight * torch.log(1 + module.weight.grad)).abs().sum().item()
+    return total
+
+
+def initialised(space: TopologySpace | SizeSpace, genotype: str, seed: int) -> nn.Module:
+    network = space.build(genotype)
+    initialise(network, torch.Generator().manual_seed(seed))
+    return network
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("space", [TopologySpace(), TopologySpace("ImageNet16-120"), SizeSpace()], ids=lambda s: s.name)
+def test_it_equals_the_naive_twin(space: TopologySpace | SizeSpace, seed: int) -> None:
+    network = initialised(space, space.sample(Random(seed)), seed)
+    value = logsynflow(network, space.input_shape)
+    assert value > 0
+    assert value == pytest.approx(naive_logsynflow(network, space.input_shape), rel=1e-9)
+
+
+def test_a_linear_layer_worked_by_hand() -> None:
+    # The sum of the outputs has gradient 1 by every weight, as the inputs are ones: (1 + 2 + 3 + 4) log 2.
+    layer = nn.Linear(2, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[1.0, -2.0], [3.0, -4.0]]))
+    assert logsynflow(layer, (2,)) == pytest.approx(10 * math.log(2), rel=1e-12)
+
+
+def test_batch_norm_is_the_identity() -> None:
+    linear = nn.Linear(3, 3)
+    norm = nn.BatchNorm1d(3)
+    with torch.no_grad():
+        norm.weight.fill_(100.0)
+        assert norm.running_mean is not None
+        norm.running_mean.fill_(5.0)
+    assert logsynflow(nn.Sequential(linear, norm), (3,)) == logsynflow(linear, (3,))
+
+
+@pytest.mark.parametrize("operations", [["none"] * 6, ["none", "nor_conv_3x3", "none", "none", "nor_conv_1x1", "none"]])
+def test_cut_edges_leave_it_finite(operations: list[str]) -> None:
+    space = TopologySpace()
+    network = initialised(space, format_cell(operations), 0)
+    value = logsynflow(network, space.input_shape)
+    assert math.isfinite(value)
+    assert value == pytest.approx(naive_logsynflow(network, space.input_shape), rel=1e-9)
+
+
+def test_a_layer_that_does_not_run_adds_nothing() -> None:
+    class Half(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 3), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)  # type: ignore[no-any-return]
+
+    half = Half()
+    assert logsynflow(half, (3,)) == logsynflow(half.used, (3,))
+
+
+def test_a_network_without_weights_has_none() -> None:
+    assert logsynflow(nn.ReLU(), (3,)) == 0.0
+
+
+def test_frozen_weights_count_as_well() -> None:
+    layer = nn.Linear(3, 3)
+    value = logsynflow(layer, (3,))
+    assert logsynflow(layer.requires_grad_(False), (3,)) == value
+
+
+def test_it_works_where_gradients_are_switched_off() -> None:
+    layer = nn.Linear(3, 3)
+    with torch.no_grad():
+        assert logsynflow(layer, (3,)) > 0
+
+
+def assert_unharmed(network: nn.Module, before: dict[str, Tensor]) -> None:
+    after = network.state_dict()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
+    assert all(tensor.dtype == before[name].dtype for name, tensor in after.items())
+    assert not any(module.training for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert not any("forward" in module.__dict__ for module in network.modules())
+
+
+def test_the_network_comes_back_as_it_was() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    logsynflow(network, (3, 5, 5))
+    assert_unharmed(network, before)
+
+
+def test_the_network_comes_back_as_it_was_when_the_forward_pass_raises() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(RuntimeError):
+        logsynflow(network, (2, 5, 5))
+    assert_unharmed(network, before)

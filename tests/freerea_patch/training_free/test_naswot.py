@@ -1,0 +1,100 @@
+"""naswot against Mellor's own way of writing it, and on patterns worked by hand."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from freerea_patch import SizeSpace, TopologySpace
+from freerea_patch.networks.weights import initialise
+from freerea_patch.spaces.topology import format_cell
+from freerea_patch.training_free.naswot import naswot
+
+
+def naive_naswot(network: nn.Module, images: Tensor) -> float:
+    """Concatenate the codes of all ReLUs, and add two products of matrices (Mellor 2021, equation 2)."""
+    codes: list[Tensor] = []
+    relus = [module for module in network.modules() if isinstance(module, nn.ReLU)]
+    hooks = [relu.register_forward_hook(lambda m, i, y: codes.append((y > 0).flatten(1))) for relu in relus]
+    with torch.no_grad():
+        network.train()(images)
+    for hook in hooks:
+        hook.remove()
+    c = torch.cat(codes, dim=1).double()
+    return float(torch.linalg.slogdet(c @ c.T + (1 - c) @ (1 - c).T).logabsdet)
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("space", [TopologySpace(), TopologySpace("ImageNet16-120"), SizeSpace()], ids=lambda s: s.name)
+def test_it_equals_the_naive_twin(space: TopologySpace | SizeSpace, seed: int) -> None:
+    network = space.build(space.sample(Random(seed)))
+    initialise(network, torch.Generator().manual_seed(seed))
+    images = torch.randn(8, *space.input_shape, generator=torch.Generator().manual_seed(seed))
+    assert naswot(network, images) == pytest.approx(naive_naswot(network, images), rel=1e-9)
+
+
+def test_a_relu_used_twice_counts_twice() -> None:
+    relu = nn.ReLU()
+    network = nn.Sequential(relu, nn.Linear(5, 9), relu)
+    images = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    assert naswot(network, images) == pytest.approx(naive_naswot(network, images), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "determinant"),
+    [
+        ([[1, -1], [-1, 1]], 4),  # agree with themselves on both units, with each other on none: [[2, 0], [0, 2]]
+        ([[1, 1, -1], [1, -1, -1]], 5),  # agree with each other on two of three: [[3, 2], [2, 3]]
+        ([[1, -1, -1, -1], [1, 1, -1, -1], [1, 1, 1, -1]], 12),  # [[4, 3, 2], [3, 4, 3], [2, 3, 4]]
+    ],
+)
+def test_the_kernel_worked_by_hand(patterns: list[list[int]], determinant: int) -> None:
+    assert naswot(nn.ReLU(), torch.tensor(patterns).float()) == pytest.approx(math.log(determinant), rel=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([2, 3, 8, 33, 64]))
+def test_two_images_with_one_pattern_give_minus_infinity(seed: int, count: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 500, generator=generator)
+    one, other = torch.randperm(count, generator=generator)[:2]
+    images[one] = images[other]
+    assert naswot(nn.ReLU(), images) == -math.inf
+
+
+def test_a_cell_that_passes_nothing_on_has_too_few_patterns() -> None:
+    # Only the blocks between the stages are left, and behind zeros these are the same for every image.
+    space = TopologySpace()
+    network = space.build(format_cell(["none"] * 6))
+    initialise(network, torch.Generator().manual_seed(0))
+    assert naswot(network, torch.randn(4, *space.input_shape)) == -math.inf
+
+
+def test_a_network_without_relu_modules_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"naswot needs nn\.ReLU modules, and this network has none"):
+        naswot(nn.Linear(3, 3), torch.zeros(2, 3))
+
+
+def test_the_network_comes_back_as_it_was() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    naswot(network, torch.randn(4, 3, 5, 5))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not any(module.training for module in network.modules())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_the_network_comes_back_as_it_was_when_the_forward_pass_raises() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), nn.Linear(7, 7)).eval()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with pytest.raises(RuntimeError):
+        naswot(network, torch.randn(4, 3, 5, 5))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert not any(module.training for module in network.modules())
+    assert not any(module._forward_hooks for module in network.modules())

@@ -1,0 +1,91 @@
+"""The commands on good input."""
+
+from __future__ import annotations
+
+import csv
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from freerea_patch import TopologySpace
+from freerea_seval.cli.commands import parse_seeds
+from tests.freerea_seval.cli.test_mistakes import call
+from tests.freerea_seval.runs.searches import write_search
+
+
+def test_help_answers_without_heavy_imports() -> None:
+    code = (
+        "import sys; from freerea_seval.cli.main import main; sys.argv = ['freerea-seval', '--help']\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'xgboost', 'sklearn', 'matplotlib'}\n"
+        "try: main()\n"
+        "finally: print('LOADED', sorted(heavy & set(sys.modules)))"
+    )
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "LOADED []" in output
+    assert "search" in output
+
+
+def test_help_takes_under_four_tenths_of_a_second() -> None:
+    """Processor time, because the wall clock also counts whatever else the machine is doing."""
+    times = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "freerea_seval.cli.main", "--help"], capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(times) < 0.4
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"), [("3", [3]), ("0,2,5", [0, 2, 5]), ("0-3", [0, 1, 2, 3]), ("1, 4-5", [1, 4, 5])]
+)
+def test_seeds_are_listed_or_ranged(text: str, seeds: list[int]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_search(tmp_path)
+    assert call("search", config, "-o", tmp_path / "run", "--seeds", "0-1") == 0
+    printed = capsys.readouterr().out
+    assert "seed 0: the front of 60 networks" in printed
+    assert "cost [mJ]" in printed
+    assert f"run folder: {tmp_path / 'run'}" in printed
+    figure = (tmp_path / "run" / "front.png").read_bytes()
+    assert figure.startswith(b"\x89PNG")
+    (tmp_path / "run" / "front.png").unlink()
+    assert call("report", tmp_path / "run") == 0
+    assert capsys.readouterr().out == printed
+    assert (tmp_path / "run" / "front.png").read_bytes() == figure
+
+
+def test_objectives_lists_every_source_and_metric(capsys: pytest.CaptureFixture[str]) -> None:
+    from freerea_seval.sources.registry import load_registry
+
+    assert call("objectives") == 0
+    printed = capsys.readouterr().out
+    for record in load_registry():
+        assert record.name in printed
+        for metric in record.metrics:
+            assert metric.name in printed
+
+
+def test_train_predict_and_search_with_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = TopologySpace().genotypes()[:60]
+    rows = [(cell, 2.0 * cell.count("nor_conv_3x3") + cell.count("nor_conv_1x1")) for cell in cells]
+    with open(tmp_path / "t.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("genotype", "energy_mj"), *rows])
+    assert call("train", tmp_path / "t.csv", "--metric", "energy_mj", "-o", tmp_path / "p") == 0
+    assert "predicts energy_mj of nats-tss/cifar10, trained on 60 networks" in capsys.readouterr().out
+    assert call("predict", tmp_path / "p", *cells[:2]) == 0
+    predicted = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [row["genotype"] for row in predicted] == list(cells[:2])
+    assert float(predicted[1]["energy_mj"]) == pytest.approx(rows[1][1], abs=2.0)
+    (tmp_path / "s.yaml").write_text(
+        "space: nats-tss\nsearch: {population: 4, tournament: 2}\nbudget: {evaluations: 8}\nobjectives:\n"
+        "  - {metric: energy_mj, source: {seval: p}}\n"
+    )
+    assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
+    assert "energy mj [mJ]" in capsys.readouterr().out

@@ -1,0 +1,75 @@
+"""Latency of this machine."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.sources.device import ROUNDS, WARM_UPS, DeviceSource, measure_latency_ms
+from freerea_seval.sources.registry import Context
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+
+
+class Sleeper(nn.Module):
+    """A network that takes a given time, and notes who ran when."""
+
+    def __init__(self, seconds: float, name: str, log: list[str]) -> None:
+        super().__init__()
+        self.seconds, self.name, self.log = seconds, name, log
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        assert x.shape == (1, 3, 32, 32)
+        self.log.append(self.name)
+        time.sleep(self.seconds)
+        return x
+
+
+class Sleepers(TopologySpace):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[str] = []
+
+    def build(self, genotype: str) -> nn.Module:
+        return Sleeper(float(genotype), genotype, self.log)
+
+
+def test_the_latency_is_that_of_one_forward_pass_in_milliseconds() -> None:
+    slow, fast = measure_latency_ms(Sleepers(), ["0.010", "0.002"])
+    assert slow == pytest.approx(10, rel=0.5)
+    assert fast == pytest.approx(2, rel=0.8)
+
+
+def test_the_networks_take_turns() -> None:
+    space = Sleepers()
+    measure_latency_ms(space, ["0.0", "0.001"])
+    assert space.log[2 * WARM_UPS :] == ["0.0", "0.001"] * ROUNDS
+
+
+def test_fractions_are_reported_up_to_one() -> None:
+    seen: list[float] = []
+    measure_latency_ms(Sleepers(), ["0.0"], on_fraction=lambda fraction, note: seen.append(fraction))
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+
+
+def test_a_real_network_has_a_latency_and_is_charged() -> None:
+    source = DeviceSource(Context(TopologySpace()), None)
+    (row,) = source.evaluate([CELL], ["latency"])
+    assert 0 < row["latency"].value < row["latency"].seconds * 1e3
+    assert source.evaluate([], ["latency"]) == []
+
+
+def test_a_network_that_cannot_run_is_named() -> None:
+    class Broken(TopologySpace):
+        def build(self, genotype: str) -> nn.Module:
+            return nn.Linear(7, 7)
+
+    with pytest.raises(InputError, match="latency cannot be measured on 'cpu'"):
+        measure_latency_ms(Broken(), [CELL])

@@ -1,0 +1,74 @@
+"""The sources that compute on live networks."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freerea_patch import InputError, MetricCache, SizeSpace, TopologySpace, TrainingFree
+from freerea_seval.sources.live import CACHE_VARIABLE, CostSource, TrainingFreeSource, open_cache
+from freerea_seval.sources.registry import Context, LiveSettings
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+SMALL = LiveSettings(batch_size=4, initialisations=1, cache="off")
+
+
+def test_training_free_metrics_are_those_of_the_patch() -> None:
+    space = TopologySpace()
+    (row,) = TrainingFreeSource(Context(space, SMALL), None).evaluate([CELL], ["naswot", "logsynflow", "skip"])
+    (expected,) = TrainingFree(space, batch_size=4, initialisations=1).evaluate(
+        [CELL], ["naswot", "logsynflow", "skip"]
+    )
+    for metric in ("naswot", "logsynflow", "skip"):
+        assert row[metric].value == expected[metric].value
+        assert math.isfinite(row[metric].value)
+    assert row["network"].seconds > 0
+
+
+def test_the_batch_is_looked_for_beside_the_config(tmp_path: Path) -> None:
+    images = np.random.default_rng(5).standard_normal((4, 3, 32, 32), dtype=np.float32)
+    np.savez(tmp_path / "b.npz", images=images)
+    live = LiveSettings(batch="b.npz", batch_size=4, initialisations=1, cache="off")
+    (row,) = TrainingFreeSource(Context(TopologySpace(), live, tmp_path), None).evaluate([CELL], ["naswot"])
+    (expected,) = TrainingFree(TopologySpace(), batch=images, initialisations=1).evaluate([CELL], ["naswot"])
+    assert row["naswot"].value == expected["naswot"].value
+
+
+def test_costs_are_in_millions_and_charged() -> None:
+    # NATS-Bench publishes 0.011714 million parameters and 4.481114 million multiply-adds for this network.
+    (row,) = CostSource(Context(SizeSpace(), SMALL), None).evaluate(["8:8:8:8:8"], ["params", "macs"])
+    assert row["params"].value == pytest.approx(0.011714)
+    assert row["macs"].value == pytest.approx(4.481114)
+    assert row["macs"].seconds > 0
+
+
+def test_the_cache_is_where_the_settings_or_the_environment_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "environment.sqlite"))
+    cache = open_cache(LiveSettings(cache="mine/c.sqlite"), tmp_path)
+    assert isinstance(cache, MetricCache)
+    assert cache.path == tmp_path / "mine" / "c.sqlite"
+    cache = open_cache(LiveSettings(), tmp_path)
+    assert isinstance(cache, MetricCache)
+    assert cache.path == tmp_path / "environment.sqlite"
+    assert open_cache(LiveSettings(cache="off"), tmp_path) is None
+
+
+def test_remembered_values_are_charged_what_they_had_cost(tmp_path: Path) -> None:
+    live = LiveSettings(batch_size=4, initialisations=1, cache=str(tmp_path / "c.sqlite"))
+    rows = []
+    for _ in range(2):
+        rows += TrainingFreeSource(Context(TopologySpace(), live), None).evaluate([CELL], ["naswot"])
+    assert rows[0] == rows[1]
+    assert rows[1]["naswot"].seconds > 0
+
+
+def test_an_unknown_metric_is_named() -> None:
+    with pytest.raises(
+        InputError, match="unknown metric of source 'training-free': 'synflow'; did you mean 'logsynflow'"
+    ):
+        TrainingFreeSource(Context(TopologySpace(), SMALL), None).describe("synflow")

@@ -1,0 +1,31 @@
+"""Bars are drawn on a terminal, and nothing anywhere else."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from freerea_seval.progress import Progress, TerminalProgress, terminal_progress
+
+
+def test_nothing_is_drawn_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = terminal_progress()
+    assert type(progress) is Progress
+    with progress.task("working") as show:
+        show(0.5, "half")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_terminal_gets_a_bar_with_an_estimate(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    progress = terminal_progress()
+    assert isinstance(progress, TerminalProgress)
+    with progress.task("working") as show:
+        show(0.5, "7 networks")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "working" in printed.err
+    assert "100 %" in printed.err

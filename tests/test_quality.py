@@ -1,0 +1,77 @@
+"""The repository as a whole: style, types, sizes of files, and which package may import which."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("freerea_patch", "freerea_seval", "experiments")
+
+
+def sources() -> Iterator[Path]:
+    for package in (*PACKAGES, "tests"):
+        yield from sorted((ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def test_packages_import_only_downwards() -> None:
+    allowed = {
+        "freerea_patch": (),
+        "freerea_seval": ("freerea_patch",),
+        "experiments": ("freerea_patch", "freerea_seval"),
+    }
+    for package, below in allowed.items():
+        for path in sorted((ROOT / package).rglob("*.py")):
+            used = {name.partition(".")[0] for name in imports(path)} & set(PACKAGES)
+            assert used <= {package, *below}, path
+
+
+def test_no_module_imports_itself_in_a_circle_when_it_is_loaded() -> None:
+    graph = {}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            top = ast.parse(path.read_text()).body
+            graph[name] = {
+                node.module for node in top if isinstance(node, ast.ImportFrom) and node.module and node.module != name
+            }
+    done: set[str] = set()
+
+    def visit(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        if name not in done:
+            for target in graph.get(name, ()):
+                visit(target, (*above, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_no_file_is_longer_than_350_lines() -> None:
+    long = {str(path.relative_to(ROOT)): n for path in sources() if (n := path.read_text().count("\n")) > 350}
+    assert not long
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]], ids=" ".join)
+def test_the_code_is_clean(command: list[str]) -> None:
+    arguments = [] if command[0] == "mypy" else ["."]
+    result = subprocess.run(
+        [sys.executable, "-m", *command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
