@@ -190,7 +190,7 @@ class Table:
                 first = column.setdefault(row.genotype, Measured(value, charged))
                 if first.value != value:
                     raise InputError(
-                        f"{metric} of {row.genotype} is {value:g}, but {first.value:g} in a row above; keep one"
+                        f"{metric} of {row.genotype} is {value!r}, but {first.value!r} in a row above; keep one"
                     )
             except InputError as error:
                 self._on_problem(InputError(f"{self.path}, line {row.line}: {error}"))
