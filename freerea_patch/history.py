@@ -143,11 +143,15 @@ class History:
         Without a Pareto objective: by summed score, normalised within the pool. With any: by NSGA-II's
         crowded comparison (Deb 2002) over the summed score and the Pareto objectives.
         """
+        return [pool[i] for i in self.order(pool)]
+
+    def order(self, pool: Sequence[Candidate]) -> list[int]:
+        """Return the positions in ``pool``, best first, by the rule of :meth:`ranked`."""
         if self._pareto_terms:
             order = nondominated_order(self._points(pool))
         else:
             order = np.argsort(-self.scores(pool), kind="stable")
-        return [pool[i] for i in order.tolist()]
+        return [int(i) for i in order]
 
     def front(self) -> list[Candidate]:
         """Return the result of the search over the feasible history.

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +97,12 @@ def test_a_population_ages_once_it_is_larger_than_n(ageings: list[Ageing]) -> No
     assert all(20 < len(ageing.before) <= 23 for ageing in ageings)
 
 
+def test_a_population_holds_a_genotype_once(ageings: list[Ageing]) -> None:
+    for ageing in ageings:
+        assert [c.genotype for c in ageing.before.values()] == list(ageing.before)
+        assert [c.genotype for c in ageing.after.values()] == list(ageing.after)
+
+
 def test_one_candidate_of_the_oldest_generation_dies_of_age(ageings: list[Ageing]) -> None:
     for ageing in ageings:
         (dead,) = ageing.before.keys() - ageing.after.keys()
@@ -103,7 +110,7 @@ def test_one_candidate_of_the_oldest_generation_dies_of_age(ageings: list[Ageing
 
 
 def test_the_n_best_of_the_rest_survive(ageings: list[Ageing]) -> None:
-    for ageing, following in zip(ageings, ageings[1:], strict=False):
+    for ageing, following in pairwise(ageings):
         survivors = set(best(ageing.after.values(), 20))
         assert following.before.keys() == survivors | following.told
 
@@ -255,7 +262,9 @@ def test_pareto_objectives_give_a_front_that_nothing_in_the_history_dominates(al
 def test_evolution_beats_random_search_on_a_metric_that_mutation_can_climb() -> None:
     source = Formulas(a=lambda g: float(g.count("1")))
     found = {
-        name: run(make_search(name, BitSpace(40), [Objective("a")], seed=0), objectives(source), Budget(evaluations=400))
+        name: run(
+            make_search(name, BitSpace(40), [Objective("a")], seed=0), objectives(source), Budget(evaluations=400)
+        )
         for name in ALGORITHMS
     }
     ones = {name: result.front[0].values["a"] for name, result in found.items()}

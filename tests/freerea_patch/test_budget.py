@@ -33,7 +33,9 @@ def test_a_limit_is_spent_by_its_own_clock_alone(limit: str, used: str) -> None:
     budget = Budget(**{limit: 10})
     assert spent(budget, **{used: 5}) == 0.5
     assert spent(budget, **{used: 10}) == 1.0
-    assert spent(budget, **{other: 99 for other in ("metric_s", "wall_s", "loop_s", "evaluations") if other != used}) == 0
+    assert (
+        spent(budget, **{other: 99 for other in ("metric_s", "wall_s", "loop_s", "evaluations") if other != used}) == 0
+    )
 
 
 def test_total_seconds_are_those_of_metrics_and_of_the_loop() -> None:
@@ -55,6 +57,6 @@ def test_a_budget_without_a_limit_is_refused() -> None:
 
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("value", [0, -1, math.nan])
-def test_a_limit_that_is_not_positive_is_refused(limit: str, value: float) -> None:
+def test_a_limit_that_is_not_positive_is_refused(limit: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"budget {limit} must be a positive number, not {value!r}"):
         Budget(**{limit: value})

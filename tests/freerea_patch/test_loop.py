@@ -118,7 +118,7 @@ def test_a_budget_of_seconds_ends_once_they_have_passed(
     limit: str, candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bound = use(Clock(), monkeypatch)
-    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(**{limit: 100}))  # type: ignore[arg-type]
+    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(**{limit: 100}))
     assert len(result.history) == candidates
 
 

@@ -24,7 +24,9 @@ class Scripted(Search):
 
 
 def scripted(*rounds: list[str]) -> Search:
-    return type("Script", (Scripted,), {"rounds": list(rounds)})(BitSpace(2), TERMS)
+    search = Scripted(BitSpace(2), TERMS)
+    search.rounds = list(rounds)  # the course begins with the first ask
+    return search
 
 
 def tell_all(search: Search, proposals: list[Proposal]) -> None:

@@ -17,9 +17,7 @@ DATASETS = ("cifar10", "cifar100", "ImageNet16-120")
 
 @pytest.mark.parametrize("dataset", DATASETS)
 @pytest.mark.parametrize("make", [TopologySpace, SizeSpace])
-def test_a_network_maps_images_to_one_output_a_class(
-    make: type[TopologySpace] | type[SizeSpace], dataset: str
-) -> None:
+def test_a_network_maps_images_to_one_output_a_class(make: type[TopologySpace] | type[SizeSpace], dataset: str) -> None:
     space = make(dataset)
     network = space.build(space.sample(Random(0)))
     with torch.no_grad():

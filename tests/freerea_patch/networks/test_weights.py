@@ -24,7 +24,7 @@ def state(network: nn.Module) -> dict[str, Tensor]:
 def test_weights_are_kaiming_normal_by_fan_out() -> None:
     network = nn.Sequential(nn.Conv2d(32, 64, 3), nn.Linear(400, 300))
     initialise(network, seeded())
-    conv, linear = network[0].weight.detach(), network[1].weight.detach()  # type: ignore[union-attr,operator]
+    conv, linear = network[0].weight.detach(), network[1].weight.detach()  # type: ignore[operator]
     assert conv.std().item() == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.02)
     assert linear.std().item() == pytest.approx(math.sqrt(2 / 300), rel=0.02)
     assert abs(conv.mean().item()) < 0.002
@@ -37,9 +37,9 @@ def test_biases_are_zero_and_batch_norm_is_the_identity() -> None:
             parameter.fill_(7.0)
     initialise(network, seeded())
     for layer, weight, bias in ((0, None, 0), (1, 1, 0), (2, None, 0), (3, 1, 0)):
-        assert (network[layer].bias == bias).all()  # type: ignore[union-attr,operator]
+        assert (network[layer].bias == bias).all()  # type: ignore[union-attr]
         if weight is not None:
-            assert (network[layer].weight == weight).all()  # type: ignore[union-attr,operator]
+            assert (network[layer].weight == weight).all()  # type: ignore[union-attr]
 
 
 def test_layers_without_affine_parameters_are_passed_over() -> None:
@@ -66,7 +66,7 @@ def test_a_module_comes_back_with_its_buffers_and_modes() -> None:
     with unharmed(network) as same:
         assert same is network
         network.train()(torch.randn(4, 3, 5, 5))
-        assert not torch.equal(network[1].running_mean, before["1.running_mean"])  # type: ignore[union-attr,arg-type]
+        assert not torch.equal(network[1].running_mean, before["1.running_mean"])  # type: ignore[arg-type]
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert [module.training for module in network] == [True, False, True]
 

@@ -23,7 +23,9 @@ def test_parsed_widths_format_to_themselves(size: str) -> None:
     assert format_widths(parse_widths(size)) == size
 
 
-@given(st.one_of(st.text(alphabet="0123468:- ", max_size=16), SIZES.map(lambda s: s + ":8"), SIZES.map(lambda s: s + " ")))
+@given(
+    st.one_of(st.text(alphabet="0123468:- ", max_size=16), SIZES.map(lambda s: s + ":8"), SIZES.map(lambda s: s + " "))
+)
 def test_a_string_of_another_form_is_refused(text: str) -> None:
     genes = text.split(":")
     if len(genes) == 5 and all(gene in map(str, WIDTHS) for gene in genes):
@@ -97,3 +99,12 @@ def test_there_are_32768_different_sizes() -> None:
 @pytest.mark.parametrize(("index", "size"), [(0, "8:8:8:8:8"), (11, "8:8:8:16:32"), (284, "8:8:40:32:40")])
 def test_the_official_samples_have_their_numbers(index: int, size: str) -> None:
     assert all_sizes()[index] == size
+
+
+@pytest.mark.data
+def test_the_order_is_the_official_one(data_dir: Path) -> None:
+    from freerea_seval.unpickle import load_pickle
+
+    folder = data_dir / "nats_official_samples" / "NATS-sss-v1_0-50262-simple"
+    meta = load_pickle(folder / "meta.pickle.pbz2", {}, "NATS-Bench file")
+    assert tuple(meta["meta_archs"]) == all_sizes()

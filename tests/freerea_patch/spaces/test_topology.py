@@ -51,7 +51,9 @@ def test_a_damaged_cell_is_refused(cell: str, position: int, replacement: str) -
 
 def test_an_unknown_operation_is_named_with_the_valid_ones() -> None:
     cell = format_cell(["none"] * 5 + ["max_pool_3x3"])
-    with pytest.raises(InputError, match="unknown operation 'max_pool_3x3' in .*; valid operations: none, skip_connect"):
+    with pytest.raises(
+        InputError, match=r"unknown operation 'max_pool_3x3' in .*; valid operations: none, skip_connect"
+    ):
         parse_cell(cell)
 
 

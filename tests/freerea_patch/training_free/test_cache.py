@@ -6,6 +6,7 @@ import math
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def test_values_outlive_the_process_that_stored_them(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from freerea_patch import Measured, MetricCache
 
@@ -131,7 +133,7 @@ def test_a_read_only_file_is_read_and_refused_for_writing(tmp_path: Path, monkey
     first = MetricCache(path)
     first.put("key", Measured(1.0, 2.0))
     first.close()
-    connect = sqlite3.connect
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def read_only(name: Path, **options: Any) -> sqlite3.Connection:
         # File modes do not hold back the superuser, who may run the tests; SQLite's own read-only mode does.
