@@ -57,6 +57,7 @@ def test_an_unsupported_constraint_makes_a_candidate_infeasible() -> None:
 def test_a_missing_constraint_makes_a_candidate_infeasible() -> None:
     bounds = [Objective(name, role="constraint", upper=10.0) for name in ("first", "second")]
     assert not add(History([*FITNESS, *bounds]), "x", first=11.0).feasible
+    assert not add(History([*FITNESS, *bounds]), "x", second=11.0).feasible
 
 
 def test_a_feasible_candidate_without_a_metric_is_an_error() -> None:

@@ -20,6 +20,7 @@ from freerea_patch import (
     make_search,
     run,
 )
+from freerea_patch.loop import Stopwatch
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 TERMS = [Objective("a")]
@@ -111,6 +112,15 @@ def test_loop_seconds_are_those_between_evaluations(monkeypatch: pytest.MonkeyPa
     result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(evaluations=40), on_candidate=linger)
     # The clocks are read before the last call.
     assert result.times == Times(wall_s=439.0, loop_s=39.0)
+
+
+def test_a_stopwatch_goes_on_from_the_clocks_of_an_earlier_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = use(Clock(), monkeypatch)
+    stopwatch = Stopwatch()
+    stopwatch.set(Times(wall_s=70.0, loop_s=20.0))
+    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(wall_seconds=100), stopwatch=stopwatch)
+    assert result.times == Times(wall_s=100.0, loop_s=20.0)
+    assert len(result.history) == 3
 
 
 @pytest.mark.parametrize(("limit", "candidates"), [("wall_seconds", 10), ("total_seconds", 10), ("metric_seconds", 10)])

@@ -152,6 +152,15 @@ def test_the_nondominated_order_equals_the_naive_twin(points: Floats) -> None:
     assert nondominated_order(points).tolist() == naive_order(points.tolist())
 
 
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_large_pools_equal_the_naive_twins(axes: int, seed: int) -> None:
+    # Large enough for fronts of many points at different distances; the seed is in the test's name.
+    points = np.random.default_rng(seed).integers(0, 12, (60, axes)).astype(float)
+    np.testing.assert_allclose(crowding_distances(points), naive_crowding(points.tolist()))
+    assert nondominated_order(points).tolist() == naive_order(points.tolist())
+
+
 @given(arrays(float, SHAPES, elements=ANY))
 def test_points_that_are_no_numbers_come_last(points: Floats) -> None:
     sound = [bool(np.isfinite(points[i]).all()) for i in nondominated_order(points)]
