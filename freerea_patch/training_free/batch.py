@@ -40,13 +40,12 @@ def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int 
     if spec.endswith(".npz"):
         images: Any = _read_npz(Path(spec))
     elif ":" in spec:
-        images = import_object(spec, "batch")(size)
-        images = images[0] if isinstance(images, (tuple, list)) else images
+        images = _call(spec, size)
     else:
         raise InputError(f"batch {spec!r} is none of: 'random', a file FILE.npz, pkg.module:callable")
     try:
         array = np.asarray(images, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"batch {spec}: expected an array of images, got {type(images).__name__} ({error})") from None
     if array.ndim != 1 + len(input_shape) or array.shape[1:] != tuple(input_shape):
         shape = ", ".join(map(str, input_shape))
@@ -61,6 +60,18 @@ def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int 
 def batch_digest(images: Images) -> str:
     """Return a hash of a batch's shape and values, for the cache of metric values."""
     return hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
+
+
+def _call(spec: str, size: int) -> Any:
+    """Return the images that a callable of the user's gives, without their labels."""
+    function = import_object(spec, "batch")
+    try:
+        images = function(size)
+    except Exception as error:  # a user's function may raise anything
+        message = next(iter(str(error).splitlines()), "")
+        raise InputError(f"batch {spec}: called with {size}, it failed ({type(error).__name__}: {message})") from error
+    images = images[0] if isinstance(images, (tuple, list)) else images
+    return images.detach().cpu() if hasattr(images, "detach") else images
 
 
 def _read_npz(path: Path) -> Images:

@@ -50,10 +50,14 @@ class MetricCache:
         # SQLite stores NaN as NULL.
         return Measured(float("nan") if row[0] is None else row[0], row[1])
 
-    def put(self, key: str, measured: Measured) -> None:
-        """Store a value, unless the key has one."""
+    def put(self, values: Mapping[str, Measured]) -> None:
+        """Store values by key, except under keys that have one; all of them are there, or none."""
         try:
-            self._connection.execute("INSERT OR IGNORE INTO metric VALUES (?, ?, ?)", (key, *measured))
+            # One transaction, because each waits for the disk.
+            self._connection.execute("BEGIN IMMEDIATE")
+            rows = ((key, *measured) for key, measured in values.items())
+            self._connection.executemany("INSERT OR IGNORE INTO metric VALUES (?, ?, ?)", rows)
+            self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             raise self._unusable(error) from None
 

@@ -108,8 +108,7 @@ class TrainingFree:
             lambda: self.space.build(genotype), metrics, self.initialisations, self.seed, f"network {genotype!r}"
         )
         if self.cache:
-            for name, measured in row.items():
-                self.cache.put(keys[name], measured)
+            self.cache.put({keys[name]: measured for name, measured in row.items()})
         return row
 
     def _key(self, genotype: str, metric: str) -> str:

@@ -63,7 +63,17 @@ def callable_text(size: int) -> Any:
     return "no images"
 
 
-@pytest.mark.parametrize("name", ["callable_array", "callable_tensor", "callable_pair"])
+def callable_gradient(size: int) -> Any:
+    import torch
+
+    return torch.from_numpy(TEN[:size]).requires_grad_()
+
+
+def callable_broken(size: int) -> Any:
+    raise OSError("the disk\nis gone")
+
+
+@pytest.mark.parametrize("name", ["callable_array", "callable_tensor", "callable_pair", "callable_gradient"])
 def test_a_callable_gives_an_array_a_tensor_or_a_pair_with_labels(name: str) -> None:
     np.testing.assert_array_equal(load(f"{__name__}:{name}"), TEN[:4])
 
@@ -124,6 +134,10 @@ def test_images_with_values_that_are_no_numbers_are_refused(tmp_path: Path, bad:
     spoilt[2, 0, 0, 0] = bad
     assert "contains NaN or infinite values; normalise the images again" in refusal(save(tmp_path, images=spoilt))
     assert len(load(save(tmp_path, images=spoilt[3:]))) == 4
+
+
+def test_a_callable_that_fails_is_refused() -> None:
+    assert "called with 4, it failed (OSError: the disk)" in refusal(f"{__name__}:callable_broken")
 
 
 def test_a_callable_that_gives_no_array_is_refused() -> None:

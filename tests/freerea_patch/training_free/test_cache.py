@@ -25,13 +25,13 @@ def test_what_was_never_stored_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [0.1 + 0.2, -1e308, 5e-324, 0.0, math.inf, -math.inf])
 def test_a_stored_value_comes_back_to_the_last_bit(tmp_path: Path, value: float) -> None:
     cache = MetricCache(tmp_path / "cache.sqlite")
-    cache.put("key", Measured(value, 1.25))
+    cache.put({"key": Measured(value, 1.25)})
     assert cache.get("key") == Measured(value, 1.25)
 
 
 def test_nan_comes_back_as_nan(tmp_path: Path) -> None:
     cache = MetricCache(tmp_path / "cache.sqlite")
-    cache.put("key", Measured(math.nan, 1.25))
+    cache.put({"key": Measured(math.nan, 1.25)})
     found = cache.get("key")
     assert found is not None
     assert math.isnan(found.value)
@@ -40,15 +40,15 @@ def test_nan_comes_back_as_nan(tmp_path: Path) -> None:
 
 def test_the_first_value_stays(tmp_path: Path) -> None:
     cache = MetricCache(tmp_path / "cache.sqlite")
-    cache.put("key", Measured(1.0, 1.0))
-    cache.put("key", Measured(2.0, 2.0))
+    cache.put({"key": Measured(1.0, 1.0)})
+    cache.put({"key": Measured(2.0, 2.0)})
     assert cache.get("key") == Measured(1.0, 1.0)
 
 
 def test_values_outlive_the_process_that_stored_them(tmp_path: Path) -> None:
     path = tmp_path / "new" / "folders" / "cache.sqlite"
     first = MetricCache(path)
-    first.put("key", Measured(1.0, 2.0))
+    first.put({"key": Measured(1.0, 2.0)})
     first.close()
     assert MetricCache(path).get("key") == Measured(1.0, 2.0)
 
@@ -61,7 +61,7 @@ from freerea_patch import Measured, MetricCache
 
 cache = MetricCache(Path(sys.argv[1]))
 for number in range(30):
-    cache.put(f"key {number}", Measured(float(number), float(sys.argv[2])))
+    cache.put({f"key {number}": Measured(float(number), float(sys.argv[2]))})
 """
 
 
@@ -94,7 +94,7 @@ def test_a_damaged_file_is_refused_when_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     cache = MetricCache(path)
     for number in range(20):
-        cache.put(f"key {number}" * 400, Measured(1.0, 1.0))
+        cache.put({f"key {number}" * 400: Measured(1.0, 1.0)})
     cache.close()
     content = bytearray(path.read_bytes())
     content[4096:] = b"\xff" * (len(content) - 4096)  # all pages but the first, which holds the schema
@@ -131,7 +131,7 @@ def test_a_folder_in_place_of_the_file_is_refused(tmp_path: Path) -> None:
 def test_a_read_only_file_is_read_and_refused_for_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cache.sqlite"
     first = MetricCache(path)
-    first.put("key", Measured(1.0, 2.0))
+    first.put({"key": Measured(1.0, 2.0)})
     first.close()
     connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
@@ -143,7 +143,7 @@ def test_a_read_only_file_is_read_and_refused_for_writing(tmp_path: Path, monkey
     cache = MetricCache(path)
     assert cache.get("key") == Measured(1.0, 2.0)
     with pytest.raises(InputError) as error:
-        cache.put("other", Measured(1.0, 2.0))
+        cache.put({"other": Measured(1.0, 2.0)})
     check_message(error, path)
 
 
