@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold
+from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features import Matrix, StringFeatures, check_strings
-
-try:
-    from sklearn.base import BaseEstimator, RegressorMixin
-    from sklearn.linear_model import RidgeCV
-    from sklearn.model_selection import KFold
-    from sklearn.utils.validation import check_is_fitted
-except ImportError as error:
-    raise InputError("predictors need scikit-learn: pip install 'freerea-seval[predictor]'") from error
 
 if TYPE_CHECKING:
     import xgboost
@@ -93,13 +89,13 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: fewer than five samples, or as many values as strings are not there.
             InputError: a value is NaN, infinite or no number, or a string is no network string.
-            InputError: xgboost is not installed, or refuses a parameter.
+            InputError: xgboost refuses a parameter.
         """
         values = check_values(strings, y)
         self.features_ = StringFeatures()
         matrix = self.features_.fit_transform(strings)
         self.mean_ = float(values.mean())
-        self.scale_ = float(values.std()) or 1.0
+        self.scale_ = float(values.std()) if np.ptp(values) > 0 else 1.0
         targets = (values - self.mean_) / self.scale_
         self.trees_share_ = self._best_share(matrix, targets)
         self.booster_ = self._grow(matrix, targets)
@@ -133,10 +129,8 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return float(np.clip((targets - line) @ apart / (apart @ apart), 0.0, 1.0))
 
     def _grow(self, matrix: Matrix, targets: Values) -> xgboost.Booster:
-        try:
-            import xgboost
-        except ImportError as error:
-            raise InputError("the boosted predictor needs xgboost: pip install 'freerea-seval[predictor]'") from error
+        import xgboost
+
         parameters = {
             "objective": "reg:squarederror",
             "tree_method": "hist",
@@ -196,5 +190,5 @@ def _mix(share: float, trees: Values, line: Values) -> Values:
     return share * trees + (1.0 - share) * line
 
 
-def _reason(error: Exception) -> Any:
+def _reason(error: Exception) -> str:
     return next((line for line in str(error).splitlines() if line), type(error).__name__)

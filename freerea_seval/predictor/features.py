@@ -14,14 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
-
-try:
-    from sklearn.base import BaseEstimator, TransformerMixin
-    from sklearn.utils.validation import check_is_fitted
-except ImportError as error:
-    raise InputError("predictors need scikit-learn: pip install 'freerea-seval[predictor]'") from error
 
 Matrix = npt.NDArray[np.float32]
 

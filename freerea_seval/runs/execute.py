@@ -26,7 +26,6 @@ from freerea_patch import (
     make_search,
     run,
 )
-from freerea_seval.config.load import dump_config
 from freerea_seval.config.schema import Config, MetricSection, ObjectiveSection
 from freerea_seval.config.spaces import make_space
 from freerea_seval.files import write_atomically
@@ -169,7 +168,7 @@ def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[st
     with folder.locked():
         if any(folder.result(seed) is None for seed in folder.config.search.seeds):
             setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
-            write_atomically(folder.path / "config.yaml", dump_config(setup.config))
+            folder.resolve(setup.config)
             for seed in folder.config.search.seeds:
                 if folder.result(seed) is None:
                     _run_seed(folder, setup, seed, progress)

@@ -71,6 +71,11 @@ class RunFolder:
             os.replace(draft, path)
         return cls(path, config, base.resolve())
 
+    def resolve(self, config: Config) -> None:
+        """Put the resolved config in the place of the one that was given."""
+        write_atomically(self.path / "config.yaml", dump_config(config))
+        self.config = config
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Return an existing run.

@@ -77,9 +77,7 @@ def is_pareto(config: Config) -> bool:
     return any(s.role == "pareto" for s in config.objectives)
 
 
-def _print_rows(
-    config: Config, console: Console, title: str, number: str, rows: Sequence[Mapping[str, Any]]
-) -> None:
+def _print_rows(config: Config, console: Console, title: str, number: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of metrics, and the genotypes, which are too long for it, below."""
     from rich.table import Table
 

@@ -18,9 +18,6 @@ from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
 
-#: Fewer networks than this teach a predictor nothing.
-MIN_NETWORKS = 10
-
 
 class PredictedSource:
     """A trained predictor, or one that is trained on measurements of this machine before the search.
@@ -119,9 +116,11 @@ def _calibration(argument: dict[str, Any]) -> tuple[str, int]:
     for key in argument:
         if key not in ("measure", "networks"):
             raise unknown_name("key of source 'seval'", key, ("measure", "networks"))
+    from freerea_seval.predictor.training import FEWEST
+
     metric, count = argument.get("measure"), argument.get("networks", 32)
     if metric != "latency":
         raise InputError(f"source 'seval': 'measure' can be latency, not {metric!r}")
-    if isinstance(count, bool) or not isinstance(count, int) or count < MIN_NETWORKS:
-        raise InputError(f"source 'seval': 'networks' must be a whole number of at least {MIN_NETWORKS}, not {count!r}")
+    if isinstance(count, bool) or not isinstance(count, int) or count < FEWEST:
+        raise InputError(f"source 'seval': 'networks' must be a whole number of at least {FEWEST}, not {count!r}")
     return metric, count

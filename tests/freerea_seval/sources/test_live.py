@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from freerea_patch import InputError, MetricCache, SizeSpace, TopologySpace, TrainingFree
+from freerea_patch import InputError, Measured, MetricCache, SizeSpace, TopologySpace, TrainingFree
 from freerea_seval.sources.live import CACHE_VARIABLE, CostSource, TrainingFreeSource, open_cache
 from freerea_seval.sources.registry import Context, LiveSettings
 
@@ -60,7 +61,7 @@ def test_the_cache_is_where_the_settings_or_the_environment_say(
 
 def test_remembered_values_are_charged_what_they_had_cost(tmp_path: Path) -> None:
     live = LiveSettings(batch_size=4, initialisations=1, cache=str(tmp_path / "c.sqlite"))
-    rows = []
+    rows: list[Mapping[str, Measured]] = []
     for _ in range(2):
         rows += TrainingFreeSource(Context(TopologySpace(), live), None).evaluate([CELL], ["naswot"])
     assert rows[0] == rows[1]

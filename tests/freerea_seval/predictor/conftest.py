@@ -1,0 +1,46 @@
+"""Made-up networks: strings in the grammar of ``freerea_seval.strings.trace``, without torch."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from freerea_seval.predictor.boosted import BoostedPredictor
+
+
+def chain(seed: int) -> str:
+    """Return the string of a random chain of convolutions, some with a shortcut, some multiplied by zero."""
+    rng = Random(seed)
+    width, tokens = 3, ["input[3x8x8]"]
+    for _ in range(rng.randint(2, 9)):
+        kernel, out = rng.choice((1, 3)), rng.choice((4, 8, 16))
+        weights = width * out * kernel**2
+        tokens.append(f"conv({width},{out},k{kernel},s1,p{kernel // 2},w{weights},m{64 * weights})[{out}x8x8]<-1")
+        width = out
+        tokens += rng.choice(([], [f"relu[{out}x8x8]<-1"], [f"relu[{out}x8x8]<-1", f"add[{out}x8x8]<-1,2"]))
+        tokens += rng.choice(([], [], [f"mul(0)[{out}x8x8]<-1", f"add[{out}x8x8]<-1,2"]))
+    return " ".join([*tokens, "output<-1"])
+
+
+def cost(string: str) -> float:
+    """Return a made-up latency: a convolution takes 1 or 2 ms, anything else 0.25."""
+    return sum(1.0 + ("k3" in t) if t.startswith("conv") else 0.25 for t in string.split())
+
+
+@pytest.fixture(scope="session")
+def strings() -> list[str]:
+    """120 different networks."""
+    return list(dict.fromkeys(chain(seed) for seed in range(200)))[:120]
+
+
+@pytest.fixture(scope="session")
+def values(strings: list[str]) -> list[float]:
+    """Their latency."""
+    return [cost(string) for string in strings]
+
+
+@pytest.fixture(scope="session")
+def fitted(strings: list[str], values: list[float]) -> BoostedPredictor:
+    """A predictor that has seen the first 80."""
+    return BoostedPredictor(n_estimators=60).fit(strings[:80], values[:80])
