@@ -10,7 +10,7 @@ from pathlib import Path
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
-from freerea_seval.runs.folder import versions
+from freerea_seval.versions import versions
 
 Row = Mapping[str, object]
 

@@ -10,12 +10,16 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress
+
+if TYPE_CHECKING:
+    from freerea_seval.runs.folder import RunFolder
 
 
 def run_search(
@@ -29,14 +33,13 @@ def run_search(
 ) -> None:
     """Start a run from a config, or continue one; then print and draw it."""
     from freerea_seval.config.load import DEFAULT, load_config
-    from freerea_seval.runs.execute import execute
     from freerea_seval.runs.folder import RunFolder
 
     if resume is not None:
         if config or output or seeds or device or batch or overrides:
             raise InputError("--resume takes a run as it was configured; leave out the config and the other options")
         folder = RunFolder.open(resume)
-        execute(folder, terminal_progress())
+        _execute(folder)
     else:
         extra = [f"live.device={device}"] * bool(device) + [f"live.batch={batch}"] * bool(batch)
         if seeds is not None:
@@ -48,12 +51,22 @@ def run_search(
         target = output or Path("runs") / f"{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"
         folder = RunFolder.create(target, settings, base)
         try:
-            execute(folder, terminal_progress())
+            _execute(folder)
         except InputError:
             if not any(journal.stat().st_size for journal in target.glob("seed-*/journal.jsonl")):
                 shutil.rmtree(target)  # nothing was evaluated: leave no folder that says otherwise
             raise
     _show(folder)
+
+
+def _execute(folder: RunFolder) -> None:
+    from freerea_seval.runs.execute import execute
+
+    try:
+        execute(folder, terminal_progress())
+    except KeyboardInterrupt:
+        print(f"\nstopped; go on with: freerea-seval search --resume {folder.path}", file=sys.stderr)
+        raise
 
 
 def show_run(run: Path) -> None:
@@ -63,12 +76,10 @@ def show_run(run: Path) -> None:
     _show(RunFolder.open(run))
 
 
-def _show(folder: object) -> None:
+def _show(folder: RunFolder) -> None:
     from freerea_seval.runs.figure import draw_run, figure_needs_extra
-    from freerea_seval.runs.folder import RunFolder
     from freerea_seval.runs.report import print_report
 
-    assert isinstance(folder, RunFolder)
     console = Console()
     print_report(folder, console)
     try:

@@ -106,7 +106,7 @@ def objectives() -> None:
 def main() -> None:
     """Run the command line.
 
-    A user's mistake ends with one line on standard error and exit code 2; Ctrl-C with 130.
+    A user's mistake ends with one line on standard error and exit code 2.
     """
     try:
         status: Any = app(standalone_mode=False)
@@ -115,9 +115,6 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         _fail(_describe(error))
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; what was done is kept, and 'search --resume RUN' goes on from there", err=True)
-        sys.exit(130)
     except Exception as error:
         from freerea_patch import InputError
 

@@ -123,7 +123,7 @@ def save_predictor(
         raise InputError(f"predictor {folder}: cannot be written ({error}); name a folder that you can write") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        pass
 
 
 def load_predictor(folder: str | Path) -> tuple[BoostedPredictor, PredictorInfo]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,8 @@ from sklearn.model_selection import KFold, cross_val_predict
 from freerea_patch.objective import Direction
 from freerea_seval.predictor.boosted import BoostedPredictor, Values, check_values
 from freerea_seval.predictor.folder import PredictorInfo
+from freerea_seval.versions import versions
 
-#: Packages that a prediction may depend on; xgboost comes as either of two.
-_PACKAGES = ("freerea-seval", "numpy", "scikit-learn", "torch", "xgboost", "xgboost-cpu")
 _FOLDS = 5
 #: Two samples a fold: fewer cannot be cross-validated.
 FEWEST = 2 * _FOLDS
@@ -60,7 +58,7 @@ def train_predictor(
         space=space_name,
         samples=len(strings),
         trained_on=hashlib.sha256(json.dumps([strings, targets.tolist()]).encode()).hexdigest(),
-        versions=_versions(),
+        versions=versions(),
         scores=agreement(targets, predicted),
     )
     return predictor.fit(strings, targets), info
@@ -79,14 +77,4 @@ def agreement(values: Values, predicted: Values) -> dict[str, float]:
     if np.ptp(values) > 0 and np.ptp(predicted) > 0:
         found["kendall_tau"] = float(kendalltau(values, predicted, variant="b").statistic)
         found["spearman"] = float(spearmanr(values, predicted).statistic)
-    return found
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found

@@ -17,12 +17,9 @@ from __future__ import annotations
 
 import json
 import os
-import platform
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,9 +28,7 @@ from freerea_seval.config.load import dump_config, load_config
 from freerea_seval.config.schema import Config
 from freerea_seval.files import write_atomically
 from freerea_seval.runs.journal import Journal
-
-#: Packages whose versions can change a result.
-_PACKAGES = ("freerea-seval", "numpy", "moocore", "torch", "xgboost-cpu", "xgboost", "scikit-learn", "pydantic")
+from freerea_seval.versions import versions
 
 
 class RunFolder:
@@ -149,14 +144,3 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); restore the file") from None
-
-
-def versions(packages: Sequence[str] = _PACKAGES) -> dict[str, str]:
-    """Return the versions of Python, the machine, and installed packages."""
-    found = {"python": platform.python_version(), "machine": platform.machine(), "system": sys.platform}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -81,7 +81,8 @@ def _print_rows(config: Config, console: Console, title: str, number: str, rows:
     """Print a table of metrics, and the genotypes, which are too long for it, below."""
     from rich.table import Table
 
-    table = Table(title=title)
+    console.print(title, style="bold", highlight=False)  # a title of the table would wrap to the table's width
+    table = Table()
     table.add_column(number, justify="right")
     scored = [("score", "score")] if any("score" in row for row in rows) else []
     columns = [*scored, *((s.column, label(s)) for s in sections_of(config))]

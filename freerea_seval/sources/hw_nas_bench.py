@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, TopologySpace
+from freerea_patch.errors import unknown_name
 from freerea_seval.sources.builtin import BUILTIN, builtin_metric
 from freerea_seval.sources.registry import Context, MetricInfo
 from freerea_seval.unpickle import load_pickle
@@ -34,12 +35,20 @@ class HwNasBenchSource:
         path = context.path(argument, _WHAT)
         genotypes = context.space.genotypes()
         table = _table(load_pickle(path, {}, _WHAT), path, context.space.dataset, genotypes)
+        self._path = path
         self._rows = {genotype: i for i, genotype in enumerate(genotypes)}
         self._columns = {metric: [_measured(v) for v in values] for metric, values in table.items()}
 
     def describe(self, metric: str) -> MetricInfo:
-        """Return a metric's direction, unit and device."""
-        return builtin_metric("hw-nas-bench", metric)
+        """Return a metric's direction, unit and device.
+
+        Raises:
+            InputError: an unknown metric, or one that the file does not have.
+        """
+        info = builtin_metric("hw-nas-bench", metric)
+        if metric not in self._columns:
+            raise unknown_name(f"metric of {self._path}:", metric, self._columns)
+        return info
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
         """Return the numbers of each cell; :data:`UNSUPPORTED` where the device cannot run it.
@@ -54,10 +63,10 @@ class HwNasBenchSource:
 
 
 def _table(content: Any, path: Path, dataset: str, genotypes: Sequence[str]) -> Mapping[str, list[float]]:
-    """Return the ten columns of a data set, checked."""
+    """Return the columns of a data set, checked."""
     try:
         table = content["nasbench201"][dataset]
-        columns = {info.name: table[info.name] for info in BUILTIN["hw-nas-bench"].metrics}
+        columns = {info.name: table[info.name] for info in BUILTIN["hw-nas-bench"].metrics if info.name in table}
         configs = [config["arch_str"] for config in table.get("config", ())]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import resource
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -59,6 +61,22 @@ def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest
     assert call("report", tmp_path / "run") == 0
     assert capsys.readouterr().out == printed
     assert (tmp_path / "run" / "front.png").read_bytes() == figure
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    config = write_search(tmp_path, delay=0.05)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "freerea_seval.cli.main", "search", config, "-o", tmp_path / "run"],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    while not (tmp_path / "run" / "seed-3" / "journal.jsonl").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1].decode()
+    assert process.returncode == 130
+    assert error == f"\nstopped; go on with: freerea-seval search --resume {tmp_path / 'run'}\n"
 
 
 def test_objectives_lists_every_source_and_metric(capsys: pytest.CaptureFixture[str]) -> None:

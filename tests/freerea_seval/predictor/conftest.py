@@ -24,8 +24,9 @@ def chain(seed: int) -> str:
 
 
 def cost(string: str) -> float:
-    """Return a made-up latency: a convolution takes 1 or 2 ms, anything else 0.25."""
-    return sum(1.0 + ("k3" in t) if t.startswith("conv") else 0.25 for t in string.split())
+    """Return a made-up latency: a convolution takes 1 or 2 ms, anything else 0.25, and a long network twice that."""
+    total = sum(1.0 + ("k3" in t) if t.startswith("conv") else 0.25 for t in string.split())
+    return total * 2 if string.count("conv") > 4 else total
 
 
 @pytest.fixture(scope="session")

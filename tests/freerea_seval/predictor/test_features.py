@@ -173,10 +173,9 @@ def test_a_single_string_or_none_is_refused() -> None:
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         nodes = parse_string(text)
-    except InputError as error:
-        assert "\n" not in str(error)
-    else:
-        assert [token.split("<-")[0] for token in text.split()] == [node.operation.label for node in nodes]
+    except InputError:
+        return
+    assert [token.split("<-")[0] for token in text.split()] == [node.operation.label for node in nodes]
 
 
 sizes = st.lists(st.integers(1, 99), max_size=3)

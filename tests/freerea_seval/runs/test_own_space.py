@@ -1,0 +1,107 @@
+"""A search space of the user's, in a file beside the config, goes all the way: live metrics, a predictor, a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.freerea_seval.cli.test_mistakes import call
+
+SPACE = '''
+from torch import nn
+from freerea_patch import InputError
+
+class Towers:
+    """Plain towers: depth 1 to 4, width 2 to 16."""
+
+    input_shape = (1, 8, 8)
+
+    def __init__(self, classes=3):
+        self.name = f"towers/{classes}"
+        self.classes = classes
+
+    def check(self, genotype):
+        depth, _, width = genotype.partition("x")
+        if not (depth.isdigit() and width.isdigit() and 1 <= int(depth) <= 4 and 2 <= int(width) <= 16):
+            raise InputError(f"{genotype!r} is no tower; expected DEPTHxWIDTH such as 3x8")
+
+    def sample(self, rng):
+        return f"{rng.randint(1, 4)}x{rng.randint(2, 16)}"
+
+    def mutate(self, genotype, rng):
+        depth, _, width = genotype.partition("x")
+        if rng.random() < 0.5:
+            return f"{rng.choice([d for d in range(1, 5) if d != int(depth)])}x{width}"
+        return f"{depth}x{rng.choice([w for w in range(2, 17) if w != int(width)])}"
+
+    def crossover(self, first, second, rng):
+        parents = first.split("x"), second.split("x")
+        return "x".join(rng.choice(pair) for pair in zip(*parents))
+
+    def build(self, genotype):
+        depth, width = map(int, genotype.split("x"))
+        layers, channels = [], 1
+        for _ in range(depth):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+        return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, self.classes))
+'''
+CONFIG = """
+space: {name: "towers_space:Towers", classes: 5}
+search: {population: 6, tournament: 3}
+budget: {evaluations: 15}
+live: {cache: off, batch_size: 8, initialisations: 1}
+objectives:
+  - {metric: naswot, source: training-free}
+  - {metric: logsynflow, source: training-free}
+  - {metric: params, source: cost, role: constraint, max: 0.004}
+  - {metric: latency, source: {seval: {measure: latency, networks: 12}}, role: pareto}
+report:
+  - {metric: macs, source: cost}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "towers_space.py").write_text(SPACE)
+    (tmp_path / "towers.yaml").write_text(CONFIG)
+    return tmp_path / "towers.yaml"
+
+
+def test_a_space_of_the_users_is_searched_and_resumed(config: Path) -> None:
+    run = config.parent / "run"
+    assert call("search", config, "-o", run) == 0
+    front = json.loads((run / "seed-0" / "result.json").read_text())["front"]
+    assert front
+    for row in front:
+        depth, width = map(int, row["genotype"].split("x"))
+        assert row["params"] <= 0.004
+        expected = width * 9 + width + (depth - 1) * (width * width * 9 + width) + 2 * width * depth + width * 5 + 5
+        assert row["params"] * 1e6 == pytest.approx(expected)
+    before = (run / "front.csv").read_bytes()
+    (run / "seed-0" / "result.json").unlink()
+    assert call("search", "--resume", run) == 0
+    assert (run / "front.csv").read_bytes() == before
+
+
+def test_the_metric_skip_is_refused_for_a_space_that_does_not_define_it(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(CONFIG.replace("metric: logsynflow", "metric: skip"))
+    assert call("search", config, "-o", config.parent / "run") == 2
+    assert "'towers/5' does not define the metric skip" in capsys.readouterr().err
+
+
+def test_a_predictor_is_trained_for_it_and_remembers_its_space(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(config.parent)
+    cells = [(depth, width) for depth in (1, 2, 3, 4) for width in (2, 4, 8, 16)]
+    rows = [f"{depth}x{width},{depth * width}" for depth, width in cells]
+    Path("t.csv").write_text("\n".join(["genotype,energy_mj", *rows]) + "\n")
+    assert call("train", "t.csv", "--metric", "energy_mj", "--space", "towers_space:Towers", "-o", "p") == 0
+    assert call("predict", "p", "4x16", "1x2") == 0
+    big, small = (float(line.split(",")[1]) for line in capsys.readouterr().out.splitlines()[-2:])
+    assert big > small
