@@ -11,7 +11,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from freerea_patch.spaces.topology import EDGES
+from freerea_patch.spaces.cell import EDGES
 
 CELLS_A_STAGE = 5
 STAGE_WIDTHS = (16, 32, 64)
@@ -55,7 +55,7 @@ class Cell(nn.Module):
     """Four nodes; every node after the first is the sum of its incoming edges.
 
     Args:
-        operations: six operations in the order of :data:`~freerea_patch.spaces.topology.EDGES`.
+        operations: six operations in the order of :data:`~freerea_patch.spaces.cell.EDGES`.
         c_in: channels of the first node.
         c_out: channels of the others.
     """
@@ -109,7 +109,7 @@ def topology_network(operations: Sequence[str], classes: int) -> nn.Sequential:
     """Return the network that repeats one cell five times in each of three stages.
 
     Args:
-        operations: six operations in the order of :data:`~freerea_patch.spaces.topology.EDGES`.
+        operations: six operations in the order of :data:`~freerea_patch.spaces.cell.EDGES`.
         classes: number of outputs.
     """
     layers: list[nn.Module] = []

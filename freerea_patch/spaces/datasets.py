@@ -21,12 +21,25 @@ DATASETS = {
 }
 
 
-def dataset(name: str) -> Dataset:
-    """Return a data set by name.
+class DatasetSpace:
+    """A space whose networks are made for one of these data sets.
+
+    Args:
+        dataset: ``"cifar10"``, ``"cifar100"`` or ``"ImageNet16-120"``: input size and classes.
+
+    Attributes:
+        kind: the space's name in a config.
+        name, dataset, input_shape, classes: of the space, and of its data set.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown data set.
     """
-    if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS)
-    return DATASETS[name]
+
+    kind: str
+
+    def __init__(self, dataset: str = "cifar10") -> None:
+        if dataset not in DATASETS:
+            raise unknown_name("data set", dataset, DATASETS)
+        self.dataset = dataset
+        self.input_shape, self.classes = DATASETS[dataset]
+        self.name = f"{self.kind}/{dataset}"

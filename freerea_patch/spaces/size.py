@@ -9,8 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from freerea_patch.errors import InputError
-from freerea_patch.spaces.datasets import dataset as find_dataset
-from freerea_patch.spaces.topology import parse_cell
+from freerea_patch.spaces.cell import parse_cell, skip_length
+from freerea_patch.spaces.datasets import DatasetSpace
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ def format_widths(widths: Sequence[int]) -> str:
     return ":".join(map(str, widths))
 
 
-class SizeSpace:
+class SizeSpace(DatasetSpace):
     """32,768 networks: five channel counts, each one of 8, 16, ..., 64.
 
     Args:
@@ -54,10 +54,7 @@ class SizeSpace:
         InputError: an unknown data set.
     """
 
-    def __init__(self, dataset: str = "cifar10") -> None:
-        self.dataset = dataset
-        self.input_shape, self.classes = find_dataset(dataset)
-        self.name = f"nats-sss/{dataset}"
+    kind = "nats-sss"
 
     def check(self, genotype: str) -> None:
         """Raise :class:`InputError` if ``genotype`` is not of this space."""
@@ -81,10 +78,8 @@ class SizeSpace:
 
     def skip(self, genotype: str) -> float:
         """Return FreeREA's skip metric of the fixed cell, the same for every network."""
-        from freerea_patch.spaces.topology import TopologySpace
-
         parse_widths(genotype)
-        return TopologySpace().skip(CELL)
+        return skip_length(parse_cell(CELL))
 
     def genotypes(self) -> Sequence[str]:
         """Return all networks in NATS-Bench's own order, the index of its tables."""

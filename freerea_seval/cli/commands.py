@@ -178,7 +178,7 @@ def predict_genotypes(predictor: Path, genotypes: Sequence[str], space_name: str
 
 def list_objectives() -> None:
     """Print the registry."""
-    from freerea_seval.sources.registry import load_registry
+    from freerea_seval.sources.installed import load_registry
 
     table = Table(title="Metrics for 'objectives' and 'report'")
     for heading in ("source", "metric", "unit", "better"):

@@ -145,7 +145,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         try:
             return xgboost.train(parameters, xgboost.DMatrix(matrix, targets, nthread=1), self.n_estimators)
         except (xgboost.core.XGBoostError, TypeError) as error:
-            raise InputError(f"xgboost cannot train with {self} ({_reason(error)}); mend its parameters") from error
+            raise InputError(f"xgboost cannot train with {self} ({first_line(error)}); mend its parameters") from error
 
 
 def check_values(strings: Sequence[str], y: npt.ArrayLike, fewest: int = FEWEST) -> Values:
@@ -190,5 +190,6 @@ def _mix(share: float, trees: Values, line: Values) -> Values:
     return share * trees + (1.0 - share) * line
 
 
-def _reason(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return what an error says in its first line, or its name if it says nothing."""
     return next((line for line in str(error).splitlines() if line), type(error).__name__)

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from freerea_patch import InputError
 from freerea_patch.objective import Direction
 from freerea_seval.files import write_atomically
-from freerea_seval.predictor.boosted import BoostedPredictor, Line
+from freerea_seval.predictor.boosted import BoostedPredictor, Line, first_line
 from freerea_seval.predictor.features import StringFeatures
 
 #: Raised when the files, the strings or the features change so that an older predictor would be misread.
@@ -123,7 +123,7 @@ def save_predictor(
         raise InputError(f"predictor {folder}: cannot be written ({error}); name a folder that you can write") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
-        pass
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def load_predictor(folder: str | Path) -> tuple[BoostedPredictor, PredictorInfo]:
@@ -143,7 +143,7 @@ def load_predictor(folder: str | Path) -> tuple[BoostedPredictor, PredictorInfo]
     try:
         predictor = _restore(manifest, model)
     except Exception as error:  # xgboost raises its own types on a model that it cannot read
-        raise _damaged(folder, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise _damaged(folder, first_line(error)) from error
     return predictor, manifest.info
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +12,6 @@ from freerea_patch.errors import unknown_name
 from freerea_patch.imports import import_object
 from freerea_patch.objective import Direction
 from freerea_seval.progress import Progress
-
-#: A package adds sources by an entry point of this group that names ``function(registry)``.
-ENTRY_POINTS = "freerea_seval.metrics"
 
 
 @dataclass(frozen=True)
@@ -167,24 +163,3 @@ class Registry:
             raise InputError(f"source {name!r} needs an argument: 'source: {{{name}: ...}}', {record.argument}")
         source: Source = import_object(record.factory, f"source {name!r}")(context, argument)
         return source
-
-
-def load_registry() -> Registry:
-    """Return the built-in sources and those of installed packages.
-
-    Raises:
-        InputError: an installed package's entry point fails.
-    """
-    from freerea_seval.sources.builtin import register
-
-    registry = Registry()
-    register(registry)
-    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda p: (p.name, p.value)):
-        try:
-            point.load()(registry)
-        except Exception as error:  # a third-party package may raise anything
-            raise InputError(
-                f"metric sources of entry point {point.name!r} ({point.value}) cannot be loaded"
-                f" ({type(error).__name__}: {error}); mend or uninstall that package"
-            ) from error
-    return registry

@@ -28,7 +28,7 @@ from freerea_patch import (
     run,
 )
 from freerea_patch.networks.weights import initialise
-from freerea_patch.spaces.topology import format_cell
+from freerea_patch.spaces.cell import format_cell
 from freerea_patch.training_free.live import METRICS, code_digest
 from freerea_patch.training_free.logsynflow import logsynflow
 from freerea_patch.training_free.naswot import naswot

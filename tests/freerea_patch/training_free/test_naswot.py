@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.networks.weights import initialise
-from freerea_patch.spaces.topology import format_cell
+from freerea_patch.spaces.cell import format_cell
 from freerea_patch.training_free.naswot import naswot
 
 

@@ -80,7 +80,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 
 
 def test_objectives_lists_every_source_and_metric(capsys: pytest.CaptureFixture[str]) -> None:
-    from freerea_seval.sources.registry import load_registry
+    from freerea_seval.sources.installed import load_registry
 
     assert call("objectives") == 0
     printed = capsys.readouterr().out

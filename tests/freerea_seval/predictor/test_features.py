@@ -92,6 +92,8 @@ def test_live_chains_leave_out_what_is_multiplied_by_zero() -> None:
         "live chain add -> mean -> output": 1,
     }
     assert found["pair conv(k3,s1,p1) -> mul(0)"] == 1
+    gated = _describe(parse_string("input[3] mul(0)[3]<-1 add[3]<-2,1 output<-1"))
+    assert [name for name in gated if name.startswith("live chain")] == ["live chain input -> add -> output"]
 
 
 def test_what_training_never_showed_adds_to_the_totals_alone(strings: list[str]) -> None:

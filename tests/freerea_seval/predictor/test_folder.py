@@ -43,6 +43,7 @@ def test_a_predictor_comes_back_with_the_same_bits(saved: Path, fitted: BoostedP
     assert info == INFO
     assert predictor.get_params() == fitted.get_params()
     assert type(predictor.n_estimators) is int
+    assert json.loads(predictor.booster_.save_config())["learner"]["generic_param"]["nthread"] == "1"
     assert np.array_equal(predictor.predict(strings), fitted.predict(strings))
 
 
@@ -189,6 +190,7 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(extra=1), r"damaged \(predictor.json, extra: Extra inputs are not permitted\)"),
         (drop("mean"), r"damaged \(predictor.json, mean: Field required\)"),
         (edit(scale=None), r"damaged \(predictor.json, scale: Input should be a valid number\)"),
+        (edit(mean=float("nan")), r"damaged \(predictor.json, mean: Input should be a finite number\)"),
         (edit(info={"metric": "latency"}), r"damaged \(predictor.json, info.unit: "),
         (edit(vocabulary=["cost all input operations"]), r"damaged \("),
         (edit(coefficients=[1.0, 2.0]), r"damaged \("),

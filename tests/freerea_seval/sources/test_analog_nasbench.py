@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from freerea_patch import Measured, TopologySpace
-from freerea_patch.spaces.topology import EDGES, parse_cell
+from freerea_patch.spaces.cell import EDGES, parse_cell
 from freerea_seval.sources import analog_nasbench
 from freerea_seval.sources.analog_nasbench import AnalogNasbenchSource
 from freerea_seval.sources.builtin import BUILTIN
@@ -71,7 +71,8 @@ def test_the_package_is_not_imported() -> None:
     program = (
         "import sys\n"
         "from freerea_patch import TopologySpace\n"
-        "from freerea_seval.sources.registry import Context, load_registry\n"
+        "from freerea_seval.sources.installed import load_registry\n"
+        "from freerea_seval.sources.registry import Context\n"
         "source = load_registry().open('analog-nasbench', None, Context(TopologySpace()))\n"
         "source.describe('baseline_accuracy')\n"
         "print(*sys.modules)\n"

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from freerea_seval.sources import registry as registry_module
+from freerea_seval.sources import installed
 from freerea_seval.sources.builtin import BUILTIN, builtin_metric, register
-from freerea_seval.sources.registry import Context, MetricInfo, Registry, SourceRecord, load_registry
+from freerea_seval.sources.installed import load_registry
+from freerea_seval.sources.registry import Context, MetricInfo, Registry, SourceRecord
 
 ErrorOf = Callable[[Callable[[], object]], str]
 RECORDS = list(BUILTIN.values())
@@ -105,14 +106,14 @@ def test_an_unknown_source_is_an_error_with_the_nearest_name(error_of: ErrorOf, 
 class Point:
     """An entry point that fails, without the package around it."""
 
-    name, value, group = "broken", "broken_package:register", registry_module.ENTRY_POINTS
+    name, value, group = "broken", "broken_package:register", installed.ENTRY_POINTS
 
     def load(self) -> Callable[[Registry], None]:
         return lambda registry: registry.add(SourceRecord("table", "mine", "x:y"))
 
 
 def test_an_installed_package_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf) -> None:
-    monkeypatch.setattr(registry_module, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(installed, "entry_points", lambda group: [Point()])
     error = error_of(load_registry)
     assert "metric sources of entry point 'broken' (broken_package:register) cannot be loaded" in error
     assert "a metric source named 'table' is registered already" in error
@@ -121,7 +122,7 @@ def test_an_installed_package_that_fails_is_named(monkeypatch: pytest.MonkeyPatc
 def test_listing_the_sources_imports_none_of_them() -> None:
     program = (
         "import sys\n"
-        "from freerea_seval.sources.registry import load_registry\n"
+        "from freerea_seval.sources.installed import load_registry\n"
         "list(load_registry())\n"
         "print(*sys.modules)\n"
     )
@@ -160,7 +161,8 @@ def test_an_installed_package_adds_a_source(tmp_path: Path) -> None:
     assert installed.returncode == 0, installed.stderr
     program = (
         "from freerea_patch import TopologySpace\n"
-        "from freerea_seval.sources.registry import Context, load_registry\n"
+        "from freerea_seval.sources.installed import load_registry\n"
+        "from freerea_seval.sources.registry import Context\n"
         "registry = load_registry()\n"
         "print(list(registry)[-1].name, registry['letters'].metric('vowels').description)\n"
         "source = registry.open('letters', None, Context(TopologySpace()))\n"
