@@ -130,7 +130,7 @@ def test_listing_the_sources_imports_none_of_them() -> None:
     modules = set(found.stdout.split())
     assert "freerea_seval.sources.builtin" in modules
     ours = {m for m in modules if m.startswith("freerea_seval.sources.")}
-    assert ours == {"freerea_seval.sources.builtin", "freerea_seval.sources.registry"}
+    assert ours == {f"freerea_seval.sources.{name}" for name in ("builtin", "installed", "registry")}
     assert modules.isdisjoint({"torch", "xgboost", "sklearn", "nats_bench", "pandas", "matplotlib"})
 
 
