@@ -11,7 +11,7 @@ from freerea_patch import History, InputError
 from freerea_seval.config.schema import Config, MetricSection
 from freerea_seval.files import write_atomically
 from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.report import is_pareto, label, predicted_and_measured, read_history
+from freerea_seval.runs.report import is_pareto, label, number_in, predicted_and_measured, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +59,8 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
         scored = True  # one axis alone: its candidates are drawn over a score of zero
     for number, history in enumerate(histories):
         everything = list(history)
+        if not everything:
+            continue
         scores = dict(zip((c.genotype for c in everything), history.scores(everything).tolist(), strict=True))
 
         def point(c: Any, scores: dict[str, float] = scores) -> tuple[float, float]:
@@ -74,7 +76,7 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
     axes.set_xlabel(label(pareto[0]))
     axes.set_ylabel("score (sum of normalised fitness metrics)" if scored else label(pareto[1]))
     axes.set_title("What the search saw")
-    axes.legend()
+    _explain(axes)
 
 
 def _draw_course(axes: Axes, histories: Sequence[History]) -> None:
@@ -88,7 +90,7 @@ def _draw_course(axes: Axes, histories: Sequence[History]) -> None:
     axes.set_xlabel("networks evaluated")
     axes.set_ylabel("score (normalised over the history)")
     axes.set_title("The course of the search")
-    axes.legend()
+    _explain(axes)
 
 
 def _right_panel(config: Config) -> tuple[MetricSection, MetricSection] | None:
@@ -104,8 +106,9 @@ def _draw_report(
 ) -> None:
     """Draw a reported metric of the front over a device metric, as predicted and as measured."""
     measured = dict(predicted_and_measured(config)).get(x.column)
+    columns = [x.column, y.column, *([measured] if measured else [])]
     rows = [row for result in results for row in result["front"]]
-    rows = [row for row in rows if row.get(x.column) is not None and row.get(y.column) is not None]
+    rows = [row for row in rows if all(number_in(row, column) is not None for column in columns)]
     if measured:
         for row in rows:
             axes.plot([row[x.column], row[measured]], [row[y.column]] * 2, lw=0.8, color=_EXPLORED, zorder=0)
@@ -119,7 +122,13 @@ def _draw_report(
     axes.set_xlabel(f"{x.metric} [{x.unit}]" if x.unit else x.metric)
     axes.set_ylabel(label(y))
     axes.set_title("What the report says of its result")
-    axes.legend()
+    _explain(axes)
+
+
+def _explain(axes: Axes) -> None:
+    """Add a legend, if there is anything to explain."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
 
 
 def figure_needs_extra(error: InputError) -> bool:

@@ -96,8 +96,16 @@ def _print_rows(config: Config, console: Console, title: str, number: str, rows:
         console.print(f"{row['#']:>3}  {row['genotype']}", highlight=False, markup=False, soft_wrap=True)
 
 
+def number_in(row: Mapping[str, Any], column: str) -> float | None:
+    """Return a finite value of a result's row; None where it is unsupported or infinite (which JSON has as text)."""
+    value = row.get(column)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
 def _cell(value: Any) -> str:
-    return "unsupported" if value is None else f"{value:.5g}"
+    if value is None:
+        return "unsupported"
+    return value if isinstance(value, str) else f"{value:.5g}"
 
 
 def _summary(config: Config, result: Mapping[str, Any]) -> Iterator[str]:
@@ -108,11 +116,8 @@ def _summary(config: Config, result: Mapping[str, Any]) -> Iterator[str]:
         f" ({spent})" if spent else ""
     )
     for predicted, measured in predicted_and_measured(config):
-        errors = [
-            abs(row[predicted] / row[measured] - 1)
-            for row in result["front"]
-            if row.get(predicted) is not None and row.get(measured)
-        ]
+        pairs = [(number_in(row, predicted), number_in(row, measured)) for row in result["front"]]
+        errors = [abs(p / m - 1) for p, m in pairs if p is not None and m]
         if errors:
             yield f"{predicted} differs from {measured} by {median(errors):.0%} (median of the front)"
 
@@ -122,7 +127,7 @@ def _over_seeds(config: Config, results: Sequence[Mapping[str, Any]]) -> Iterato
     explored = [r["explored"] for r in results]
     yield f"networks explored: {fmean(explored):.1f} ± {stdev(explored):.2g}"
     for section in sections_of(config):
-        values = [r["front"][0].get(section.column) for r in results]
-        known = [v for v in values if isinstance(v, (int, float))]
+        values = [number_in(r["front"][0], section.column) for r in results if r["front"]]
+        known = [value for value in values if value is not None]
         if len(known) > 1:
             yield f"{label(section)}: {fmean(known):.6g} ± {stdev(known):.2g}"

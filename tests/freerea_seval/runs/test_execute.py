@@ -19,6 +19,7 @@ from freerea_seval.config.load import load_config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import read_history
+from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 
 
@@ -237,3 +238,37 @@ def test_a_run_killed_before_it_could_start_leaves_nothing_that_cannot_be_resume
     process.wait(60)
     assert cli("search", "--resume", run).wait(120) == 0
     assert (run / "front.csv").exists()
+
+
+def test_infinite_and_unsupported_values_are_shown_and_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = "odd_values"
+    (tmp_path / f"{module}.py").write_text(
+        "def odd(genotype):\n"
+        "    return {0: float('-inf'), 1: float('nan')}.get(len(genotype) % 3, float(len(genotype)))\n"
+        "def plain(genotype):\n    return float(len(genotype))\n"
+        "def never(genotype):\n    return float('nan')\n"
+    )
+    config = tmp_path / "odd.yaml"
+    for role in ("fitness", "pareto"):
+        config.write_text(
+            "space: nats-tss\nsearch: {population: 4, tournament: 2, seeds: [0, 1]}\nbudget: {evaluations: 9}\n"
+            f"objectives:\n  - {{metric: odd, source: {{python: {module}:odd}}, direction: max, role: {role}}}\n"
+            f"  - {{metric: plain, source: {{python: {module}:plain}}, direction: min, role: {role}}}\n"
+            f"report:\n  - {{metric: never, source: {{python: {module}:never}}}}\n"
+            f"  - {{metric: odd, name: again, source: {{python: {module}:odd}}}}\n"
+        )
+        assert call("search", config, "-o", tmp_path / role) == 0
+        assert "unsupported" in capsys.readouterr().out
+        assert (tmp_path / role / "front.png").exists()
+
+
+def test_a_budget_that_ends_before_anything_feasible_gives_an_empty_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_search(tmp_path, delay=0.01, budget="metric_seconds: 0.05")
+    config.write_text(config.read_text().replace("direction: max}", "role: constraint, max: -1}"))
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert "0 networks explored" in capsys.readouterr().out
+    assert (tmp_path / "run" / "front.csv").read_text() == "seed\n"
