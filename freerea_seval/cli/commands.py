@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import shutil
 import sys
@@ -41,7 +42,12 @@ def run_search(
         folder = RunFolder.open(resume)
         _execute(folder)
     else:
-        extra = [f"live.device={device}"] * bool(device) + [f"live.batch={batch}"] * bool(batch)
+        extra = []
+        if device is not None:
+            extra.append(f"live.device={json.dumps(device)}")
+        if batch is not None:
+            # A path on the command line starts where the user is, not where the config is.
+            extra.append(f"live.batch={json.dumps(str(Path(batch).resolve()) if batch.endswith('.npz') else batch)}")
         if seeds is not None:
             extra.append(f"search.seeds={parse_seeds(seeds)}")
         path = config or DEFAULT

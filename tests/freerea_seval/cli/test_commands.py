@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from freerea_patch import TopologySpace
@@ -61,6 +62,20 @@ def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest
     assert call("report", tmp_path / "run") == 0
     assert capsys.readouterr().out == printed
     assert (tmp_path / "run" / "front.png").read_bytes() == figure
+
+
+def test_a_batch_on_the_command_line_is_looked_for_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "configs").mkdir()
+    config = write_search(tmp_path / "configs", budget="evaluations: 4")
+    config.write_text(config.read_text() + "live: {cache: off, batch_size: 4, initialisations: 1}\n")
+    config.write_text(
+        config.read_text().replace("role: pareto", "role: pareto}\n  - {metric: naswot, source: training-free")
+    )
+    np.savez(tmp_path / "b.npz", images=np.random.default_rng(0).standard_normal((4, 3, 32, 32)))
+    monkeypatch.chdir(tmp_path)
+    assert call("search", config, "-o", "run", "--batch", "b.npz") == 0
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
