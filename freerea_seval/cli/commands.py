@@ -113,7 +113,14 @@ def parse_seeds(text: str) -> list[int]:
 
 
 def train_from_table(
-    table: Path, metric: str, output: Path, space_name: str, direction: str, unit: str | None, seed: int
+    table: Path,
+    metric: str,
+    output: Path,
+    space_name: str,
+    direction: str,
+    unit: str | None,
+    unsupported: float | None,
+    seed: int,
 ) -> None:
     """Train a predictor from a CSV and save it."""
     from freerea_seval.config.spaces import make_space
@@ -129,7 +136,7 @@ def train_from_table(
     if output.exists():
         raise InputError(f"{output} exists already; choose another folder with -o")
     space = make_space(space_name)
-    genotypes, values = read_table(table, space, metric)
+    genotypes, values = _supported(table, metric, *read_table(table, space, metric), unsupported)
     prepare_torch(LiveSettings())
     encoder = SpaceStrings(space)
     strings: list[str] = []
@@ -151,6 +158,24 @@ def train_from_table(
     print(
         f"{output}: predicts {metric} of {info.space}, trained on {len(genotypes)} networks; cross-validated {scores}"
     )
+
+
+def _supported(
+    table: Path, metric: str, genotypes: Sequence[str], values: Sequence[float], unsupported: float | None
+) -> tuple[list[str], list[float]]:
+    """Leave out the networks that have no value.
+
+    Raises:
+        InputError: nobody said so, but -1 seems to mark networks that a device cannot run, as in HW-NAS-Bench.
+    """
+    marked = values.count(-1.0)
+    if unsupported is None and marked and all(value == -1 or value > 0 for value in values):
+        raise InputError(
+            f"{table}: {marked} values of {metric} are -1 and all others positive, as if -1 marked networks that cannot"
+            " run; leave these out with --unsupported -1, or keep them with --unsupported nan"
+        )
+    kept = [(genotype, value) for genotype, value in zip(genotypes, values, strict=True) if value != unsupported]
+    return [genotype for genotype, _ in kept], [value for _, value in kept]
 
 
 def predict_genotypes(predictor: Path, genotypes: Sequence[str], space_name: str | None, output: Path | None) -> None:

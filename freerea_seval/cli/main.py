@@ -74,12 +74,15 @@ def train(
     space: SpaceOption = "nats-tss",
     direction: Annotated[str, typer.Option(help="Which values are better: min or max.")] = "min",
     unit: Annotated[str | None, typer.Option(help="Unit; by default from the column's name.")] = None,
+    unsupported: Annotated[
+        float | None, typer.Option(help="Number that marks networks without a value, such as -1; they are left out.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
 ) -> None:
     """Train a predictor of a metric from a table of your measurements."""
     from freerea_seval.cli.commands import train_from_table
 
-    train_from_table(table, metric, output, space, direction, unit, seed)
+    train_from_table(table, metric, output, space, direction, unit, unsupported, seed)
 
 
 @app.command()

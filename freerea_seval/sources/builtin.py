@@ -95,7 +95,7 @@ _RECORDS = (
         "table",
         "a CSV file of your own: one row a network, one column a metric",
         "freerea_seval.sources.table:TableSource",
-        "the file, or {path: FILE, key: COLUMN, missing: unsupported}",
+        "the file, or {path: FILE, key: COLUMN, missing: unsupported, unsupported: NUMBER}",
     ),
     SourceRecord(
         "nats-bench",

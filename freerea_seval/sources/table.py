@@ -19,7 +19,7 @@ _INDEX_COLUMN = "index"
 _SECONDS = "{}_seconds"
 #: Units that the end of a column's name tells: ``latency_ms`` is in ms.
 _UNITS = {"ms": "ms", "s": "s", "mj": "mJ", "mb": "MB", "pct": "%"}
-_OPTIONS = ("path", "key", "missing")
+_OPTIONS = ("path", "key", "missing", "unsupported")
 _MISSING = ("error", "unsupported")
 
 
@@ -32,8 +32,9 @@ class TableSource:
 
     Args:
         context: the search that it serves; its space says which genotypes there are.
-        argument: the file, or ``{path: FILE, key: COLUMN, missing: unsupported}``. The key is that of
-            :class:`Table`. With ``missing``, a genotype without a row is unsupported, not an error.
+        argument: the file, or ``{path: FILE, key: COLUMN, missing: unsupported, unsupported: NUMBER}``. The key is
+            that of :class:`Table`. With ``missing``, a genotype without a row is unsupported, not an error.
+            ``unsupported`` is the number that stands in the file where there is no value.
 
     Raises:
         InputError: an unknown option, or a file that :class:`Table` cannot use.
@@ -48,6 +49,11 @@ class TableSource:
         if missing not in _MISSING:
             raise unknown_name("value of 'missing' in source 'table':", missing, _MISSING)
         self._unsupported = missing == "unsupported"
+        self._sentinel = options.get("unsupported")
+        if self._sentinel is not None and (
+            isinstance(self._sentinel, bool) or not isinstance(self._sentinel, (int, float))
+        ):
+            raise InputError(f"'unsupported' in source 'table' must be a number, not {self._sentinel!r}")
         self._given = options.get("path")
         self._table = Table(context.path(self._given, "source 'table'"), context.space, key=options.get("key"))
         self._columns: dict[str, dict[str, Measured]] = {}
@@ -81,7 +87,11 @@ class TableSource:
 
     def _column(self, metric: str) -> dict[str, Measured]:
         if metric not in self._columns:
-            self._columns[metric] = self._table.column(metric)
+            column = self._table.column(metric)
+            self._columns[metric] = {
+                genotype: Measured(UNSUPPORTED, measured.seconds) if measured.value == self._sentinel else measured
+                for genotype, measured in column.items()
+            }
         return self._columns[metric]
 
 

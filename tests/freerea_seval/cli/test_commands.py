@@ -64,6 +64,17 @@ def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest
     assert (tmp_path / "run" / "front.png").read_bytes() == figure
 
 
+def test_networks_without_a_value_are_left_out_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = TopologySpace().genotypes()[:30]
+    rows = [f"{cell},{-1 if number % 3 == 0 else number}" for number, cell in enumerate(cells)]
+    (tmp_path / "t.csv").write_text("\n".join(["genotype,latency_ms", *rows]) + "\n")
+    arguments = ("train", tmp_path / "t.csv", "--metric", "latency_ms", "--unsupported")
+    assert call(*arguments, "-1", "-o", tmp_path / "p") == 0
+    assert "trained on 20 networks" in capsys.readouterr().out
+    assert call(*arguments, "nan", "-o", tmp_path / "q") == 0
+    assert "trained on 30 networks" in capsys.readouterr().out
+
+
 def test_a_batch_on_the_command_line_is_looked_for_where_the_user_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

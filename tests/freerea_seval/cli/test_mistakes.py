@@ -166,6 +166,10 @@ TABLES: dict[str, tuple[Callable[[str], str], str]] = {
     "an empty cell": (lambda t: t.replace(",7\n", ",\n"), "line 9"),
     "a word": (lambda t: t.replace(",7\n", ",fast\n"), "'fast'"),
     "a genotype outside the space": (lambda t: t.replace("avg_pool_3x3", "max_pool_3x3", 1), "max_pool_3x3"),
+    "-1 where the device cannot run": (
+        lambda t: t.replace(",0\n", ",9\n").replace(",7\n", ",-1\n"),
+        "--unsupported -1",
+    ),
     "a genotype twice with two values": (lambda t: t + f"{CELLS[0]},99\n", "line 42"),
     "a row too short": (lambda t: t + f"{CELLS[0]}\n", "line 42"),
 }

@@ -192,6 +192,15 @@ def test_a_genotype_without_a_row_can_be_unsupported(topology: Context) -> None:
     assert second["size"].seconds == 0
 
 
+def test_a_number_can_stand_for_no_value(topology: Context) -> None:
+    write(topology.base, f"genotype,latency_ms,latency_ms_seconds\n{A},-1,2\n{B},7,2\n")
+    source = TableSource(topology, {"path": "mine.csv", "unsupported": -1})
+    first, second = source.evaluate([A, B], ["latency_ms"])
+    assert math.isnan(first["latency_ms"].value)
+    assert first["latency_ms"].seconds == 2
+    assert second == {"latency_ms": Measured(7.0, 2.0)}
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -204,7 +213,8 @@ def test_a_genotype_without_a_row_can_be_unsupported(topology: Context) -> None:
         ({"path": "mine.csv", "missing": True}, "unknown value of 'missing' in source 'table': True"),
         ({"path": "mine.csv", "missing": ["x"]}, "Valid: error, unsupported"),
         ({"file": "mine.csv"}, "unknown option of source 'table' 'file'"),
-        ({3: "mine.csv"}, "Valid: key, missing, path"),
+        ({3: "mine.csv"}, "Valid: key, missing, path, unsupported"),
+        ({"path": "mine.csv", "unsupported": "none"}, "'unsupported' in source 'table' must be a number, not 'none'"),
         ({"path": "mine.csv", "key": "cell"}, "'cell' Valid: genotype, size"),
         ({"path": "mine.csv", "key": 3}, "Valid: genotype, size"),
     ],
