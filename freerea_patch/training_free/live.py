@@ -12,6 +12,7 @@ from freerea_patch.errors import InputError, unknown_name
 from freerea_patch.evaluation import BoundObjective, Measured, ObjectiveSet
 from freerea_patch.objective import Objective
 from freerea_patch.spaces.protocol import SearchSpace
+from freerea_patch.threads import share_cores
 from freerea_patch.training_free.batch import Images, batch_digest, load_batch
 from freerea_patch.training_free.cache import MetricCache, cache_key
 
@@ -135,6 +136,7 @@ class _Computer:
     """The part that needs torch: made on the first live metric."""
 
     def __init__(self, images: Images, input_shape: tuple[int, int, int], device: str) -> None:
+        share_cores()
         import torch
 
         self.torch = torch

@@ -17,10 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from freerea_patch import InputError
+from freerea_patch.threads import share_cores
 from freerea_seval.progress import terminal_progress
 
 if TYPE_CHECKING:
     from freerea_seval.runs.folder import RunFolder
+
+share_cores()  # before a command imports torch, scikit-learn or xgboost
 
 
 def run_search(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freerea_patch import InputError, Measured, MetricCache, TrainingFree
+from freerea_patch.threads import share_cores
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.registry import Context, LiveSettings, MetricInfo
 
@@ -25,6 +26,7 @@ def prepare_torch(live: LiveSettings) -> None:
     Raises:
         InputError: torch is not installed.
     """
+    share_cores()
     try:
         import torch
     except ImportError:

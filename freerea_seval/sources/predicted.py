@@ -31,10 +31,10 @@ class PredictedSource:
     """
 
     def __init__(self, context: Context, argument: Any) -> None:
+        prepare_torch(context.live)
         from freerea_seval.predictor.folder import load_predictor
         from freerea_seval.strings.trace import SpaceStrings
 
-        prepare_torch(context.live)
         #: Seconds that preparing the predictor took, for the search's ledger.
         self.preparation: dict[str, float] = {}
         if isinstance(argument, dict):
