@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -229,9 +231,6 @@ def _rounded(value: float) -> float:
 
 def code_digest(space: SearchSpace) -> str:
     """Return a hash of the file that defines a space, so that an edited space asks for new values."""
-    import hashlib
-    import inspect
-
     try:
         with open(inspect.getfile(type(space)), "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()

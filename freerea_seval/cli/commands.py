@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,17 +87,16 @@ def show_run(run: Path) -> None:
 
 
 def _show(folder: RunFolder) -> None:
-    from freerea_seval.runs.figure import draw_run, figure_needs_extra
+    from freerea_seval.runs.figure import draw_run
     from freerea_seval.runs.report import print_report
 
     console = Console()
     print_report(folder, console)
-    try:
+    if find_spec("matplotlib") is None:  # the run is worth as much without its figure
+        hint = "no figure: pip install 'freerea-seval[figures]'"
+        console.print(hint, markup=False, highlight=False, soft_wrap=True)
+    else:
         draw_run(folder)
-    except InputError as error:
-        if not figure_needs_extra(error):
-            raise
-        console.print(f"no figure: {error}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder.path}", markup=False, highlight=False, soft_wrap=True)
 
 

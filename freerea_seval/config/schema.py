@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from freerea_patch import Objective
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -106,6 +108,16 @@ class ObjectiveSection(MetricSection):
     weight: Positive = 1.0
     min: Finite | None = None
     max: Finite | None = None
+
+    def objective(self) -> Objective:
+        """Return what the loop sees of a resolved section.
+
+        Raises:
+            InputError: the bounds or the weight do not go with the role.
+        """
+        # A constraint may have no direction: it has bounds instead.
+        direction, unit = self.direction or "max", self.unit or ""
+        return Objective(self.column, direction, self.role, self.weight, self.min, self.max, unit, self.source_name)
 
 
 class Config(_Section):

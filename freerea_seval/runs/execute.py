@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from freerea_patch import (
     ALGORITHMS,
@@ -18,7 +18,6 @@ from freerea_patch import (
     Candidate,
     InputError,
     Ledger,
-    Objective,
     ObjectiveSet,
     SearchResult,
     SearchSpace,
@@ -39,11 +38,14 @@ from freerea_seval.sources.registry import Context, LiveSettings, Registry, Sour
 LEADERS = 5
 
 
-@dataclass(frozen=True)
-class ReportedMetric:
-    """A metric that is computed for the final front only."""
+Section = TypeVar("Section", bound=MetricSection)
 
-    section: MetricSection
+
+@dataclass(frozen=True)
+class Bound(Generic[Section]):
+    """A metric of the config, with the unit and direction that its source supplied, and that source."""
+
+    section: Section
     source: Source
 
 
@@ -62,7 +64,7 @@ class Setup:
     config: Config
     space: SearchSpace
     objectives: ObjectiveSet
-    report: list[ReportedMetric]
+    report: list[Bound[MetricSection]]
     preparation: dict[str, float]
 
 
@@ -83,19 +85,17 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     context = Context(space, live, base, folder, config.search.seeds[0], progress or Progress())
     opener = _Opener(load_registry(), context)
     objectives = [opener.objective(section) for section in config.objectives]
-    report = [opener.reported(section) for section in config.report]
+    report = [opener.metric(section) for section in config.report]
     options = algorithm_options(config.search.algorithm) | config.search.options()
     resolved = config.model_copy(
         update={
             "search": config.search.model_copy(update=options),
-            "objectives": [
-                section.model_copy(update={"direction": b.objective.direction, "unit": b.objective.unit})
-                for section, b in zip(config.objectives, objectives, strict=True)
-            ],
-            "report": [reported.section for reported in report],
+            "objectives": [bound.section for bound in objectives],
+            "report": [bound.section for bound in report],
         }
     )
-    return Setup(resolved, space, ObjectiveSet(objectives), report, opener.preparation)
+    bound = [BoundObjective(b.section.objective(), b.source, b.section.metric) for b in objectives]
+    return Setup(resolved, space, ObjectiveSet(bound), report, opener.preparation)
 
 
 def algorithm_options(algorithm: str) -> dict[str, int]:
@@ -121,35 +121,22 @@ class _Opener:
             self.preparation.update(getattr(source, "preparation", {}))
         return self._open[key]
 
-    def objective(self, section: ObjectiveSection) -> BoundObjective:
-        source = self.source(section)
-        info = source.describe(section.metric)
-        direction = section.direction or info.direction
-        if direction is None:
-            if section.role != "constraint":
-                raise InputError(
-                    f"objective {section.column!r}: source {section.source_name!r} does not know which values are"
-                    " better; add 'direction: max' or 'direction: min'"
-                )
-            direction = "max"  # a constraint has bounds instead
-        objective = Objective(
-            section.column,
-            direction,
-            section.role,
-            section.weight,
-            section.min,
-            section.max,
-            info.unit if section.unit is None else section.unit,
-            section.source_name,
-        )
-        return BoundObjective(objective, source, section.metric)
+    def objective(self, section: ObjectiveSection) -> Bound[ObjectiveSection]:
+        bound = self.metric(section)
+        if bound.section.direction is None and section.role != "constraint":
+            raise InputError(
+                f"objective {section.column!r}: source {section.source_name!r} does not know which values are"
+                " better; add 'direction: max' or 'direction: min'"
+            )
+        return bound
 
-    def reported(self, section: MetricSection) -> ReportedMetric:
+    def metric(self, section: Section) -> Bound[Section]:
+        """Fill in what the source knows of a metric."""
         source = self.source(section)
         info = source.describe(section.metric)
         unit = info.unit if section.unit is None else section.unit
         direction = section.direction or info.direction
-        return ReportedMetric(section.model_copy(update={"unit": unit, "direction": direction}), source)
+        return Bound(section.model_copy(update={"unit": unit, "direction": direction}), source)
 
 
 def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -222,7 +209,7 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
 
 
 def _report_front(
-    front: Sequence[Candidate], report: Sequence[ReportedMetric], progress: Progress
+    front: Sequence[Candidate], report: Sequence[Bound[MetricSection]], progress: Progress
 ) -> list[dict[str, float]]:
     """Compute the report's metrics for the candidates of the front."""
     rows: list[dict[str, float]] = [{} for _ in front]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,12 @@ def draw_run(folder: RunFolder) -> Path:
 
 
 def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> None:
-    """Draw all candidates over the first Pareto objective, and the front as a line."""
+    """Draw all candidates over the first Pareto objective, and the front: as a line, if these are all its axes."""
     pareto = [s for s in config.objectives if s.role == "pareto"]
     scored = any(s.role == "fitness" for s in config.objectives)
     if not scored and len(pareto) == 1:
         scored = True  # one axis alone: its candidates are drawn over a score of zero
+    style = "o-" if len(pareto) + scored == 2 else "o"
     for number, history in enumerate(histories):
         everything = list(history)
         if not everything:
@@ -72,7 +74,7 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
         front = sorted(map(point, history.front()))
         if front:
             x, y = zip(*front, strict=True)
-            axes.plot(x, y, "o-", ms=5, lw=1.2, color=_FRONT, label="front" if first else None)
+            axes.plot(x, y, style, ms=5, lw=1.2, color=_FRONT, label="front" if first else None)
     axes.set_xlabel(label(pareto[0]))
     axes.set_ylabel("score (sum of normalised fitness metrics)" if scored else label(pareto[1]))
     axes.set_title("What the search saw")
@@ -83,7 +85,7 @@ def _draw_course(axes: Axes, histories: Sequence[History]) -> None:
     """Draw the score of every candidate in the order of evaluation, and the best so far."""
     for number, history in enumerate(histories):
         scores = history.scores(list(history)).tolist()
-        best = [max(scores[: i + 1]) for i in range(len(scores))]
+        best = list(accumulate(scores, max))
         first = number == 0
         axes.scatter(range(1, len(scores) + 1), scores, s=12, color=_EXPLORED, label="evaluated" if first else None)
         axes.step(range(1, len(best) + 1), best, where="post", color=_FRONT, label="best so far" if first else None)
@@ -129,8 +131,3 @@ def _explain(axes: Axes) -> None:
     """Add a legend, if there is anything to explain."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
-
-
-def figure_needs_extra(error: InputError) -> bool:
-    """Whether a figure failed only because matplotlib is not installed."""
-    return "freerea-seval[figures]" in str(error)

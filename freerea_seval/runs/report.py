@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import History, Objective, Proposal
+from freerea_patch import History, Proposal
 from freerea_seval.config.schema import Config, MetricSection
 from freerea_seval.runs.folder import RunFolder
 
@@ -14,17 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def terms_of(config: Config) -> list[Objective]:
-    """Return the objectives of a resolved config."""
-    return [
-        Objective(s.column, s.direction or "max", s.role, s.weight, s.min, s.max, s.unit or "", s.source_name)
-        for s in config.objectives
-    ]
-
-
 def read_history(folder: RunFolder, seed: int) -> History:
     """Return the history of one seed, from its journal."""
-    history = History(terms_of(folder.config))
+    history = History([section.objective() for section in folder.config.objectives])
     for entry in folder.journal(seed).entries():
         proposal = Proposal(entry.genotype, entry.generation, entry.parents)
         history.add(proposal, entry.evaluation)

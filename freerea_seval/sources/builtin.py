@@ -48,10 +48,13 @@ _ANALOG_NASBENCH = (
     ),
 )
 
-_FREEREA_CACHE = (
+_TRAINING_FREE = (
     MetricInfo("naswot", "max", "", "distinct activation patterns of a batch (Mellor 2021)"),
     MetricInfo("logsynflow", "max", "", "sum of |w log(1 + g)| over the weights (Cavagnero 2023)"),
     MetricInfo("skip", "max", "", "mean length of the skip connections (Cavagnero 2023)"),
+)
+_FREEREA_CACHE = (
+    *_TRAINING_FREE,
     MetricInfo("synflow", "max", "", "sum of |w g| over the weights (Tanaka 2020)"),
     MetricInfo("nregions", "max", "", "linear regions of the input space"),
     MetricInfo("params", "min", "M", "parameters"),
@@ -63,11 +66,7 @@ _RECORDS = (
         "training-free",
         "computed on the live network (Cavagnero 2023)",
         "freerea_seval.sources.live:TrainingFreeSource",
-        metrics=(
-            MetricInfo("naswot", "max", "", "distinct activation patterns of a batch (Mellor 2021)"),
-            MetricInfo("logsynflow", "max", "", "sum of |w log(1 + g)| over the weights (Cavagnero 2023)"),
-            MetricInfo("skip", "max", "", "mean length of the skip connections (Cavagnero 2023)"),
-        ),
+        metrics=_TRAINING_FREE,
     ),
     SourceRecord(
         "cost",
