@@ -6,11 +6,13 @@ stride 2 between the stages, then batch norm, ReLU, global average pooling and a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import cast
 
 from torch import Tensor, nn
 
+from freerea_patch.networks.parts import Part
 from freerea_patch.spaces.cell import EDGES
 
 CELLS_A_STAGE = 5
@@ -55,17 +57,12 @@ class Cell(nn.Module):
     """Four nodes; every node after the first is the sum of its incoming edges.
 
     Args:
-        operations: six operations in the order of :data:`~freerea_patch.spaces.cell.EDGES`.
-        c_in: channels of the first node.
-        c_out: channels of the others.
+        edges: six operations in the order of :data:`~freerea_patch.spaces.cell.EDGES`.
     """
 
-    def __init__(self, operations: Sequence[str], c_in: int, c_out: int) -> None:
+    def __init__(self, *edges: nn.Module) -> None:
         super().__init__()
-        self.edges = nn.ModuleList(
-            cell_operation(name, c_in if source == 0 else c_out, c_out)
-            for name, (source, _) in zip(operations, EDGES, strict=True)
-        )
+        self.edges = nn.ModuleList(edges)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(n, c_in, h, w)`` to ``(n, c_out, h, w)``."""
@@ -92,35 +89,46 @@ class ResidualBlock(nn.Module):
         return cast(Tensor, self.shortcut(x) + self.body(x))
 
 
-def _network(stem_width: int, layers: Sequence[nn.Module], width: int, classes: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(3, stem_width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(stem_width),
-        *layers,
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(width, classes),
+def _part(make: Callable[..., nn.Module], *arguments: object) -> Part:
+    return Part((make.__name__, *arguments), partial(make, *arguments))
+
+
+def cell(operations: Sequence[str], c_in: int, c_out: int) -> Part:
+    """Return a cell of six operations, given in the order of :data:`~freerea_patch.spaces.cell.EDGES`."""
+    widths = ((c_out if source else c_in, c_out) for source, _ in EDGES)
+    return Part(
+        "cell", Cell, tuple(_part(cell_operation, name, *w) for name, w in zip(operations, widths, strict=True))
     )
 
 
-def topology_network(operations: Sequence[str], classes: int) -> nn.Sequential:
+def stem(width: int) -> nn.Sequential:
+    """Return the first layer: ``(n, 3, h, w)`` to ``(n, width, h, w)``."""
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+
+
+def head(width: int, classes: int) -> nn.Sequential:
+    """Return the classifier: ``(n, width, h, w)`` to ``(n, classes)``."""
+    return nn.Sequential(
+        nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)
+    )
+
+
+def topology_network(operations: Sequence[str], classes: int) -> Part:
     """Return the network that repeats one cell five times in each of three stages.
 
     Args:
         operations: six operations in the order of :data:`~freerea_patch.spaces.cell.EDGES`.
         classes: number of outputs.
     """
-    layers: list[nn.Module] = []
-    for stage, width in enumerate(STAGE_WIDTHS):
-        if stage:
-            layers.append(ResidualBlock(STAGE_WIDTHS[stage - 1], width))
-        layers.extend(Cell(operations, width, width) for _ in range(CELLS_A_STAGE))
-    return _network(STAGE_WIDTHS[0], layers, STAGE_WIDTHS[-1], classes)
+    layers = [_part(stem, STAGE_WIDTHS[0])]
+    for before, width in zip((0, *STAGE_WIDTHS), STAGE_WIDTHS, strict=False):
+        if before:
+            layers.append(_part(ResidualBlock, before, width))
+        layers += [cell(operations, width, width)] * CELLS_A_STAGE
+    return Part("chain", nn.Sequential, (*layers, _part(head, STAGE_WIDTHS[-1], classes)))
 
 
-def size_network(widths: Sequence[int], operations: Sequence[str], classes: int) -> nn.Sequential:
+def size_network(widths: Sequence[int], operations: Sequence[str], classes: int) -> Part:
     """Return the network cell, block, cell, block, cell with one output width a layer.
 
     Args:
@@ -128,9 +136,7 @@ def size_network(widths: Sequence[int], operations: Sequence[str], classes: int)
         operations: the cell's six operations.
         classes: number of outputs.
     """
-    before = (widths[0], *widths[:-1])
-    layers = [
-        ResidualBlock(c_in, c_out) if layer % 2 else Cell(operations, c_in, c_out)
-        for layer, (c_in, c_out) in enumerate(zip(before, widths, strict=True))
-    ]
-    return _network(widths[0], layers, widths[-1], classes)
+    layers = [_part(stem, widths[0])]
+    for layer, (c_in, c_out) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+        layers.append(_part(ResidualBlock, c_in, c_out) if layer % 2 else cell(operations, c_in, c_out))
+    return Part("chain", nn.Sequential, (*layers, _part(head, widths[-1], classes)))

@@ -35,12 +35,20 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
 def unharmed(network: nn.Module) -> Iterator[nn.Module]:
     """Give back buffers (batch-norm statistics) and training modes as they were, also after an error."""
     modes = [(module, module.training) for module in network.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in network.buffers()]
+    # A module may write to its buffers, or put other tensors in their place.
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module, _ in modes
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
     try:
         yield network
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:
+                module.training = training
         with torch.no_grad():
-            for buffer, saved in buffers:
+            for module, name, buffer, saved in buffers:
                 buffer.copy_(saved)
+                if getattr(module, name, None) is not buffer:
+                    setattr(module, name, buffer)

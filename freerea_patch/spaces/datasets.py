@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
 
 from freerea_patch.errors import unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freerea_patch.networks.parts import Part
 
 
 class Dataset(NamedTuple):
@@ -21,7 +27,7 @@ DATASETS = {
 }
 
 
-class DatasetSpace:
+class DatasetSpace(ABC):
     """A space whose networks are made for one of these data sets.
 
     Args:
@@ -43,3 +49,11 @@ class DatasetSpace:
         self.dataset = dataset
         self.input_shape, self.classes = DATASETS[dataset]
         self.name = f"{self.kind}/{dataset}"
+
+    @abstractmethod
+    def parts(self, genotype: str) -> Part:
+        """Return the network as parts that repeat."""
+
+    def build(self, genotype: str) -> nn.Module:
+        """Return the network, mapping ``(n, *input_shape)`` to ``(n, classes)``."""
+        return self.parts(genotype).build()

@@ -13,7 +13,7 @@ from freerea_patch.spaces.cell import parse_cell, skip_length
 from freerea_patch.spaces.datasets import DatasetSpace
 
 if TYPE_CHECKING:
-    from torch import nn
+    from freerea_patch.networks.parts import Part
 
 WIDTHS = tuple(range(8, 65, 8))
 LAYERS = 5
@@ -85,8 +85,8 @@ class SizeSpace(DatasetSpace):
         """Return all networks in NATS-Bench's own order, the index of its tables."""
         return all_sizes()
 
-    def build(self, genotype: str) -> nn.Module:
-        """Return the network: cell, block, cell, block, cell with the given widths."""
+    def parts(self, genotype: str) -> Part:
+        """Return the parts of the network: cell, block, cell, block, cell with the given widths."""
         from freerea_patch.networks.nats import size_network
 
         return size_network(parse_widths(genotype), parse_cell(CELL), classes=self.classes)

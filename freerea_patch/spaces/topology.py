@@ -12,7 +12,7 @@ from freerea_patch.spaces.cell import EDGES, OPERATIONS, format_cell, parse_cell
 from freerea_patch.spaces.datasets import DatasetSpace
 
 if TYPE_CHECKING:
-    from torch import nn
+    from freerea_patch.networks.parts import Part
 
 _OTHERS = {op: tuple(o for o in OPERATIONS if o != op) for op in OPERATIONS}
 
@@ -57,8 +57,8 @@ class TopologySpace(DatasetSpace):
         """Return all cells in NATS-Bench's own order, the index of its tables."""
         return all_cells()
 
-    def build(self, genotype: str) -> nn.Module:
-        """Return the network of a cell (16, 32 and 64 channels, five cells a stage)."""
+    def parts(self, genotype: str) -> Part:
+        """Return the parts of the network of a cell (16, 32 and 64 channels, five cells a stage)."""
         from freerea_patch.networks.nats import topology_network
 
         return topology_network(parse_cell(genotype), classes=self.classes)
