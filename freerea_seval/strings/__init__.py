@@ -1,8 +1,5 @@
-"""Networks written as strings, which predictors read. Importing the package is light; its modules need torch."""
+"""Networks written as strings, which predictors read.
 
-from importlib.util import find_spec
-
-from freerea_patch import InputError
-
-if find_spec("torch") is None:
-    raise InputError("network strings need the package torch: pip install 'freerea-seval[live]'")
+:mod:`.graph` is the network's graph, :mod:`.grammar` its string, :mod:`.trace` the way from a module to its graph.
+Strings are written and read without torch; only tracing needs it.
+"""

@@ -1,0 +1,242 @@
+"""The graph of a network from the graphs of its parts: each is traced once, and put in wherever it occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from freerea_patch import InputError
+from freerea_patch.networks.parts import Part
+from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Weight
+from freerea_seval.strings.operations import spec_of
+from freerea_seval.strings.trace import trace
+from freerea_seval.strings.watching import Watcher, opaque
+from freerea_seval.strings.write import tokens
+
+#: The kind of a node that stands for a part.
+_PART = "part"
+
+
+class NotComposableError(Exception):
+    """A part does not map one tensor to one tensor, or its module runs the same part twice."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is known of a part at one input.
+
+    Attributes:
+        wiring: its graph, in which a node of kind ``part`` stands for each part of it.
+        inner: those parts, by the place of their node.
+        signature: the same for pieces whose operations read the same, as those of a cell do at any width.
+    """
+
+    wiring: Graph
+    inner: Mapping[int, Piece]
+    signature: int
+
+    @cached_property
+    def result(self) -> Spec:
+        """Shape and dtype of the result."""
+        return result_of(self.wiring)
+
+    @cached_property
+    def graph(self) -> Graph:
+        """All operations."""
+        return _filled(self.wiring, {place: piece.graph for place, piece in self.inner.items()})
+
+
+class _Slot(NamedTuple):
+    """Where a part is in the graph around it: its node, its number, and what it gets and yields."""
+
+    place: int
+    part: int
+    given: Spec
+    result: Spec
+
+
+class _Wiring(NamedTuple):
+    """What a part computes around its parts."""
+
+    graph: Graph
+    signature: int
+    slots: list[_Slot]
+
+
+class Composer:
+    """Knows the graphs of parts: what is traced once is kept."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Hashable, Spec], Piece] = {}
+        self._wired: dict[tuple[Hashable, Spec], list[_Wiring]] = {}
+        self._signatures: dict[Hashable, int] = {}
+
+    def piece(self, part: Part, given: Spec) -> Piece:
+        """Return what is known of a part.
+
+        Args:
+            part: what to convert; it maps one tensor to one tensor.
+            given: shape and dtype of its input.
+
+        Raises:
+            NotComposableError: it does something else.
+        """
+        if part.parts:
+            return self._put_together(part, given)
+        key = (part.identity, given)
+        if key not in self._known:
+            graph, signature = self._trace(part.build(), given)
+            self._known[key] = Piece(graph, {}, signature)
+        return self._known[key]
+
+    def _put_together(self, part: Part, given: Spec) -> Piece:
+        known = self._wired.setdefault((part.key, given), [])
+        # The same key may stand for several graphs: the shapes of the inner results may differ.
+        for wiring in known:
+            if (piece := self._fitted(part, wiring)) is not None:
+                return piece
+        wiring = self._wire(part, given)
+        piece = self._fitted(part, wiring)
+        if piece is None or len({slot.part for slot in wiring.slots}) < len(wiring.slots):
+            raise NotComposableError
+        known.append(wiring)
+        return piece
+
+    def _wire(self, part: Part, given: Spec) -> _Wiring:
+        """Trace what a part computes around its parts."""
+        for inner in part.parts:
+            with suppress(NotComposableError):
+                self._learn(inner, given)  # most often they get what the whole gets
+        while True:
+            placeholders = [_Placeholder(*inner, self._known) for inner in enumerate(part.parts)]
+            try:
+                graph, signature = self._trace(part.make(*placeholders), given)
+            except _UnknownPart as unknown:
+                self._learn(unknown.part, unknown.given)
+                continue
+            slots = [
+                _Slot(place, int(str(node.get("number"))), graph.spec(node.refs[0]), node.outputs[0])
+                for place, node in enumerate(graph)
+                if node.kind == _PART
+            ]
+            return _Wiring(graph, signature, slots)
+
+    def _learn(self, part: Part, given: Spec) -> None:
+        self._known[part.identity, given] = self.piece(part, given)
+
+    def _fitted(self, part: Part, wiring: _Wiring) -> Piece | None:
+        """Return a part with the parts in it, None if their results are not what the wiring was traced with."""
+        inner: dict[int, Piece] = {}
+        for slot in wiring.slots:
+            piece = self.piece(part.parts[slot.part], slot.given)
+            if piece.result != slot.result:
+                return None
+            inner[slot.place] = piece
+        key = (wiring.signature, *(piece.signature for piece in inner.values()))
+        return Piece(wiring.graph, inner, self._signatures.setdefault(key, len(self._signatures)))
+
+    def _trace(self, network: nn.Module, given: Spec) -> tuple[Graph, int]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # parts are small, and threads on a busy machine wait for each other
+        try:
+            graph = trace(network, [torch.zeros(given.shape, dtype=getattr(torch, given.dtype))])
+        except InputError as error:
+            if isinstance(error.__cause__, _UnknownPart):
+                raise error.__cause__ from None
+            raise NotComposableError from error  # the whole network may run, and says more if it does not
+        finally:
+            torch.set_num_threads(threads)
+        if len(graph.nodes[-1].inputs) != 1 or graph.nodes[-2].kind == "unused":
+            raise NotComposableError
+        # What an operation says depends on which of its sizes are equal, not on how large they are.
+        sizes: dict[object, int] = {}
+        specs = [spec for node in graph for spec in node.outputs]
+        pattern = [(*(sizes.setdefault(n, len(sizes)) for n in spec.shape), spec.dtype) for spec in specs]
+        key = (tuple(token.text for token in tokens(graph)[1:]), tuple(pattern))
+        return graph, self._signatures.setdefault(key, len(self._signatures))
+
+
+def result_of(graph: Graph) -> Spec:
+    """Return shape and dtype of a graph's only result."""
+    return graph.spec(graph.nodes[-1].refs[0])
+
+
+def chained(graphs: Sequence[Graph]) -> Graph:
+    """Return the graph of parts that follow each other, each on the result of the one before."""
+    nodes = [graphs[0].nodes[0]]
+    ref = Ref(0)
+    for graph in graphs:
+        ref = _append(nodes, graph, ref)
+    nodes.append(Node("output", (), (ref,)))
+    return Graph(tuple(nodes))
+
+
+class _UnknownPart(Exception):  # noqa: N818 - never more than a message from a placeholder to its composer
+    """A placeholder does not know its part's result for an input."""
+
+    def __init__(self, part: Part, given: Spec) -> None:
+        super().__init__()
+        self.part = part
+        self.given = given
+
+
+class _Placeholder(nn.Module):
+    """Stands for a part: it yields a tensor of the right shape, and shows as one node."""
+
+    def __init__(self, number: int, part: Part, known: Mapping[tuple[Hashable, Spec], Piece]) -> None:
+        super().__init__()
+        self._number = number
+        self._part = part
+        self._known = known
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor like the part's result."""
+        given = spec_of(x)
+        piece = self._known.get((self._part.identity, given))
+        if piece is None:
+            raise _UnknownPart(self._part, given)
+        if piece.result.dtype != given.dtype:
+            raise InputError("a part of a network changes the dtype")
+        return opaque(Watcher.active[-1], _PART, {"number": self._number}, piece.result.shape, [x])
+
+
+def _filled(wiring: Graph, graphs: dict[int, Graph]) -> Graph:
+    """Put graphs in the places of the nodes that stand for them."""
+    nodes: list[Node] = []
+    moved: list[Ref] = []  # where the only result of a node of the wiring is now
+    for place, node in enumerate(wiring):
+        graph = graphs.get(place)
+        if graph is not None:
+            moved.append(_append(nodes, graph, moved[node.refs[0].node]))
+            continue
+        moved.append(Ref(len(nodes)))
+        nodes.append(node._replace(inputs=tuple(_moved(item, moved) for item in node.inputs)))
+    return Graph(tuple(nodes))
+
+
+def _moved(item: Ref | Weight, moved: Sequence[Ref]) -> Ref | Weight:
+    if isinstance(item, Ref):
+        ref = moved[item.node]
+        return ref if item.port == 0 else Ref(ref.node, item.port)
+    return item if item.tied is None else item._replace(tied=moved[item.tied].node)
+
+
+def _append(nodes: list[Node], graph: Graph, given: Ref) -> Ref:
+    """Append the operations of a graph that reads ``given``; return where its result is."""
+    offset = len(nodes) - 1
+    result = graph.nodes[-1].refs[0]
+    for node in graph.nodes[1:-1]:
+        inputs: list[Ref | Weight] = []
+        for item in node.inputs:
+            if isinstance(item, Ref):
+                inputs.append(Ref(item.node + offset, item.port) if item.node else given)
+            else:
+                inputs.append(item if item.tied is None else item._replace(tied=item.tied + offset))
+        nodes.append(Node(node.kind, node.attributes, tuple(inputs), node.outputs))
+    return Ref(result.node + offset, result.port) if result.node else given
