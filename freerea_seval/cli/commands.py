@@ -123,6 +123,7 @@ def train_from_table(
     direction: str,
     unit: str | None,
     unsupported: float | None,
+    view_name: str | None,
     seed: int,
 ) -> None:
     """Train a predictor from a CSV and save it."""
@@ -132,7 +133,8 @@ def train_from_table(
     from freerea_seval.sources.live import prepare_torch
     from freerea_seval.sources.registry import LiveSettings
     from freerea_seval.sources.table import read_table, unit_of
-    from freerea_seval.strings.trace import SpaceStrings
+    from freerea_seval.strings.encode import SpaceStrings
+    from freerea_seval.strings.views import check_view, default_view
 
     if direction not in ("min", "max"):
         raise InputError(f"--direction must be min or max, not {direction!r}")
@@ -141,12 +143,9 @@ def train_from_table(
     space = make_space(space_name)
     genotypes, values = _supported(table, metric, *read_table(table, space, metric), unsupported)
     prepare_torch(LiveSettings())
-    encoder = SpaceStrings(space)
-    strings: list[str] = []
+    view = check_view(default_view(metric) if view_name is None else view_name)
     with terminal_progress().task(f"reading {len(genotypes)} networks") as show:
-        for done, genotype in enumerate(genotypes, start=1):
-            strings += encoder.strings([genotype])
-            show(done / len(genotypes), "")
+        strings = SpaceStrings(space, view).strings(genotypes, show)
     predictor, info = train_predictor(
         strings,
         values,
@@ -154,12 +153,14 @@ def train_from_table(
         unit=unit_of(metric) if unit is None else unit,
         direction="max" if direction == "max" else "min",
         space_name=space_name if ":" in space_name else space.name,
+        view=view,
         seed=seed,
     )
     save_predictor(output, predictor, info)
     scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in info.scores.items())
     print(
-        f"{output}: predicts {metric} of {info.space}, trained on {len(genotypes)} networks; cross-validated {scores}"
+        f"{output}: predicts {metric} of {info.space} from the {view} view, trained on {len(genotypes)} networks;"
+        f" cross-validated {scores}"
     )
 
 
@@ -188,7 +189,7 @@ def predict_genotypes(predictor: Path, genotypes: Sequence[str], space_name: str
     from freerea_seval.predictor.folder import load_predictor
     from freerea_seval.sources.live import prepare_torch
     from freerea_seval.sources.registry import LiveSettings
-    from freerea_seval.strings.trace import SpaceStrings
+    from freerea_seval.strings.encode import SpaceStrings
 
     model, info = load_predictor(predictor)
     if list(genotypes) == ["-"]:
@@ -199,7 +200,7 @@ def predict_genotypes(predictor: Path, genotypes: Sequence[str], space_name: str
     for genotype in genotypes:
         space.check(genotype)
     prepare_torch(LiveSettings())
-    values = model.predict(SpaceStrings(space).strings(genotypes))
+    values = model.predict(SpaceStrings(space, info.view).strings(genotypes))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["genotype", info.metric])

@@ -77,12 +77,16 @@ def train(
     unsupported: Annotated[
         float | None, typer.Option(help="Number that marks networks without a value, such as -1; they are left out.")
     ] = None,
+    view: Annotated[
+        str | None,
+        typer.Option(help="What strings show: executed (costs) or functional (accuracy); by the metric's name."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
 ) -> None:
     """Train a predictor of a metric from a table of your measurements."""
     from freerea_seval.cli.commands import train_from_table
 
-    train_from_table(table, metric, output, space, direction, unit, unsupported, seed)
+    train_from_table(table, metric, output, space, direction, unit, unsupported, view, seed)
 
 
 @app.command()
@@ -96,6 +100,29 @@ def predict(
     from freerea_seval.cli.commands import predict_genotypes
 
     predict_genotypes(predictor, genotypes or [], space, output)
+
+
+@app.command()
+def encode(
+    network: Annotated[str | None, typer.Argument(help="pkg.module:factory of a torch module.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", help="Shape of an input, the batch included: 1,3,32,32; 1,16:int64; mask=1,16. Repeatable."
+        ),
+    ] = None,
+    view: Annotated[str, typer.Option(help="executed: all that runs; functional: what is computed.")] = "executed",
+    published: Annotated[bool, typer.Option("--published", help="SEval-NAS's published format instead.")] = False,
+    space: Annotated[str | None, typer.Option(help="Encode this whole search space instead of one network.")] = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write: .csv for a space.")] = None,
+) -> None:
+    """Show the string of a network, its tokens and what it costs; or write a space's strings as CSV."""
+    from freerea_seval.cli.encoding import encode_network, encode_space
+
+    if space is None:
+        encode_network(network, inputs or [], view, published, output)
+    else:
+        encode_space(space, network, inputs or [], view, published, output)
 
 
 @app.command()

@@ -1,13 +1,13 @@
 """Numbers out of network strings: what is executed how often, what follows what, and what it costs.
 
-The strings are those of :mod:`freerea_seval.strings.trace`, whose docstring has the grammar.
+The strings are those of :mod:`freerea_seval.strings.grammar`.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import log1p, prod
 from typing import NamedTuple
@@ -18,25 +18,28 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
+from freerea_seval.strings import graph as graphs
+from freerea_seval.strings.grammar import channels
+from freerea_seval.strings.read import read
+from freerea_seval.strings.rules import node_macs
 
 Matrix = npt.NDArray[np.float32]
 
 _SUMS = ("log multiply-adds", "log parameters", "log elements", "operations", "depth")
 #: Features of every string, whatever was seen in training: sizes in logarithms, so that no width is out of range.
 TOTALS = tuple(f"total {part} {of}" for part in ("all", "live") for of in _SUMS)
-
-_TOKEN = re.compile(r"(?P<kind>\w+)(?:\((?P<attributes>[^()]+)\))?(?:\[(?P<shape>[\dx]*)\])?")
-#: Kinds whose attributes begin with two widths.
-_WIDTHS = frozenset(("conv", "deconv", "linear", "matmul"))
+#: Attributes that say how wide a layer is.
+_WIDTHS = frozenset(("out", "num"))
 
 
-class Operation(NamedTuple):
-    """One token without its inputs.
+@dataclass(frozen=True, eq=False)  # compared by identity, which is quick to hash: see :func:`_operation`
+class Operation:
+    """One operation of a network without its inputs.
 
     Attributes:
-        label: the token's text: kind, attributes and shape.
+        label: kind, attributes, and shapes of input and result.
         group: kind and attributes but for widths, so that it is the same at every size.
-        multiply_adds, parameters, elements: what the token says of them; elements are the result's.
+        multiply_adds, parameters, elements: what it costs; elements are the result's.
     """
 
     label: str
@@ -47,55 +50,53 @@ class Operation(NamedTuple):
 
 
 class Node(NamedTuple):
-    """A token and the positions of its inputs."""
+    """An operation and the positions of its inputs."""
 
     operation: Operation
     inputs: tuple[int, ...]
 
 
 def parse_string(string: str) -> list[Node]:
-    """Return the tokens of a network string.
+    """Return the operations of a network string.
 
     Raises:
-        InputError: not a string of :func:`freerea_seval.strings.trace.network_string`.
+        InputError: not a network string.
     """
-    nodes: list[Node] = []
-    for position, token in enumerate(string.split()):
-        label, arrow, distances = token.partition("<-")
-        operation = _operation(label)
-        inputs = [position - int(d) if d.isdecimal() else -1 for d in distances.split(",")] if arrow else []
-        if operation is None or not all(0 <= source < position for source in inputs):
-            raise _no_string(token, "no token of a network string")
-        nodes.append(Node(operation, tuple(inputs)))
-    if not nodes or (nodes[0].operation.group, nodes[-1].operation.group) != ("input", "output"):
-        raise _no_string(string, "no network string")
+    graph = read(string)
+    nodes = []
+    for kind, attributes, inputs, outputs in graph:
+        sources, shapes, parameters = [], [], 0
+        for item in inputs:
+            if isinstance(item, graphs.Ref):
+                sources.append(item.node)
+                shapes.append(graph.nodes[item.node].outputs[item.port].shape)
+            else:
+                shapes.append(item.shape)
+                if item.tied is None:
+                    parameters += prod(item.shape)
+        operation = _operation(kind, attributes, tuple(shapes), outputs, parameters)
+        nodes.append(Node(operation, tuple(sources)))
     return nodes
 
 
-def _no_string(text: str, what: str) -> InputError:
-    shortened = text if len(text) <= 60 else text[:60] + "..."
-    return InputError(
-        f"{shortened!r} is {what}; expected what freerea_seval.strings.trace"
-        " writes, such as 'input[3x32x32] relu[3x32x32]<-1 output<-1'"
-    )
-
-
 @lru_cache(maxsize=65536)
-def _operation(label: str) -> Operation | None:
-    match = _TOKEN.fullmatch(label)
-    if match is None:
-        return None
-    kind, attributes = match["kind"], (match["attributes"] or "").split(",")
-    costs = {"m": 0, "w": 0}
-    kept = []
-    for place, attribute in enumerate(attributes):
-        if attribute[:1] in costs and attribute[1:].isdecimal():
-            costs[attribute[0]] = int(attribute[1:])
-        elif attribute and not (kind in _WIDTHS and place < 2):
-            kept.append(attribute)
-    sizes = match["shape"]
-    elements = prod(map(int, filter(None, sizes.split("x")))) if sizes is not None else 0
-    return Operation(label, f"{kind}({','.join(kept)})" if kept else kind, costs["m"], costs["w"], elements)
+def _operation(
+    kind: str,
+    attributes: tuple[tuple[str, graphs.Value], ...],
+    shapes: tuple[graphs.Shape, ...],
+    outputs: tuple[graphs.Spec, ...],
+    parameters: int,
+) -> Operation:
+    width = channels(kind, [graphs.Spec(shape) for shape in shapes[:1]])
+    said = [
+        "dw" if name == "g" and value == width != 1 else f"{name}={value}"
+        for name, value in attributes
+        if name not in _WIDTHS
+    ]
+    group = f"{kind}({','.join(said)})" if said else kind
+    results = [spec.shape for spec in outputs]
+    macs = node_macs(graphs.Node(kind, attributes, (), outputs), shapes)
+    return Operation(f"{group}{shapes[:1]}{results}", group, macs, parameters, sum(map(prod, results)))
 
 
 class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -106,8 +107,8 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     - :data:`TOTALS`, over all operations and over the live ones, those whose values reach the output;
     - ``cost ...``: per group of operations (kind and window, at any width) how many there are, and the
       elements and multiply-adds that they sum up to, over all and over the live ones;
-    - ``count ...``: how often a token occurs, shape included and inputs not;
-    - ``live chain ...``: how often three live operations follow each other, by group;
+    - ``count ...``: how often an operation occurs, shapes included and inputs not;
+    - ``live chain ...``: how often three live operations follow each other, identities skipped, by group;
     - ``pair ...``: how often one operation's result is another's input, by group.
 
     All but the totals are a sorted vocabulary of what two training strings or more show, less columns that
@@ -155,7 +156,9 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return _matrix(described, [*TOTALS, *self.vocabulary_])
 
     def _described(self, strings: Sequence[str]) -> list[Mapping[str, float]]:
-        return [_describe(parse_string(string)) for string in check_strings(strings)]
+        # Many networks share a functional string.
+        described = {string: _describe(parse_string(string)) for string in dict.fromkeys(check_strings(strings))}
+        return [described[string] for string in strings]
 
     def _fit(self, described: Sequence[Mapping[str, float]]) -> None:
         if not described:
@@ -212,29 +215,39 @@ def _describe(nodes: Sequence[Node]) -> dict[str, float]:
         totals = [*map(log1p, (multiply_adds, parameters, elements)), tally.total(), _depth(nodes, kept)]
         for of, total in zip(_SUMS, totals, strict=True):
             features[f"total {part} {of}"] = total
-    pairs: Counter[tuple[str, str]] = Counter()
-    chains: Counter[tuple[str, str, str]] = Counter()
-    for position, (operation, inputs) in enumerate(nodes):
-        for source in inputs:
-            middle, before = nodes[source]
-            pairs[middle.group, operation.group] += 1
-            if live[position] and live[source]:
-                for first in before:
-                    if live[first]:
-                        chains[nodes[first].operation.group, middle.group, operation.group] += 1
+    pairs = Counter((nodes[source].operation.group, node.operation.group) for node in nodes for source in node.inputs)
     for pair, times in pairs.items():
         features[f"pair {' -> '.join(pair)}"] = times
+    origin = _origins(nodes)
+    chains: Counter[tuple[str, str, str]] = Counter()
+    for position, (operation, inputs) in enumerate(nodes):
+        if not live[position] or origin[position] != position:
+            continue
+        for source in inputs:
+            middle, before = nodes[origin[source]]
+            for first in before if live[origin[source]] else ():
+                if live[origin[first]]:
+                    chains[nodes[origin[first]].operation.group, middle.group, operation.group] += 1
     for chain, times in chains.items():
         features[f"live chain {' -> '.join(chain)}"] = times
     return features
 
 
+def _origins(nodes: Sequence[Node]) -> list[int]:
+    """Return which node made the value of each: itself, or the one whose result an identity passes on."""
+    origin = list(range(len(nodes)))
+    for position, (operation, inputs) in enumerate(nodes):
+        if operation.group == "alias" and inputs:
+            origin[position] = origin[inputs[0]]
+    return origin
+
+
 def _live(nodes: Sequence[Node]) -> list[bool]:
-    """Return which results reach the output, which is the last token; a product with zero lets nothing through."""
+    """Return which results reach the output, which is the last one; a product with zero lets nothing through."""
     live = [False] * len(nodes)
     live[-1] = True
     for position in range(len(nodes) - 1, -1, -1):
-        if nodes[position].operation.group == "mul(0)":
+        if nodes[position].operation.group == "mul(other=0)":
             live[position] = False
         if live[position]:
             for source in nodes[position].inputs:
@@ -247,5 +260,9 @@ def _depth(nodes: Sequence[Node], kept: Sequence[bool]) -> int:
     depth = [0] * len(nodes)
     for position, (_, inputs) in enumerate(nodes):
         if kept[position]:
-            depth[position] = 1 + max([depth[source] for source in inputs], default=0)
+            longest = 0
+            for source in inputs:
+                if depth[source] > longest:
+                    longest = depth[source]
+            depth[position] = 1 + longest
     return max(depth)

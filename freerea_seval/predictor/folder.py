@@ -20,9 +20,10 @@ from freerea_patch.objective import Direction
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.boosted import BoostedPredictor, Line, first_line
 from freerea_seval.predictor.features import StringFeatures
+from freerea_seval.strings.views import View
 
 #: Raised when the files, the strings or the features change so that an older predictor would be misread.
-FORMAT = 1
+FORMAT = 2
 KIND = "boosted"
 _MANIFEST = "predictor.json"
 _MODEL = "model.json"
@@ -37,6 +38,7 @@ class PredictorInfo:
         unit: unit of the predictions, empty for none.
         direction: which values are better.
         space: name of the space whose networks it saw.
+        view: which view of networks its strings are; see :data:`freerea_seval.strings.views.View`.
         samples: number of training networks.
         trained_on: SHA-256 of the training strings and values.
         versions: of the packages that trained it, by name.
@@ -48,6 +50,7 @@ class PredictorInfo:
     unit: str
     direction: Direction
     space: str
+    view: View
     samples: int
     trained_on: str
     versions: dict[str, str] = field(default_factory=dict)
@@ -160,7 +163,7 @@ def _restore(manifest: _Manifest, model: bytes) -> BoostedPredictor:
     predictor.trees_share_ = manifest.trees_share
     predictor.mean_ = manifest.mean
     predictor.scale_ = manifest.scale
-    predictor.predict(["input[1] output<-1"])  # finds trees, vocabulary and coefficients that do not fit together
+    predictor.predict(["input[1x1] output"])  # finds trees, vocabulary and coefficients that do not fit together
     return predictor
 
 
@@ -170,6 +173,8 @@ def _parse(content: bytes, folder: Path) -> _Manifest:
     except (ValueError, RecursionError) as error:
         raise _damaged(folder, f"{_MANIFEST} is not JSON: {error}") from None
     kind, version = (raw.get("kind"), raw.get("format")) if isinstance(raw, dict) else (None, None)
+    if isinstance(version, int) and version < FORMAT:
+        raise InputError(f"predictor {folder}: written in format {version} by an older freerea-seval; train it anew")
     if isinstance(version, int) and version > FORMAT:
         raise InputError(
             f"predictor {folder}: written in format {version} by a newer freerea-seval, and this one reads {FORMAT};"

@@ -13,6 +13,7 @@ from sklearn.model_selection import KFold, cross_val_predict
 from freerea_patch.objective import Direction
 from freerea_seval.predictor.boosted import BoostedPredictor, Values, check_values
 from freerea_seval.predictor.folder import PredictorInfo
+from freerea_seval.strings.views import View
 from freerea_seval.versions import versions
 
 _FOLDS = 5
@@ -28,6 +29,7 @@ def train_predictor(
     unit: str,
     direction: Direction,
     space_name: str,
+    view: View,
     seed: int = 0,
 ) -> tuple[BoostedPredictor, PredictorInfo]:
     """Train a predictor and measure it.
@@ -37,6 +39,7 @@ def train_predictor(
         values: ``(n,)`` values of the metric.
         metric, unit, direction: what the values are.
         space_name: name of the space of the networks.
+        view: which view of the networks the strings are.
         seed: fixes the folds and the predictor.
 
     Returns:
@@ -56,6 +59,7 @@ def train_predictor(
         unit=unit,
         direction=direction,
         space=space_name,
+        view=view,
         samples=len(strings),
         trained_on=hashlib.sha256(json.dumps([strings, targets.tolist()]).encode()).hexdigest(),
         versions=versions(),

@@ -133,7 +133,7 @@ _RECORDS = (
         "seval",
         "predicted from the network's string",
         "freerea_seval.sources.predicted:PredictedSource",
-        "the folder of a trained predictor, or {measure: latency, networks: N} to measure this machine"
+        "the folder of a trained predictor, or {measure: latency, networks: N, view: executed} to measure this machine"
         " and train one first",
     ),
 )

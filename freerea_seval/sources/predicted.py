@@ -17,6 +17,7 @@ from freerea_seval.files import write_atomically
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.strings.views import View, check_view, default_view
 
 
 class PredictedSource:
@@ -33,7 +34,7 @@ class PredictedSource:
     def __init__(self, context: Context, argument: Any) -> None:
         prepare_torch(context.live)
         from freerea_seval.predictor.folder import load_predictor
-        from freerea_seval.strings.trace import SpaceStrings
+        from freerea_seval.strings.encode import SpaceStrings
 
         #: Seconds that preparing the predictor took, for the search's ledger.
         self.preparation: dict[str, float] = {}
@@ -42,7 +43,7 @@ class PredictedSource:
         else:
             folder = context.path(argument, "source 'seval'")
         self._predictor, self._info = load_predictor(folder)
-        self._strings = SpaceStrings(context.space)
+        self._strings = SpaceStrings(context.space, self._info.view)
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
 
     def describe(self, metric: str) -> MetricInfo:
@@ -72,9 +73,9 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import train_predictor
     from freerea_seval.sources.device import measure_latency_ms
-    from freerea_seval.strings.trace import SpaceStrings
+    from freerea_seval.strings.encode import SpaceStrings
 
-    metric, count = _calibration(argument)
+    metric, count, view = _calibration(argument)
     if context.folder is None:
         raise InputError("source 'seval' can measure and train only within a run; give it a predictor's folder")
     folder = context.folder / f"predictor-{metric}"
@@ -93,12 +94,13 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     measured = time.perf_counter()
     info = builtin_metric("device", metric)
     predictor, facts = train_predictor(
-        SpaceStrings(space).strings(list(genotypes)),
+        SpaceStrings(space, view).strings(list(genotypes)),
         values,
         metric=metric,
         unit=info.unit,
         direction=info.direction or "min",
         space_name=space.name,
+        view=view,
         seed=context.seed,
     )
     save_predictor(folder, predictor, facts, overwrite=True)
@@ -111,11 +113,11 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     return folder, seconds
 
 
-def _calibration(argument: dict[str, Any]) -> tuple[str, int]:
-    """Check ``{measure: latency, networks: N}``."""
+def _calibration(argument: dict[str, Any]) -> tuple[str, int, View]:
+    """Check ``{measure: latency, networks: N, view: executed}``."""
     for key in argument:
-        if key not in ("measure", "networks"):
-            raise unknown_name("key of source 'seval'", key, ("measure", "networks"))
+        if key not in ("measure", "networks", "view"):
+            raise unknown_name("key of source 'seval'", key, ("measure", "networks", "view"))
     from freerea_seval.predictor.training import FEWEST
 
     metric, count = argument.get("measure"), argument.get("networks", 32)
@@ -123,4 +125,4 @@ def _calibration(argument: dict[str, Any]) -> tuple[str, int]:
         raise InputError(f"source 'seval': 'measure' can be latency, not {metric!r}")
     if isinstance(count, bool) or not isinstance(count, int) or count < FEWEST:
         raise InputError(f"source 'seval': 'networks' must be a whole number of at least {FEWEST}, not {count!r}")
-    return metric, count
+    return metric, count, check_view(argument.get("view", default_view(metric)))

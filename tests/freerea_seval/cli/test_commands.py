@@ -15,6 +15,10 @@ import pytest
 
 from freerea_patch import TopologySpace
 from freerea_seval.cli.commands import parse_seeds
+from freerea_seval.predictor.boosted import BoostedPredictor
+from freerea_seval.predictor.folder import load_predictor
+from freerea_seval.strings.encode import SpaceStrings
+from freerea_seval.strings.views import View
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 
@@ -122,7 +126,7 @@ def test_train_predict_and_search_with_a_predictor(tmp_path: Path, capsys: pytes
     with open(tmp_path / "t.csv", "w", newline="") as file:
         csv.writer(file).writerows([("genotype", "energy_mj"), *rows])
     assert call("train", tmp_path / "t.csv", "--metric", "energy_mj", "-o", tmp_path / "p") == 0
-    assert "predicts energy_mj of nats-tss/cifar10, trained on 60 networks" in capsys.readouterr().out
+    assert "predicts energy_mj of nats-tss/cifar10 from the executed view, trained on 60 networks" in capsys.readouterr().out
     assert call("predict", tmp_path / "p", *cells[:2]) == 0
     predicted = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["genotype"] for row in predicted] == list(cells[:2])
@@ -133,3 +137,31 @@ def test_train_predict_and_search_with_a_predictor(tmp_path: Path, capsys: pytes
     )
     assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
     assert "energy mj [mJ]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("metric", "said", "view"),
+    [
+        ("val_acc", [], "functional"),
+        ("latency_ms", [], "executed"),
+        ("val_acc", ["--view", "executed"], "executed"),
+        ("latency_ms", ["--view", "functional"], "functional"),
+    ],
+)
+def test_a_predictor_is_trained_and_asked_in_the_view_of_its_metric_or_the_one_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str, said: list[str], view: View
+) -> None:
+    space = TopologySpace()
+    cells = space.genotypes()[:30]
+    rows = [f"{cell},{number}" for number, cell in enumerate(cells)]
+    (tmp_path / "t.csv").write_text("\n".join([f"genotype,{metric}", *rows]) + "\n")
+    assert call("train", tmp_path / "t.csv", "--metric", metric, "-o", tmp_path / "p", *said) == 0
+    predictor, info = load_predictor(tmp_path / "p")
+    assert info.view == view
+    strings = SpaceStrings(space, view).strings(cells)
+    trained = BoostedPredictor().fit(strings, np.arange(30.0))
+    assert np.array_equal(predictor.predict(strings), trained.predict(strings))
+    capsys.readouterr()
+    assert call("predict", tmp_path / "p", *cells[:3]) == 0
+    predicted = [float(row[metric]) for row in csv.DictReader(capsys.readouterr().out.splitlines())]
+    assert predicted == pytest.approx(trained.predict(strings[:3]).tolist(), rel=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import json
 import os
 import pickle
 import resource
@@ -234,6 +235,10 @@ def test_a_nats_bench_folder_with_code_in_it_is_refused(place: Path, capsys: pyt
             ("train", "good.csv", "--metric", "latency_ms", "-o", "p", "--direction", "up"),
             "must be min or max, not 'up'",
         ),
+        (
+            ("train", "good.csv", "--metric", "latency_ms", "-o", "p", "--view", "function"),
+            "unknown view of a network 'function'; did you mean 'functional'?",
+        ),
         (("train", "good.csv", "--metric", "latency_ms", "-o", "."), "exists already; choose another folder"),
         (("train", "good.csv", "--metric", "energy", "-o", "p"), "energy"),
     ],
@@ -269,6 +274,16 @@ def test_a_damaged_predictor_and_a_wrong_genotype_are_refused(place: Path, capsy
         (place / "q" / name).unlink()
         refused(capsys, name, "predict", "q", CELLS[0])
         shutil.rmtree(place / "q")
+
+
+def test_a_predictor_of_an_older_version_has_to_be_trained_anew(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("train", "good.csv", "--metric", "latency_ms", "-o", "p") == 0
+    manifest = json.loads((place / "p/predictor.json").read_text())
+    del manifest["info"]["view"]
+    (place / "p/predictor.json").write_text(json.dumps(manifest | {"format": 1}))
+    refused(capsys, "written in format 1 by an older freerea-seval; train it anew", "predict", "p", CELLS[0])
 
 
 def test_a_full_disk_ends_a_search_that_then_resumes_to_the_same_result(place: Path) -> None:

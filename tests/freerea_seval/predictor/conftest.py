@@ -1,4 +1,4 @@
-"""Made-up networks: strings in the grammar of ``freerea_seval.strings.trace``, without torch."""
+"""Made-up networks: strings in the grammar of ``freerea_seval.strings.grammar``, without torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from freerea_seval.predictor.boosted import BoostedPredictor
 def chain(seed: int) -> str:
     """Return the string of a random chain of convolutions, some with a shortcut, some multiplied by zero."""
     rng = Random(seed)
-    width, tokens = 3, ["input[3x8x8]"]
+    tokens = ["input[1x3x8x8]"]
     for _ in range(rng.randint(2, 9)):
-        kernel, out = rng.choice((1, 3)), rng.choice((4, 8, 16))
-        weights = width * out * kernel**2
-        tokens.append(f"conv({width},{out},k{kernel},s1,p{kernel // 2},w{weights},m{64 * weights})[{out}x8x8]<-1")
-        width = out
-        tokens += rng.choice(([], [f"relu[{out}x8x8]<-1"], [f"relu[{out}x8x8]<-1", f"add[{out}x8x8]<-1,2"]))
-        tokens += rng.choice(([], [], [f"mul(0)[{out}x8x8]<-1", f"add[{out}x8x8]<-1,2"]))
-    return " ".join([*tokens, "output<-1"])
+        tokens.append(f"conv({rng.choice((4, 8, 16))},k{rng.choice((1, 3))})")
+        tokens += rng.choice(([], ["relu"], ["relu", "add<-1,2"]))
+        tokens += rng.choice(([], [], ["mul(0)", "add<-1,2"]))
+    return " ".join([*tokens, "output"])
 
 
 def cost(string: str) -> float:

@@ -21,7 +21,8 @@ from sklearn.preprocessing import StandardScaler
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.boosted import BoostedPredictor, _draw
-from freerea_seval.strings.trace import SpaceStrings
+from freerea_seval.strings.encode import SpaceStrings
+from freerea_seval.strings.views import View
 from tests.freerea_seval.predictor.conftest import chain
 
 
@@ -61,7 +62,7 @@ def test_unseen_networks_are_ranked_from_few_samples(strings: list[str], values:
 
 
 def test_a_sum_of_costs_is_left_to_the_line_and_what_is_none_to_the_trees(strings: list[str]) -> None:
-    sums = [float(len(string.split()) + 2 * string.count(",k3,")) for string in strings]
+    sums = [float(len(string.split()) + 2 * string.count(",k3)")) for string in strings]
     assert BoostedPredictor().fit(strings, sums).trees_share_ < 0.1
     steps = [float(string.count("conv") > 4) * (1 + (string.count("mul(0)") > 0)) for string in strings]
     assert BoostedPredictor().fit(strings, steps).trees_share_ > 0.6
@@ -139,7 +140,7 @@ GOOD = [chain(seed) for seed in range(6)]
         (GOOD[:4], [1, 2, 3, 4], "a predictor needs at least 5 samples, got 4; measure more networks"),
         ([], [], "a predictor needs at least 5 samples, got 0"),
         (GOOD[0], [1], "expected a list of network strings"),
-        ([*GOOD[:5], "resnet"], [1, 2, 3, 4, 5, 6], "'resnet' is no network string"),
+        ([*GOOD[:5], "resnet"], [1, 2, 3, 4, 5, 6], "'resnet'"),
     ],
 )
 def test_a_training_set_that_cannot_be_used_is_an_error_of_one_line(
@@ -160,12 +161,21 @@ def test_a_parameter_that_xgboost_refuses_is_named() -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_latency_of_unseen_cells_is_ranked_from_200_of_them(data_dir: Path) -> None:
-    with open(data_dir / "hw_nas_bench" / "nasbench201_cifar10.csv", newline="") as file:
-        latency = np.array([float(row["raspi4_latency"]) for row in csv.DictReader(file)])
+@pytest.mark.parametrize(
+    ("table", "column", "view", "least"),
+    [
+        # Measured on 2,500 test cells: 0.861 and 0.831, standard deviations over five training sets 0.008 and 0.004.
+        ("hw_nas_bench/nasbench201_cifar10.csv", "raspi4_latency", "executed", 0.83),
+        ("freerea_cached_metrics/nats/cifar10/accuracies.csv", "accuracy", "functional", 0.80),
+    ],
+)
+def test_unseen_cells_are_ranked_from_200_of_them(
+    data_dir: Path, table: str, column: str, view: View, least: float
+) -> None:
+    with open(data_dir / table, newline="") as file:
+        values = np.array([float(row[column]) for row in csv.DictReader(file)])
     cells = TopologySpace().genotypes()
     chosen = np.random.default_rng(0).permutation(len(cells))[:700].tolist()
-    strings = SpaceStrings(TopologySpace()).strings([cells[i] for i in chosen])
-    predictor = BoostedPredictor().fit(strings[:200], latency[chosen[:200]])
-    # Measured: 0.849 on all test cells, with a standard deviation of 0.007 over training sets.
-    assert kendalltau(predictor.predict(strings[200:]), latency[chosen[200:]]).statistic > 0.82
+    strings = SpaceStrings(TopologySpace(), view).strings([cells[i] for i in chosen])
+    predictor = BoostedPredictor().fit(strings[:200], values[chosen[:200]])
+    assert kendalltau(predictor.predict(strings[200:]), values[chosen[200:]]).statistic > least

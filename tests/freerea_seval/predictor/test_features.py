@@ -16,13 +16,20 @@ from sklearn.exceptions import NotFittedError
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.features import TOTALS, StringFeatures, _describe, parse_string
-from freerea_seval.strings.trace import network_string
+from freerea_seval.strings.encode import SpaceStrings
+from freerea_seval.strings.graph import Graph, Ref, Weight
+from freerea_seval.strings.read import read
+from freerea_seval.strings.unfolding import expand
+from freerea_seval.strings.views import VIEWS
 
 #: One convolution reaches the output; the other is multiplied by zero.
-HALF_DEAD = (
-    "input[3x4x4] conv(3,2,k1,s1,p0,w6,m96)[2x4x4]<-1 conv(3,2,k3,s1,p1,w54,m864)[2x4x4]<-2"
-    " mul(0)[2x4x4]<-1 add[2x4x4]<-3,1 mean[2]<-1 output<-1"
-)
+HALF_DEAD = "input[1x3x4x4] conv(2,k1) conv(2,k3)<-2 mul(0) add<-3,1 mean(dim=2:3) output"
+
+
+def window(kernel: int, groups: str = "g=1") -> str:
+    """Return the group of convolutions that keep the size."""
+    k, p = (kernel,) * 2, (kernel // 2,) * 2
+    return f"conv(k={k},s=(1, 1),p={p},d=(1, 1),{groups})"
 
 
 def named(strings: list[str], string: str) -> dict[str, float]:
@@ -51,66 +58,143 @@ def test_totals_tell_what_runs_and_what_reaches_the_output() -> None:
 
 
 def naive(string: str) -> dict[str, float]:
-    """Count tokens and pairs with regular expressions: the slow twin."""
-    tokens = string.split()
-    labels = [token.split("<-")[0] for token in tokens]
-    groups = [re.sub(r"\[.*", "", label) for label in labels]
-    groups = [re.sub(r"^(conv|linear)\(\d+,\d+,?", r"\1(", group) for group in groups]
-    groups = [re.sub(r"(?<=[(,])[wm]\d+(?=[,)])", "", group) for group in groups]
-    groups = [re.sub(r",+\)", ")", group).replace("()", "") for group in groups]
+    """Count operations, pairs and chains one by one: the slow twin."""
+    graph = read(string)
+    nodes = graph.nodes
+    groups, labels = [], []
+    for node in nodes:
+        said = ",".join(f"{name}={value}" for name, value in node.attributes if name not in ("out", "num"))
+        groups.append(f"{node.kind}({said})" if said else node.kind)
+        shapes = [graph.shape(item) for item in node.inputs]
+        labels.append(f"{groups[-1]}{tuple(shapes[:1])}{[spec.shape for spec in node.outputs]}")
+    alive = {place for place in range(len(nodes)) if reaches(graph, place)}
     found: dict[str, float] = {}
-    for position, token in enumerate(tokens):
-        label, group = labels[position], groups[position]
-        found[f"count {label}"] = labels.count(label)
-        same = [label for label, g in zip(labels, groups, strict=True) if g == group]
-        found[f"cost all {group} operations"] = len(same)
-        found[f"cost all {group} multiply-adds"] = sum(int(n) for s in same for n in re.findall(r",m(\d+)\)", s))
-        for distance in re.findall(r"\d+", token.partition("<-")[2]):
-            pair = f"pair {groups[position - int(distance)]} -> {group}"
-            found[pair] = found.get(pair, 0) + 1
+
+    def add(name: str, amount: float = 1) -> None:
+        found[name] = found.get(name, 0) + amount
+
+    for place, node in enumerate(nodes):
+        elements = sum(spec.elements for spec in node.outputs)
+        # A convolution or a matrix product makes one product a weight of an output's filter, and no other is here.
+        weight = next(iter(node.weights), None) if node.kind in ("conv", "linear") else None
+        macs = elements * int(np.prod(weight.shape[1:])) if isinstance(weight, Weight) else 0
+        add(f"count {labels[place]}")
+        for part in ("all", "live") if place in alive else ("all",):
+            add(f"cost {part} {groups[place]} operations")
+            add(f"cost {part} {groups[place]} elements", elements)
+            add(f"cost {part} {groups[place]} multiply-adds", macs)
+        for ref in node.refs:
+            add(f"pair {groups[ref.node]} -> {groups[place]}")
+            if place in alive and node.kind != "alias":
+                middle = passed(graph, ref)
+                for before in nodes[middle].refs if middle in alive else ():
+                    if (first := passed(graph, before)) in alive:
+                        add(f"live chain {groups[first]} -> {groups[middle]} -> {groups[place]}")
     return found
 
 
+def reaches(graph: Graph, place: int) -> bool:
+    """Return whether what a node makes comes to the output, but for products with zero."""
+    node = graph.nodes[place]
+    if node.kind == "mul" and ("other", 0) in node.attributes:
+        return False
+    if node.kind == "output":
+        return True
+    return any(place in [ref.node for ref in after.refs] and reaches(graph, n) for n, after in enumerate(graph))
+
+
+def passed(graph: Graph, ref: Ref) -> int:
+    """Return the node whose result an identity passes on."""
+    node = graph.nodes[ref.node]
+    return passed(graph, node.refs[0]) if node.kind == "alias" else ref.node
+
+
+#: Two repeated blocks, operands that are said, identities of identities, a sum of three, and one that is not read.
+AWKWARD = (
+    "input[1x3x8x8] conv(8,k3,s2,b) 3*{ relu alias 2*alias conv(k3) bn mul(0)<-5 alias add<-9,3,1 }"
+    " 2*#1 sigmoid conv(4,k1)<-2 mean(dim=2:3) linear(5,b) output"
+)
+
+
 def test_counts_equal_those_of_the_naive_twin(strings: list[str]) -> None:
-    cell = TopologySpace().genotypes()[0]
-    strings = [*strings[:20], network_string(TopologySpace().build(cell), (3, 32, 32)), HALF_DEAD]
+    strings = [*strings[:20], HALF_DEAD, AWKWARD, AWKWARD.replace("3*{", "2*{"), AWKWARD.replace("mul(0)", "relu")]
+    kinds = set()
+    for string in strings:
+        found = {name: value for name, value in _describe(parse_string(string)).items() if name not in TOTALS}
+        assert found == naive(string)
+        kinds |= {name.split()[0] for name in found}
+    assert kinds == {"cost", "count", "pair", "live"}
+
+
+def test_a_matrix_holds_what_describes_each_string(strings: list[str]) -> None:
+    space = TopologySpace()
+    strings = [*strings[:20], *(s for view in VIEWS for s in SpaceStrings(space, view).strings(space.genotypes()[:2]))]
     features = StringFeatures().fit(strings)
-    matrix = features.transform(strings)
-    for row, string in zip(matrix, strings, strict=True):
-        twin = naive(string)
-        for name, value in zip(features.get_feature_names_out(), row.tolist(), strict=True):
-            if name.startswith(("count", "pair", "cost all")) and not name.endswith("elements"):
-                assert value == twin.get(name, 0), name
-    assert len(features.get_feature_names_out()) > 50
+    names = features.get_feature_names_out()
+    for row, string in zip(features.transform(strings), strings, strict=True):
+        found = _describe(parse_string(string))
+        assert row == pytest.approx([found.get(name, 0) for name in names], rel=1e-6)
+    assert len(names) > 50
 
 
 def test_live_chains_leave_out_what_is_multiplied_by_zero() -> None:
     found = _describe(parse_string(HALF_DEAD))
     assert {name: value for name, value in found.items() if name.startswith("live chain")} == {
-        "live chain input -> conv(k1,s1,p0) -> add": 1,
-        "live chain conv(k1,s1,p0) -> add -> mean": 1,
-        "live chain add -> mean -> output": 1,
+        f"live chain input -> {window(1)} -> add": 1,
+        f"live chain {window(1)} -> add -> mean(dim=(2, 3))": 1,
+        "live chain add -> mean(dim=(2, 3)) -> output": 1,
     }
-    assert found["pair conv(k3,s1,p1) -> mul(0)"] == 1
-    gated = _describe(parse_string("input[3] mul(0)[3]<-1 add[3]<-2,1 output<-1"))
+    assert found[f"pair {window(3)} -> mul(other=0)"] == 1
+    gated = _describe(parse_string("input[1x3] mul(0) add<-2,1 output"))
     assert [name for name in gated if name.startswith("live chain")] == ["live chain input -> add -> output"]
 
 
-def test_what_training_never_showed_adds_to_the_totals_alone(strings: list[str]) -> None:
+def test_live_chains_look_through_identities_which_count_as_operations() -> None:
+    plain = _describe(parse_string("input[1x3] relu add<-1,2 output"))
+    same = _describe(parse_string("input[1x3] alias relu 2*alias add<-1,5 output"))
+    chains = [{n: v for n, v in each.items() if n.startswith("live chain")} for each in (plain, same)]
+    assert len(chains[0]) == 3
+    assert chains[0] == chains[1]
+    assert same["cost all alias operations"] == same["cost live alias operations"] == 3
+    assert same["total all depth"] == plain["total all depth"] + 3
+
+
+def test_every_operand_of_a_sum_counts() -> None:
+    found = _describe(parse_string("input[1x3] relu sigmoid<-2 tanh<-3 add<-3,2,1,1 output"))
+    pairs = {name: value for name, value in found.items() if name.endswith("-> add") and name.startswith("pair")}
+    assert pairs == {"pair relu -> add": 1, "pair sigmoid -> add": 1, "pair tanh -> add": 2}
+    assert found["live chain input -> tanh -> add"] == 2
+
+
+@pytest.mark.parametrize(("strange", "changed"), [("linear(70)", TOTALS[:4]), ("warp(9)[1x3x8x8]<-1,w70", TOTALS[1:4])])
+def test_what_training_never_showed_adds_to_the_totals_alone(
+    strange: str, changed: tuple[str, ...], strings: list[str]
+) -> None:
     features = StringFeatures().fit(strings)
-    plain = "input[3x8x8] relu[3x8x8]<-1 output<-1"
-    strange = "input[3x8x8] relu[3x8x8]<-1 warp(k9,w70,m500)[3x8x8]<-1 output<-2"
-    one, other = features.transform([plain, strange])
-    changed = features.get_feature_names_out()[one != other].tolist()
-    assert changed == list(TOTALS[:4])
+    one, other = features.transform(
+        [f"input[1x3x8x8] relu{more} output<-{1 + bool(more)}" for more in ("", f" {strange}")]
+    )
+    assert features.get_feature_names_out()[one != other].tolist() == list(changed)
 
 
 def test_widths_that_training_never_showed_share_their_group(strings: list[str]) -> None:
-    wide = "input[3x8x8] conv(3,999,k3,s1,p1,w26973,m1726272)[999x8x8]<-1 output<-1"
-    found = named(strings, wide)
-    assert found["cost all conv(k3,s1,p1) operations"] == 1
-    assert found["cost all conv(k3,s1,p1) multiply-adds"] == 1726272
-    assert found["pair input -> conv(k3,s1,p1)"] == 1
+    found = named(strings, "input[1x3x8x8] conv(999,k3) output")
+    assert found[f"cost all {window(3)} operations"] == 1
+    assert found[f"cost all {window(3)} multiply-adds"] == 1726272
+    assert found[f"pair input -> {window(3)}"] == 1
+
+
+def test_depthwise_convolutions_share_a_group_at_every_width() -> None:
+    found = _describe(parse_string("input[1x3x8x8] conv(8,k3) conv(k3,dw) conv(16,k1) conv(k3,dw) conv(k3,g4) output"))
+    assert found[f"cost all {window(3, 'dw')} operations"] == 2
+    assert found[f"cost all {window(3, 'g=4')} operations"] == found[f"cost all {window(3)} operations"] == 1
+    gray = _describe(parse_string("input[1x1x8x8] conv(8,k3) output"))
+    assert gray[f"cost all {window(3)} operations"] == 1
+
+
+def test_a_parameter_that_is_read_twice_counts_once() -> None:
+    found = _describe(parse_string("input[1x4] linear relu linear<-1,w4x4~2 linear<-1,w4x4 output"))
+    assert found["total all log parameters"] == pytest.approx(log1p(16 + 16))
 
 
 def test_the_vocabulary_is_sorted_without_repetition_and_whatever_the_order(strings: list[str]) -> None:
@@ -147,14 +231,14 @@ def test_the_transformer_keeps_scikit_learns_contract(strings: list[str]) -> Non
 @pytest.mark.parametrize(
     ("string", "message"),
     [
-        ("", "'' is no network string; expected what freerea_seval.strings.trace writes, such as 'input"),
-        ("input[3] output<-2", "'output<-2' is no token of a network string"),
-        ("input[3] relu[3]<-0 output<-1", "'relu\\[3\\]<-0' is no token"),
-        ("input[3] relu[3]<- output<-1", "'relu\\[3\\]<-' is no token"),
-        ("input[3] re-lu[3]<-1 output<-1", "'re-lu\\[3\\]<-1' is no token"),
-        ("input[3] relu[3]<-1", "is no network string"),
-        ("relu[3] output<-1", "is no network string"),
-        ("|none~0|+" + "x" * 90, r"'\|none~0\|\+x{51}\.\.\.' is no token"),
+        ("", "'' has 0"),
+        ("input[1x3] output<-2", "'output<-2'"),
+        ("input[1x3] relu<-0 output", "'relu<-0'"),
+        ("input[1x3] re-lu output", "'re-lu'"),
+        ("input[1x3] relu", "ends with 'relu'"),
+        ("input[1x3] 2*{ relu output", "'}'"),
+        ("input[1x3] conv(3,k1) output", r"'conv\(3,k1\)'"),
+        ("|none~0|+" + "x" * 90, r"'\|none~0\|\+x{51}\.\.\.'"),
     ],
 )
 def test_what_is_no_network_string_is_an_error_of_one_line(string: str, message: str) -> None:
@@ -164,49 +248,72 @@ def test_what_is_no_network_string_is_an_error_of_one_line(string: str, message:
 
 
 def test_a_single_string_or_none_is_refused() -> None:
-    for wrong in ("input[3] output<-1", [3]):
+    for wrong in ("input[1x3] output", [3]):
         with pytest.raises(InputError, match="expected a list of network strings, such as SpaceStrings"):
             StringFeatures().fit(wrong)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="need at least one network string"):
         StringFeatures().fit([])
 
 
-@given(st.one_of(st.text(max_size=40), st.text("inputo<-1(),[]x3 ", max_size=40).map("input[3] {} output<-1".format)))
+PIECES = st.sampled_from(
+    ["input[1x3]", "relu", "add<-1,2", "2*{", "}", "#1", "conv(4,k3)", "mul(0)<-2", "<-", "w9", "output"]
+)
+
+
+@given(
+    st.one_of(
+        st.text(max_size=40),
+        st.text("inputo<-1(),[]x3{}#* ", max_size=40).map("input[1x3] {} output".format),
+        st.lists(PIECES, max_size=9).map(" ".join).map("input[1x3x8x8] {} output".format),
+    )
+)
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     try:
         nodes = parse_string(text)
     except InputError:
         return
-    assert [token.split("<-")[0] for token in text.split()] == [node.operation.label for node in nodes]
-
-
-sizes = st.lists(st.integers(1, 99), max_size=3)
+    kinds = [re.split(r"[^\w.]", operation)[0] for operation in expand(text)]
+    assert [re.split(r"[^\w.]", node.operation.group)[0] for node in nodes] == kinds
+    assert _describe(nodes)["total all operations"] == len(kinds)
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(("conv", "relu", "mul", "add")),
-            st.lists(st.sampled_from(("0", "k3", "s1", "dim=-1:2", "w12", "m345")), unique=True),
-            sizes,
-            st.lists(st.integers(0, 99), max_size=3),
+            st.sampled_from(("conv", "relu", "mul", "cat", "linear")),
+            st.sampled_from((1, 3, 5)),
+            st.integers(1, 9),
+            st.lists(st.integers(0, 99), min_size=2, max_size=2),
         ),
         max_size=8,
     )
 )
-def test_a_string_that_is_written_is_read_back(
-    operations: list[tuple[str, list[str], list[int], list[int]]],
-) -> None:
-    tokens = ["input[3]"]
-    expected: list[tuple[str, tuple[int, ...], int, int, int]] = [("input[3]", (), 3, 0, 0)]
-    for position, (kind, attributes, shape, sources) in enumerate(operations, start=1):
-        inputs = tuple(source % position for source in sources)
-        label = kind + (f"({','.join(attributes)})" if attributes else "") + f"[{'x'.join(map(str, shape))}]"
-        tokens.append(label + ("<-" + ",".join(str(position - s) for s in inputs) if inputs else ""))
-        counted = (int(np.prod(shape)), 12 if "w12" in attributes else 0, 345 if "m345" in attributes else 0)
-        expected.append((label, inputs, *counted))
-    nodes = parse_string(" ".join([*tokens, "output"]))[:-1]
-    found = [(n.operation.label, n.inputs, *n.operation[:1:-1]) for n in nodes]
+def test_a_string_says_what_every_operation_reads_and_costs(operations: list[tuple[str, int, int, list[int]]]) -> None:
+    tokens, shapes = ["input[1x3x4x4]"], [(3, 4)]
+    expected: list[tuple[str, tuple[int, ...], int, int, int]] = [("input", (), 0, 0, 48)]
+    for position, (kind, kernel, out, (first, second)) in enumerate(operations, start=1):
+        source, other = first % position, second % position
+        width, last = shapes[source]
+        if kind == "cat" and shapes[other][1] == last:
+            token, sources = "cat(dim=1)", [source, other]
+            made, macs, parameters = (width + shapes[other][0], last), 0, 0
+        elif kind == "conv":
+            token, sources = f"conv({out},k{kernel},b)", [source]
+            parameters = out * (width * kernel**2 + 1)
+            made, macs = (out, last), 4 * last * width * out * kernel**2
+        elif kind == "linear":
+            token, sources = f"linear({out})", [source]
+            made, macs, parameters = (width, out), width * 4 * last * out, last * out
+        else:
+            token, sources = ("mul(0)" if kind == "mul" else "relu"), [source]
+            made, macs, parameters = (width, last), 0, 0
+        tokens.append(token + "<-" + ",".join(str(position - place) for place in sources))
+        shapes.append(made)
+        expected.append((token.partition("(")[0], tuple(sources), macs, parameters, made[0] * 4 * made[1]))
+    found = [
+        (o.group.partition("(")[0], inputs, o.multiply_adds, o.parameters, o.elements)
+        for o, inputs in parse_string(" ".join([*tokens, "output"]))[:-1]
+    ]
     assert found == expected
 
 

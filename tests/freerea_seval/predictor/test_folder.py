@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ INFO = PredictorInfo(
     unit="ms",
     direction="min",
     space="nats-tss/cifar10",
+    view="functional",
     samples=80,
     trained_on="0" * 64,
     versions={"xgboost-cpu": "3.2.0"},
@@ -66,7 +68,7 @@ def test_the_folder_holds_two_files_of_strict_json_and_nothing_is_left_beside_it
         raise AssertionError(constant)
 
     manifest = json.loads((saved / "predictor.json").read_text(), parse_constant=refuse)
-    assert (manifest["format"], manifest["kind"]) == (1, "boosted")
+    assert (manifest["format"], manifest["kind"]) == (2, "boosted")
     assert manifest["files"] == {"model.json": hashlib.sha256((saved / "model.json").read_bytes()).hexdigest()}
     json.loads((saved / "model.json").read_text())
 
@@ -79,7 +81,7 @@ def test_missing_parents_are_made(tmp_path: Path, fitted: BoostedPredictor) -> N
 def test_an_existing_predictor_is_replaced_only_on_request(saved: Path, fitted: BoostedPredictor) -> None:
     with pytest.raises(InputError, match=r"predictor .*p: exists; name another folder, or ask to overwrite it"):
         save_predictor(saved, fitted, INFO)
-    save_predictor(saved, fitted, PredictorInfo("energy", "mJ", "min", "s", 5, "1" * 64), overwrite=True)
+    save_predictor(saved, fitted, PredictorInfo("energy", "mJ", "min", "s", "executed", 5, "1" * 64), overwrite=True)
     assert load_predictor(saved)[1].metric == "energy"
     assert os.listdir(saved.parent) == ["p"]
 
@@ -183,8 +185,13 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (cut("predictor.json"), r"damaged \(predictor.json is not JSON"),
         (cut("model.json"), r"damaged \(model.json is not the file that predictor.json was written with\)"),
         (edit(files={}), r"damaged \(model.json is not the file that predictor.json was written with\)"),
-        (edit(format=2), "written in format 2 by a newer freerea-seval, and this one reads 1; update the package"),
-        (edit(format=2, kind="encoder"), "written in format 2 by a newer freerea-seval"),
+        (edit(format=3), "written in format 3 by a newer freerea-seval, and this one reads 2; update the package"),
+        (edit(format=3, kind="encoder"), "written in format 3 by a newer freerea-seval"),
+        (edit(format=1), "written in format 1 by an older freerea-seval; train it anew$"),
+        (
+            lambda folder: (edit(format=1)(folder), drop("info")(folder)),
+            "written in format 1 by an older freerea-seval",
+        ),
         (edit(kind="encoder"), "expected a predictor of kind 'boosted', got 'encoder'; train it anew"),
         (edit(format="1"), r"damaged \(predictor.json, format: Input should be a valid integer\)"),
         (edit(extra=1), r"damaged \(predictor.json, extra: Extra inputs are not permitted\)"),
@@ -192,6 +199,10 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(scale=None), r"damaged \(predictor.json, scale: Input should be a valid number\)"),
         (edit(mean=float("nan")), r"damaged \(predictor.json, mean: Input should be a finite number\)"),
         (edit(info={"metric": "latency"}), r"damaged \(predictor.json, info.unit: "),
+        (
+            edit(info=asdict(INFO) | {"view": "drawn"}),
+            r"damaged \(predictor.json, info.view: .*'executed' or 'functional'",
+        ),
         (edit(vocabulary=["cost all input operations"]), r"damaged \("),
         (edit(coefficients=[1.0, 2.0]), r"damaged \("),
         (edit(parameters={"depth": 3}), r"damaged \(Invalid parameter 'depth'"),

@@ -15,7 +15,13 @@ from freerea_patch import InputError
 from freerea_seval.predictor.boosted import BoostedPredictor
 from freerea_seval.predictor.training import agreement, train_predictor
 
-FACTS: dict[str, Any] = {"metric": "latency", "unit": "ms", "direction": "min", "space_name": "chains"}
+FACTS: dict[str, Any] = {
+    "metric": "latency",
+    "unit": "ms",
+    "direction": "min",
+    "space_name": "chains",
+    "view": "executed",
+}
 
 
 def test_the_predictor_is_fitted_on_everything(strings: list[str], values: list[float]) -> None:
@@ -39,6 +45,7 @@ def test_the_scores_are_those_of_predictions_made_without_the_sample(strings: li
 def test_what_is_known_names_metric_data_and_versions(strings: list[str], values: list[float]) -> None:
     _, info = train_predictor(strings[:10], values[:10], **FACTS)
     assert (info.metric, info.unit, info.direction, info.space, info.samples) == ("latency", "ms", "min", "chains", 10)
+    assert info.view == "executed"
     assert re.fullmatch("[0-9a-f]{64}", info.trained_on)
     assert info.versions["freerea-seval"] == version("freerea-seval")
     assert {"numpy", "scikit-learn"} <= set(info.versions)

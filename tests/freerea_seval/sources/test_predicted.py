@@ -15,7 +15,8 @@ from freerea_seval.predictor.training import train_predictor
 from freerea_seval.sources import device
 from freerea_seval.sources.predicted import PredictedSource
 from freerea_seval.sources.registry import Context
-from freerea_seval.strings.trace import SpaceStrings
+from freerea_seval.strings.encode import SpaceStrings
+from freerea_seval.strings.views import VIEWS, View
 
 CELLS = list(TopologySpace().genotypes()[:40])
 
@@ -35,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         unit="mJ",
         direction="min",
         space_name="nats-tss/cifar10",
+        view="executed",
     )
     save_predictor(path, predictor, info)
     return path
@@ -49,6 +51,28 @@ def test_a_folder_predicts_with_its_own_unit_and_direction(folder: Path) -> None
     assert [row["energy"].value for row in rows] == load_predictor(folder)[0].predict(strings).tolist()
     assert all(row["energy"].seconds > 0 for row in rows)
     assert source.evaluate([], ["energy"]) == []
+
+
+def test_a_predictor_reads_the_view_that_it_was_trained_on(tmp_path: Path) -> None:
+    space = TopologySpace()
+    strings = {view: SpaceStrings(space, view).strings(CELLS) for view in VIEWS}
+    assert not set(strings["executed"]) & set(strings["functional"])
+    found = {}
+    for view in VIEWS:
+        predictor, info = train_predictor(
+            strings[view],
+            [convolutions(cell) for cell in CELLS],
+            metric="energy",
+            unit="mJ",
+            direction="min",
+            space_name=space.name,
+            view=view,
+        )
+        save_predictor(tmp_path / view, predictor, info)
+        rows = PredictedSource(Context(space, base=tmp_path), view).evaluate(CELLS, ["energy"])
+        found[view] = [row["energy"].value for row in rows]
+        assert found[view] == predictor.predict(strings[view]).tolist()
+    assert found["executed"] != found["functional"]
 
 
 def test_another_metric_than_the_predictors_is_refused(folder: Path) -> None:
@@ -97,6 +121,21 @@ def test_a_run_that_was_killed_before_its_receipt_measures_again(
     assert receipt.exists()
 
 
+@pytest.mark.parametrize(("said", "view"), [({}, "executed"), ({"view": "functional"}, "functional")])
+def test_a_run_trains_on_the_view_that_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], view: View
+) -> None:
+    monkeypatch.setattr(
+        device, "measure_latency_ms", lambda space, genotypes, **_: [convolutions(g) for g in genotypes]
+    )
+    context = Context(TopologySpace(), folder=tmp_path)
+    source = PredictedSource(context, {"measure": "latency", "networks": 12, **said})
+    predictor, info = load_predictor(tmp_path / "predictor-latency")
+    assert info.view == view
+    strings = SpaceStrings(TopologySpace(), view).strings(CELLS)
+    assert [row["latency"].value for row in source.evaluate(CELLS, ["latency"])] == predictor.predict(strings).tolist()
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
@@ -104,6 +143,11 @@ def test_a_run_that_was_killed_before_its_receipt_measures_again(
         ({"measure": "latency", "networks": 3}, "must be a whole number of at least 10, not 3"),
         ({"measure": "latency", "networks": "many"}, "must be a whole number of at least 10, not 'many'"),
         ({"measure": "latency", "network": 30}, "unknown key of source 'seval' 'network'; did you mean 'networks'?"),
+        ({"measure": "latency", "views": "executed"}, "unknown key of source 'seval' 'views'; did you mean 'view'?"),
+        (
+            {"measure": "latency", "view": "function"},
+            "unknown view of a network 'function'; did you mean 'functional'?",
+        ),
         (7, "expected a path, got 7"),
     ],
 )
