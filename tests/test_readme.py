@@ -1,4 +1,4 @@
-"""Every block of the README runs, in order, in one folder."""
+"""Every block of the README runs, in order, in one folder, and prints what the README says."""
 
 from __future__ import annotations
 
@@ -32,13 +32,17 @@ def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
     scripts = Path(sys.executable).parent
     environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     ran = 0
+    printed = ""
     for language, name, content in blocks():
         if name:
             (tmp_path / name).write_text(content)
+        elif language == "text":
+            assert content in printed
         elif language in ("sh", "python") and "pip install" not in content:
             command = ["bash", "-euc", content] if language == "sh" else [sys.executable, "-c", content]
             result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
             assert result.returncode == 0, f"{content}\n{result.stderr}"
+            printed = result.stdout
             ran += 1
     assert ran >= 4
     assert (tmp_path / "my-run" / "front.png").stat().st_size > 10_000

@@ -206,20 +206,28 @@ def _attributes(said: _Said, specs: Sequence[Spec]) -> dict[str, Value]:
     width = channels(kind, specs)
     for text in said.attributes:
         name, equals, value = text.partition("=")
+        sizes: tuple[int, ...] | None = None
+        meant: Value
         if equals:
             if not _NAME.fullmatch(name):
                 raise InputError(f"has an attribute named {shortened(name)}; expected a name such as 'dim'")
-            attributes[name] = _value(value)
+            meant = _value(value)
         elif kind in WINDOWS and (match := _WINDOW.fullmatch(text)):
-            windows[match[1]] = tuple(map(int, match[2].split("x")))
+            name, meant = match[1], (sizes := tuple(map(int, match[2].split("x"))))
         elif kind in CONVOLUTIONS and (match := _GROUPS.fullmatch(text)):
-            attributes["g"] = int(match[1])
+            name, meant = "g", int(match[1])
         elif text == "dw" and width is not None:
-            attributes["g"] = width
+            name, meant = "g", width
         elif text in ("b", "plain"):
-            attributes[text] = 1
+            name, meant = text, 1
         else:
-            attributes[BARE.get(kind, "other")] = _value(text)
+            name, meant = BARE.get(kind, "other"), _value(text)
+        if name in attributes or name in windows:
+            raise InputError(f"says {name!r} twice")
+        if sizes is None:
+            attributes[name] = meant
+        else:
+            windows[name] = sizes
     if width is not None:
         attributes.setdefault("out", width)
     if windows:

@@ -224,6 +224,8 @@ def test_what_is_written_is_what_is_meant(string: str, graph: list[Node] | None)
         ("input[3] add(1,=2) output", "has an attribute named ''; expected a name such as 'dim'"),
         ("input[3] add(1:) output", "has a value '1:'; expected a number, numbers such as 2:3, or a word"),
         ("input[1x3x8x8] conv(k3x3x3) output", "has a window that does not fit its input of 4 dimensions; expected k"),
+        ("input[1x3x8x8] conv(k3,k5) output", "operation 2 of a network string, 'conv(k3,k5)', says 'k' twice"),
+        ("input[3] mul(2,3) output", "says 'other' twice"),
         ("input[1x3x8x8] conv(s2) output", "expected k, and one size or 2 for each"),
         ("input[1x3x8x8] conv(k3,g=x) output", "has groups 'x'; expected a number such as g4, or dw"),
         ("input[1x3x2x2] conv(k5,p0) output", "has a tensor of '1x3x-2x-2'; expected at most 64 sizes of 0 to 9"),
