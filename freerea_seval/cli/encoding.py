@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError
-from freerea_patch.imports import import_object, importable_from
+from freerea_seval.cli.given import build_network, make_tensors
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import terminal_progress
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-_INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d{1,9}(?:,\d{1,9})*)(?::(?P<dtype>[a-z]\w*))?", re.ASCII)
 
 
 def encode_network(
@@ -38,8 +31,8 @@ def encode_network(
     prepare_torch(LiveSettings())
     from freerea_seval.strings.trace import trace
 
-    module = _build(network)
-    given = _tensors(inputs, module)
+    module = build_network(network)
+    given = make_tensors(inputs, module)
     if published:
         from freerea_seval.strings.published import published_string
 
@@ -109,48 +102,6 @@ def encode_space(
         f"{output}: {len(strings):,} networks, {len(set(strings)):,} different strings,"
         f" {lengths[len(lengths) // 2]} characters in the median, {lengths[-1]} at most"
     )
-
-
-def _build(network: str) -> nn.Module:
-    from torch import nn
-
-    with importable_from(Path()):
-        factory = import_object(network, "network")
-        if isinstance(factory, nn.Module):
-            return factory
-        if not callable(factory):
-            raise InputError(f"network {network!r} is neither a torch.nn.Module nor a function that returns one")
-        try:
-            module: Any = factory()
-        except Exception as error:  # a user's factory may raise anything
-            raise InputError(f"network {network!r} failed ({type(error).__name__}: {error})") from error
-    if not isinstance(module, nn.Module):
-        raise InputError(f"network {network!r} returned {type(module).__name__}, not a torch.nn.Module")
-    return module
-
-
-def _tensors(inputs: Sequence[str], module: nn.Module) -> list[Tensor] | dict[str, Tensor]:
-    """Return zeros of the shapes that ``[name=]sizes[:dtype]`` say, on the module's device."""
-    import torch
-
-    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    tensors: list[tuple[str | None, Tensor]] = []
-    for said in inputs:
-        match = _INPUT.fullmatch(said)
-        dtype = getattr(torch, match["dtype"] or "float32", None) if match else None
-        if match is None or not isinstance(dtype, torch.dtype):
-            raise InputError(
-                f"--input {said!r}: expected sizes such as 1,3,32,32, or with a name and a dtype, mask=1,16:int64"
-            )
-        shape = [int(size) for size in match["sizes"].split(",")]
-        try:
-            tensors.append((match["name"], torch.zeros(shape, dtype=dtype, device=device)))
-        except RuntimeError as error:  # too large, or no dtype to fill in
-            raise InputError(f"--input {said!r} cannot be made ({str(error).splitlines()[0]}); give another") from error
-    named = {name: tensor for name, tensor in tensors if name is not None}
-    if named and len(named) < len(tensors):
-        raise InputError("--input: name all inputs, each once, or none")
-    return named or [tensor for _, tensor in tensors]
 
 
 def _show(string: str, facts: Mapping[str, object], output: Path | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 from torch import nn
@@ -11,6 +11,7 @@ from freerea_patch.networks.parts import Part
 from freerea_seval.strings.composing import Composer, Piece, chained
 from freerea_seval.strings.folding import Body, join, split
 from freerea_seval.strings.graph import Graph, Node, Spec
+from freerea_seval.strings.views import View, view_of
 from freerea_seval.strings.write import tokens, write
 
 #: So many links are kept; a space has more cells than that, and each is needed once.
@@ -41,10 +42,10 @@ class Chains:
     does, as when a part ends with a sum that the next one goes on with, the whole graph is looked at.
 
     Args:
-        view: the view of a graph.
+        view: what the strings show.
     """
 
-    def __init__(self, view: Callable[[Graph], Graph]) -> None:
+    def __init__(self, view: View) -> None:
         self._view = view
         self._composer = Composer()
         self._links: dict[int, _Link] = {}
@@ -73,7 +74,8 @@ class Chains:
         first = Node("input", (), (), (given,))
         links = [self._link(piece) for piece in pieces]
         for place in range(len(links) - 1, -1, -1):
-            if links[place].constant:
+            # What is before it runs for nothing, but it runs.
+            if links[place].constant and self._view == "functional":
                 return self._ending(pieces[place:], first)
         bodies: list[Body] = [(tokens(Graph((first,)))[0].text,)]
         before = ""
@@ -89,12 +91,12 @@ class Chains:
         if known is None:
             if len(self._links) >= _KEPT:
                 self._links.clear()
-            known = self._links[piece.signature] = _link(self._view(piece.graph))
+            known = self._links[piece.signature] = _link(view_of(piece.graph, self._view))
         return known
 
     def _ending(self, pieces: Sequence[Piece], first: Node) -> str:
         """Return the string of a chain that forgets its input in the first of these parts."""
-        constant = self._view(pieces[0].graph)
+        constant = view_of(pieces[0].graph, self._view)
         key = (first, constant.nodes[1:], *((piece.signature, piece.result) for piece in pieces[1:]))
         if key not in self._endings:
             self._endings[key] = write(self._whole(pieces, first))
@@ -102,7 +104,7 @@ class Chains:
 
     def _whole(self, pieces: Sequence[Piece], first: Node) -> Graph:
         graph = chained([piece.graph for piece in pieces])
-        return self._view(Graph((first, *graph.nodes[1:])))
+        return view_of(Graph((first, *graph.nodes[1:])), self._view)
 
 
 def _link(graph: Graph) -> _Link:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import nn
@@ -54,7 +53,7 @@ class SpaceStrings:
         self.view = check_view(view)
         self._remembered: dict[str, str] = {}
         self._given = Spec((1, *space.input_shape))
-        self._chains = Chains(partial(view_of, view=view))
+        self._chains = Chains(self.view)
 
     def strings(
         self, genotypes: Sequence[str], on_fraction: Callable[[float, str], object] = lambda done, text: None

@@ -111,7 +111,10 @@ def _parameters(graph: Graph) -> list[int]:
             number = len(numbers)
             if weight.tied is not None:
                 there = enumerate(graph.nodes[weight.tied].weights, first[weight.tied])
-                number = next((numbers[n] for n, other in there if other.shape == weight.shape), number)
+                like = [numbers[n] for n, other in there if other.shape == weight.shape]
+                # A norm's weight and bias look alike: a parameter that this node does not read yet comes first.
+                fresh = [known for known in like if known not in numbers[first[-1] :]]
+                number = (fresh or like or [number])[0]
             numbers.append(number)
     return numbers
 
@@ -198,7 +201,7 @@ def _stays_zero(node: Node, inputs: Sequence[Ref | int | None]) -> bool:
     if kind in ("mul", "matmul"):
         return len(inputs) < 3 and any(zeros)
     if kind in ("add", "sub"):
-        return all(zeros) and "other" not in dict(node.attributes)
+        return all(zeros) and not node.get("other")
     if kind in _PRODUCTS:
         return zeros[0] and not node.get("b")
     if kind == "div":
@@ -303,7 +306,7 @@ def _graph(rows: Sequence[_Row], order: Sequence[int], weights: Sequence[Weight]
                 inputs.append(Ref(position[item.node], item.port))
             else:
                 inputs.append(weights[item]._replace(tied=readers.get(item)))
-                readers[item] = new
+        readers.update((item, new) for item in row.inputs if not isinstance(item, Ref))
         if _is_sum(row):
             inputs.sort(key=lambda item: (isinstance(item, Weight), item))
         nodes.append(Node(row.kind, row.attributes, tuple(inputs), row.outputs))

@@ -22,7 +22,7 @@ def canonical_order(
 
     Inputs are visited from the last node, depth first: in the order of the arguments, and where that says nothing (the
     terms of a sum) by a hash of all that comes before and behind each, up to the results that every path goes through.
-    What the hash cannot tell apart is the same from both sides, and keeps the given order.
+    Of what the hash cannot tell apart, that comes first which is made from what came first, and then what was given so.
 
     Args:
         labels: ``(n,)`` what a node is; the last node is the one that all others lead to.
@@ -46,22 +46,48 @@ def canonical_order(
         if tied and blind != labels:
             keys = [(*one, *other) for one, other in zip(keys, _keys(labels, inputs, commutative), strict=True)]
     order: list[int] = []
-    seen = [False] * len(labels)
-    waiting = [(len(labels) - 1, False), *((node, False) for node in reversed(first))]
+    placed: dict[int, int] = {}
+    waiting: list[tuple[int, list[int] | None]] = [(len(labels) - 1, None), *((node, None) for node in reversed(first))]
+    begun: set[int] = set()
+    cut, _ = _cuts(inputs, len(labels))
     while waiting:
-        node, ready = waiting.pop()
-        if ready:
+        node, left = waiting.pop()
+        if left is None:
+            if node in begun:
+                continue
+            begun.add(node)
+            left = [source for source, _ in reversed(inputs[node])]
+            if commutative[node]:
+                left.sort(key=lambda source: keys[source], reverse=True)
+        while left and left[-1] in begun:
+            left.pop()
+        if not left:
+            placed[node] = len(order)
             order.append(node)
             continue
-        if seen[node]:
-            continue
-        seen[node] = True
-        waiting.append((node, True))
-        sources = [source for source, _ in inputs[node]]
         if commutative[node]:
-            sources.sort(key=lambda source: keys[source])
-        waiting += [(source, False) for source in reversed(sources) if not seen[source]]
+            alike = [source for source in left if keys[source] == keys[left[-1]] and source not in begun]
+            if len(alike) > 1:
+                left.append(min(alike, key=lambda source: _trail(source, inputs, cut, placed)))
+        waiting += [(node, left), (left[-1], None)]
     return order
+
+
+def _trail(
+    node: int, inputs: Sequence[Sequence[tuple[int, int]]], cut: Sequence[bool], placed: dict[int, int]
+) -> list[int]:
+    """Return where that is which a node is made from, so that of equal branches those belong together that meet."""
+    found: set[int] = set()
+    waiting = [node]
+    seen = {node}
+    while waiting:
+        for source, _ in inputs[waiting.pop()]:
+            if source in placed:
+                found.add(placed[source])
+            elif not cut[source] and source not in seen:
+                seen.add(source)
+                waiting.append(source)
+    return sorted(found)
 
 
 def _keys(

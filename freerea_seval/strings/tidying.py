@@ -1,8 +1,8 @@
 """What frameworks write around an operation, taken out of a list of operations before it becomes a graph.
 
 A linear layer on more than two dimensions runs as reshape, matrix product, reshape; a product of batches of matrices as
-expand, reshape, product, reshape. Here each becomes one operation again, as the network's author wrote it. Views that
-change nothing, that follow each other or that are made twice are one or none.
+expand, reshape, product, reshape; a bias may be added on its own. Here each becomes one operation again, as the
+network's author wrote it. Views that change nothing, that follow each other or that are made twice are one or none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NEUTRAL = frozenset(("reshape", "expand", "slice"))
 
 def tidy(rows: list[_Row]) -> list[_Row]:
     """Return the operations without what their neighbours make needless; the given list stays as it is."""
-    return _plain_views(_whole_products(rows))
+    return _plain_views(_with_biases(_whole_products(rows)))
 
 
 def _whole_products(rows: list[_Row]) -> list[_Row]:
@@ -53,6 +53,24 @@ def _whole_products(rows: list[_Row]) -> list[_Row]:
             changed[position] = (kind, attributes, [*sources, *inputs[len(factors) :]], [result])
             gone[behind] = Ref(position)
     return _without(changed, gone, uses) if gone else rows
+
+
+def _with_biases(rows: list[_Row]) -> list[_Row]:
+    """Make the bias of a linear layer its own: where the input's memory has gaps, it is added behind the product."""
+    uses = _uses(rows)
+    rows = list(rows)
+    gone: dict[int, Source] = {}
+    for position, (kind, attributes, inputs, outputs) in enumerate(rows):
+        if kind != "add" or attributes or len(inputs) != 2:
+            continue
+        product, bias = inputs
+        if not isinstance(product, Ref) or not isinstance(bias, Parameter) or uses[product.node] != 1:
+            continue
+        layer, said, read, results = rows[product.node]
+        if layer == "linear" and "b" not in said and bias.spec.shape == (said["out"],) and results == outputs:
+            rows[product.node] = (layer, {**said, "b": 1}, [*read, bias], results)
+            gone[position] = product
+    return _without(rows, gone, uses) if gone else rows
 
 
 def _plain_views(rows: list[_Row]) -> list[_Row]:

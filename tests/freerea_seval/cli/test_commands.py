@@ -126,7 +126,8 @@ def test_train_predict_and_search_with_a_predictor(tmp_path: Path, capsys: pytes
     with open(tmp_path / "t.csv", "w", newline="") as file:
         csv.writer(file).writerows([("genotype", "energy_mj"), *rows])
     assert call("train", tmp_path / "t.csv", "--metric", "energy_mj", "-o", tmp_path / "p") == 0
-    assert "predicts energy_mj of nats-tss/cifar10 from the executed view, trained on 60 networks" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "predicts energy_mj of nats-tss/cifar10 from the executed view, trained on 60 networks" in printed
     assert call("predict", tmp_path / "p", *cells[:2]) == 0
     predicted = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert [row["genotype"] for row in predicted] == list(cells[:2])

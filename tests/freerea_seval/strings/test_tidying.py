@@ -54,6 +54,29 @@ def test_a_linear_layer_between_reshapes_is_a_linear_layer() -> None:
     ]
 
 
+def test_a_bias_added_behind_a_linear_layer_is_the_layer_s() -> None:
+    bias = Parameter(2, Spec((5,)))
+    rows = tidied(
+        ("input", {}, [], [(3, 4)]),
+        ("linear", {"out": 5}, [0, weight(5, 4)], [(3, 5)]),
+        ("add", {}, [1, bias], [(3, 5)]),
+        ("output", {}, [2], []),
+    )
+    assert rows[1] == ("linear", {"out": 5, "b": 1}, [0, weight(5, 4), bias], [(3, 5)])
+    assert [row[0] for row in rows] == ["input", "linear", "output"]
+
+
+@pytest.mark.parametrize("more", [("add", {}, [1, weight(3, 5)]), ("add", {"alpha": 2}, [1, weight(5)])])
+def test_what_is_no_bias_stays(more: tuple[str, dict[str, Any], list[Any]]) -> None:
+    rows = tidied(
+        ("input", {}, [], [(3, 4)]),
+        ("linear", {"out": 5}, [0, weight(5, 4)], [(3, 5)]),
+        (*more, [(3, 5)]),
+        ("output", {}, [2], []),
+    )
+    assert [row[0] for row in rows] == ["input", "linear", "add", "output"]
+
+
 def test_a_reshape_that_something_else_reads_stays() -> None:
     rows = tidied(
         ("input", {}, [], [(2, 3, 4)]),

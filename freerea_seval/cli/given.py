@@ -1,0 +1,67 @@
+"""Networks and inputs as they are given on the command line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freerea_patch import InputError
+from freerea_patch.imports import import_object, importable_from
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d{1,9}(?:,\d{1,9})*)(?::(?P<dtype>[a-z]\w*))?", re.ASCII)
+
+
+def build_network(network: str) -> nn.Module:
+    """Return the module that ``pkg.module:factory`` names or makes.
+
+    Raises:
+        InputError: there is no such thing, it fails, or it is not a module.
+    """
+    from torch import nn
+
+    with importable_from(Path()):
+        factory = import_object(network, "network")
+        if isinstance(factory, nn.Module):
+            return factory
+        if not callable(factory):
+            raise InputError(f"network {network!r} is neither a torch.nn.Module nor a function that returns one")
+        try:
+            module: Any = factory()
+        except Exception as error:  # a user's factory may raise anything
+            raise InputError(f"network {network!r} failed ({type(error).__name__}: {error})") from error
+    if not isinstance(module, nn.Module):
+        raise InputError(f"network {network!r} returned {type(module).__name__}, not a torch.nn.Module")
+    return module
+
+
+def make_tensors(inputs: Sequence[str], module: nn.Module) -> list[Tensor] | dict[str, Tensor]:
+    """Return zeros of the shapes that ``[name=]sizes[:dtype]`` say, on the module's device.
+
+    Raises:
+        InputError: one of them says something else, cannot be made, or only some have names.
+    """
+    import torch
+
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    tensors: list[tuple[str | None, Tensor]] = []
+    for said in inputs:
+        match = _INPUT.fullmatch(said)
+        dtype = getattr(torch, match["dtype"] or "float32", None) if match else None
+        if match is None or not isinstance(dtype, torch.dtype):
+            raise InputError(
+                f"--input {said!r}: expected sizes such as 1,3,32,32, or with a name and a dtype, mask=1,16:int64"
+            )
+        shape = [int(size) for size in match["sizes"].split(",")]
+        try:
+            tensors.append((match["name"], torch.zeros(shape, dtype=dtype, device=device)))
+        except RuntimeError as error:  # too large, or of a dtype that has no zeros
+            raise InputError(f"--input {said!r} cannot be made ({str(error).splitlines()[0]}); give another") from error
+    named = {name: tensor for name, tensor in tensors if name is not None}
+    if named and len(named) < len(tensors):
+        raise InputError("--input: name all inputs, each once, or none")
+    return named or [tensor for _, tensor in tensors]

@@ -1,0 +1,165 @@
+"""Networks and spaces to strings: options, what is remembered, and that strings are the same everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from freerea_patch import InputError, SizeSpace, TopologySpace
+from freerea_seval.strings.encode import SpaceStrings, network_string
+from freerea_seval.strings.read import read
+from freerea_seval.strings.views import VIEWS, check_view, default_view, view_of
+from tests.freerea_seval.strings.spaces import Bare, zeros
+from tests.freerea_seval.strings.tracing import Function
+
+CELLS = TopologySpace().genotypes()
+
+
+def test_the_view_decides_what_a_string_shows() -> None:
+    network = nn.Sequential(nn.Identity(), nn.ReLU(), nn.ReLU())
+    image = [torch.zeros(1, 4)]
+    assert network_string(network, image) == "input[1x4] alias 2*relu output"
+    assert network_string(network, image, "executed") == "input[1x4] alias 2*relu output"
+    assert network_string(network, image, view="functional") == "input[1x4] relu output"
+
+
+@pytest.mark.parametrize("route", ["auto", "autograd", "dispatch"])
+def test_all_routes_give_one_string(route: Any) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    assert network_string(network, zeros((3, 8, 8)), route=route) == "input[1x3x8x8] conv(4,k3,p0,b) bn relu output"
+
+
+def test_inputs_may_have_names() -> None:
+    network = Function(lambda first, second: first - torch.relu(second))
+    tensors = {"second": torch.zeros(1, 4), "first": torch.ones(1, 4)}
+    string = network_string(network, tensors)
+    assert string == "input[1x4] input[1x4] relu<-2 sub output"
+
+
+@pytest.mark.parametrize("make", [lambda: SpaceStrings(TopologySpace(), "live"), lambda: check_view("live")])  # type: ignore[arg-type]
+def test_an_unknown_view_is_refused(make: Any) -> None:
+    with pytest.raises(InputError, match=r"^unknown view of a network 'live'.* Valid: executed, functional$"):
+        make()
+    with pytest.raises(InputError, match=r"did you mean 'functional'\?"):
+        network_string(nn.ReLU(), [torch.zeros(1)], "functionl")  # type: ignore[arg-type]
+
+
+def test_an_unknown_route_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^expected route 'auto', 'autograd' or 'dispatch', got 'fx'$"):
+        network_string(nn.ReLU(), [torch.zeros(1)], route="fx")  # type: ignore[arg-type]
+
+
+def test_the_executed_view_is_the_graph_itself() -> None:
+    graph = read("input[1x4] alias output")
+    assert view_of(graph, "executed") is graph
+    assert len(view_of(graph, "functional")) == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "view"),
+    [
+        ("test_accuracy", "functional"),
+        ("val_accs", "functional"),
+        ("fgsm@Linf_eps-1", "functional"),
+        ("Robustness", "functional"),
+        ("top1", "functional"),
+        ("raspi4_latency", "executed"),
+        ("energy_mj", "executed"),
+        ("peak_memory", "executed"),
+    ],
+)
+def test_a_metric_of_the_function_is_seen_in_the_functional_view(metric: str, view: str) -> None:
+    assert default_view(metric) == view
+
+
+class Counting(SizeSpace):
+    """The size space, which counts what is asked of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def parts(self, genotype: str) -> Any:
+        self.asked.append(genotype)
+        return super().parts(genotype)
+
+    def build(self, genotype: str) -> nn.Module:
+        raise AssertionError("no network is built")
+
+
+def test_a_space_with_parts_builds_no_network_and_remembers_strings() -> None:
+    space = Counting()
+    strings = SpaceStrings(space)
+    small, large = "8:8:8:8:8", "16:8:8:8:8"
+    assert strings.strings([]) == []
+    first = strings.strings([small, large, small])
+    assert first[0] == first[2] != first[1]
+    assert strings.strings([large]) == [first[1]]
+    assert space.asked == [small, large]
+
+
+def test_a_space_without_parts_builds_each_network_once() -> None:
+    space = Bare({"relu": nn.ReLU, "tanh": nn.Tanh})
+    strings = SpaceStrings(space, "functional")
+    assert strings.strings(["tanh", "relu", "tanh"]) == [
+        f"input[1x3x8x8] {kind} output" for kind in ("tanh", "relu", "tanh")
+    ]
+    assert strings.strings(["relu"]) == ["input[1x3x8x8] relu output"]
+    assert space.built == ["tanh", "relu"]
+
+
+def test_progress_is_reported_in_batches() -> None:
+    reported: list[tuple[float, str]] = []
+    space = Bare({str(number): nn.ReLU for number in range(130)})
+    SpaceStrings(space).strings(list(space.networks), lambda done, text: reported.append((done, text)))
+    assert reported == [(0, "0 of 130"), (64 / 130, "64 of 130"), (128 / 130, "128 of 130")]
+
+
+def test_an_error_in_a_space_names_the_genotype() -> None:
+    class Wrong(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("no\nmore")
+
+    with pytest.raises(InputError) as caught:
+        SpaceStrings(Bare({"wrong": Wrong})).strings(["wrong"])
+    assert str(caught.value) == ("network 'wrong': the network cannot run on inputs of shape 1x3x8x8 (no); check both")
+    with pytest.raises(InputError, match=r"^network '8:8': '8:8' is not of the size space; expected 5 channel counts"):
+        SpaceStrings(SizeSpace()).strings(["8:8"])
+
+
+def test_what_failed_is_not_remembered_and_spoils_nothing() -> None:
+    strings = SpaceStrings(SizeSpace())
+    for _ in range(2):
+        with pytest.raises(InputError):
+            strings.strings(["8:8:8:8:8", "8"])
+    assert strings.strings(["8:8:8:8:8"]) == SpaceStrings(SizeSpace()).strings(["8:8:8:8:8"])
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_strings_do_not_depend_on_what_was_converted_before(view: Any) -> None:
+    cells = CELLS[:12]
+    together = SpaceStrings(TopologySpace(), view).strings(cells)
+    assert SpaceStrings(TopologySpace(), view).strings(cells[::-1]) == together[::-1]
+
+
+def test_hash_seed_and_thread_count_do_not_change_the_strings() -> None:
+    script = (
+        "import hashlib, sys, torch; torch.set_num_threads(int(sys.argv[1]))\n"
+        "from freerea_patch import TopologySpace; from freerea_seval.strings.encode import SpaceStrings\n"
+        "space = TopologySpace(); cells = space.genotypes()[:20]\n"
+        "strings = [s for view in ('executed', 'functional') for s in SpaceStrings(space, view).strings(cells)]\n"
+        "print(hashlib.sha256(' '.join(strings).encode()).hexdigest())"
+    )
+    here = [string for view in VIEWS for string in SpaceStrings(TopologySpace(), view).strings(CELLS[:20])]
+    for threads, hash_seed in (("1", "1"), ("2", "99")):
+        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": threads}
+        command = [sys.executable, "-c", script, threads]
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        assert ran.stdout.strip() == hashlib.sha256(" ".join(here).encode()).hexdigest()
