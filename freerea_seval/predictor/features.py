@@ -21,7 +21,6 @@ from freerea_patch import InputError
 from freerea_seval.strings import graph as graphs
 from freerea_seval.strings.grammar import channels
 from freerea_seval.strings.read import read
-from freerea_seval.strings.rules import node_macs
 
 Matrix = npt.NDArray[np.float32]
 
@@ -95,7 +94,7 @@ def _operation(
     ]
     group = f"{kind}({','.join(said)})" if said else kind
     results = [spec.shape for spec in outputs]
-    macs = node_macs(graphs.Node(kind, attributes, (), outputs), shapes)
+    macs = graphs.node_macs(graphs.Node(kind, attributes, (), outputs), shapes)
     return Operation(f"{group}{shapes[:1]}{results}", group, macs, parameters, sum(map(prod, results)))
 
 

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from freerea_seval.strings.graph import Graph, Ref, Spec
-from freerea_seval.strings.operations import PASSING, SILENT, Builder, Parameter, Schema, Source, kind_of, spec_of
+from freerea_seval.strings.operations import PASSING, SILENT, Builder, Schema, kind_of, spec_of
+from freerea_seval.strings.rows import Parameter, Source
 from freerea_seval.strings.watching import Watcher, tensors_in
 
 #: Tensor arguments that have no gradient, and that the autograd graph leaves out.

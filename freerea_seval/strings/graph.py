@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -115,6 +115,41 @@ class Graph:
     @cached_property
     def macs(self) -> int:
         """Multiply-adds of matrix products and convolutions, one multiply-add counted as one, biases not."""
-        from freerea_seval.strings.rules import node_macs
-
         return sum(node_macs(node, [self.shape(item) for item in node.inputs]) for node in self.nodes)
+
+
+def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
+    """Return the multiply-adds of a node: its matrix products, of which a convolution makes one a position.
+
+    Args:
+        node: the operation.
+        shapes: of its inputs.
+    """
+    if not shapes or not node.outputs:
+        return 0
+    shape, out = shapes[0], node.outputs[0]
+    if node.kind in ("conv", "deconv"):
+        kernel, (groups,) = integers(node.get("k")), integers(node.get("g", 1))
+        if node.kind == "conv":
+            return out.elements * (shape[1] // groups) * prod(kernel)
+        return prod(shape) * (out.shape[1] // groups) * prod(kernel)
+    if node.kind in ("linear", "matmul"):
+        return out.elements * shape[-1]
+    if node.kind == "grouped_mm":  # each row is multiplied by the matrix of one group, or each group has some columns
+        return out.elements * shape[-1] // (out.shape[0] if len(out.shape) > len(shape) else 1)
+    if node.kind == "attention":  # queries times keys, and their softmax times values
+        return (prod(shape) + out.elements) * shapes[1][-2]
+    return 0
+
+
+def integers(value: Value) -> tuple[int, ...]:
+    """Return an attribute that is an integer or several.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    numbers = value if isinstance(value, tuple) else (value,)
+    whole = tuple(number for number in numbers if isinstance(number, int))
+    if len(whole) < len(numbers):
+        raise TypeError(f"expected integers, got {value!r}")
+    return whole

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from freerea_seval.strings.grammar import ordered
 from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Value, Weight
+from freerea_seval.strings.rows import Parameter, Row, Source
 from freerea_seval.strings.rules import WINDOWS, predicted_results
+from freerea_seval.strings.tidying import tidy
 
 #: ATen's names for one thing, which depend on the device, on the training mode and on the caller.
 KINDS = {
@@ -61,17 +63,6 @@ COMMUTATIVE = frozenset(("add", "mul", "maximum", "minimum"))
 _BIASED = frozenset(("conv", "deconv", "linear"))
 
 
-class Parameter(NamedTuple):
-    """A parameter as an operation reads it: which one it is, its shape and dtype."""
-
-    key: int
-    spec: Spec
-
-
-#: What an operation reads: a result of another one, or a parameter.
-Source = Ref | Parameter
-
-
 class Schema(NamedTuple):
     """What is known of an ATen operation before it runs: kind, the arguments' defaults, those that it writes to."""
 
@@ -106,7 +97,7 @@ def spec_of(tensor: Tensor) -> Spec:
 class Builder:
     """Collects the operations of a network in the order in which they ran, and makes their graph."""
 
-    nodes: list[tuple[str, dict[str, Value], list[Source], list[Spec]]] = field(default_factory=list)
+    nodes: list[Row] = field(default_factory=list)
 
     def add(
         self,
@@ -159,8 +150,6 @@ class Builder:
             results: what the network returns.
             parameters: all that the module holds; those that no operation read are the weights of ``unused``.
         """
-        from freerea_seval.strings.tidying import tidy
-
         nodes = list(self.nodes)
         read = {item.key for _, _, inputs, _ in nodes for item in inputs if isinstance(item, Parameter)}
         read |= {item.key for item in results if isinstance(item, Parameter)}

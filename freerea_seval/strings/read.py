@@ -10,13 +10,12 @@ from typing import NamedTuple
 
 from freerea_patch import InputError
 from freerea_seval.strings.grammar import LARGEST, MOST_DIMENSIONS, Unread, channels, ordered, window_defaults
-from freerea_seval.strings.graph import Graph, Node, Ref, Shape, Spec, Value, Weight
+from freerea_seval.strings.graph import Graph, Node, Ref, Shape, Spec, Value, Weight, node_macs
 from freerea_seval.strings.rules import (
     BARE,
     CONVOLUTIONS,
     SINKS,
     WINDOWS,
-    node_macs,
     predicted_dtype,
     predicted_results,
     predicted_weights,

@@ -1,4 +1,4 @@
-"""What follows from an operation's kind, attributes and inputs: result shapes, parameters, multiply-adds.
+"""What follows from an operation's kind, attributes and inputs: the shapes of results and parameters.
 
 Whatever follows from here need not be said in a string, which says only what differs from these rules. A rule is
 therefore never wrong, only more or less helpful, and an operation without one is written out in full.
@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
-from freerea_seval.strings.graph import Node, Shape, Spec, Value, Weight
+from freerea_seval.strings.graph import Shape, Spec, Value, Weight, integers
 
 Attributes = Mapping[str, Value]
 _Rule = Callable[[Attributes, Sequence[Shape]], "Shape | list[Shape]"]
@@ -91,7 +91,7 @@ def predicted_weights(kind: str, attributes: Attributes, specs: Sequence[Spec]) 
     shape = specs[0].shape
     try:
         if kind in CONVOLUTIONS:
-            groups, out, kernel = _int(attributes["g"]), _int(attributes["out"]), _sizes(attributes["k"])
+            groups, out, kernel = _int(attributes["g"]), _int(attributes["out"]), integers(attributes["k"])
             weight = (out, shape[1] // groups, *kernel) if kind == "conv" else (shape[1], out // groups, *kernel)
             return [weight, (out,)] if attributes.get("b") else [weight]
         if kind == "linear":
@@ -108,42 +108,13 @@ def predicted_weights(kind: str, attributes: Attributes, specs: Sequence[Spec]) 
     return []
 
 
-def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
-    """Return the multiply-adds of a node: its matrix products, of which a convolution makes one a position.
-
-    Args:
-        node: the operation.
-        shapes: of its inputs.
-    """
-    if not shapes or not node.outputs:
-        return 0
-    shape, out = shapes[0], node.outputs[0]
-    if node.kind in CONVOLUTIONS:
-        kernel, groups = _sizes(node.get("k")), _int(node.get("g", 1))
-        if node.kind == "conv":
-            return out.elements * (shape[1] // groups) * prod(kernel)
-        return prod(shape) * (out.shape[1] // groups) * prod(kernel)
-    if node.kind in ("linear", "matmul"):
-        return out.elements * shape[-1]
-    if node.kind == "grouped_mm":  # each row is multiplied by the matrix of one group, or each group has some columns
-        return out.elements * shape[-1] // (out.shape[0] if len(out.shape) > len(shape) else 1)
-    if node.kind == "attention":  # queries times keys, and their softmax times values
-        return (prod(shape) + out.elements) * shapes[1][-2]
-    return 0
-
-
 def _int(value: Value) -> int:
-    if not isinstance(value, int):
-        raise TypeError
-    return value
-
-
-def _sizes(value: Value) -> tuple[int, ...]:
-    return tuple(map(_int, value)) if isinstance(value, tuple) else (_int(value),)
+    (number,) = integers(value)
+    return number
 
 
 def _dims(value: Value, rank: int) -> tuple[int, ...]:
-    return tuple(dim % rank for dim in _sizes(value))
+    return tuple(dim % rank for dim in integers(value))
 
 
 def _broadcast(shapes: Sequence[Shape]) -> Shape:
@@ -160,9 +131,9 @@ def _broadcast(shapes: Sequence[Shape]) -> Shape:
 
 def _window(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
     """Return the shape behind a convolution or a pool (torch's documentation of Conv2d and MaxPool2d)."""
-    shape, n = shapes[0], len(_sizes(attributes["k"]))
-    kernel, stride, padding = (_sizes(attributes[name]) for name in "ksp")
-    dilation = _sizes(attributes.get("d", (1,) * n))
+    shape, n = shapes[0], len(integers(attributes["k"]))
+    kernel, stride, padding = (integers(attributes[name]) for name in "ksp")
+    dilation = integers(attributes.get("d", (1,) * n))
     sizes = []
     for size, k, s, p, d in zip(shape[-n:], kernel, stride, padding, dilation, strict=True):
         span = size + 2 * p - d * (k - 1) - 1
@@ -175,7 +146,7 @@ def _window(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
 
 
 def _transposed(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
-    kernel, stride, padding, dilation, more = (_sizes(attributes[name]) for name in "kspdo")
+    kernel, stride, padding, dilation, more = (integers(attributes[name]) for name in "kspdo")
     sizes = zip(shapes[0][2:], kernel, stride, padding, dilation, more, strict=True)
     return (
         shapes[0][0],
@@ -223,7 +194,7 @@ def _split(attributes: Attributes, shapes: Sequence[Shape]) -> list[Shape]:
         if whole > _MOST_PIECES:
             raise ValueError
         sizes = (sizes,) * whole + ((rest,) if rest else ())
-    return [(*shape[:dim], size, *shape[dim + 1 :]) for size in _sizes(sizes)]
+    return [(*shape[:dim], size, *shape[dim + 1 :]) for size in integers(sizes)]
 
 
 def _unbind(attributes: Attributes, shapes: Sequence[Shape]) -> list[Shape]:
@@ -238,7 +209,7 @@ def _permute(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
 
 
 def _adaptive(attributes: Attributes, shapes: Sequence[Shape]) -> Shape:
-    sizes = _sizes(attributes["output_size"])
+    sizes = integers(attributes["output_size"])
     return (*shapes[0][: -len(sizes)], *sizes)
 
 

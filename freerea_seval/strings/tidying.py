@@ -9,21 +9,20 @@ from __future__ import annotations
 
 from math import prod
 
-from freerea_seval.strings.graph import Ref, Shape, Spec, Value
-from freerea_seval.strings.operations import Parameter, Source
+from freerea_seval.strings.graph import Ref, Shape, Value
+from freerea_seval.strings.rows import Parameter, Row, Source
 
-_Row = tuple[str, dict[str, Value], list[Source], list[Spec]]
 _VIEWS = frozenset(("reshape", "permute", "expand", "slice", "select", "split", "unbind"))
 #: Views that are nothing where the shape stays.
 _NEUTRAL = frozenset(("reshape", "expand", "slice"))
 
 
-def tidy(rows: list[_Row]) -> list[_Row]:
+def tidy(rows: list[Row]) -> list[Row]:
     """Return the operations without what their neighbours make needless; the given list stays as it is."""
     return _plain_views(_with_biases(_whole_products(rows)))
 
 
-def _whole_products(rows: list[_Row]) -> list[_Row]:
+def _whole_products(rows: list[Row]) -> list[Row]:
     """Take the reshapes around matrix products away."""
     uses = _uses(rows)
     reader = [-1] * len(rows)
@@ -55,7 +54,7 @@ def _whole_products(rows: list[_Row]) -> list[_Row]:
     return _without(changed, gone, uses) if gone else rows
 
 
-def _with_biases(rows: list[_Row]) -> list[_Row]:
+def _with_biases(rows: list[Row]) -> list[Row]:
     """Make the bias of a linear layer its own: where the input's memory has gaps, it is added behind the product."""
     uses = _uses(rows)
     rows = list(rows)
@@ -73,7 +72,7 @@ def _with_biases(rows: list[_Row]) -> list[_Row]:
     return _without(rows, gone, uses) if gone else rows
 
 
-def _plain_views(rows: list[_Row]) -> list[_Row]:
+def _plain_views(rows: list[Row]) -> list[Row]:
     """Take away views that change nothing, the first of two reshapes, and what another view is already."""
     uses = _uses(rows)
     rows = list(rows)
@@ -117,11 +116,11 @@ def _are_batches(shapes: list[Shape], flat: list[Shape], result: Shape) -> bool:
     )
 
 
-def _shape(rows: list[_Row], item: Source) -> Shape:
+def _shape(rows: list[Row], item: Source) -> Shape:
     return item.spec.shape if isinstance(item, Parameter) else rows[item.node][3][item.port].shape
 
 
-def _uses(rows: list[_Row]) -> list[int]:
+def _uses(rows: list[Row]) -> list[int]:
     """Return how often each row is read."""
     uses = [0] * len(rows)
     for _, _, inputs, _ in rows:
@@ -138,7 +137,7 @@ def _standing(item: Source, gone: dict[int, Source]) -> Source:
     return item
 
 
-def _without(rows: list[_Row], gone: dict[int, Source], uses: list[int]) -> list[_Row]:
+def _without(rows: list[Row], gone: dict[int, Source], uses: list[int]) -> list[Row]:
     """Drop rows for which others stand, and views that nothing reads any more."""
     rows = [
         (kind, attributes, [] if position in gone else [_standing(item, gone) for item in inputs], outputs)
@@ -153,7 +152,7 @@ def _without(rows: list[_Row], gone: dict[int, Source], uses: list[int]) -> list
                 if isinstance(item, Ref):
                     left[item.node] -= 1
     moved: dict[int, int] = {}
-    kept: list[_Row] = []
+    kept: list[Row] = []
     for position, (kind, attributes, inputs, outputs) in enumerate(rows):
         if position not in dropped:
             moved[position] = len(kept)

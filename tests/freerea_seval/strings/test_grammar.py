@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from freerea_patch import InputError
 from freerea_seval.strings import grammar
-from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Value, Weight
+from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Value, Weight, node_macs
 from freerea_seval.strings.read import read
-from freerea_seval.strings.rules import WINDOWS, node_macs, predicted_results, predicted_weights, spatial
+from freerea_seval.strings.rules import WINDOWS, predicted_results, predicted_weights, spatial
 from freerea_seval.strings.unfolding import LONGEST
 from freerea_seval.strings.write import write
 

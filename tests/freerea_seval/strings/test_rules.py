@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from freerea_seval.strings.graph import Node, Ref, Spec, Weight
-from freerea_seval.strings.rules import node_macs, predicted_results, predicted_weights
+from freerea_seval.strings.graph import Node, Ref, Spec, Weight, node_macs
+from freerea_seval.strings.rules import predicted_results, predicted_weights
 from freerea_seval.strings.trace import trace
 
 small = st.integers(1, 3)

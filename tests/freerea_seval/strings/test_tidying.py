@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from freerea_seval.strings.graph import Ref, Spec
-from freerea_seval.strings.operations import Builder, Parameter
+from freerea_seval.strings.operations import Builder
+from freerea_seval.strings.rows import Parameter
 from freerea_seval.strings.tidying import tidy
 
 #: kind, attributes, inputs, shapes of the results
