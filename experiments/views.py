@@ -11,7 +11,7 @@ from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.spaces.cell import EDGES
 
 if TYPE_CHECKING:
-    from freerea_seval.strings.encode import View
+    from freerea_seval.strings.views import View
 
 VIEWS = ("executed", "functional")
 PUBLISHED = "published"

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
 from freerea_patch.networks.parts import Part
+from freerea_patch.networks.weights import undrawn
 from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Weight
 from freerea_seval.strings.operations import spec_of
-from freerea_seval.strings.trace import trace
+from freerea_seval.strings.trace import dispatched
 from freerea_seval.strings.watching import Watcher, opaque
 from freerea_seval.strings.write import tokens
 
@@ -69,10 +70,21 @@ class _Wiring(NamedTuple):
     slots: list[_Slot]
 
 
-class Composer:
-    """Knows the graphs of parts: what is traced once is kept."""
+def _traced(network: nn.Module, given: Spec, count: int = 1) -> Graph:
+    # Both routes give the same graph; for so few operations this one is the faster.
+    image = torch.zeros(given.shape, dtype=getattr(torch, given.dtype))
+    return dispatched(network.eval(), [image] * count)
 
-    def __init__(self) -> None:
+
+class Composer:
+    """Knows the graphs of parts: what is traced once is kept.
+
+    Args:
+        tracer: returns the graph of a new module for an input.
+    """
+
+    def __init__(self, tracer: Callable[[nn.Module, Spec], Graph] = _traced) -> None:
+        self._tracer = tracer
         self._known: dict[tuple[Hashable, Spec], Piece] = {}
         self._wired: dict[tuple[Hashable, int, Spec], list[_Wiring]] = {}
         self._signatures: dict[Hashable, int] = {}
@@ -91,7 +103,9 @@ class Composer:
             return self._put_together(part, given)
         key = (part.identity, given)
         if key not in self._known:
-            graph, signature = self._trace(part.build(), given)
+            with undrawn():  # what weights are does not matter
+                module = part.build()
+            graph, signature = self._trace(module, given)
             self._known[key] = Piece(graph, {}, signature)
         return self._known[key]
 
@@ -111,9 +125,7 @@ class Composer:
 
     def _wire(self, part: Part, given: Spec) -> _Wiring:
         """Trace what a part computes around its parts."""
-        for inner in part.parts:
-            with suppress(NotComposableError):
-                self._learn(inner, given)  # most often they get what the whole gets
+        self._learn_together(part.parts, given)  # most often they get what the whole gets
         while True:
             placeholders = [_Placeholder(*inner, self._known) for inner in enumerate(part.parts)]
             try:
@@ -127,6 +139,20 @@ class Composer:
                 if node.kind == _PART
             ]
             return _Wiring(graph, signature, slots)
+
+    def _learn_together(self, parts: Sequence[Part], given: Spec) -> None:
+        """Trace parts that get the same input in one run, which spares the time of preparing several."""
+        new = {p.identity: p for p in parts if not p.parts and (p.identity, given) not in self._known}
+        if self._tracer is _traced and len(new) > 1:
+            with undrawn():
+                bundle = _Bundle(part.build() for part in new.values())
+            with suppress(NotComposableError):
+                graphs = _unbundled(self._running(lambda: _traced(bundle, given, len(new))), len(new))
+                for identity, graph in zip(new, graphs, strict=True):
+                    self._known[identity, given] = Piece(graph, {}, self._signature(graph))
+        for part in parts:
+            with suppress(NotComposableError):
+                self._learn(part, given)
 
     def _learn(self, part: Part, given: Spec) -> None:
         self._known[part.identity, given] = self.piece(part, given)
@@ -143,17 +169,22 @@ class Composer:
         return Piece(wiring.graph, inner, self._signatures.setdefault(key, len(self._signatures)))
 
     def _trace(self, network: nn.Module, given: Spec) -> tuple[Graph, int]:
+        graph = self._running(lambda: self._tracer(network, given))
+        return graph, self._signature(graph)
+
+    def _running(self, trace: Callable[[], Graph]) -> Graph:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # parts are small, and threads on a busy machine wait for each other
         try:
-            # Both routes give the same graph; for so few operations this one is the faster.
-            graph = trace(network, [torch.zeros(given.shape, dtype=getattr(torch, given.dtype))], "dispatch")
+            return trace()
         except InputError as error:
             if isinstance(error.__cause__, _UnknownPart):
                 raise error.__cause__ from None
             raise NotComposableError from error  # the whole network may run, and says more if it does not
         finally:
             torch.set_num_threads(threads)
+
+    def _signature(self, graph: Graph) -> int:
         if len(graph.nodes[-1].inputs) != 1 or graph.nodes[-2].kind == "unused":
             raise NotComposableError
         # What an operation says depends on which of its sizes are equal, not on how large they are.
@@ -161,7 +192,47 @@ class Composer:
         specs = [spec for node in graph for spec in node.outputs]
         pattern = [(*(sizes.setdefault(n, len(sizes)) for n in spec.shape), spec.dtype) for spec in specs]
         key = (tuple(token.text for token in tokens(graph)[1:]), tuple(pattern))
-        return graph, self._signatures.setdefault(key, len(self._signatures))
+        return self._signatures.setdefault(key, len(self._signatures))
+
+
+class _Bundle(nn.ModuleList):
+    """Modules that run one after the other, each on an input of its own."""
+
+    def forward(self, *inputs: Tensor) -> list[Any]:
+        """Return one result a module."""
+        return [module(x) for module, x in zip(self, inputs, strict=True)]
+
+
+def _unbundled(graph: Graph, count: int) -> list[Graph]:
+    """Return the graphs of the modules of a bundle.
+
+    Raises:
+        NotComposableError: a module does not map one tensor to one tensor, or has parameters that it does not read.
+    """
+    *nodes, output = graph.nodes
+    results = output.refs
+    if len(results) != count or any(node.kind in ("unused", "constant") for node in nodes):
+        raise NotComposableError
+    parts: list[list[Node]] = [[node] for node in nodes[:count]]
+    place: list[tuple[int, int]] = [
+        (number, 0) for number in range(count)
+    ]  # of every node: its module, and where there
+    for node in nodes[count:]:
+        # What reads nothing belongs to the module that runs.
+        number = place[node.refs[0].node][0] if node.refs else place[-1][0]
+        moved = (
+            item._replace(node=place[item.node][1])
+            if isinstance(item, Ref)
+            else item._replace(tied=None if item.tied is None else place[item.tied][1])
+            for item in node.inputs
+        )
+        parts[number].append(node._replace(inputs=tuple(moved)))
+        place.append((number, len(parts[number]) - 1))
+    for number, ref in enumerate(results):
+        if place[ref.node][0] != number:
+            raise NotComposableError
+        parts[number].append(Node("output", (), (Ref(place[ref.node][1], ref.port),)))
+    return [Graph(tuple(part)) for part in parts]
 
 
 def result_of(graph: Graph) -> Spec:

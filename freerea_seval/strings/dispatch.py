@@ -14,7 +14,8 @@ from typing import Any, cast
 from torch import Tensor
 
 from freerea_seval.strings.graph import Graph, Ref, Spec
-from freerea_seval.strings.operations import EMPTY, PASSING, SILENT, Builder, Parameter, Schema, Source, spec_of
+from freerea_seval.strings.operations import EMPTY, PASSING, SILENT, Builder, Schema, spec_of
+from freerea_seval.strings.rows import Parameter, Source
 from freerea_seval.strings.watching import Watcher, tensors_in
 
 #: Where a tensor lies in its storage: offset, shape, strides.
@@ -56,10 +57,12 @@ class Recorder(Watcher):
     Args:
         parameters: of the module, which are weights.
         inputs: the tensors that it gets.
+        inplace: whether operations in place get an attribute ``inplace``.
     """
 
-    def __init__(self, parameters: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+    def __init__(self, parameters: Sequence[Tensor], inputs: Sequence[Tensor], inplace: bool = False) -> None:
         super().__init__()
+        self._inplace = inplace
         self.builder = Builder()
         self._memories: dict[int, _Memory] = {}
         # A storage's address may be given to another tensor once the first is gone, so none goes.
@@ -82,6 +85,8 @@ class Recorder(Watcher):
         if not (results or written) or (not written and self._is_view(arguments, results)):
             return
         inputs, plain = self._inputs(schema, arguments)
+        if self._inplace and written:
+            plain["inplace"] = True
         position = self.builder.add(schema.kind, plain, schema.defaults, inputs, [*map(spec_of, results or written)])
         for port, tensor in enumerate(results):
             if not any(tensor is other for other in written):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from freerea_seval.strings.grammar import ordered
@@ -90,7 +91,12 @@ def kind_of(name: str) -> str:
 
 def spec_of(tensor: Tensor) -> Spec:
     """Return shape and dtype of a tensor."""
-    return Spec(tuple(map(int, tensor.shape)), str(tensor.dtype).removeprefix("torch."))
+    return Spec(tuple(map(int, tensor.shape)), _dtype_name(tensor.dtype))
+
+
+@cache
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch import InputError
 from freerea_patch.networks.weights import unharmed
@@ -22,12 +23,15 @@ Route = Literal["auto", "autograd", "dispatch"]
 Inputs = Sequence[Any] | Mapping[str, Any]
 
 
-def trace(network: nn.Module, inputs: Inputs, route: Route = "auto") -> Graph:
+def trace(
+    network: nn.Module, inputs: Inputs, route: Route = "auto", *, training: bool = False, inplace: bool = False
+) -> Graph:
     """Return the graph of everything that a network executes for one example.
 
-    The network runs once or twice, in evaluation mode, on its own device: a network on the ``meta`` device needs
-    neither its weights nor the time to compute. Weights do not change the graph, but where the network decides by
-    values which way to go, the graph is of the way that these inputs take. The module comes back as it was.
+    The network runs once or twice, in evaluation mode unless told otherwise, on its own device: a network on the
+    ``meta`` device needs neither its weights nor the time to compute. Weights do not change the graph, but where the
+    network decides by values which way to go, the graph is of the way that these inputs take. The module comes back as
+    it was.
 
     Args:
         network: any module.
@@ -35,6 +39,9 @@ def trace(network: nn.Module, inputs: Inputs, route: Route = "auto") -> Graph:
             inside of lists, tuples and mappings.
         route: ``"autograd"`` walks the autograd graph, ``"dispatch"`` records what is dispatched, ``"auto"`` does the
             second where the first does not see everything.
+        training: whether all but batch norm, whose operation is the same, runs in training mode.
+        inplace: whether operations in place get an attribute ``inplace``, which strings do not have; route
+            ``"dispatch"`` alone shows them.
 
     Raises:
         InputError: not a module, the network fails on these inputs (the operation is named if one failed), or (route
@@ -46,6 +53,9 @@ def trace(network: nn.Module, inputs: Inputs, route: Route = "auto") -> Graph:
         raise InputError(f"expected route 'auto', 'autograd' or 'dispatch', got {route!r}")
     with unharmed(network):
         network.eval()
+        if training:
+            for module in network.modules():
+                module.training = not isinstance(module, _BatchNorm)
         if route != "dispatch":
             try:
                 return _by_autograd(network, inputs)
@@ -55,7 +65,7 @@ def trace(network: nn.Module, inputs: Inputs, route: Route = "auto") -> Graph:
                         f"the autograd graph does not show everything that this network executes ({error}); use route"
                         " 'dispatch'"
                     ) from None
-        return _by_dispatch(network, inputs)
+        return dispatched(network, inputs, inplace)
 
 
 def _by_autograd(network: nn.Module, inputs: Inputs) -> Graph:
@@ -69,11 +79,15 @@ def _by_autograd(network: nn.Module, inputs: Inputs) -> Graph:
         return walk(parameters, _tensors(given), _tensors(result), census)
 
 
-def _by_dispatch(network: nn.Module, inputs: Inputs) -> Graph:
+def dispatched(network: nn.Module, inputs: Inputs, inplace: bool = False) -> Graph:
+    """Return the graph of a network, in the mode that it is in, by what is dispatched; see :func:`trace`.
+
+    For modules that nobody needs any more: their buffers may come back changed.
+    """
     given = _changed(inputs, lambda tensor: tensor.detach().clone())
     with torch.no_grad():
         parameters = list(network.parameters())
-        recorder = Recorder(parameters, _tensors(given))
+        recorder = Recorder(parameters, _tensors(given), inplace)
         return recorder.graph(_tensors(_run(network, given, parameters, recorder)))
 
 

@@ -150,7 +150,9 @@ def opaque(
     if watcher.paused:
         return make()
     with watcher.looking_away():
-        result: Tensor = _Opaque.apply((kind, attributes), make, *inputs)  # type: ignore[no-untyped-call]
+        # Only the autograd graph needs a function of its own.
+        graphed = torch.is_grad_enabled()
+        result: Tensor = _Opaque.apply((kind, attributes), make, *inputs) if graphed else make()  # type: ignore[no-untyped-call]
     watcher.opaque(kind, attributes, inputs, [result])
     return result
 
@@ -170,6 +172,10 @@ def _visible_attention(watcher: Watcher) -> Iterator[None]:
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> Tensor:
+        # torch 2.4 has no enable_gqa.
+        grouped = {"enable_gqa": True} if enable_gqa else {}
+        if dropout_p > 0:  # matrix products on a CPU, whose kernel has no dropout
+            return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **grouped)
         attributes: dict[str, object] = {"heads": query.shape[-3]} if query.ndim > 3 else {}
         if is_causal:
             attributes["causal"] = 1
@@ -178,9 +184,11 @@ def _visible_attention(watcher: Watcher) -> Iterator[None]:
         inputs = [query, key, value, *([] if attn_mask is None else [attn_mask])]
 
         def values() -> Tensor:
-            # torch 2.4 has no enable_gqa.
-            grouped = {"enable_gqa": True} if enable_gqa else {}
-            return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **grouped)
+            result = original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **grouped)
+            if result.is_meta and result.ndim == 4:
+                # The kernels of real devices lay the result out with the heads inside, which spares a copy behind it.
+                return result.transpose(1, 2).contiguous().transpose(1, 2)
+            return result
 
         return opaque(watcher, "attention", attributes, (*query.shape[:-1], value.shape[-1]), inputs, values)
 
