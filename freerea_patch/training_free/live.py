@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 METRICS = ("naswot", "logsynflow", "skip")
 #: Raised when a change to the metrics' code changes their values, so that no cache serves the old ones.
-_VERSION = 1
+_VERSION = 2
 #: Build and initialisation seconds, which all live metrics of a network share.
 NETWORK = "network"
 
@@ -141,8 +141,11 @@ class _Computer:
         share_cores()
         import torch
 
+        from freerea_patch.training_free.quick import keep_memory
+
         self.torch = torch
         self.device = check_device(device)
+        keep_memory()
         # Channels-last halves the time of the convolutions on a CPU; the metrics do not see the order.
         self.layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
         self.images = torch.from_numpy(images).to(self.device, memory_format=self.layout)
@@ -152,11 +155,13 @@ class _Computer:
         self, build: Callable[[], nn.Module], metrics: Sequence[str], initialisations: int, seed: int, what: str
     ) -> dict[str, Measured]:
         """Return the means over the initialisations, and all seconds."""
-        from freerea_patch.networks.weights import initialise
+        from freerea_patch.networks.weights import initialise, undrawn
 
         clock = _Clock(self.device)
         try:
-            network = build().to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
+            with undrawn():
+                network = build()
+            network = network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
             clock.lap(NETWORK)
             values: dict[str, list[float]] = {metric: [] for metric in metrics}
             for repeat in range(initialisations):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from freerea_patch.networks.nats import Cell
 from freerea_patch.networks.weights import unharmed
+from freerea_patch.training_free.quick import Forward, batch_statistics, cell_forward, depthwise, instead
+
+#: Inputs of ReLUs that are remembered, as one tensor may go into several: a cell has four nodes.
+_REMEMBERED = 4
 
 
 @torch.no_grad()
@@ -30,20 +37,25 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         ValueError: the network has no ``nn.ReLU`` module.
     """
     agreement = _Agreement(len(images), images.device)
-
-    def record(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        agreement.add((output > 0).flatten(start_dim=1))
-
-    relus = [module for module in network.modules() if isinstance(module, nn.ReLU)]
+    forwards: dict[nn.Module, Forward] = {}
+    relus = 0
+    for module in network.modules():
+        quick: Forward | None = None
+        if isinstance(module, nn.ReLU):
+            quick = agreement.watched(module)
+            relus += 1
+        elif isinstance(module, _BatchNorm) and type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+            quick = batch_statistics(module)
+        elif type(module) is nn.AvgPool2d:
+            quick = depthwise(module)
+        elif type(module) is Cell:
+            quick = cell_forward(module)
+        if quick:
+            forwards[module] = quick
     if not relus:
         raise ValueError("naswot needs nn.ReLU modules, and this network has none")
-    hooks = [relu.register_forward_hook(record) for relu in relus]
-    try:
-        with unharmed(network):
-            network.train()(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with unharmed(network, untouched=forwards), instead(forwards):
+        network.train()(images)
     # The kernel is positive semidefinite. Where it is singular, a determinant would be made of rounding
     # errors and its logarithm a number like any other; the line is that of numpy's matrix_rank.
     eigenvalues = torch.linalg.eigvalsh(agreement.kernel())
@@ -56,21 +68,49 @@ class _Agreement:
     """Sums the kernel layer by layer, so that the codes of the whole network are never held at once.
 
     ``c c^T + (1 - c)(1 - c)^T = u - s 1^T - 1 s^T + 2 c c^T`` with u units and s ones an image: one product
-    of 0/1 matrices, whose entries are integers that float32 holds exactly up to 2^24 a layer.
+    of 0/1 matrices, whose entries are integers that float32 holds exactly up to 2^24 a layer, and whose diagonal is s.
     """
 
     def __init__(self, images: int, device: torch.device) -> None:
         self.shared = torch.zeros(images, images, dtype=torch.float64, device=device)
-        self.ones = torch.zeros(images, dtype=torch.float64, device=device)
         self.units = 0
+        self._codes = torch.empty(0, device=device)
+        # Input, output, their versions, and the product and units of the pattern.
+        self._seen: deque[tuple[Tensor, Tensor, tuple[int, int], Tensor, int]] = deque(maxlen=_REMEMBERED)
 
-    def add(self, pattern: Tensor) -> None:
-        """Add the ``(n, units)`` binary pattern of one layer."""
-        codes = pattern.to(torch.float32)
-        self.shared += codes @ codes.T
-        self.ones += codes.sum(dim=1)
-        self.units += codes.shape[1]
+    def watched(self, relu: nn.ReLU) -> Forward:
+        """Return the forward pass of a ReLU that adds its pattern; of one tensor, it is computed once."""
+        usual = relu.forward
+
+        def forward(x: Tensor) -> Tensor:
+            for seen, output, versions, product, units in self._seen:
+                if seen is x and (x._version, output._version) == versions:
+                    self._add(product, units)
+                    return output
+            output = usual(x)
+            product, units = self._product(output)
+            self._add(product, units)
+            if type(relu) is nn.ReLU and not relu.inplace:
+                self._seen.append((x, output, (x._version, output._version), product, units))
+            return output
+
+        return forward
+
+    def _add(self, product: Tensor, units: int) -> None:
+        self.shared += product
+        self.units += units
+
+    def _product(self, output: Tensor) -> tuple[Tensor, int]:
+        """Return the products ``c c^T`` of the pattern of one layer, and its number of units."""
+        if output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last):
+            output = output.permute(0, 2, 3, 1)  # the order of units does not matter, and this one needs no copy
+        values = output.flatten(start_dim=1)
+        if self._codes.numel() < values.numel():
+            self._codes = torch.empty(values.numel(), device=values.device)
+        codes = torch.gt(values, 0, out=self._codes[: values.numel()].view(values.shape))
+        return codes @ codes.T, codes.shape[1]
 
     def kernel(self) -> Tensor:
         """Return the ``(n, n)`` kernel."""
-        return self.units - self.ones[:, None] - self.ones[None, :] + 2 * self.shared
+        ones = self.shared.diagonal()
+        return self.units - ones[:, None] - ones[None, :] + 2 * self.shared

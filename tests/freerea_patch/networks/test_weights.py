@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import TopologySpace
-from freerea_patch.networks.weights import initialise, unharmed
+from freerea_patch.networks.weights import initialise, undrawn, unharmed
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -88,3 +88,41 @@ def test_a_buffer_is_restored_in_place() -> None:
     with unharmed(network):
         network(torch.randn(4, 4, 5, 5))
     assert network.running_mean is mean
+
+
+def test_weights_do_not_follow_the_order_of_memory() -> None:
+    plain, last = nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for network in (plain, last):
+        initialise(network, seeded())
+    assert torch.equal(plain.weight, last.weight)
+    assert last.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_layers_are_built_without_weights_of_torchs_own() -> None:
+    usual = nn.Conv2d.reset_parameters, nn.Linear.reset_parameters
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    with undrawn():
+        network = TopologySpace().build(TopologySpace().sample(Random(0)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (nn.Conv2d.reset_parameters, nn.Linear.reset_parameters) == usual
+    twin = TopologySpace().build(TopologySpace().sample(Random(0)))
+    for one in (network, twin):
+        initialise(one, seeded())
+    assert all(torch.equal(tensor, state(twin)[name]) for name, tensor in network.state_dict().items())
+
+
+def test_layers_draw_weights_again_after_an_error() -> None:
+    usual = nn.Conv2d.reset_parameters, nn.Linear.reset_parameters
+    with pytest.raises(KeyError), undrawn():
+        raise KeyError
+    assert (nn.Conv2d.reset_parameters, nn.Linear.reset_parameters) == usual
+
+
+def test_modules_that_nobody_touches_are_not_copied() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3))
+    with unharmed(network, untouched=[network[0]]):
+        for norm in network:
+            norm.running_mean.fill_(7.0)  # type: ignore[operator]
+    assert network[0].running_mean.tolist() == [7.0] * 3  # type: ignore[operator]
+    assert network[1].running_mean.tolist() == [0.0] * 3  # type: ignore[operator]

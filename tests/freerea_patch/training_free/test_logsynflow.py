@@ -49,6 +49,30 @@ def test_it_equals_the_naive_twin(space: TopologySpace | SizeSpace, seed: int) -
     assert value == pytest.approx(naive_logsynflow(network, space.input_shape), rel=1e-9)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("space", [TopologySpace(), SizeSpace()], ids=lambda s: s.name)
+def test_it_equals_the_naive_twin_on_a_hundred_networks(space: TopologySpace | SizeSpace) -> None:
+    rng = Random(0)
+    for seed in range(100):
+        network = initialised(space, space.sample(rng), seed)
+        expected = naive_logsynflow(network, space.input_shape)
+        assert logsynflow(network, space.input_shape) == pytest.approx(expected, rel=1e-5), seed
+
+
+def test_a_negative_gradient_counts_by_its_absolute_value() -> None:
+    class Difference(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.plus, self.minus = nn.Linear(3, 1), nn.Linear(3, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.plus(x) - 0.5 * self.minus(x)  # type: ignore[no-any-return]
+
+    network = Difference()
+    weights = [layer.weight.abs().sum().item() for layer in (network.plus, network.minus)]
+    assert logsynflow(network, (3,)) == pytest.approx((weights[0] + weights[1]) * math.log(2), rel=1e-6)
+
+
 def test_a_linear_layer_worked_by_hand() -> None:
     # The sum of the outputs has gradient 1 by every weight, as the inputs are ones: (1 + 2 + 3 + 4) log 2.
     layer = nn.Linear(2, 2)
