@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: Names a file of remembered metric values other than the one in the user's cache folder.
 CACHE_VARIABLE = "FREEREA_SEVAL_CACHE"
+#: The metrics of the source ``cost`` that are of memory.
+MEMORY = ("activations", "inference_memory", "training_memory")
 
 
 def prepare_torch(live: LiveSettings) -> None:
@@ -77,23 +79,38 @@ class TrainingFreeSource:
 
 
 class CostSource:
-    """Parameters, multiply-adds and operations: see :mod:`freerea_patch.networks.cost`."""
+    """Parameters, multiply-adds and operations: see :mod:`freerea_patch.networks.cost`.
+
+    And memory: see :mod:`freerea_seval.costs.memory`.
+    """
 
     def __init__(self, context: Context, argument: None) -> None:
         prepare_torch(context.live)
+        from freerea_seval.costs.spaces import SpaceCosts
+
         self._space = context.space
+        self._memory = SpaceCosts(context.space, context.live.batch_size)
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""
         return builtin_metric("cost", metric)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
-        """Yield the costs network by network, in millions."""
+        """Yield the costs network by network, in millions, those of memory of bytes."""
+        counted = [metric for metric in metrics if metric not in MEMORY]
         for genotype in genotypes:
-            began = time.perf_counter()
-            cost = self._cost(genotype)
-            seconds = (time.perf_counter() - began) / len(metrics)
-            yield {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in metrics}
+            row: dict[str, Measured] = {}
+            if counted:
+                began = time.perf_counter()
+                cost = self._cost(genotype)
+                seconds = (time.perf_counter() - began) / len(counted)
+                row = {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in counted}
+            for metric in metrics:
+                if metric in MEMORY:
+                    began = time.perf_counter()
+                    value = getattr(self._memory, metric)(genotype) / 1e6
+                    row[metric] = Measured(value, time.perf_counter() - began)
+            yield row
 
     def _cost(self, genotype: str) -> Cost:
         from freerea_patch.networks.cost import network_cost

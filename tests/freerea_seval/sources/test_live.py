@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from freerea_patch import InputError, Measured, MetricCache, SizeSpace, TopologySpace, TrainingFree
+from freerea_seval.costs.model import network_costs
 from freerea_seval.sources.live import CACHE_VARIABLE, CostSource, TrainingFreeSource, open_cache
 from freerea_seval.sources.registry import Context, LiveSettings
 
@@ -44,6 +46,18 @@ def test_costs_are_in_millions_and_charged() -> None:
     assert row["params"].value == pytest.approx(0.011714)
     assert row["macs"].value == pytest.approx(4.481114)
     assert row["macs"].seconds > 0
+
+
+def test_memory_is_in_megabytes_and_a_training_step_has_the_batch() -> None:
+    space, genotype = SizeSpace(), "8:8:8:8:8"
+    names = ["activations", "macs", "inference_memory", "training_memory"]
+    (row,) = CostSource(Context(space, SMALL), None).evaluate([genotype], names)
+    one, batch = (network_costs(space.build(genotype), [torch.zeros(n, *space.input_shape)]) for n in (1, 4))
+    assert list(row) == ["macs", "activations", "inference_memory", "training_memory"]
+    assert row["activations"].value == one.activation_bytes / 1e6
+    assert row["inference_memory"].value == one.peak_inference_bytes / 1e6
+    assert row["training_memory"].value == batch.peak_training_bytes / 1e6
+    assert all(measured.seconds > 0 for measured in row.values())
 
 
 def test_the_cache_is_where_the_settings_or_the_environment_say(
