@@ -53,6 +53,21 @@ _TRAINING_FREE = (
     MetricInfo("logsynflow", "max", "", "sum of |w log(1 + g)| over the weights (Cavagnero 2023)"),
     MetricInfo("skip", "max", "", "mean length of the skip connections (Cavagnero 2023)"),
 )
+_ZERO_COST = (
+    MetricInfo("epe_nas", "max", "", "correlation of the images' gradients within each class (Lopes 2021)"),
+    MetricInfo("fisher", "max", "", "Fisher information of all channels (Theis 2018; Turner 2020)"),
+    MetricInfo("flops", "max", "M", "operations, as a hint at accuracy; a cost to keep low is that of 'cost'"),
+    MetricInfo("grad_norm", "max", "", "sum of the norms of the layers' gradients (Abdelfattah 2021)"),
+    MetricInfo("grasp", "max", "", "-sum of w Hg over the weights (Wang 2020; sign of Abdelfattah 2021)"),
+    MetricInfo("jacov", "max", "", "spectrum of the correlation of the images' gradients (Mellor 2020, version 1)"),
+    MetricInfo("l2_norm", "max", "", "sum of the norms of the layers' weights (Abdelfattah 2021)"),
+    MetricInfo("nwot", "max", "", "distinct activation patterns of a batch (Mellor 2021)"),
+    MetricInfo("params", "max", "M", "parameters, as a hint at accuracy; a cost to keep low is that of 'cost'"),
+    MetricInfo("plain", "max", "", "sum of w g over the weights (Mozer 1988; Abdelfattah 2021); mostly chance"),
+    MetricInfo("snip", "max", "", "sum of |w g| over the weights (Lee 2019)"),
+    MetricInfo("synflow", "max", "", "log of the sum of |w g| for an input of ones, without batch norm (Tanaka 2020)"),
+    MetricInfo("zen", "max", "", "log distance of features of near inputs, with Gaussian weights (Lin 2021)"),
+)
 _FREEREA_CACHE = (
     *_TRAINING_FREE,
     MetricInfo("synflow", "max", "", "sum of |w g| over the weights (Tanaka 2020)"),
@@ -69,6 +84,12 @@ _RECORDS = (
         metrics=_TRAINING_FREE,
     ),
     SourceRecord(
+        "zero-cost",
+        "the proxies of NAS-Bench-Suite-Zero on the live network, one initialisation (Krishnakumar 2022)",
+        "freerea_seval.sources.zero_cost:ZeroCostSource",
+        metrics=_ZERO_COST,
+    ),
+    SourceRecord(
         "cost",
         "counted on the live network",
         "freerea_seval.sources.live:CostSource",
@@ -82,6 +103,15 @@ _RECORDS = (
                 " as NATS-Bench publishes",
             ),
             MetricInfo("flops", "min", "M", "also batch norm, ReLU and pooling, as NAS-Bench-Suite-Zero publishes"),
+            MetricInfo("activations", "min", "MB", "results of all operations on one input; 1 MB is 1e6 bytes"),
+            MetricInfo("inference_memory", "min", "MB", "peak of inference on one input, with weights and buffers"),
+            MetricInfo(
+                "training_memory",
+                "min",
+                "MB",
+                "peak of a training step: weights, gradients, momentum of SGD, and what is saved for the backward of"
+                " live.batch_size inputs",
+            ),
         ),
     ),
     SourceRecord(

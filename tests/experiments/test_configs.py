@@ -106,6 +106,12 @@ def test_the_size_space_is_searched_under_a_bound_on_parameters(place: Path) -> 
         assert row["latency"] > 0
 
 
+def test_zero_cost_proxies_are_a_fitness_under_a_bound_on_parameters(place: Path) -> None:
+    for row in searched(place / "zero_cost.yaml", *SMALL):
+        assert row["params"] <= 0.5
+        assert row["snip"] >= 0
+
+
 @pytest.mark.data
 def test_published_freerea_explores_its_two_hundred_cells(place: Path, data_dir: Path) -> None:
     (place / "cached_metrics").symlink_to(data_dir / "freerea_cached_metrics")

@@ -1,0 +1,177 @@
+"""The proxies of a space's networks: build each, initialise it, compute, remember."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from freerea_patch.errors import InputError, unknown_name
+from freerea_patch.evaluation import Measured
+from freerea_patch.spaces.protocol import SearchSpace
+from freerea_patch.training_free.batch import Images, batch_digest, load_batch
+from freerea_patch.training_free.cache import MetricCache, cache_key
+from freerea_patch.training_free.live import NETWORK, check_device, code_digest
+from freerea_seval.proxies import PROXIES
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: Raised when a change to the proxies' code changes their values, so that no cache serves the old ones.
+_VERSION = 1
+
+Labels = npt.NDArray[np.int64]
+
+
+class ZeroCost:
+    """The zero-cost proxies of a space's networks, one random initialisation each, as published.
+
+    Weights are drawn as PyTorch's own modules draw them, by their ``reset_parameters``; that is how the
+    published values were made (Krishnakumar 2022, public code).
+
+    Args:
+        space: the search space.
+        batch: see :func:`~freerea_patch.training_free.batch.load_batch`; an ``.npz`` may hold ``labels``
+            ``(n,)`` besides, which are drawn evenly from the network's classes otherwise.
+        batch_size: number of images.
+        seed: fixes initialisation, noise and drawn labels; the same for every network.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
+        cache: where values are remembered, if at all.
+
+    Raises:
+        InputError: the batch or its labels cannot be used.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        batch: str = "random",
+        batch_size: int = 64,
+        seed: int = 0,
+        device: str = "cpu",
+        cache: MetricCache | None = None,
+    ) -> None:
+        self.space = space
+        self.images: Images = load_batch(batch, size=batch_size, input_shape=space.input_shape, seed=seed)
+        self.labels = _load_labels(batch, batch_size)
+        self.seed = seed
+        self.device = device
+        self.cache = cache
+        self._digest = batch_digest(self.images)
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+        """Yield the proxies of one network after the other.
+
+        Besides the proxies, a row charges the seconds of building and initialising as ``"network"``.
+
+        Raises:
+            InputError: an unknown proxy, or a network that the proxies cannot be computed on.
+        """
+        for metric in metrics:
+            if metric not in PROXIES:
+                raise unknown_name("zero-cost proxy", metric, PROXIES)
+        for genotype in genotypes:
+            wanted = (NETWORK, *metrics)
+            keys = {name: self._key(genotype, name) for name in wanted} if self.cache else {}
+            if self.cache:
+                remembered = {name: self.cache.get(key) for name, key in keys.items()}
+                if None not in remembered.values():
+                    yield {name: m for name, m in remembered.items() if m is not None}
+                    continue
+            row = self._compute(genotype, metrics)
+            if self.cache:
+                self.cache.put({keys[name]: measured for name, measured in row.items()})
+            yield row
+
+    def _compute(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
+        import time
+
+        import torch
+
+        from freerea_seval.proxies.compute import zero_cost_proxies
+
+        device = check_device(self.device)
+        # Half the time of convolutions on a CPU.
+        layout = torch.channels_last if self.images.ndim == 4 else torch.contiguous_format
+        images = torch.from_numpy(self.images).to(device, memory_format=layout)
+        labels = None if self.labels is None else torch.from_numpy(self.labels)
+        began = time.perf_counter()
+        try:
+            network = self.space.build(genotype)
+            draw_weights(network, self.seed)
+            network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
+            built = time.perf_counter() - began
+            row = zero_cost_proxies(network, images, labels, metrics, seed=self.seed)
+        except (RuntimeError, ValueError, TypeError) as error:
+            message = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"network {genotype!r}: {' and '.join(metrics)} cannot be computed ({message})") from error
+        return {NETWORK: Measured(0.0, built)} | {
+            name: Measured(_rounded(m.value), m.seconds) for name, m in row.items()
+        }
+
+    def _key(self, genotype: str, metric: str) -> str:
+        import torch
+
+        return cache_key(
+            {
+                "proxies": _VERSION,
+                "metric": metric,
+                "space": self.space.name,
+                "code": code_digest(self.space),
+                "genotype": genotype,
+                "input": list(self.space.input_shape),
+                "batch": self._digest,
+                "labels": None if self.labels is None else self.labels.tolist(),
+                "seed": self.seed,
+                "device": self.device,
+                "torch": torch.__version__,
+            }
+        )
+
+
+def draw_weights(network: nn.Module, seed: int) -> None:
+    """Draw all weights anew in place, the way each module of PyTorch initialises itself; torch's own seed stays."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in network.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+
+
+def _load_labels(batch: str, size: int) -> Labels | None:
+    """Return the labels beside a file's images, if it has any.
+
+    Raises:
+        InputError: they are not one whole number an image.
+    """
+    if not batch.endswith(".npz"):
+        return None
+    try:
+        with np.load(Path(batch), allow_pickle=False) as archive:
+            if "labels" not in archive.files:
+                return None
+            labels = archive["labels"]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"batch {batch}: its labels cannot be read ({error}); save it again with numpy.savez"
+        ) from None
+    if labels.ndim != 1 or len(labels) < size or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"batch {batch}: expected labels of at least {size} whole numbers,"
+            f" got {labels.dtype} of shape {labels.shape}"
+        )
+    return np.ascontiguousarray(labels[:size], dtype=np.int64)
+
+
+def _rounded(value: float) -> float:
+    """Keep six digits, which is what single precision and another number of threads leave."""
+    return float(f"{value:.6g}") if math.isfinite(value) else value

@@ -1,0 +1,215 @@
+"""The thirteen proxies: against naive twins, together and alone, on good networks and degenerate ones."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.proxies import PROXIES
+from freerea_seval.proxies.compute import zero_cost_proxies
+from freerea_seval.proxies.own import zen
+from tests.freerea_seval.proxies.naive import Residual, naive
+
+LIVE = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
+DEAD = "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"
+
+
+def batch(seed: int = 0, n: int = 8, side: int = 6, classes: int = 3) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n, 3, side, side, generator=generator), torch.randint(classes, (n,), generator=generator)
+
+
+def residual(seed: int = 0, classes: int = 3, *, inplace: bool = False) -> Residual:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Residual(classes, inplace=inplace)
+
+
+def values(
+    network: nn.Module, images: Tensor, labels: Tensor | None, names: tuple[str, ...] = PROXIES
+) -> dict[str, float]:
+    return {name: measured.value for name, measured in zero_cost_proxies(network, images, labels, names).items()}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of the naive grasp, in torch itself
+@pytest.mark.parametrize("name", [name for name in PROXIES if name != "zen"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_proxy_equals_its_naive_twin(name: str, seed: int) -> None:
+    network, (images, labels) = residual(seed), batch(seed)
+    expected = naive(name, network, images, labels)
+    assert values(network, images, labels)[name] == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of the naive grasp, in torch itself
+@pytest.mark.parametrize("name", ["fisher", "grasp", "jacov", "snip", "nwot"])
+def test_a_cell_network_has_the_naive_values(name: str) -> None:
+    torch.manual_seed(0)
+    network = TopologySpace().build(LIVE)
+    images, labels = batch(side=8, classes=10)
+    assert values(network, images, labels)[name] == pytest.approx(naive(name, network, images, labels), rel=1e-3)
+
+
+def test_many_classes_are_compared_instead_of_added() -> None:
+    network, (images, labels) = residual(classes=101), batch(classes=4)
+    expected = naive("epe_nas", network, images, labels)
+    assert values(network, images, labels, ("epe_nas",))["epe_nas"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_class_with_one_image_counts_as_perfectly_alike() -> None:
+    network, (images, _) = residual(), batch(n=2)
+    assert values(network, images, torch.tensor([0, 1]), ("epe_nas",))["epe_nas"] == pytest.approx(2e-5, rel=1e-3)
+
+
+def test_zen_is_the_naive_computation() -> None:
+    network, seed = residual(), 7
+    generator = torch.Generator().manual_seed(seed)
+    twin = copy.deepcopy(network).train()
+    features: list[Tensor] = []
+    twin.end[2].register_forward_hook(lambda module, args, output: features.append(args[0]))
+    with torch.no_grad():
+        for module in twin.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                module.weight.normal_(generator=generator)
+                if module.bias is not None:
+                    module.bias.zero_()
+        first = torch.randn(5, 3, 6, 6, generator=generator)
+        second = torch.randn(5, 3, 6, 6, generator=generator)
+        twin(first)
+        twin(first + 0.01 * second)
+    score = (features[0] - features[1]).abs().sum(dim=(1, 2, 3)).mean().log()
+    for module in twin.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_var is not None
+            score += module.running_var.mean().sqrt().log()
+    assert zen(network, (5, 3, 6, 6), seed) == pytest.approx(float(score), rel=1e-5)
+
+
+def test_zen_starts_from_fresh_weights_and_statistics() -> None:
+    network = residual()
+    expected = zen(network, (5, 3, 6, 6), 0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(3)
+    network.train()(torch.randn(5, 3, 6, 6) * 10)
+    assert zen(network, (5, 3, 6, 6), 0) == expected
+    assert zen(network, (5, 3, 6, 6), 1) != expected
+
+
+def test_proxies_together_equal_each_alone() -> None:
+    network, (images, labels) = residual(), batch()
+    together = values(network, images, labels)
+    assert tuple(together) == PROXIES
+    for name in PROXIES:
+        assert values(network, images, labels, (name,)) == pytest.approx({name: together[name]}, rel=1e-6)
+
+
+def test_activations_in_place_change_nothing() -> None:
+    images, labels = batch()
+    plain, in_place = residual(), residual(inplace=True)
+    assert values(in_place, images, labels) == values(plain, images, labels)
+    assert in_place.body[0].inplace
+
+
+def test_a_network_comes_back_as_it_was() -> None:
+    network, (images, labels) = residual(), batch()
+    network.eval()
+    network.body[2].train()
+    network.head.weight.requires_grad_(False)
+    network.stem.weight.grad = torch.ones_like(network.stem.weight)
+    before = copy.deepcopy(network.state_dict())
+    modes = [module.training for module in network.modules()]
+    held = images.clone()
+    with torch.no_grad():
+        zero_cost_proxies(network, images, labels)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert [module.training for module in network.modules()] == modes
+    assert [name for name, p in network.named_parameters() if not p.requires_grad] == ["head.weight"]
+    assert torch.equal(network.stem.weight.grad, torch.ones_like(network.stem.weight))
+    assert network.head.weight.grad is None
+    assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
+    assert torch.equal(images, held)
+    assert not images.requires_grad
+
+
+def test_a_network_comes_back_as_it_was_after_an_error() -> None:
+    network, (images, _) = residual(), batch()
+    network.eval()
+    with pytest.raises(ValueError, match="expected labels from 0 to 2, got 0 to 3"):
+        zero_cost_proxies(network, images, torch.tensor([0, 3] * 4))
+    assert not network.training
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_labels_are_drawn_by_seed_where_there_are_none() -> None:
+    network, (images, _) = residual(), batch()
+    names = ("snip",)
+    assert values(network, images, None, names) == values(network, images, None, names)
+    other = zero_cost_proxies(network, images, None, names, seed=1)["snip"].value
+    assert other != values(network, images, None, names)["snip"]
+
+
+def test_a_cell_that_nothing_passes_gives_no_number_that_could_win() -> None:
+    torch.manual_seed(0)
+    network = TopologySpace().build(DEAD)
+    images, labels = batch(side=8, classes=10)
+    row = values(network, images, labels)
+    assert math.isnan(row["jacov"])
+    assert math.isnan(row["epe_nas"])
+    assert row["nwot"] == row["synflow"] == row["zen"] == -math.inf
+    for name in ("fisher", "snip", "plain", "grasp", "grad_norm"):
+        assert row[name] == pytest.approx(0, abs=1)
+    assert row["l2_norm"] > 0
+
+
+def test_a_network_without_gradients_is_no_crash() -> None:
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.new_zeros(len(x), 3)
+
+    images, labels = batch()
+    names = tuple(name for name in PROXIES if name not in ("nwot", "zen"))
+    row = values(Constant(), images, labels, names)
+    assert math.isnan(row["jacov"])
+    assert row["synflow"] == -math.inf
+    assert [row[name] for name in ("fisher", "grad_norm", "grasp", "plain", "snip", "l2_norm")] == [0] * 6
+
+
+def test_weights_that_are_not_numbers_give_none() -> None:
+    network, (images, labels) = residual(), batch()
+    with torch.no_grad():
+        network.stem.weight.fill_(math.nan)
+    row = values(network, images, labels)
+    for name in ("epe_nas", "fisher", "grad_norm", "grasp", "jacov", "l2_norm", "plain", "snip", "synflow"):
+        assert math.isnan(row[name])
+
+
+def test_what_a_proxy_lacks_is_named() -> None:
+    images, labels = batch()
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+    with pytest.raises(ValueError, match=r"nwot needs nn\.ReLU modules, and this network has none"):
+        zero_cost_proxies(flat, images, labels, ("nwot",))
+    with pytest.raises(ValueError, match="zen needs a module that returns a map of features"):
+        zero_cost_proxies(flat, images, labels, ("zen",))
+    with pytest.raises(ValueError, match=r"expected an output of shape \(8, classes\), got \(8, 4, 6, 6\)"):
+        zero_cost_proxies(residual().stem, images, labels, ("snip",))
+    with pytest.raises(InputError, match="unknown zero-cost proxy 'snap'; did you mean 'snip'"):
+        zero_cost_proxies(flat, images, labels, ("snap",))
+
+
+def test_every_second_is_charged_to_somebody() -> None:
+    import time
+
+    network, (images, labels) = residual(), batch()
+    began = time.perf_counter()
+    row = zero_cost_proxies(network, images, labels)
+    wall = time.perf_counter() - began
+    charged = sum(measured.seconds for measured in row.values())
+    assert all(measured.seconds > 0 for measured in row.values())
+    assert 0.8 * wall < charged <= wall
+    assert np.isfinite([measured.value for measured in row.values()]).all()

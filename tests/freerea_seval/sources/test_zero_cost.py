@@ -1,0 +1,107 @@
+"""The source of zero-cost proxies: settings, labels, cache and errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.proxies import PROXIES
+from freerea_seval.proxies.compute import zero_cost_proxies
+from freerea_seval.proxies.live import ZeroCost, draw_weights
+from freerea_seval.sources.builtin import BUILTIN
+from freerea_seval.sources.registry import Context, LiveSettings
+from freerea_seval.sources.zero_cost import ZeroCostSource
+
+CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
+SMALL = LiveSettings(batch_size=4, cache="off")
+
+
+def save(path: Path, **labels: object) -> str:
+    images = np.random.default_rng(5).standard_normal((6, 3, 32, 32), dtype=np.float32)
+    np.savez(path, images=images, **labels)  # type: ignore[arg-type]
+    return path.name
+
+
+def source(live: LiveSettings = SMALL, base: Path = Path()) -> ZeroCostSource:
+    return ZeroCostSource(Context(TopologySpace(), live, base), None)
+
+
+def test_every_proxy_is_registered_with_a_direction_and_a_paper() -> None:
+    metrics = BUILTIN["zero-cost"].metrics
+    assert tuple(metric.name for metric in metrics) == PROXIES
+    assert {metric.direction for metric in metrics} == {"max"}
+    for metric in metrics:
+        assert metric.name in ("flops", "params") or "20" in metric.description or "19" in metric.description
+
+
+def test_the_source_gives_the_proxies_of_the_fresh_network(tmp_path: Path) -> None:
+    name = save(tmp_path / "b.npz", labels=np.array([0, 1, 9, 1, 5, 5]))
+    live = LiveSettings(batch=name, batch_size=4, cache="off", seed=3)
+    (row,) = source(live, tmp_path).evaluate([CELL], PROXIES)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = TopologySpace().build(CELL)
+        draw_weights(network, 3)
+    with np.load(tmp_path / "b.npz") as archive:
+        images = torch.from_numpy(archive["images"][:4])
+    expected = zero_cost_proxies(network, images, torch.tensor([0, 1, 9, 1]), seed=3)
+    assert set(row) == {*PROXIES, "network"}
+    for proxy in PROXIES:
+        # Another memory layout rounds differently.
+        assert row[proxy].value == pytest.approx(expected[proxy].value, rel=2e-2), proxy
+    assert row["network"].seconds > 0
+
+
+def test_seeds_and_labels_decide_the_values(tmp_path: Path) -> None:
+    def snip(live: LiveSettings) -> float:
+        (row,) = source(live, tmp_path).evaluate([CELL], ["snip"])
+        return row["snip"].value
+
+    random = save(tmp_path / "random.npz")
+    labelled = save(tmp_path / "labelled.npz", labels=np.zeros(6, dtype=np.int64))
+    first = snip(LiveSettings(batch=random, batch_size=4, cache="off"))
+    assert first == snip(LiveSettings(batch=random, batch_size=4, cache="off"))
+    assert first != snip(LiveSettings(batch=random, batch_size=4, cache="off", seed=1))
+    assert first != snip(LiveSettings(batch=labelled, batch_size=4, cache="off"))
+
+
+def test_weights_are_drawn_by_seed_and_leave_torchs_own_seed_alone() -> None:
+    networks = [TopologySpace().build(CELL) for _ in range(3)]
+    before = torch.get_rng_state()
+    for network, seed in zip(networks, (0, 0, 1), strict=True):
+        draw_weights(network, seed)
+    assert torch.equal(torch.get_rng_state(), before)
+    first, same, other = (torch.cat([p.flatten() for p in network.parameters()]) for network in networks)
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_remembered_values_are_those_computed_and_charged_what_they_had_cost(tmp_path: Path) -> None:
+    live = LiveSettings(batch_size=4, cache=str(tmp_path / "c.sqlite"))
+    rows = [next(iter(source(live).evaluate([CELL], ["snip", "zen"]))) for _ in range(2)]
+    assert rows[0] == rows[1]
+    assert rows[1]["zen"].seconds > 0
+
+
+@pytest.mark.parametrize("labels", [np.zeros(3, dtype=np.int64), np.zeros((6, 2), dtype=np.int64), np.zeros(6)])
+def test_labels_that_are_not_one_whole_number_an_image_are_refused(tmp_path: Path, labels: object) -> None:
+    batch = str(tmp_path / save(tmp_path / "b.npz", labels=labels))
+    with pytest.raises(InputError, match="expected labels of at least 4 whole numbers, got"):
+        ZeroCost(TopologySpace(), batch=batch, batch_size=4)
+
+
+def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
+    batch = str(tmp_path / save(tmp_path / "b.npz", labels=np.arange(8, 14)))
+    with pytest.raises(InputError, match=r"snip cannot be computed \(expected labels from 0 to 9, got 8 to 11\)"):
+        list(ZeroCost(TopologySpace(), batch=batch, batch_size=4).evaluate([CELL], ["snip"]))
+
+
+def test_an_unknown_proxy_is_named() -> None:
+    with pytest.raises(InputError, match="unknown metric of source 'zero-cost': 'synflo'; did you mean 'synflow'"):
+        source().describe("synflo")
+    with pytest.raises(InputError, match="unknown zero-cost proxy 'synflo'; did you mean 'synflow'"):
+        list(ZeroCost(TopologySpace(), batch_size=4).evaluate([CELL], ["synflo"]))
