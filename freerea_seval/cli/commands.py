@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 import shutil
 import sys
@@ -141,7 +142,8 @@ def train_from_table(
     if output.exists():
         raise InputError(f"{output} exists already; choose another folder with -o")
     space = make_space(space_name)
-    genotypes, values = _supported(table, metric, *read_table(table, space, metric), unsupported)
+    rows = read_table(table, space, metric)
+    genotypes, values = _supported(table, metric, *rows, unsupported)
     prepare_torch(LiveSettings())
     view = check_view(default_view(metric) if view_name is None else view_name)
     with terminal_progress().task(f"reading {len(genotypes)} networks") as show:
@@ -158,27 +160,34 @@ def train_from_table(
     )
     save_predictor(output, predictor, info)
     scores = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in info.scores.items())
+    without = len(rows[0]) - len(genotypes)
+    left_out = f" ({without} without a value left out)" if without else ""
     print(
-        f"{output}: predicts {metric} of {info.space} from the {view} view, trained on {len(genotypes)} networks;"
-        f" cross-validated {scores}"
+        f"{output}: predicts {metric} of {info.space} from the {view} view,"
+        f" trained on {len(genotypes)} networks{left_out}; cross-validated {scores}"
     )
 
 
 def _supported(
     table: Path, metric: str, genotypes: Sequence[str], values: Sequence[float], unsupported: float | None
 ) -> tuple[list[str], list[float]]:
-    """Leave out the networks that have no value.
+    """Leave out the networks that have no value: an empty cell, or the number that marks them.
 
     Raises:
+        InputError: no network has one.
         InputError: nobody said so, but -1 seems to mark networks that a device cannot run, as in HW-NAS-Bench.
     """
+    pairs = [(g, v) for g, v in zip(genotypes, values, strict=True) if not math.isnan(v)]
+    if not pairs:
+        raise InputError(f"{table}: every cell of {metric} is empty; measure it on a device that can run the networks")
+    values = [value for _, value in pairs]
     marked = values.count(-1.0)
     if unsupported is None and marked and all(value == -1 or value > 0 for value in values):
         raise InputError(
             f"{table}: {marked} values of {metric} are -1 and all others positive, as if -1 marked networks that cannot"
             " run; leave these out with --unsupported -1, or keep them with --unsupported nan"
         )
-    kept = [(genotype, value) for genotype, value in zip(genotypes, values, strict=True) if value != unsupported]
+    kept = [(genotype, value) for genotype, value in pairs if value != unsupported]
     return [genotype for genotype, _ in kept], [value for _, value in kept]
 
 

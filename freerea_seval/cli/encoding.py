@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from freerea_patch import InputError
-from freerea_seval.cli.given import build_network, make_tensors
+from freerea_seval.config.networks import build_network, make_tensors
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import terminal_progress
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from freerea_seval import __version__
 
@@ -123,6 +124,88 @@ def encode(
         encode_network(network, inputs or [], view, published, output)
     else:
         encode_space(space, network, inputs or [], view, published, output)
+
+
+class _RunByDefault(TyperGroup):
+    """Commands of which the first word may be left out if it is ``run``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the word in."""
+        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+measure = typer.Typer(cls=_RunByDefault, help="Time networks on this machine, or on a device elsewhere.")
+app.add_typer(measure, name="measure")
+
+CountOption = Annotated[int | None, typer.Option("--networks", help="So many random networks of the space.")]
+GenotypesOption = Annotated[
+    Path | None, typer.Option("--genotypes", help="These networks: one a line, or a CSV's column genotype.")
+]
+BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
+SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: nats-tss, nats-sss, ...")]
+
+
+@measure.command("run")
+def measure_run(
+    networks: Annotated[list[str] | None, typer.Argument(help="pkg.module:factory of torch modules.")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
+    ] = None,
+    space: SpaceChoice = None,
+    count: CountOption = None,
+    genotypes: GenotypesOption = None,
+    backend: Annotated[str, typer.Option(help="eager, compile (torch.compile) or onnx (ONNX Runtime).")] = "eager",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    batch_size: BatchSizeOption = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of a network.")] = 1,
+    rounds: Annotated[int, typer.Option(help="Visits to every network.")] = 11,
+    budget: Annotated[
+        str | None, typer.Option(help="Time for measuring, such as 60s or 1h: the most informative networks first.")
+    ] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Peak resident memory too, in a process a network.")] = False,
+    seed: Annotated[int, typer.Option(help="Fixes random networks and the order of visits.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="CSV to write; the same command goes on after a kill.")
+    ] = None,
+) -> None:
+    """Time networks on this machine; the word run may be left out."""
+    from freerea_seval.cli.measuring import Choice, Manner
+    from freerea_seval.cli.measuring import measure as measure_networks
+
+    choice = Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed)
+    measure_networks(choice, Manner(backend, device, threads, rounds, budget, memory), output)
+
+
+@measure.command("export")
+def measure_export(
+    networks: Annotated[list[str] | None, typer.Argument(help="pkg.module:factory of torch modules.")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
+    ] = None,
+    space: SpaceChoice = None,
+    count: CountOption = None,
+    genotypes: GenotypesOption = None,
+    batch_size: BatchSizeOption = None,
+    seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.")] = 0,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
+) -> None:
+    """Write networks as ONNX, with a script that times them where there is only onnxruntime."""
+    from freerea_seval.cli.measuring import Choice, export_networks
+
+    export_networks(Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed), output)
+
+
+@measure.command("import")
+def measure_import(
+    results: Annotated[Path, typer.Argument(help="The results.csv of an exported folder, with its manifest beside.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")],
+) -> None:
+    """Check what the script of an export has measured, and write it as CSV."""
+    from freerea_seval.cli.measuring import import_from
+
+    import_from(results, output)
 
 
 @app.command()

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 
-from freerea_patch import InputError, Measured, SearchSpace
-from freerea_patch.training_free.live import check_device
+from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
+from freerea_seval.measure.backends import check_backend
+from freerea_seval.measure.networks import space_networks
+from freerea_seval.measure.timing import ROUNDS, Rounds, Runnable, Timing, summary
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
-
-WARM_UPS = 2
-ROUNDS = 11
 
 
 def measure_latency_ms(
@@ -23,10 +21,9 @@ def measure_latency_ms(
     device: str = "cpu",
     on_fraction: Callable[[float, str], None] | None = None,
 ) -> list[float]:
-    """Return the median latency of one image through each network, in milliseconds.
+    """Return the latency of one image through each network, in milliseconds.
 
-    The networks run in evaluation mode, in rounds: one run of each a round, so that a drift of the
-    machine hits all alike.
+    The networks run in evaluation mode, in rounds: see :class:`freerea_seval.measure.timing.Rounds`.
 
     Args:
         space: builds the networks.
@@ -34,32 +31,29 @@ def measure_latency_ms(
         device: where they run.
         on_fraction: told the fraction done.
 
-    Raises:
-        InputError: the device is not there, or a network cannot run.
-    """
-    import torch
+    Returns:
+        ``(n,)`` latencies; :data:`~freerea_patch.UNSUPPORTED` for a network that cannot run.
 
-    place = check_device(device)
-    image = torch.zeros(1, *space.input_shape, device=place)
-    times_ms: list[list[float]] = [[] for _ in genotypes]
-    try:
-        networks = [space.build(genotype).to(place).eval() for genotype in genotypes]
-        with torch.inference_mode():
-            for network in networks:
-                for _ in range(WARM_UPS):
-                    network(image)
-            for turn in range(ROUNDS):
-                for network, runs in zip(networks, times_ms, strict=True):
-                    _synchronise(place)
-                    began = time.perf_counter()
-                    network(image)
-                    _synchronise(place)
-                    runs.append((time.perf_counter() - began) * 1e3)
-                if on_fraction is not None:
-                    on_fraction((turn + 1) / ROUNDS, "")
-    except RuntimeError as error:
-        raise InputError(f"latency cannot be measured on {device!r} ({str(error).splitlines()[0]})") from error
-    return [statistics.median(runs) for runs in times_ms]
+    Raises:
+        InputError: the device is not there, or no network can run.
+    """
+    check_backend("eager", device)
+    networks = space_networks(space, genotypes)
+
+    def make(genotype: str) -> Runnable:
+        return networks.ready(genotype, device=device)
+
+    timings: dict[str, list[Timing]] = {genotype: [] for genotype in networks.names}
+    total = ROUNDS * len(timings)
+    for done, (genotype, timing) in enumerate(Rounds(networks.names, make).visits(ROUNDS), start=1):
+        timings[genotype].append(timing)
+        if on_fraction is not None:
+            on_fraction(done / total, "")
+    reasons = [t.reason for found in timings.values() for t in found if t.reason is not None]
+    if timings and len(reasons) == len(timings):
+        raise InputError(f"latency cannot be measured on {device!r} ({reasons[0]})")
+    summaries = {genotype: summary(found) for genotype, found in timings.items()}
+    return [UNSUPPORTED if (s := summaries[g]) is None else s.latency_ms for g in genotypes]
 
 
 class DeviceSource:
@@ -82,11 +76,3 @@ class DeviceSource:
         latencies = measure_latency_ms(self._space, genotypes, device=self._device)
         seconds = (time.perf_counter() - began) / len(genotypes)
         return [{metric: Measured(latency, seconds) for metric in metrics} for latency in latencies]
-
-
-def _synchronise(place: object) -> None:
-    """Wait for a GPU to finish; a CPU has finished when the call returns."""
-    if getattr(place, "type", None) == "cuda":
-        import torch
-
-        torch.cuda.synchronize()

@@ -1,4 +1,7 @@
-"""The source ``table``: a CSV file of the user's, one row a network, one column a metric."""
+"""The source ``table``: a CSV file of the user's, one row a network, one column a metric.
+
+An empty cell is a value that the network does not have: the device cannot run it, as ``freerea-seval measure`` writes.
+"""
 
 from __future__ import annotations
 
@@ -180,7 +183,7 @@ class Table:
         return genotype in self._genotypes
 
     def column(self, metric: str) -> dict[str, Measured]:
-        """Return a column by genotype, in the order of the file.
+        """Return a column by genotype, in the order of the file; an empty cell is :data:`UNSUPPORTED`, which is NaN.
 
         Raises:
             InputError: there is no such column.
@@ -196,11 +199,13 @@ class Table:
                 charged = self._number(row, seconds) if seconds in self._header else 0.0
                 if charged < 0:
                     raise InputError(f"{seconds} is {charged:g}; seconds cannot be negative")
-                value = self._number(row, metric)
+                empty = not row.fields[self._header.index(metric)]
+                value = UNSUPPORTED if empty else self._number(row, metric)
                 first = column.setdefault(row.genotype, Measured(value, charged))
-                if first.value != value:
+                if first.value != value and not (math.isnan(first.value) and empty):
+                    above = _said(first.value)
                     raise InputError(
-                        f"{metric} of {row.genotype} is {value!r}, but {first.value!r} in a row above; keep one"
+                        f"{metric} of {row.genotype} is {_said(value)}, but {above} in a row above; keep one"
                     )
             except InputError as error:
                 self._on_problem(InputError(f"{self.path}, line {row.line}: {error}"))
@@ -210,8 +215,8 @@ class Table:
         text = row.fields[self._header.index(name)]
         if not _is_number(text) or not math.isfinite(float(text)):
             raise InputError(
-                f"{name} is {text[:40]!r}, expected a finite number; leave out rows without one,"
-                " and write 'missing: unsupported' if a search shall meet them"
+                f"{name} is {text[:40]!r}, expected a finite number; if the device cannot run the network, leave the"
+                " cell empty, or leave out the row and write 'missing: unsupported'"
             )
         return float(text)
 
@@ -289,6 +294,10 @@ def _indexed(path: Path, space: SearchSpace) -> Callable[[str], str]:
 
 def _is_index(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 12
+
+
+def _said(value: float) -> str:
+    return "empty" if math.isnan(value) else repr(value)
 
 
 def _is_number(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.sources.device import ROUNDS, WARM_UPS, DeviceSource, measure_latency_ms
+from freerea_seval.measure.timing import BURST, REWARM, ROUNDS, WARM_UPS
+from freerea_seval.sources.device import DeviceSource, measure_latency_ms
 from freerea_seval.sources.registry import Context
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
@@ -41,15 +43,21 @@ class Sleepers(TopologySpace):
 
 
 def test_the_latency_is_that_of_one_forward_pass_in_milliseconds() -> None:
-    slow, fast = measure_latency_ms(Sleepers(), ["0.010", "0.002"])
-    assert slow == pytest.approx(10, rel=0.5)
+    slow, fast, again = measure_latency_ms(Sleepers(), ["0.010", "0.002", "0.010"])
+    assert slow == again == pytest.approx(10, rel=0.5)
     assert fast == pytest.approx(2, rel=0.8)
 
 
 def test_the_networks_take_turns() -> None:
     space = Sleepers()
     measure_latency_ms(space, ["0.0", "0.001"])
-    assert space.log[2 * WARM_UPS :] == ["0.0", "0.001"] * ROUNDS
+    # Ready is who has run once; then come the first warm-ups, and every round's passes.
+    first = 1 + WARM_UPS + REWARM + BURST
+    assert len(set(space.log[:first])) == len(set(space.log[first : 2 * first])) == 1
+    later = space.log[2 * first :]
+    visits = [later[place : place + REWARM + BURST] for place in range(0, len(later), REWARM + BURST)]
+    assert all(len(set(visit)) == 1 for visit in visits)
+    assert [{a[0], b[0]} for a, b in zip(visits[::2], visits[1::2], strict=True)] == [{"0.0", "0.001"}] * (ROUNDS - 1)
 
 
 def test_fractions_are_reported_up_to_one() -> None:
@@ -66,10 +74,20 @@ def test_a_real_network_has_a_latency_and_is_charged() -> None:
     assert source.evaluate([], ["latency"]) == []
 
 
-def test_a_network_that_cannot_run_is_named() -> None:
-    class Broken(TopologySpace):
-        def build(self, genotype: str) -> nn.Module:
-            return nn.Linear(7, 7)
+class Broken(TopologySpace):
+    """A space where nothing runs but one cell."""
 
-    with pytest.raises(InputError, match="latency cannot be measured on 'cpu'"):
-        measure_latency_ms(Broken(), [CELL])
+    def build(self, genotype: str) -> nn.Module:
+        return nn.Flatten() if genotype == CELL else nn.Linear(7, 7)
+
+
+def test_a_network_that_cannot_run_is_unsupported() -> None:
+    other = CELL.replace("none", "skip_connect")
+    unable, able = DeviceSource(Context(Broken()), None).evaluate([other, CELL], ["latency"])
+    assert math.isnan(unable["latency"].value)
+    assert able["latency"].value > 0
+
+
+def test_it_is_a_mistake_if_no_network_can_run() -> None:
+    with pytest.raises(InputError, match=r"latency cannot be measured on 'cpu' \(RuntimeError: mat1 and mat2"):
+        measure_latency_ms(Broken(), [CELL.replace("none", "skip_connect")])

@@ -111,7 +111,7 @@ def test_an_index_and_its_repetition_contradict_each_other_too(topology: Context
     assert "mine.csv, line 3:" in error_of(lambda: TableSource(topology, "mine.csv").describe("latency_ms"))
 
 
-@pytest.mark.parametrize("text", ["", "nan", "inf", "-inf", "1e999", "fast", "1,5", "1_000", "0x10"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "fast", "1,5", "1_000", "0x10"])
 def test_a_value_that_is_not_a_finite_number_is_an_error(topology: Context, error_of: ErrorOf, text: str) -> None:
     write(topology.base, f'genotype,latency_ms,size\n{A},1.5,3\n{B},"{text}",3\n')
     source = TableSource(topology, "mine.csv")
@@ -119,6 +119,16 @@ def test_a_value_that_is_not_a_finite_number_is_an_error(topology: Context, erro
     assert f"mine.csv, line 3: latency_ms is {text!r}, expected a finite number" in error
     assert "missing: unsupported" in error
     assert source.describe("size").name == "size"
+
+
+def test_an_empty_cell_is_unsupported_and_contradicts_a_number(topology: Context, error_of: ErrorOf) -> None:
+    write(topology.base, f"genotype,latency_ms,size\n{A},1.5,3\n{B}, ,3\n{B},,3\n")
+    first, second = TableSource(topology, "mine.csv").evaluate([A, B], ["latency_ms"])
+    assert first["latency_ms"].value == 1.5
+    assert math.isnan(second["latency_ms"].value)
+    write(topology.base, f"genotype,latency_ms,size\n{A},1.5,3\n{B},,3\n{B},2.5,3\n")
+    error = error_of(lambda: TableSource(topology, "mine.csv").describe("latency_ms"))
+    assert f"mine.csv, line 4: latency_ms of {B} is 2.5, but empty in a row above; keep one" in error
 
 
 @pytest.mark.parametrize("text", ["", "soon", "nan", "-1"])

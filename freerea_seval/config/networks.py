@@ -1,4 +1,4 @@
-"""Networks and inputs as they are given on the command line."""
+"""From ``pkg.module:factory`` and shapes, as the command line has them, to a network and its inputs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,146 @@
+"""Time the networks of this folder: python measure.py [--rounds 11] [--threads 1] [--provider CPUExecutionProvider].
+
+It needs onnxruntime and numpy and nothing else, and writes results.csv. If it was stopped, start it again: it goes on
+where it was.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+WARM_UPS = 2
+BURST = 3
+VISITS = ("network", "round", "latency_ms", "machine", "reason")
+
+
+def machine() -> str:
+    """Return the name of this machine and of its processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "Hardware", "Model"))]
+    return f"{platform.node()} {names[-1] if names else platform.processor() or platform.machine()}"
+
+
+def arrays(inputs: "list[dict[str, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
+    """Return normal numbers for floating inputs, zeros for others."""
+    generator = np.random.default_rng(0)
+    found = {}
+    for entry in inputs:
+        dtype = np.dtype(entry["dtype"])
+        values = generator.standard_normal(entry["shape"]) if dtype.kind == "f" else np.zeros(entry["shape"])
+        found[entry["name"]] = values.astype(dtype)
+    return found
+
+
+def waiting_s() -> float:
+    """Return how long this thread has waited for a core that others had; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
+
+
+def visit(folder: Path, entry: "dict[str, Any]", given: "dict[str, Any]", threads: int, provider: str) -> float:
+    """Return the median of some passes, in milliseconds."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(folder / entry["file"]), options, providers=[provider])
+    wanted = {i.name: given[i.name] for i in session.get_inputs()}
+    seconds = []
+    for _ in range(WARM_UPS + BURST):
+        waited = waiting_s()
+        began = time.perf_counter()
+        session.run(None, wanted)
+        passed = time.perf_counter() - began
+        seconds.append(max(passed - (waiting_s() - waited), 0.0) or passed)
+    return statistics.median(seconds[WARM_UPS:]) * 1e3
+
+
+def read_visits(path: Path) -> "list[dict[str, str]]":
+    """Return what an earlier start has measured; a line that was cut short goes."""
+    if not path.exists():
+        path.write_text(",".join(VISITS) + "\n")
+    text = path.read_text()
+    if not text.endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1])
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def write_results(path: Path, visits: "list[dict[str, str]]") -> None:
+    """Write a row a network, whole or not at all."""
+    groups: dict[str, list[dict[str, str]]] = {}
+    for row in visits:
+        groups.setdefault(row["network"], []).append(row)
+    temporary = path.with_suffix(".part")
+    with temporary.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["network", "latency_ms", "latency_iqr_ms", "rounds", "machine", "reason"])
+        for network, rows in groups.items():
+            reasons = [row["reason"] for row in rows if row["reason"]]
+            if reasons:
+                writer.writerow([network, "", "", "", rows[0]["machine"], reasons[0]])
+                continue
+            values = sorted(float(row["latency_ms"]) for row in rows)
+            spread = np.subtract(*np.percentile(values, [75, 25]))
+            # What else the machine does only ever adds: the slower half is left out.
+            middle = statistics.median(values[: (len(values) + 1) // 2])
+            machines = "; ".join(sorted({row["machine"] for row in rows}))
+            writer.writerow([network, f"{middle:.6g}", f"{spread:.4g}", len(values), machines, ""])
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    """Measure round by round, in an order of its own each, so that a drift of the machine hits all alike."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--provider", default="CPUExecutionProvider")
+    options = parser.parse_args()
+    folder = Path(__file__).resolve().parent
+    manifest = json.loads((folder / "manifest.json").read_text())
+    given = arrays(manifest["inputs"])
+    here = machine()
+    journal = folder / "visits.csv"
+    visits = read_visits(journal)
+    done = {(row["network"], int(row["round"])) for row in visits}
+    unable = {row["network"] for row in visits if row["reason"]}
+    for number in range(options.rounds):
+        order = list(manifest["networks"])
+        random.Random(number).shuffle(order)
+        for entry in order:
+            name = entry["network"]
+            if name in unable or (name, number) in done:
+                continue
+            row = dict.fromkeys(VISITS, "") | {"network": name, "round": str(number), "machine": here}
+            try:
+                latency = visit(folder, entry, given, options.threads, options.provider)
+                row["latency_ms"] = f"{latency:.6f}"
+            except Exception as error:  # what this device cannot run has no number
+                row["reason"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                unable.add(name)
+            visits.append(row)
+            with journal.open("a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow([row[column] for column in VISITS])
+        print(f"round {number + 1} of {options.rounds}", flush=True)
+        write_results(folder / "results.csv", visits)
+    print(f"{folder / 'results.csv'}: {len({row['network'] for row in visits})} networks, {len(unable)} cannot run")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""How to make a network in another process: what the command line said of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_seval.config.networks import build_network, make_tensors
+from freerea_seval.config.spaces import make_space
+from freerea_seval.measure.backends import random_inputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freerea_seval.measure.backends import Inputs
+    from freerea_seval.measure.memory import Recipe
+
+
+def make(recipe: Recipe) -> tuple[nn.Module, Inputs]:
+    """Return the network and its inputs.
+
+    Args:
+        recipe: ``{"space", "genotype", "batch_size", "seed"}``, or ``{"network", "inputs", "seed"}``.
+
+    Raises:
+        InputError: as for the command line.
+    """
+    import torch
+
+    if "network" in recipe:
+        module = build_network(recipe["network"])
+        return module, random_inputs(make_tensors(recipe["inputs"], module), recipe["seed"])
+    space = make_space(recipe["space"])
+    images = torch.zeros(recipe["batch_size"], *space.input_shape)
+    return space.build(recipe["genotype"]), random_inputs([images], recipe["seed"])

@@ -1,0 +1,273 @@
+"""The command ``measure``: on good input, killed and resumed, and one line for every mistake."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freerea_patch import TopologySpace
+from freerea_seval.cli.measuring import parse_seconds
+from freerea_seval.config.spaces import make_space
+from freerea_seval.measure import backends
+from freerea_seval.measure.networks import draw
+from freerea_seval.sources.registry import Context
+from freerea_seval.sources.table import TableSource
+from tests.freerea_seval.cli.test_mistakes import call, refused
+
+MODULE = """
+import time
+import torch
+from torch import nn
+from freerea_patch import TopologySpace
+
+def small():
+    return nn.Conv2d(3, 8, 3)
+
+def large():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 64, 3))
+
+class Slow(nn.Module):
+    def forward(self, x):
+        time.sleep(0.02)
+        return x
+
+class SlowSpace(TopologySpace):
+    def build(self, genotype):
+        return Slow()
+
+class PartSpace(TopologySpace):
+    def build(self, genotype):
+        if "avg_pool" in genotype:
+            raise NotImplementedError("no pooling here")
+        return TopologySpace.build(self, genotype)
+
+class Broken(TopologySpace):
+    def build(self, genotype):
+        return nn.Linear(7, 7)
+"""
+CELLS = TopologySpace().genotypes()
+FAST = ("measure", "--space", "nats-tss", "--networks", "3", "--rounds", "2", "-o", "latency.csv")
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a module of networks and spaces."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "measure_nets.py").write_text(MODULE)
+    return tmp_path
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def journal(path: Path) -> list[dict[str, object]]:
+    lines = path.with_name(path.name + ".journal.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_random_networks_of_a_space_are_measured_and_described(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*FAST) == 0
+    assert capsys.readouterr().out.startswith("latency.csv: 3 networks, ")
+    measured = rows(place / "latency.csv")
+    assert list(measured[0]) == ["genotype", "latency_ms", "latency_iqr_ms", "rounds"]
+    assert len({row["genotype"] for row in measured}) == 3
+    assert all(float(row["latency_ms"]) > 0 and row["rounds"] == "2" for row in measured)
+    facts = json.loads((place / "latency.json").read_text())
+    assert (facts["backend"], facts["threads"], facts["space"]) == ("eager", 1, "nats-tss/cifar10")
+    assert facts["input"] == [[1, 3, 32, 32]]
+    assert facts["machine"]["cores"] == os.cpu_count()
+    assert {"governor", "date", "versions", "unsupported"} <= set(facts)
+
+
+def test_the_same_command_goes_on_and_then_has_nothing_to_do(place: Path) -> None:
+    assert call(*FAST) == 0
+    before = journal(place / "latency.csv")
+    assert call(*FAST) == 0
+    assert journal(place / "latency.csv") == before
+    assert call(*FAST, "--rounds", "3") == 0
+    assert journal(place / "latency.csv")[: len(before)] == before
+    assert [row["rounds"] for row in rows(place / "latency.csv")] == ["3"] * 3
+
+
+def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
+    command = ["measure", "--space", "measure_nets:SlowSpace", "--networks", "5", "--rounds", "4", "-o", "slow.csv"]
+    path = place / "slow.csv.journal.jsonl"
+    process = subprocess.Popen([sys.executable, "-m", "freerea_seval.cli.main", *command], stderr=subprocess.PIPE)
+    try:
+        ends = time.monotonic() + 60
+        while not (path.exists() and path.read_bytes().count(b"\n") >= 8):
+            assert process.poll() is None, process.communicate()[1]
+            assert time.monotonic() < ends
+            time.sleep(0.01)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (place / "slow.csv").exists()
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    path.write_text(whole + '{"network": "|no')  # as if the kill had come in the middle of a line
+    assert call(*command) == 0
+    assert path.read_text().startswith(whole)
+    assert len(journal(place / "slow.csv")) == 1 + 5 * 4
+    visits = [(row["network"], row["turn"]) for row in journal(place / "slow.csv")[1:]]
+    assert len(set(visits)) == 20
+    assert [row["rounds"] for row in rows(place / "slow.csv")] == ["4"] * 5
+    assert all(float(row["latency_ms"]) == pytest.approx(20, rel=0.5) for row in rows(place / "slow.csv"))
+
+
+def test_networks_of_your_own_are_measured_in_turns(place: Path) -> None:
+    arguments = ("measure", "measure_nets:small", "measure_nets:large", "--input", "8,3,32,32", "--rounds", "3")
+    assert call(*arguments, "-o", "mine.csv") == 0
+    small, large = rows(place / "mine.csv")
+    assert (small["network"], large["network"]) == ("measure_nets:small", "measure_nets:large")
+    assert 0 < float(small["latency_ms"]) < float(large["latency_ms"])
+
+
+def test_a_list_of_genotypes_is_measured_in_its_order_with_memory(place: Path) -> None:
+    (place / "cells.txt").write_text("\n".join(CELLS[:3]))
+    assert call("measure", "--genotypes", "cells.txt", "--rounds", "1", "--memory", "-o", "out.csv") == 0
+    measured = rows(place / "out.csv")
+    assert [row["genotype"] for row in measured] == list(CELLS[:3])
+    assert all(float(row["peak_mb"]) > 0 for row in measured)
+    assert call("measure", "run", "--genotypes", "out.csv", "--rounds", "1", "-o", "again.csv") == 0
+    assert [row["genotype"] for row in rows(place / "again.csv")] == list(CELLS[:3])
+
+
+def test_a_budget_is_kept_and_every_network_has_its_rounds(place: Path) -> None:
+    arguments = ("--space", "nats-tss", "--networks", "150", "--rounds", "3", "--budget", "2s", "-o", "some.csv")
+    assert call("measure", *arguments) == 0
+    spent = sum(float(str(row["seconds"])) for row in journal(place / "some.csv")[1:])
+    measured = rows(place / "some.csv")
+    assert 1.2 < spent < 3
+    assert 1 <= len(measured) < 150
+    assert all(1 <= int(row["rounds"]) <= 3 for row in measured)
+    header = journal(place / "some.csv")[0]["config"]
+    assert isinstance(header, dict)
+    assert header["networks"][: len(measured)] == [row["genotype"] for row in measured]
+    assert header["networks"] != draw(TopologySpace(), 150, 0)
+
+
+def test_what_cannot_run_is_empty_and_train_and_tables_leave_it_out(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pooling = [cell for cell in CELLS[:60] if "avg_pool" in cell][:2]
+    others = [cell for cell in CELLS[:60] if "avg_pool" not in cell][:12]
+    (place / "cells.txt").write_text("\n".join(pooling + others))
+    arguments = ("--space", "measure_nets:PartSpace", "--genotypes", "cells.txt", "--rounds", "1")
+    assert call("measure", *arguments, "-o", "part.csv") == 0
+    assert "12 networks, " in (out := capsys.readouterr().out)
+    assert "2 cannot run, why is in part.json" in out
+    measured = {row.pop("genotype"): row for row in rows(place / "part.csv")}
+    assert all(set(measured[cell].values()) == {""} for cell in pooling)
+    reasons = json.loads((place / "part.json").read_text())["unsupported"]
+    assert reasons == dict.fromkeys(pooling, "NotImplementedError: no pooling here")
+    assert call("train", "part.csv", "--metric", "latency_ms", "-o", "predictor") == 0
+    assert "trained on 12 networks (2 without a value left out)" in capsys.readouterr().out
+    source = TableSource(Context(make_space("nats-tss"), base=place), "part.csv")
+    values = [row["latency_ms"].value for row in source.evaluate([pooling[0], others[0]], ["latency_ms"])]
+    assert values[0] != values[0]
+    assert values[1] > 0
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("1.5m", 90), ("2h", 7200), ("7", 7), ("3min", 180)])
+def test_times_are_read(text: str, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+SPACE = ("--space", "nats-tss")
+OUT = ("-o", "out.csv")
+IMAGE = ("--input", "1,3,8,8")
+MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
+    "nothing to measure": (OUT, "nothing to measure: give --space nats-tss"),
+    "no output": (SPACE, "add -o FILE.csv"),
+    "an output in no folder": ((*SPACE, "-o", "no/out.csv"), "there is no folder no"),
+    "an output that is the description": ((*SPACE, "-o", "out.json"), "cannot end in .json"),
+    "an output that is there": ((*SPACE, "-o", "there.csv"), "there.csv exists already"),
+    "an unknown space": (("--space", "nats-tts", *OUT), "did you mean 'nats-tss'?"),
+    "an unknown backend": ((*SPACE, *OUT, "--backend", "onx"), "unknown backend 'onx'; did you mean 'onnx'?"),
+    "an unknown device": ((*SPACE, *OUT, "--device", "cuda:7"), "device 'cuda:7' cannot be used here"),
+    "no networks": ((*SPACE, *OUT, "--networks", "0"), "--networks must be 1 or more, got 0"),
+    "no rounds": ((*SPACE, *OUT, "--rounds", "0"), "--rounds must be 1 or more, got 0"),
+    "no threads": ((*SPACE, *OUT, "--threads", "0"), "--threads must be 1 or more, got 0"),
+    "no batch": ((*SPACE, *OUT, "--batch-size", "-1"), "--batch-size must be 1 or more, got -1"),
+    "no time": ((*SPACE, *OUT, "--budget", "0s"), "--budget '0s': expected a time such as 60s"),
+    "a time that is none": ((*SPACE, *OUT, "--budget", "soon"), "--budget 'soon': expected a time such as 60s"),
+    "a missing list": (("--genotypes", "none.txt", *OUT), "cannot read the genotypes none.txt"),
+    "a space with inputs": ((*SPACE, *IMAGE, *OUT), "--input goes with networks given as pkg.module:factory"),
+    "a network without inputs": (("measure_nets:small", *OUT), "give the shape of its input"),
+    "a network and a space": (("measure_nets:small", *IMAGE, *SPACE, *OUT), "leave out --space"),
+    "a network that is not there": (("measure_nets:smal", *IMAGE, *OUT), "'measure_nets' has no 'smal'"),
+    "an input that is none": (("measure_nets:small", "--input", "1x3", *OUT), "--input '1x3': expected sizes"),
+    "a space where nothing runs": (("--space", "measure_nets:Broken", "--networks", "2", *OUT), "none of 2 networks can run"),
+    "memory of another backend": ((*SPACE, *OUT, "--memory", "--backend", "compile"), "--memory measures --backend eager"),
+    "a wrong word": (("exprt", *SPACE, *OUT), "leave out --space"),
+    "an export to nowhere": (("export", *SPACE), "add -o FOLDER"),
+    "an import of nothing": (("import", "none/results.csv", *OUT), "manifest.json cannot be used"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_is_named_in_one_line(place: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    arguments, expected = MISTAKES[kind]
+    (place / "there.csv").write_text("mine\n")
+    refused(capsys, expected, "measure", *arguments)
+    assert not (place / "out.csv").exists()
+    assert (place / "there.csv").read_text() == "mine\n"
+
+
+def test_another_measurement_is_not_mixed_in(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*FAST) == 0
+    refused(capsys, "is of another measurement (threads 1, now 2)", *FAST, "--threads", "2")
+    refused(capsys, "is of another measurement (of other networks)", *FAST, "--networks", "4")
+    path = place / "latency.csv.journal.jsonl"
+    path.write_text(path.read_text().replace('"turn"', "turn", 1))
+    refused(capsys, "line 2: not a line of a journal", *FAST)
+
+
+def test_a_missing_package_is_named_with_the_line_that_installs_it(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    refused(capsys, "needs the package onnxruntime, which is not installed: pip install", *FAST, "--backend", "onnx")
+    refused(capsys, "needs the package onnx, which", "measure", "export", *SPACE, "-o", "folder")
+
+
+@pytest.mark.slow
+def test_an_export_is_measured_without_this_package_and_comes_back(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    assert call("measure", "export", "--space", "nats-tss", "--networks", "3", "-o", "exported") == 0
+    device = place / "device"
+    shutil.copytree(place / "exported", device / "networks")
+    broken = json.loads((device / "networks/manifest.json").read_text())["networks"][1]
+    (device / "networks" / broken["file"]).write_bytes(b"none")
+    # -S: no site-packages but those named here, and whoever imports torch or this package fails.
+    hider = "import sys, runpy; sys.path.append(sys.argv.pop(1)); sys.modules.update(torch=None, freerea_seval=None)\n"
+    runner = hider + "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    site = str(Path(np.__file__).parent.parent)
+    for rounds in ("1", "3"):
+        command = [sys.executable, "-I", "-S", "-c", runner, site, "networks/measure.py", "--rounds", rounds]
+        result = subprocess.run(command, cwd=device, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+    results = device / "networks/results.csv"
+    assert sorted(row["rounds"] for row in rows(results)) == ["", "3", "3"]
+    assert call("measure", "import", results, "-o", "back.csv") == 0
+    assert "back.csv: 2 networks; 1 cannot run" in capsys.readouterr().out
+    measured = {row["genotype"]: row for row in rows(place / "back.csv")}
+    assert measured[broken["network"]]["latency_ms"] == ""
+    assert len(measured) == 3
+    assert broken["network"] in json.loads((place / "back.json").read_text())["unsupported"]
