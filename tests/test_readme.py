@@ -36,7 +36,7 @@ def test_every_block_of_the_readme_runs(tmp_path: Path) -> None:
     for language, name, content in blocks():
         if name:
             (tmp_path / name).write_text(content)
-        elif language == "text":
+        elif language == "output":
             assert content in printed
         elif language in ("sh", "python") and "pip install" not in content:
             command = ["bash", "-euc", content] if language == "sh" else [sys.executable, "-c", content]

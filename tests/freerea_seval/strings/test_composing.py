@@ -15,7 +15,7 @@ from freerea_seval.strings import composing
 from freerea_seval.strings.composing import Composer, NotComposableError, chained
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph import Spec
-from freerea_seval.strings.trace import trace
+from freerea_seval.strings.trace import dispatched, trace
 from freerea_seval.strings.write import write
 from tests.freerea_seval.strings.spaces import RELU, TANH, Bare, Parted, chain, conv, function, named, residual
 from tests.freerea_seval.strings.tracing import Function
@@ -25,14 +25,14 @@ IMAGE = Spec((1, 3, 8, 8))
 
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
-    """The networks that were traced."""
+    """The networks that were traced, several parts in one where they get the same input."""
     seen: list[nn.Module] = []
 
     def counting(network: nn.Module, *arguments: Any) -> Any:
         seen.append(network)
-        return trace(network, *arguments)
+        return dispatched(network, *arguments)
 
-    monkeypatch.setattr(composing, "trace", counting)
+    monkeypatch.setattr(composing, "dispatched", counting)
     return seen
 
 
@@ -65,7 +65,7 @@ def test_only_the_first_conversion_of_a_part_traces(traces: list[nn.Module]) -> 
     cells = space.genotypes()[:40]
     strings.strings(cells)
     first = len(traces)
-    # Stem, head, two blocks; a cell and its five operations at three widths.
+    # Stem, head, two blocks; at three widths a cell, and its operations, of which the first cell lacks some.
     assert first <= 4 + 3 * 6
     strings.strings(space.genotypes()[40:140])
     assert len(traces) == first
