@@ -13,8 +13,8 @@ from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress
 
 if TYPE_CHECKING:
-    from freerea_seval.measure.memory import Recipe
     from freerea_seval.measure.networks import Networks
+    from freerea_seval.measure.recipes import Recipe
     from freerea_seval.measure.records import VisitJournal
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}

@@ -11,18 +11,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from freerea_patch import InputError
+
+if TYPE_CHECKING:
+    from freerea_seval.measure.recipes import Recipe
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 #: Written to ``clear_refs`` it sets the peak to what is resident now (Linux, proc_pid_clear_refs(5)).
 _RESET_PEAK = "5"
-
-Recipe = Mapping[str, Any]
 
 
 def check_memory(backend: str, device: str) -> None:

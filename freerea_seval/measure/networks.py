@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freerea_seval.measure.backends import Inputs
-    from freerea_seval.measure.memory import Recipe
+    from freerea_seval.measure.recipes import Recipe
 
 #: Tries a network, before a space is taken to have no more.
 _TRIES = 20

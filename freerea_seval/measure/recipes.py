@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from freerea_seval.config.networks import build_network, make_tensors
 from freerea_seval.config.spaces import make_space
@@ -12,7 +13,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freerea_seval.measure.backends import Inputs
-    from freerea_seval.measure.memory import Recipe
+
+#: The words of the command line, as JSON has them.
+Recipe = Mapping[str, Any]
 
 
 def make(recipe: Recipe) -> tuple[nn.Module, Inputs]:
