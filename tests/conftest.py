@@ -18,3 +18,8 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("needs benchmark tables: set FREEREA_SEVAL_DATA to their folder")
     return Path(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the slow tests, so that no worker is left with one while the others have nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
