@@ -36,13 +36,13 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     Raises:
         ValueError: the network has no ``nn.ReLU`` module.
     """
-    agreement = _Agreement(len(images), images.device)
+    kernel = PatternKernel(len(images), images.device)
     forwards: dict[nn.Module, Forward] = {}
     relus = 0
     for module in network.modules():
         quick: Forward | None = None
         if isinstance(module, nn.ReLU):
-            quick = agreement.watched(module)
+            quick = kernel.watched(module)
             relus += 1
         elif isinstance(module, _BatchNorm) and type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
             quick = batch_statistics(module)
@@ -56,15 +56,10 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         raise ValueError("naswot needs nn.ReLU modules, and this network has none")
     with unharmed(network, untouched=forwards), instead(forwards):
         network.train()(images)
-    # The kernel is positive semidefinite. Where it is singular, a determinant would be made of rounding
-    # errors and its logarithm a number like any other; the line is that of numpy's matrix_rank.
-    eigenvalues = torch.linalg.eigvalsh(agreement.kernel())
-    if eigenvalues[0] <= eigenvalues[-1] * len(images) * torch.finfo(eigenvalues.dtype).eps:
-        return -math.inf
-    return float(eigenvalues.log().sum())
+    return kernel.log_determinant()
 
 
-class _Agreement:
+class PatternKernel:
     """Sums the kernel layer by layer, so that the codes of the whole network are never held at once.
 
     ``c c^T + (1 - c)(1 - c)^T = u - s 1^T - 1 s^T + 2 c c^T`` with u units and s ones an image: one product
@@ -72,8 +67,8 @@ class _Agreement:
     """
 
     def __init__(self, images: int, device: torch.device) -> None:
-        self.shared = torch.zeros(images, images, dtype=torch.float64, device=device)
-        self.units = 0
+        self._shared = torch.zeros(images, images, dtype=torch.float64, device=device)
+        self._units = 0
         self._codes = torch.empty(0, device=device)
         # Input, output, their versions, and the product and units of the pattern.
         self._seen: deque[tuple[Tensor, Tensor, tuple[int, int], Tensor, int]] = deque(maxlen=_REMEMBERED)
@@ -96,9 +91,13 @@ class _Agreement:
 
         return forward
 
+    def add(self, output: Tensor) -> None:
+        """Add the pattern of one ReLU's output, ``(n, ...)``."""
+        self._add(*self._product(output))
+
     def _add(self, product: Tensor, units: int) -> None:
-        self.shared += product
-        self.units += units
+        self._shared += product
+        self._units += units
 
     def _product(self, output: Tensor) -> tuple[Tensor, int]:
         """Return the products ``c c^T`` of the pattern of one layer, and its number of units."""
@@ -110,7 +109,13 @@ class _Agreement:
         codes = torch.gt(values, 0, out=self._codes[: values.numel()].view(values.shape))
         return codes @ codes.T, codes.shape[1]
 
-    def kernel(self) -> Tensor:
-        """Return the ``(n, n)`` kernel."""
-        ones = self.shared.diagonal()
-        return self.units - ones[:, None] - ones[None, :] + 2 * self.shared
+    def log_determinant(self) -> float:
+        """Return ``log |det K|``, minus infinity where the kernel is singular."""
+        ones = self._shared.diagonal()
+        kernel = self._units - ones[:, None] - ones[None, :] + 2 * self._shared
+        # The kernel is positive semidefinite. Where it is singular, a determinant would be made of rounding
+        # errors and its logarithm a number like any other; the line is that of numpy's matrix_rank.
+        eigenvalues = torch.linalg.eigvalsh(kernel)
+        if eigenvalues[0] <= eigenvalues[-1] * len(kernel) * torch.finfo(eigenvalues.dtype).eps:
+            return -math.inf
+        return float(eigenvalues.log().sum())

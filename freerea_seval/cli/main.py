@@ -139,6 +139,10 @@ class _RunByDefault(TyperGroup):
 measure = typer.Typer(cls=_RunByDefault, help="Time networks on this machine, or on a device elsewhere.")
 app.add_typer(measure, name="measure")
 
+NetworksArgument = Annotated[list[str] | None, typer.Argument(help="pkg.module:factory of torch modules.")]
+InputOption = Annotated[
+    list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
+]
 CountOption = Annotated[int | None, typer.Option("--networks", help="So many random networks of the space.")]
 GenotypesOption = Annotated[
     Path | None, typer.Option("--genotypes", help="These networks: one a line, or a CSV's column genotype.")
@@ -149,10 +153,8 @@ SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: 
 
 @measure.command("run")
 def measure_run(
-    networks: Annotated[list[str] | None, typer.Argument(help="pkg.module:factory of torch modules.")] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
-    ] = None,
+    networks: NetworksArgument = None,
+    inputs: InputOption = None,
     space: SpaceChoice = None,
     count: CountOption = None,
     genotypes: GenotypesOption = None,
@@ -180,10 +182,8 @@ def measure_run(
 
 @measure.command("export")
 def measure_export(
-    networks: Annotated[list[str] | None, typer.Argument(help="pkg.module:factory of torch modules.")] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
-    ] = None,
+    networks: NetworksArgument = None,
+    inputs: InputOption = None,
     space: SpaceChoice = None,
     count: CountOption = None,
     genotypes: GenotypesOption = None,

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from freerea_seval.costs.memory import (
@@ -20,8 +19,9 @@ from freerea_seval.costs.memory import (
     weight_bytes,
 )
 from freerea_seval.strings.graph import Graph
+from freerea_seval.strings.operations import Schema
 from freerea_seval.strings.trace import Inputs, trace
-from freerea_seval.strings.watching import tensors_in
+from freerea_seval.strings.watching import Watcher, tensors_in
 
 
 class Costs(NamedTuple):
@@ -114,7 +114,7 @@ def _both(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
     return memory_graph(network, inputs, False), memory_graph(network, inputs, True)
 
 
-class _Guard(TorchDispatchMode):
+class _Guard(Watcher):
     """Stops what reads the weights of a network while its copy runs, as a function does that it was built with.
 
     Args:
@@ -122,24 +122,16 @@ class _Guard(TorchDispatchMode):
     """
 
     def __init__(self, network: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         tensors = [*network.parameters(), *network.buffers()]
         self._weights = {tensor.untyped_storage()._cdata for tensor in tensors if not tensor.is_meta}
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Nothing here is ever compiled, and the wrapper that would say so imports torch._dynamo, which takes a second.
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Run an operation on other tensors than the network's."""
-        for value in (*args, *(kwargs or {}).values()):
+    def watch(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
+        """Stop behind an operation on the network's tensors."""
+        for value in arguments.values():
             for tensor in tensors_in(value):
                 if tensor is not None and not tensor.is_meta and tensor.untyped_storage()._cdata in self._weights:
                     raise RuntimeError("a copy reads the weights of its original")
-        return func(*args, **(kwargs or {}))
 
 
 def _on_meta(network: nn.Module) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from functools import partial
 
 import torch
@@ -104,6 +104,6 @@ class _Chain:
         return self._buffers[key] + sum(map(self._buffer_bytes, part.parts))
 
 
-def _traced(network: nn.Module, given: Spec, training: bool) -> Graph:
-    zeros = torch.zeros(given.shape, dtype=getattr(torch, given.dtype), device="meta")
-    return memory_graph(network.to("meta"), [zeros], training)
+def _traced(network: nn.Module, given: Sequence[Spec], training: bool) -> Graph:
+    zeros = [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device="meta") for spec in given]
+    return memory_graph(network.to("meta"), zeros, training)

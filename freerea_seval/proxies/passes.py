@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from freerea_patch.networks.weights import unharmed
+from freerea_patch.training_free.naswot import PatternKernel
 from freerea_patch.training_free.quick import instead
-from freerea_seval.proxies.kernel import PatternKernel
 from freerea_seval.proxies.norms import twice_differentiable
 
 Layer = nn.Conv2d | nn.Linear

@@ -58,10 +58,9 @@ class TrainingFreeSource:
     def __init__(self, context: Context, argument: None) -> None:
         live = context.live
         prepare_torch(live)
-        batch = str(context.base / live.batch) if live.batch.endswith(".npz") else live.batch
         self._metrics = TrainingFree(
             context.space,
-            batch=batch,
+            batch=context.batch,
             batch_size=live.batch_size,
             initialisations=live.initialisations,
             seed=live.seed,

@@ -82,6 +82,11 @@ class Context:
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
 
+    @property
+    def batch(self) -> str:
+        """The batch of live networks; a file is relative to the config's folder."""
+        return str(self.base / self.live.batch) if self.live.batch.endswith(".npz") else self.live.batch
+
     def path(self, argument: object, what: str) -> Path:
         """Return a path argument, relative to the config's folder.
 

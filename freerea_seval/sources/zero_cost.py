@@ -20,10 +20,9 @@ class ZeroCostSource:
     def __init__(self, context: Context, argument: None) -> None:
         live = context.live
         prepare_torch(live)
-        batch = str(context.base / live.batch) if live.batch.endswith(".npz") else live.batch
         self._proxies = ZeroCost(
             context.space,
-            batch=batch,
+            batch=context.batch,
             batch_size=live.batch_size,
             seed=live.seed,
             device=live.device,

@@ -70,20 +70,19 @@ class _Wiring(NamedTuple):
     slots: list[_Slot]
 
 
-def _traced(network: nn.Module, given: Spec, count: int = 1) -> Graph:
+def _traced(network: nn.Module, given: Sequence[Spec]) -> Graph:
     # Both routes give the same graph; for so few operations this one is the faster.
-    image = torch.zeros(given.shape, dtype=getattr(torch, given.dtype))
-    return dispatched(network.eval(), [image] * count)
+    return dispatched(network.eval(), [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in given])
 
 
 class Composer:
     """Knows the graphs of parts: what is traced once is kept.
 
     Args:
-        tracer: returns the graph of a new module for an input.
+        tracer: returns the graph of a new module for its inputs.
     """
 
-    def __init__(self, tracer: Callable[[nn.Module, Spec], Graph] = _traced) -> None:
+    def __init__(self, tracer: Callable[[nn.Module, Sequence[Spec]], Graph] = _traced) -> None:
         self._tracer = tracer
         self._known: dict[tuple[Hashable, Spec], Piece] = {}
         self._wired: dict[tuple[Hashable, int, Spec], list[_Wiring]] = {}
@@ -143,11 +142,11 @@ class Composer:
     def _learn_together(self, parts: Sequence[Part], given: Spec) -> None:
         """Trace parts that get the same input in one run, which spares the time of preparing several."""
         new = {p.identity: p for p in parts if not p.parts and (p.identity, given) not in self._known}
-        if self._tracer is _traced and len(new) > 1:
+        if len(new) > 1:
             with undrawn():
                 bundle = _Bundle(part.build() for part in new.values())
             with suppress(NotComposableError):
-                graphs = _unbundled(self._running(lambda: _traced(bundle, given, len(new))), len(new))
+                graphs = _unbundled(self._run(bundle, [given] * len(new)), len(new))
                 for identity, graph in zip(new, graphs, strict=True):
                     self._known[identity, given] = Piece(graph, {}, self._signature(graph))
         for part in parts:
@@ -169,14 +168,14 @@ class Composer:
         return Piece(wiring.graph, inner, self._signatures.setdefault(key, len(self._signatures)))
 
     def _trace(self, network: nn.Module, given: Spec) -> tuple[Graph, int]:
-        graph = self._running(lambda: self._tracer(network, given))
+        graph = self._run(network, [given])
         return graph, self._signature(graph)
 
-    def _running(self, trace: Callable[[], Graph]) -> Graph:
+    def _run(self, network: nn.Module, given: Sequence[Spec]) -> Graph:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)  # parts are small, and threads on a busy machine wait for each other
         try:
-            return trace()
+            return self._tracer(network, given)
         except InputError as error:
             if isinstance(error.__cause__, _UnknownPart):
                 raise error.__cause__ from None
