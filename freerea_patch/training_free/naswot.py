@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -13,6 +15,10 @@ from freerea_patch.networks.nats import Cell
 from freerea_patch.networks.weights import unharmed
 from freerea_patch.training_free.quick import Forward, batch_statistics, cell_forward, depthwise, instead
 
+#: numpy counts bits from version 2 on.
+_COUNTS_BITS = hasattr(np, "bitwise_count")
+#: Rows that are compared at once: more are fewer calls, fewer stay in the cache.
+_ROWS = 8
 #: Inputs of ReLUs that are remembered, as one tensor may go into several: a cell has four nodes.
 _REMEMBERED = 4
 
@@ -63,13 +69,13 @@ class PatternKernel:
     """Sums the kernel layer by layer, so that the codes of the whole network are never held at once.
 
     ``c c^T + (1 - c)(1 - c)^T = u - s 1^T - 1 s^T + 2 c c^T`` with u units and s ones an image: one product
-    of 0/1 matrices, whose entries are integers that float32 holds exactly up to 2^24 a layer, and whose diagonal is s.
+    of 0/1 matrices, whose diagonal is s. On a CPU it counts bits; elsewhere it is a matrix product, whose entries are
+    integers that float32 holds exactly up to 2^24 a layer.
     """
 
     def __init__(self, images: int, device: torch.device) -> None:
         self._shared = torch.zeros(images, images, dtype=torch.float64, device=device)
         self._units = 0
-        self._codes = torch.empty(0, device=device)
         # Input, output, their versions, and the product and units of the pattern.
         self._seen: deque[tuple[Tensor, Tensor, tuple[int, int], Tensor, int]] = deque(maxlen=_REMEMBERED)
 
@@ -104,10 +110,11 @@ class PatternKernel:
         if output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last):
             output = output.permute(0, 2, 3, 1)  # the order of units does not matter, and this one needs no copy
         values = output.flatten(start_dim=1)
-        if self._codes.numel() < values.numel():
-            self._codes = torch.empty(values.numel(), device=values.device)
-        codes = torch.gt(values, 0, out=self._codes[: values.numel()].view(values.shape))
-        return codes @ codes.T, codes.shape[1]
+        units = values.shape[1]
+        if _COUNTS_BITS and values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
+            return torch.from_numpy(common_ones(values.detach().numpy() > 0)), units
+        codes = (values > 0).float()
+        return codes @ codes.T, units
 
     def log_determinant(self) -> float:
         """Return ``log |det K|``, minus infinity where the kernel is singular."""
@@ -119,3 +126,17 @@ class PatternKernel:
         if eigenvalues[0] <= eigenvalues[-1] * len(kernel) * torch.finfo(eigenvalues.dtype).eps:
             return -math.inf
         return float(eigenvalues.log().sum())
+
+
+def common_ones(codes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return in how many places two rows of an ``(n, units)`` array are both true, for all pairs."""
+    packed = np.packbits(codes, axis=1)
+    if odd := packed.shape[1] % 8:
+        packed = np.pad(packed, ((0, 0), (0, 8 - odd)))
+    words = packed.view(np.uint64)
+    counts = np.empty((len(words), len(words)), dtype=np.int64)
+    for first in range(0, len(words), _ROWS):
+        rows, until = slice(first, first + _ROWS), slice(first + _ROWS)
+        counts[rows, until] = np.bitwise_count(words[rows, None] & words[until]).sum(axis=2)
+        counts[until, rows] = counts[rows, until].T
+    return counts

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,21 @@ def instead(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
                 module.__dict__["forward"] = hidden[module]
 
 
-def keep_memory() -> None:
-    """Let the C library keep freed memory: a page that goes back to the system is zeroed again for the next layer.
+#: Names of glibc's malloc.h, and bytes: how much free memory stays, and above what a block is the system's own.
+_MALLOPT = ((-1, 1 << 30), (-3, 32 << 20))
 
-    glibc gives back less once a block of almost 32 MiB, its limit, was freed; elsewhere this does nothing.
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory: a page that goes back to the system is zeroed again for the next layer.
+
+    Elsewhere this does nothing.
     """
-    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for name, value in _MALLOPT:
+        mallopt(name, value)
 
 
 def batch_statistics(norm: _BatchNorm) -> Forward:
@@ -65,11 +75,22 @@ def depthwise(pool: nn.AvgPool2d) -> Forward | None:
         if (height, width) not in shares:
             pixels = F.conv2d(x.new_ones(1, 1, height, width), x.new_ones(1, 1, 3, 3), padding=1)
             shares[height, width] = pixels.reciprocal()
-        channels = x.shape[1]
-        sums = F.conv2d(x, x.new_ones(channels, 1, 3, 3), padding=1, groups=channels)
+        sums: Tensor = _Sums.apply(x)  # type: ignore[no-untyped-call]
         return sums.mul_(shares[height, width])
 
     return forward
+
+
+class _Sums(torch.autograd.Function):
+    """Sums over 3x3 pixels: a linear map that is its own transpose, and thus its own derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return F.conv2d(x, x.new_ones(x.shape[1], 1, 3, 3), padding=1, groups=x.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _Sums.apply(gradient)  # type: ignore[no-untyped-call]
 
 
 def cell_forward(cell: Cell) -> Forward | None:

@@ -13,6 +13,7 @@ from freerea_patch.evaluation import Measured
 from freerea_patch.networks.cost import network_cost
 from freerea_patch.training_free.live import _Clock
 from freerea_seval.proxies import PROXIES
+from freerea_seval.proxies.convolutions import Asked
 from freerea_seval.proxies.jacobian import correlations, epe_nas, jacov
 from freerea_seval.proxies.own import grasp, synflow, zen
 from freerea_seval.proxies.passes import SharedPass, prepared, weighted_layers
@@ -72,8 +73,8 @@ class _Run:
 
     def measure(self) -> dict[str, Measured]:
         if any(name in _FORWARD for name in self.names):
-            with prepared(self.network, again="grasp" in self.names):
-                self._shared()
+            with prepared(self.network, again="grasp" in self.names) as asked:
+                self._shared(asked)
         input_shape = tuple(self.images.shape[1:])
         if "l2_norm" in self.names:
             norms = [float(layer.weight.detach().norm()) for layer in weighted_layers(self.network)]
@@ -89,10 +90,11 @@ class _Run:
             self._done("zen", zen(self.network, self.images.shape, self.seed))
         return {name: Measured(self.values[name], self.seconds[name]) for name in self.names}
 
-    def _shared(self) -> None:
+    def _shared(self, asked: Asked) -> None:
         of_images = [name for name in _OF_IMAGES if name in self.names]
         of_weights = [name for name in _OF_WEIGHTS if name in self.names]
-        run = SharedPass(self.network, self.images, kernel="nwot" in self.names, outputs="fisher" in self.names)
+        outputs = not {"fisher", "grasp"}.isdisjoint(self.names)
+        run = SharedPass(self.network, asked, self.images, kernel="nwot" in self.names, outputs=outputs)
         self._charge(*(name for name in _FORWARD if name in self.names))
         if "nwot" in self.names:
             self._done("nwot", run.kernel.log_determinant())
@@ -107,13 +109,13 @@ class _Run:
         if of_weights and labels is not None:
             gradients, fisher = run.gradients(labels, again="grasp" in self.names, saliency="fisher" in self.names)
             self._charge(*of_weights)
-            self._of_weights(run.weights, gradients, fisher)
+            self._of_weights(run, gradients, fisher)
 
-    def _of_weights(self, weights: list[Tensor], gradients: list[Tensor], fisher: float) -> None:
+    def _of_weights(self, run: SharedPass, gradients: list[Tensor], fisher: float) -> None:
         """Rate weights by their gradients: see the sources' :data:`~freerea_seval.sources.builtin.BUILTIN`."""
         if "fisher" in self.names:
             self._done("fisher", fisher)
-        pairs = [(w.detach(), g.detach()) for w, g in zip(weights, gradients, strict=True)]
+        pairs = [(w.detach(), g.detach()) for w, g in zip(run.weights, gradients, strict=True)]
         if "grad_norm" in self.names:
             # The norms of the layers, added (Abdelfattah 2021).
             self._done("grad_norm", math.fsum(float(g.norm()) for _, g in pairs))
@@ -124,7 +126,7 @@ class _Run:
             # The derivative by a mask of ones on the weights is w g (Lee 2019).
             self._done("snip", math.fsum(float((w * g).abs().sum()) for w, g in pairs))
         if "grasp" in self.names:
-            self._done("grasp", grasp(weights, gradients))
+            self._done("grasp", grasp(run.weights, gradients, run.flows))
 
     def _labels(self, classes: int) -> Tensor:
         labels = self.labels

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Raised when a change to the proxies' code changes their values, so that no cache serves the old ones.
-_VERSION = 1
+_VERSION = 2
 
 Labels = npt.NDArray[np.int64]
 
@@ -94,8 +94,10 @@ class ZeroCost:
 
         import torch
 
+        from freerea_patch.training_free.quick import keep_memory
         from freerea_seval.proxies.compute import zero_cost_proxies
 
+        keep_memory()
         device = check_device(self.device)
         # Half the time of convolutions on a CPU.
         layout = torch.channels_last if self.images.ndim == 4 else torch.contiguous_format

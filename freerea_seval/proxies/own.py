@@ -12,23 +12,28 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch.networks.weights import unharmed
+from freerea_patch.training_free.quick import depthwise, instead
 from freerea_seval.proxies.passes import weighted_layers
 
 
-def grasp(weights: Sequence[Tensor], gradients: Sequence[Tensor]) -> float:
+def grasp(weights: Sequence[Tensor], gradients: Sequence[Tensor], flows: Sequence[tuple[Tensor, Tensor]]) -> float:
     """Return ``-sum(w * Hg)`` over all weights, with the sign of the zero-cost benchmarks (Wang 2020).
+
+    H is symmetric, and ``g + Hw`` is the derivative of ``sum(w * g)``.
 
     Args:
         weights: the weights.
-        gradients: their gradients, with the graph that computed them.
+        gradients: their gradients.
+        flows: pairs of tensors whose products add up to ``sum(w * g)``, with the graph that computed them.
     """
     # A layer that nothing reads has zeros without a graph.
-    flows = [(g.detach() * g).sum() for g in gradients if g.requires_grad]
-    if not flows:
+    along = [(one, other.detach()) for pair in flows for one, other in (pair, pair[::-1]) if one.requires_grad]
+    if not along:
         return 0.0
-    flow = torch.stack(flows).sum()
-    products = torch.autograd.grad(flow, list(weights), allow_unused=True)
-    return -math.fsum(float((w.detach() * h).sum()) for w, h in zip(weights, products, strict=True) if h is not None)
+    outputs, factors = zip(*along, strict=True)
+    derivatives = torch.autograd.grad(outputs, list(weights), factors, allow_unused=True)
+    pairs = ((g.detach(), d) for g, d in zip(gradients, derivatives, strict=True) if d is not None)
+    return -math.fsum(float((g * (d - g)).sum()) for g, d in pairs)
 
 
 def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
@@ -132,6 +137,8 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
     ]
     with ExitStack() as stack:
         stack.enter_context(unharmed(network))
+        pools = {module: depthwise(module) for module in network.modules() if type(module) is nn.AvgPool2d}
+        stack.enter_context(instead({pool: forward for pool, forward in pools.items() if forward}))
         network.train()
         for module in network.modules():
             if not any(True for _ in module.children()):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from freerea_patch.networks.nats import Cell
 from freerea_patch.networks.weights import unharmed
 from freerea_patch.training_free.naswot import PatternKernel
-from freerea_patch.training_free.quick import instead
-from freerea_seval.proxies.norms import twice_differentiable
+from freerea_patch.training_free.quick import Forward, cell_forward, depthwise, instead
+from freerea_seval.proxies import convolutions, norms
+from freerea_seval.proxies.convolutions import Asked
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -28,20 +31,26 @@ class SharedPass:
 
     Args:
         network: the module to rate, inside of :func:`prepared`.
+        asked: what that gave.
         images: ``(n, c, h, w)``.
         kernel: whether to collect the kernel of activation patterns.
-        outputs: whether to keep the outputs of weighted layers, for :meth:`fisher`.
+        outputs: whether to keep the outputs of weighted layers, for fisher and grasp.
 
     Raises:
         ValueError: the output is not ``(n, classes)``, or the kernel is asked for without ReLUs.
     """
 
-    def __init__(self, network: nn.Module, images: Tensor, *, kernel: bool, outputs: bool) -> None:
+    def __init__(self, network: nn.Module, asked: Asked, images: Tensor, *, kernel: bool, outputs: bool) -> None:
+        self._asked = asked
         self.layers = weighted_layers(network)
         self.weights = [layer.weight for layer in self.layers]
+        self._owners = Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
         self.images = images.detach().clone().requires_grad_()
         self.kernel = PatternKernel(len(images), images.device)
-        self._outputs: list[tuple[Layer, Tensor]] = []
+        # Every call of a weighted layer: its output, and the version of that.
+        self._outputs: list[tuple[Layer, Tensor, int]] = []
+        #: Pairs of tensors whose products add up to the sum of ``w g``, for grasp.
+        self.flows: list[tuple[Tensor, Tensor]] = []
         with ExitStack() as hooks:
             if kernel:
                 self._watch_relus(network, hooks)
@@ -65,15 +74,17 @@ class SharedPass:
         self.kernel.add(output)
 
     def _keep(self, module: Layer, args: tuple[Tensor, ...], output: Tensor) -> None:
-        self._outputs.append((module, output))
+        self._outputs.append((module, output, output._version))
 
     def jacobian(self) -> Tensor:
         """Return the gradient of the summed logits, ``(n, c * h * w)``; zeros where no image reaches them."""
         if not self.logits.requires_grad:
             return torch.zeros_like(self.images).flatten(start_dim=1)
+        self._asked.weights = False
         (gradient,) = torch.autograd.grad(
             self.logits.sum(), self.images, retain_graph=True, allow_unused=True, materialize_grads=True
         )
+        self._asked.weights = True
         return gradient.flatten(start_dim=1)
 
     def gradients(self, labels: Tensor, *, again: bool, saliency: bool) -> tuple[list[Tensor], float]:
@@ -81,7 +92,7 @@ class SharedPass:
 
         Args:
             labels: ``(n,)`` classes.
-            again: whether the gradients will be differentiated again.
+            again: whether the gradients will be differentiated again, for which :attr:`flows` is filled.
             saliency: whether to compute fisher; it is 0 otherwise.
         """
         loss = functional.cross_entropy(self.logits, labels)
@@ -89,13 +100,47 @@ class SharedPass:
             return [torch.zeros_like(weight) for weight in self.weights], 0.0
         total = torch.zeros((), dtype=torch.float64, device=loss.device)
         if saliency:
-            for layer, output in self._outputs:
+            for layer, output, _ in self._outputs:
                 if output.requires_grad:
                     output.register_hook(_Fisher(layer, output.detach(), total))  # type: ignore[no-untyped-call]
-        gradients = torch.autograd.grad(
-            loss, self.weights, create_graph=again, allow_unused=True, materialize_grads=True
+        calls = self._calls() if again else []
+        found = torch.autograd.grad(
+            loss,
+            [*self.weights, *(output for _, output in calls)],
+            create_graph=again,
+            allow_unused=True,
+            materialize_grads=True,
         )
-        return list(gradients), float(total)
+        gradients, of_outputs = list(found[: len(self.weights)]), found[len(self.weights) :]
+        if again:
+            self._add_flows(gradients, calls, of_outputs)
+        return gradients, float(total)
+
+    def _calls(self) -> list[tuple[Layer, Tensor]]:
+        """Return the calls of layers, if no other module has the weight, and nobody wrote to the output."""
+        written = {id(layer) for layer, output, version in self._outputs if output._version != version}
+        calls = [(layer, output) for layer, output, _ in self._outputs if output.requires_grad]
+        return [
+            (layer, output)
+            for layer, output in calls
+            if id(layer) not in written and self._owners[id(layer.weight)] == 1
+        ]
+
+    def _add_flows(
+        self, gradients: list[Tensor], calls: list[tuple[Layer, Tensor]], of_outputs: Sequence[Tensor]
+    ) -> None:
+        """Pair the gradient of every call's output with what the weights did to it, or else of weights with these.
+
+        Both products are ``w g``; the first has a derivative of four convolutions instead of six.
+        """
+        for (layer, output), gradient in zip(calls, of_outputs, strict=True):
+            bias = layer.bias
+            if bias is not None:
+                output = output - (bias[:, None, None] if isinstance(layer, nn.Conv2d) else bias)
+            self.flows.append((gradient, output))
+        called = {id(layer.weight) for layer, _ in calls}
+        rest = {id(w): (g, w) for g, w in zip(gradients, self.weights, strict=True) if id(w) not in called}
+        self.flows += rest.values()
 
 
 class _Fisher:
@@ -119,31 +164,43 @@ class _Fisher:
 
 
 @contextmanager
-def prepared(network: nn.Module, *, again: bool) -> Iterator[None]:
+def prepared(network: nn.Module, *, again: bool) -> Iterator[Asked]:
     """Put a network into training mode with gradients of its weights, and give it back as it was.
 
-    Activations in place are suspended: they would overwrite what hooks keep. With ``again``, batch norm computes
-    so that it can be differentiated twice at less cost.
+    Activations in place are suspended: they would overwrite what hooks keep. Poolings and cells leave out work that
+    changes nothing; with ``again``, convolutions and batch norms compute so that they can be differentiated twice at
+    less cost.
     """
     weights = [layer.weight for layer in weighted_layers(network)]
     parameters = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     in_place = [module for module in network.modules() if getattr(module, "inplace", False) is True]
-    norms = [module for module in network.modules() if type(module) is nn.BatchNorm2d] if again else []
+    asked = Asked()
     try:
         for parameter, _ in parameters:
             # Nobody asks for the gradients of biases and norms.
             parameter.requires_grad_(any(parameter is weight for weight in weights))
         for module in in_place:
             module.inplace = False  # type: ignore[assignment]
-        with (
-            unharmed(network),
-            instead({norm: partial(twice_differentiable, norm) for norm in norms}),
-            torch.enable_grad(),
-        ):
+        quick = ((module, _quick(module, asked, again)) for module in network.modules())
+        forwards = {module: forward for module, forward in quick if forward}
+        with unharmed(network), instead(forwards), torch.enable_grad():
             network.train()
-            yield
+            yield asked
     finally:
         for module in in_place:
             module.inplace = True  # type: ignore[assignment]
         for parameter, required in parameters:
             parameter.requires_grad_(required)
+
+
+def _quick(module: nn.Module, asked: Asked, again: bool) -> Forward | None:
+    """Return a forward pass of less cost than the module's own, if there is one."""
+    if type(module) is nn.AvgPool2d:
+        return depthwise(module)
+    if type(module) is Cell:
+        return cell_forward(module)
+    if again and type(module) is nn.BatchNorm2d:
+        return partial(norms.twice_differentiable, module)
+    if again and type(module) is nn.Conv2d:
+        return partial(convolutions.twice_differentiable, module, asked)
+    return None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.networks.weights import initialise
 from freerea_patch.spaces.cell import format_cell
-from freerea_patch.training_free.naswot import naswot
+from freerea_patch.training_free.naswot import common_ones, naswot
 
 
 def naive_naswot(network: nn.Module, images: Tensor) -> float:
@@ -108,6 +109,24 @@ def test_a_relu_of_ones_own_counts_where_its_output_is_positive() -> None:
 )
 def test_the_kernel_worked_by_hand(patterns: list[list[int]], determinant: int) -> None:
     assert naswot(nn.ReLU(), torch.tensor(patterns).float()) == pytest.approx(math.log(determinant), rel=1e-12)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 20), st.integers(0, 200), st.integers(0, 2**31))
+@pytest.mark.skipif(not hasattr(np, "bitwise_count"), reason="numpy before version 2 does not count bits")
+def test_common_ones_are_a_product_of_matrices(images: int, units: int, seed: int) -> None:
+    codes = np.random.default_rng(seed).random((images, units)) > 0.5
+    assert np.array_equal(common_ones(codes), codes.astype(int) @ codes.astype(int).T)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_bits_counted_and_matrices_multiplied_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = TopologySpace()
+    network = space.build(space.sample(Random(seed)))
+    images = torch.randn(9, *space.input_shape, generator=torch.Generator().manual_seed(seed))
+    counted = naswot(network, images)
+    monkeypatch.setattr("freerea_patch.training_free.naswot._COUNTS_BITS", False)
+    assert naswot(network, images) == pytest.approx(counted, rel=1e-12)
 
 
 @settings(deadline=None)

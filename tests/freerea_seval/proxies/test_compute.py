@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.proxies import PROXIES
@@ -59,6 +60,34 @@ def test_many_classes_are_compared_instead_of_added() -> None:
     network, (images, labels) = residual(classes=101), batch(classes=4)
     expected = naive("epe_nas", network, images, labels)
     assert values(network, images, labels, ("epe_nas",))["epe_nas"] == pytest.approx(expected, rel=1e-4)
+
+
+class Unusual(nn.Module):
+    """Layers that are called once, twice and never, with a weight that a function reads, and an output written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.read, self.written, self.twice = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(4))
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, 3, h, w)`` to ``(n, 3)``."""
+        x = torch.tanh(self.one(x))
+        x = torch.tanh(functional.conv2d(x, self.read.weight, padding=1))
+        y = self.written(x)
+        y += x
+        logits: Tensor = self.head(torch.tanh(self.twice(self.twice(y))).mean(dim=(2, 3)))
+        return logits
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of the naive grasp, in torch itself
+def test_grasp_follows_weights_that_are_not_used_by_calls_alone() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Unusual()
+    images, labels = batch()
+    expected = naive("grasp", network, images, labels)
+    assert values(network, images, labels, ("grasp",))["grasp"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_class_with_one_image_counts_as_perfectly_alike() -> None:
