@@ -126,11 +126,12 @@ def ceiling(strings: Sequence[str], values: Floats, test: Sequence[int]) -> floa
         strings, values: of all networks, ``(n,)``.
         test: the networks to compare.
     """
-    from freerea_seval.predictor.training import agreement
+    from freerea_seval.predictor.scores import scores
 
     _, group = np.unique(np.array(strings), return_inverse=True)
     means = np.bincount(group, values) / np.bincount(group)
-    return agreement(values[list(test)], means[group][list(test)]).get("kendall_tau", float("nan"))
+    known = list(test)
+    return scores(values[known], means[group][known], direction="max").get("kendall_tau", float("nan"))
 
 
 def tokens(options: argparse.Namespace) -> None:

@@ -67,27 +67,39 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     show_run(run)
 
 
+UnsupportedOption = Annotated[
+    float | None, typer.Option(help="Number that marks networks that the device cannot run, such as -1.")
+]
+MissingOption = Annotated[
+    bool, typer.Option("--missing", help="An empty cell was not measured; without this, the device cannot run it.")
+]
+
+
 @app.command()
 def train(
     table: Annotated[Path, typer.Argument(help="CSV with a genotype (or index) column and one a metric.")],
-    metric: Annotated[str, typer.Option(help="The column to predict.")],
+    metric: Annotated[list[str], typer.Option(help="The column to predict; several are learned together.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictor.")],
     space: SpaceOption = "nats-tss",
     direction: Annotated[str, typer.Option(help="Which values are better: min or max.")] = "min",
     unit: Annotated[str | None, typer.Option(help="Unit; by default from the column's name.")] = None,
-    unsupported: Annotated[
-        float | None, typer.Option(help="Number that marks networks without a value, such as -1; they are left out.")
-    ] = None,
+    unsupported: UnsupportedOption = None,
+    missing: MissingOption = False,
     view: Annotated[
         str | None,
         typer.Option(help="What strings show: executed (costs) or functional (accuracy); by the metric's name."),
     ] = None,
+    model: Annotated[
+        str, typer.Option(help="boosted, gp, mlp, t5 or ensemble; auto chooses by cross-validation.")
+    ] = "auto",
+    scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",
     seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
 ) -> None:
-    """Train a predictor of a metric from a table of your measurements."""
-    from freerea_seval.cli.commands import train_from_table
+    """Train a predictor of metrics from a table of your measurements."""
+    from freerea_seval.cli.predicting import Cells, Training, train_from_table
 
-    train_from_table(table, metric, output, space, direction, unit, unsupported, view, seed)
+    training = Training(direction, unit, view, model, scale, seed)
+    train_from_table(table, metric, output, space, training, Cells(unsupported, missing))
 
 
 @app.command()
@@ -95,12 +107,33 @@ def predict(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
     genotypes: Annotated[list[str] | None, typer.Argument(help="Genotypes; or - to read them, one a line.")] = None,
     space: Annotated[str | None, typer.Option(help="Search space; by default the predictor's own.")] = None,
+    interval: Annotated[
+        float | None, typer.Option(help="Bounds that hold the value with this probability, such as 0.9.")
+    ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write, instead of printing.")] = None,
 ) -> None:
-    """Predict a metric for genotypes, as CSV."""
-    from freerea_seval.cli.commands import predict_genotypes
+    """Predict metrics for genotypes, as CSV; an empty cell is a network that cannot run."""
+    from freerea_seval.cli.predicting import predict_genotypes
 
-    predict_genotypes(predictor, genotypes or [], space, output)
+    predict_genotypes(predictor, genotypes or [], space, output, interval)
+
+
+@app.command()
+def evaluate(
+    predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
+    table: Annotated[Path, typer.Argument(help="CSV of measurements that it did not learn from.")],
+    space: Annotated[str | None, typer.Option(help="Search space; by default the predictor's own.")] = None,
+    interval: Annotated[float, typer.Option(help="Nominal coverage of the intervals to judge.")] = 0.9,
+    unsupported: UnsupportedOption = None,
+    missing: MissingOption = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Folder for predictions, scores and figures.")
+    ] = None,
+) -> None:
+    """Judge a predictor by measurements: Kendall's tau, errors, coverage, recall of the best."""
+    from freerea_seval.cli.predicting import Cells, evaluate_predictor
+
+    evaluate_predictor(predictor, table, output, space, interval, Cells(unsupported, missing))
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -10,6 +11,7 @@ from freerea_patch import Objective
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Side = Literal["lower", "upper"]
 
 
 class _Section(BaseModel):
@@ -102,22 +104,49 @@ class MetricSection(_Section):
 
 
 class ObjectiveSection(MetricSection):
-    """A metric that the search optimises or bounds; see :class:`freerea_patch.Objective`."""
+    """A metric that the search optimises or bounds; see :class:`freerea_patch.Objective`.
+
+    With ``confidence``, a constraint asks for more than that a predicted value is within its bounds: the real one is to
+    be so with that probability. For this, the source's own bound of the value is recorded beside it, as ``NAME_lower``
+    or ``NAME_upper``, and constrained as well.
+    """
 
     role: Literal["fitness", "constraint", "pareto"] = "fitness"
     weight: Positive = 1.0
     min: Finite | None = None
     max: Finite | None = None
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
 
-    def objective(self) -> Objective:
-        """Return what the loop sees of a resolved section.
+    @model_validator(mode="after")
+    def _confidence_of_a_constraint(self) -> ObjectiveSection:
+        if self.confidence is not None and self.role != "constraint":
+            raise ValueError(f"'confidence' belongs to role 'constraint', not {self.role!r}")
+        return self
+
+    @property
+    def promised(self) -> dict[Side, float]:
+        """The sides that are bounded with confidence, and the probability that each is to hold with."""
+        if self.confidence is None:
+            return {}
+        bounds: dict[Side, float | None] = {"lower": self.min, "upper": self.max}
+        sides = [side for side, bound in bounds.items() if bound is not None]
+        # If each of two fails with half of the probability, both hold together with the confidence (Bonferroni).
+        return {side: 1 - (1 - self.confidence) / len(sides) for side in sides}
+
+    def objectives(self) -> list[Objective]:
+        """Return what the loop sees of a resolved section: the metric, then its promised sides.
 
         Raises:
             InputError: the bounds or the weight do not go with the role.
         """
         # A constraint may have no direction: it has bounds instead.
-        direction, unit = self.direction or "max", self.unit or ""
-        return Objective(self.column, direction, self.role, self.weight, self.min, self.max, unit, self.source_name)
+        direction, unit, source = self.direction or "max", self.unit or "", self.source_name
+        metric = Objective(self.column, direction, self.role, self.weight, self.min, self.max, unit, source)
+        terms = [metric]
+        for side in self.promised:
+            lower, upper = (self.min, None) if side == "lower" else (None, self.max)
+            terms.append(replace(metric, name=f"{self.column}_{side}", lower=lower, upper=upper))
+        return terms
 
 
 class Config(_Section):
@@ -133,6 +162,7 @@ class Config(_Section):
     @model_validator(mode="after")
     def _different_columns(self) -> Config:
         columns = [section.column for section in (*self.objectives, *self.report)]
+        columns += [f"{section.column}_{side}" for section in self.objectives for side in section.promised]
         for column in columns:
             if columns.count(column) > 1:
                 raise ValueError(f"two metrics are recorded as {column!r}; give one of them another 'name'")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +14,19 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features import Matrix, StringFeatures, check_strings
+from freerea_seval.predictor.samples import checked
 
 if TYPE_CHECKING:
     import xgboost
 
 Values = npt.NDArray[np.float64]
 
-#: Fewer samples than this teach nothing.
-FEWEST = 5
 #: Strengths of the ridge penalty to choose from, by leave-one-out error.
 _PENALTIES = np.logspace(-4, 2, 13)
 #: Folds of the comparison between the trees and the line.
 _FOLDS = 3
+#: From so many different strings on, trees do without the line.
+_MANY = 2000
 
 
 class Line(NamedTuple):
@@ -40,36 +41,48 @@ class Line(NamedTuple):
         return np.asarray((costs * self.coefficients).sum(axis=1) + self.intercept, dtype=np.float64)
 
 
-class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A scikit-learn regressor from network strings to a metric.
+class _Mixture(NamedTuple):
+    """What predicts one metric, standardised: trees on all features, and a line on costs."""
 
-    Two models see the standardised values: boosted trees on all features, and a ridge regression on the cost
-    features. Latency is nearly a sum of costs, which a line learns from few samples; accuracy is not. The
-    prediction is their weighted mean; the weight of the trees is the one that fits best out of fold.
+    booster: xgboost.Booster
+    line: Line
+    trees_share: float
+    mean: float
+    scale: float
+
+
+class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn regressor from network strings to metrics.
+
+    Two models see the standardised values of a metric: boosted trees on all features, and a ridge regression on the
+    cost features. Latency is nearly a sum of costs, which a line learns from few samples; accuracy is not. The
+    prediction is their weighted mean; the weight of the trees is the one that fits best out of fold. From two
+    thousand different strings on, trees need no line.
 
     Args:
         n_estimators: number of trees.
-        max_depth: depth of a tree.
+        max_depth: depth of a tree; None for 3 with few samples, 5 from 500 different strings on, 7 from 2,000.
         learning_rate: factor of a tree's contribution.
         subsample: share of the samples that a tree sees.
         colsample_bynode: share of the features that a split chooses from.
+        distinct: let different strings weigh the same, however many networks have them.
+        distinct: equal strings weigh as one, however many networks have them. Without this they weigh as many as they
+            are, which is right for predicting networks like those of training.
         seed: fixes the two shares and the folds.
 
     Attributes:
         features_: the fitted :class:`~freerea_seval.predictor.features.StringFeatures`.
-        booster_: the trees, an ``xgboost.Booster``.
-        line_: the ridge regression, folded into one :class:`Line`.
-        trees_share_: weight of the trees in the mean, 0 to 1.
-        mean_, scale_: what standardised the values.
+        mixtures_: trees, line and their shares, one a metric.
     """
 
     def __init__(
         self,
-        n_estimators: int = 300,
-        max_depth: int = 3,
+        n_estimators: int = 400,
+        max_depth: int | None = None,
         learning_rate: float = 0.05,
-        subsample: float = 0.8,
+        subsample: float = 0.7,
         colsample_bynode: float = 0.3,
+        distinct: bool = False,
         seed: int = 0,
     ) -> None:
         self.n_estimators = n_estimators
@@ -77,117 +90,189 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.subsample = subsample
         self.colsample_bynode = colsample_bynode
+        self.distinct = distinct
+        self.distinct = distinct
         self.seed = seed
 
-    def fit(self, strings: Sequence[str], y: npt.ArrayLike) -> BoostedPredictor:
-        """Learn a metric.
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None) -> BoostedPredictor:
+        """Learn metrics.
 
         Args:
             strings: ``(n,)`` network strings.
-            y: ``(n,)`` values of the metric in its own unit; they may all be equal.
+            y: ``(n,)`` values of a metric, which may all be equal, or ``(n, m)`` of several; NaN among several is not
+                known.
+            proxies: ``(n, k)`` more that is known of every network, such as zero-cost proxies; NaN where it is not.
 
         Raises:
             InputError: fewer than five samples, or as many values as strings are not there.
-            InputError: a value is NaN, infinite or no number, or a string is no network string.
+            InputError: a value is infinite or no number, or a string is no network string.
             InputError: xgboost refuses a parameter.
         """
-        values = check_values(strings, y)
+        values = checked(strings, y)
+        self.single_ = np.ndim(y) == 1
         self.features_ = StringFeatures()
         matrix = self.features_.fit_transform(strings)
-        self.mean_ = float(values.mean())
-        self.scale_ = float(values.std()) if np.ptp(values) > 0 else 1.0
-        targets = (values - self.mean_) / self.scale_
-        self.trees_share_ = self._best_share(matrix, targets)
-        self.booster_ = self._grow(matrix, targets)
-        self.line_ = _draw(matrix[:, self.features_.costs_], targets)
+        self.proxies_ = 0 if proxies is None else np.shape(proxies)[-1]
+        matrix = self._beside(matrix, proxies)
+        self.mixtures_ = [self._fit_metric(strings, matrix, column) for column in values.T]
         return self
 
-    def predict(self, strings: Sequence[str]) -> Values:
-        """Predict the metric of ``(n,)`` network strings: ``(n,)`` in the metric's unit.
+    def _fit_metric(self, strings: Sequence[str], matrix: Matrix, values: Values) -> _Mixture:
+        known = np.flatnonzero(~np.isnan(values))
+        mean = float(values[known].mean())
+        scale = float(values[known].std()) if np.ptp(values[known]) > 0 else 1.0
+        targets = (values[known] - mean) / scale
+        if not self.proxies_:
+            # Equal strings have equal features: their mean, with a weight, teaches the same in less time.
+            _, first, group, counts = np.unique(
+                np.array(strings, dtype=object)[known].astype(str),
+                return_index=True, return_inverse=True, return_counts=True,
+            )  # fmt: skip
+            # In the order of the samples, so that a permutation of equal strings does not matter.
+            targets = np.bincount(group, targets) / counts
+            order = np.argsort(first)
+            rows, targets, weights = known[first[order]], targets[order], counts[order].astype(np.float64)
+            if self.distinct:
+                weights = np.ones(len(rows))
+        else:
+            rows, weights = known, np.ones(len(known))
+        x = matrix[rows]
+        costs = x[:, self.features_.costs_]
+        share = 1.0 if len(x) >= _MANY else self._best_share(x, costs, targets, weights)
+        return _Mixture(self._grow(x, targets, weights), _draw(costs, targets, weights), share, mean, scale)
+
+    def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
+        """Predict ``(n,)`` or ``(n, m)`` values, as there were in training.
 
         Raises:
-            InputError: a string is no network string.
+            InputError: a string is no network string, or proxies are not there as in training.
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
-        check_is_fitted(self, "booster_")
+        check_is_fitted(self, "mixtures_")
         if not len(check_strings(strings)):
-            return np.empty(0)
-        matrix = self.features_.transform(strings)
-        mean = _mix(self.trees_share_, _ask(self.booster_, matrix), self.line_(matrix[:, self.features_.costs_]))
-        return mean * self.scale_ + self.mean_
+            return np.empty(0 if self.single_ else (0, len(self.mixtures_)))
+        matrix = self._beside(self.features_.transform(strings), proxies)
+        costs = matrix[:, self.features_.costs_]
+        found = [
+            (m.trees_share * _ask(m.booster, matrix) + (1.0 - m.trees_share) * m.line(costs)) * m.scale + m.mean
+            for m in self.mixtures_
+        ]
+        return found[0] if self.single_ else np.stack(found, axis=1)
 
-    def _best_share(self, matrix: Matrix, targets: Values) -> float:
+    def _beside(self, matrix: Matrix, proxies: npt.ArrayLike | None) -> Matrix:
+        """Put proxies behind the features."""
+        if (proxies is None) != (self.proxies_ == 0):
+            raise InputError(f"expected {self.proxies_ or 'no'} proxies a network, as in training")
+        if proxies is None:
+            return matrix
+        more = np.asarray(proxies, dtype=np.float32)
+        if more.shape != (len(matrix), self.proxies_):
+            raise InputError(f"expected proxies of shape {(len(matrix), self.proxies_)}, got {more.shape}")
+        return np.concatenate([matrix, np.where(np.isfinite(more), more, np.nan)], axis=1)
+
+    def _best_share(self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values) -> float:
         """Return the share of the trees whose mixture has the least squared error out of fold."""
         trees = np.empty_like(targets)
         line = np.empty_like(targets)
+        if len(targets) < 2 * _FOLDS:
+            return 0.0
         for kept, left in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(matrix):
-            trees[left] = _ask(self._grow(matrix[kept], targets[kept]), matrix[left])
-            line[left] = _draw(matrix[kept, self.features_.costs_], targets[kept])(matrix[left, self.features_.costs_])
+            trees[left] = _ask(self._grow(matrix[kept], targets[kept], weights[kept]), matrix[left])
+            line[left] = _draw(costs[kept], targets[kept], weights[kept])(costs[left])
         apart = trees - line
         if not apart.any():
             return 0.0
-        return float(np.clip((targets - line) @ apart / (apart @ apart), 0.0, 1.0))
+        return float(np.clip(((targets - line) * weights) @ apart / ((apart * weights) @ apart), 0.0, 1.0))
 
-    def _grow(self, matrix: Matrix, targets: Values) -> xgboost.Booster:
+    def _grow(self, matrix: Matrix, targets: Values, weights: Values) -> xgboost.Booster:
         import xgboost
 
+        few = len(matrix)
         parameters = {
             "objective": "reg:squarederror",
             "tree_method": "hist",
             "base_score": 0.0,
             "nthread": 1,
             "seed": self.seed,
-            "max_depth": self.max_depth,
+            "max_depth": self.max_depth if self.max_depth is not None else 3 if few < 500 else 5 if few < _MANY else 7,
+            "min_child_weight": 1 if few < _MANY else 3,
             "learning_rate": self.learning_rate,
             "subsample": self.subsample,
             "colsample_bynode": self.colsample_bynode,
         }
         try:
-            return xgboost.train(parameters, xgboost.DMatrix(matrix, targets, nthread=1), self.n_estimators)
+            data = xgboost.DMatrix(matrix, targets, weight=weights, nthread=1)
+            return xgboost.train(parameters, data, self.n_estimators)
         except (xgboost.core.XGBoostError, TypeError) as error:
             raise InputError(f"xgboost cannot train with {self} ({first_line(error)}); mend its parameters") from error
 
+    def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what was learned: what JSON can hold, and files."""
+        check_is_fitted(self, "mixtures_")
+        metrics = [
+            {
+                "intercept": m.line.intercept,
+                "coefficients": m.line.coefficients.tolist(),
+                "trees_share": m.trees_share,
+                "mean": m.mean,
+                "scale": m.scale,
+            }
+            for m in self.mixtures_
+        ]
+        said = {
+            "vocabulary": self.features_.vocabulary_,
+            "single": bool(self.single_),
+            "proxies": self.proxies_,
+            "metrics": metrics,
+        }
+        return said, {f"trees-{i}.json": bytes(m.booster.save_raw("json")) for i, m in enumerate(self.mixtures_)}
 
-def check_values(strings: Sequence[str], y: npt.ArrayLike, fewest: int = FEWEST) -> Values:
-    """Return the values of a training set as an array, ``(n,)``.
+    def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take up what :meth:`state` returned.
 
-    Raises:
-        InputError: too few samples, as many values as strings are not there, or values that are not finite.
-    """
-    try:
-        values = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected a list of numbers as values, got {type(y).__name__} ({error})") from None
-    if values.shape != (len(check_strings(strings)),):
-        raise InputError(f"expected one value a string, got {len(strings)} strings and values of shape {values.shape}")
-    if len(values) < fewest:
-        raise InputError(f"a predictor needs at least {fewest} samples, got {len(values)}; measure more networks")
-    if not np.isfinite(values).all():
-        bad = np.flatnonzero(~np.isfinite(values))
-        raise InputError(
-            f"{len(bad)} of {len(values)} values are NaN or infinite, the first at index {bad[0]};"
-            " leave out networks without a value"
-        )
-    return values
+        Raises:
+            Exception: it does not fit together; xgboost has types of its own.
+        """
+        import xgboost
+
+        self.features_ = StringFeatures()
+        self.features_.vocabulary_ = list(state["vocabulary"])
+        self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])
+        self.mixtures_ = []
+        costs = self.features_.costs_
+        for place, metric in enumerate(state["metrics"]):
+            booster = xgboost.Booster({"nthread": 1})
+            booster.load_model(bytearray(files[f"trees-{place}.json"]))
+            line = Line(float(metric["intercept"]), np.array(metric["coefficients"], dtype=np.float64))
+            if line.coefficients.shape != (costs.stop - costs.start,):
+                raise ValueError(f"{line.coefficients.size} coefficients of {costs.stop - costs.start} costs")
+            self.mixtures_.append(
+                _Mixture(booster, line, *(float(metric[name]) for name in ("trees_share", "mean", "scale")))
+            )
+        self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None)
 
 
-def _draw(costs: Matrix, targets: Values) -> Line:
+def _draw(costs: Matrix, targets: Values, weights: Values) -> Line:
     """Fit the ridge regression on standardised costs, and fold their scales into the coefficients."""
+    if len(targets) < 2:  # nothing to leave out
+        return Line(float(targets[0]), np.zeros(costs.shape[1]))
     x = costs.astype(np.float64)
     mean, scale = x.mean(axis=0), x.std(axis=0)
     # The last factor makes one range of penalties fit any number of columns.
     scale = np.where(scale > 0, scale, 1.0) * np.sqrt(max(1, x.shape[1]))
-    ridge = RidgeCV(_PENALTIES).fit((x - mean) / scale, targets)
+    ridge = RidgeCV(_PENALTIES).fit((x - mean) / scale, targets, sample_weight=weights)
     coefficients = np.asarray(ridge.coef_ / scale, dtype=np.float64)
     return Line(float(ridge.intercept_ - mean @ coefficients), coefficients)
 
 
 def _ask(booster: xgboost.Booster, matrix: Matrix) -> Values:
     return np.asarray(booster.inplace_predict(matrix), dtype=np.float64)
-
-
-def _mix(share: float, trees: Values, line: Values) -> Values:
-    return share * trees + (1.0 - share) * line
 
 
 def first_line(error: Exception) -> str:

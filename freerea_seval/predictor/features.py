@@ -1,16 +1,12 @@
-"""Numbers out of network strings: what is executed how often, what follows what, and what it costs.
+"""Numbers out of network strings: what :mod:`.segments` counts, as the columns of a matrix.
 
 The strings are those of :mod:`freerea_seval.strings.grammar`.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from math import log1p, prod
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,100 +14,24 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
-from freerea_seval.strings import graph as graphs
-from freerea_seval.strings.grammar import channels
-from freerea_seval.strings.read import read
+from freerea_seval.predictor.segments import TOTALS, Features, describe, parts
 
 Matrix = npt.NDArray[np.float32]
-
-_SUMS = ("log multiply-adds", "log parameters", "log elements", "operations", "depth")
-#: Features of every string, whatever was seen in training: sizes in logarithms, so that no width is out of range.
-TOTALS = tuple(f"total {part} {of}" for part in ("all", "live") for of in _SUMS)
-#: Attributes that say how wide a layer is.
-_WIDTHS = frozenset(("out", "num"))
-
-
-@dataclass(frozen=True, eq=False)  # compared by identity, which is quick to hash: see :func:`_operation`
-class Operation:
-    """One operation of a network without its inputs.
-
-    Attributes:
-        label: kind, attributes, and shapes of input and result.
-        group: kind and attributes but for widths, so that it is the same at every size.
-        multiply_adds, parameters, elements: what it costs; elements are the result's.
-    """
-
-    label: str
-    group: str
-    multiply_adds: int
-    parameters: int
-    elements: int
-
-
-class Node(NamedTuple):
-    """An operation and the positions of its inputs."""
-
-    operation: Operation
-    inputs: tuple[int, ...]
-
-
-def parse_string(string: str) -> list[Node]:
-    """Return the operations of a network string.
-
-    Raises:
-        InputError: not a network string.
-    """
-    graph = read(string)
-    nodes = []
-    for kind, attributes, inputs, outputs in graph:
-        sources, shapes, parameters = [], [], 0
-        for item in inputs:
-            if isinstance(item, graphs.Ref):
-                sources.append(item.node)
-                shapes.append(graph.nodes[item.node].outputs[item.port].shape)
-            else:
-                shapes.append(item.shape)
-                if item.tied is None:
-                    parameters += prod(item.shape)
-        operation = _operation(kind, attributes, tuple(shapes), outputs, parameters)
-        nodes.append(Node(operation, tuple(sources)))
-    return nodes
-
-
-@lru_cache(maxsize=65536)
-def _operation(
-    kind: str,
-    attributes: tuple[tuple[str, graphs.Value], ...],
-    shapes: tuple[graphs.Shape, ...],
-    outputs: tuple[graphs.Spec, ...],
-    parameters: int,
-) -> Operation:
-    width = channels(kind, [graphs.Spec(shape) for shape in shapes[:1]])
-    said = [
-        "dw" if name == "g" and value == width != 1 else f"{name}={value}"
-        for name, value in attributes
-        if name not in _WIDTHS
-    ]
-    group = f"{kind}({','.join(said)})" if said else kind
-    results = [spec.shape for spec in outputs]
-    macs = graphs.node_macs(graphs.Node(kind, attributes, (), outputs), shapes)
-    return Operation(f"{group}{shapes[:1]}{results}", group, macs, parameters, sum(map(prod, results)))
+Values = npt.NDArray[np.float64]
 
 
 class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """A scikit-learn transformer from network strings to features.
 
-    Columns, in this order:
+    Columns, of which the totals come first:
 
-    - :data:`TOTALS`, over all operations and over the live ones, those whose values reach the output;
+    - :data:`~freerea_seval.predictor.segments.TOTALS` in logarithms, so that no width is out of range;
     - ``cost ...``: per group of operations (kind and window, at any width) how many there are, and the
-      elements and multiply-adds that they sum up to, over all and over the live ones;
-    - ``count ...``: how often an operation occurs, shapes included and inputs not;
-    - ``live chain ...``: how often three live operations follow each other, identities skipped, by group;
-    - ``pair ...``: how often one operation's result is another's input, by group.
+      elements and multiply-adds that they sum up to;
+    - all else that :func:`~freerea_seval.predictor.segments.describe` counts.
 
     All but the totals are a sorted vocabulary of what two training strings or more show, less columns that
-    repeat one before. What was never seen in training adds to the totals and to nothing else.
+    repeat one before. What was never seen in training adds to the totals and the lengths of paths alone.
 
     Attributes:
         vocabulary_: names of the columns after the totals.
@@ -146,7 +66,22 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         check_is_fitted(self, "vocabulary_")
-        return _matrix(self._described(strings), [*TOTALS, *self.vocabulary_])
+        column = {name: place for place, name in enumerate([*TOTALS, *self.vocabulary_])}
+        rows: dict[str, int] = {}
+        for string in check_strings(strings):
+            rows.setdefault(string, len(rows))
+        matrix = np.zeros((len(rows), len(column)))
+        known: dict[int, tuple[Features, list[int], Values]] = {}  # blocks come again, as the same objects
+        for string, row in rows.items():
+            for counted, times in parts(string):
+                if id(counted) not in known:
+                    there = {column[name]: value for name, value in counted.items() if name in column}
+                    known[id(counted)] = counted, list(there), np.array(list(there.values()), dtype=np.float64)
+                _, places, values = known[id(counted)]
+                matrix[row, places] += values if times == 1 else times * values
+        matrix[:, : len(TOTALS)] = np.log1p(matrix[:, : len(TOTALS)])
+        whole = matrix if len(rows) == len(strings) else matrix[[rows[string] for string in strings]]
+        return whole.astype(np.float32)
 
     def fit_transform(self, strings: Sequence[str], y: object = None) -> Matrix:
         """Do both, and read every string only once."""
@@ -154,12 +89,12 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self._fit(described)
         return _matrix(described, [*TOTALS, *self.vocabulary_])
 
-    def _described(self, strings: Sequence[str]) -> list[Mapping[str, float]]:
+    def _described(self, strings: Sequence[str]) -> list[Features]:
         # Many networks share a functional string.
-        described = {string: _describe(parse_string(string)) for string in dict.fromkeys(check_strings(strings))}
+        described = {string: describe(string) for string in dict.fromkeys(check_strings(strings))}
         return [described[string] for string in strings]
 
-    def _fit(self, described: Sequence[Mapping[str, float]]) -> None:
+    def _fit(self, described: Sequence[Features]) -> None:
         if not described:
             raise InputError("features need at least one network string to learn their vocabulary from")
         seen = Counter(name for description in described for name in description)
@@ -175,7 +110,8 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def costs_(self) -> slice:
         """The columns that costs are sums of: see ``cost ...`` above."""
-        return slice(len(TOTALS), len(TOTALS) + sum(name.startswith("cost ") for name in self.vocabulary_))
+        start = len(TOTALS) + sum(name < "cost " for name in self.vocabulary_)
+        return slice(start, start + sum(name.startswith("cost ") for name in self.vocabulary_))
 
 
 def check_strings(strings: Sequence[str]) -> Sequence[str]:
@@ -185,83 +121,13 @@ def check_strings(strings: Sequence[str]) -> Sequence[str]:
     return strings
 
 
-def _matrix(described: Sequence[Mapping[str, float]], names: Sequence[str]) -> Matrix:
-    matrix = np.zeros((len(described), len(names)), dtype=np.float32)
+def _matrix(described: Sequence[Features], names: Sequence[str]) -> Matrix:
+    matrix = np.zeros((len(described), len(names)))
     column = {name: place for place, name in enumerate(names)}
     for row, description in zip(matrix, described, strict=True):
         for name, value in description.items():
             if name in column:
                 row[column[name]] = value
-    return matrix
-
-
-def _describe(nodes: Sequence[Node]) -> dict[str, float]:
-    """Return all features of one string by name."""
-    live = _live(nodes)
-    features: defaultdict[str, float] = defaultdict(float)
-    for part, kept in (("all", [True] * len(nodes)), ("live", live)):
-        tally = Counter(node.operation for node, keep in zip(nodes, kept, strict=True) if keep)
-        multiply_adds = parameters = elements = 0
-        for operation, times in tally.items():
-            multiply_adds += times * operation.multiply_adds
-            parameters += times * operation.parameters
-            elements += times * operation.elements
-            features[f"cost {part} {operation.group} operations"] += times
-            features[f"cost {part} {operation.group} elements"] += times * operation.elements
-            features[f"cost {part} {operation.group} multiply-adds"] += times * operation.multiply_adds
-            if part == "all":
-                features[f"count {operation.label}"] += times
-        totals = [*map(log1p, (multiply_adds, parameters, elements)), tally.total(), _depth(nodes, kept)]
-        for of, total in zip(_SUMS, totals, strict=True):
-            features[f"total {part} {of}"] = total
-    pairs = Counter((nodes[source].operation.group, node.operation.group) for node in nodes for source in node.inputs)
-    for pair, times in pairs.items():
-        features[f"pair {' -> '.join(pair)}"] = times
-    origin = _origins(nodes)
-    chains: Counter[tuple[str, str, str]] = Counter()
-    for position, (operation, inputs) in enumerate(nodes):
-        if not live[position] or origin[position] != position:
-            continue
-        for source in inputs:
-            middle, before = nodes[origin[source]]
-            for first in before if live[origin[source]] else ():
-                if live[origin[first]]:
-                    chains[nodes[origin[first]].operation.group, middle.group, operation.group] += 1
-    for chain, times in chains.items():
-        features[f"live chain {' -> '.join(chain)}"] = times
-    return features
-
-
-def _origins(nodes: Sequence[Node]) -> list[int]:
-    """Return which node made the value of each: itself, or the one whose result an identity passes on."""
-    origin = list(range(len(nodes)))
-    for position, (operation, inputs) in enumerate(nodes):
-        if operation.group == "alias" and inputs:
-            origin[position] = origin[inputs[0]]
-    return origin
-
-
-def _live(nodes: Sequence[Node]) -> list[bool]:
-    """Return which results reach the output, which is the last one; a product with zero lets nothing through."""
-    live = [False] * len(nodes)
-    live[-1] = True
-    for position in range(len(nodes) - 1, -1, -1):
-        if nodes[position].operation.group == "mul(other=0)":
-            live[position] = False
-        if live[position]:
-            for source in nodes[position].inputs:
-                live[source] = True
-    return live
-
-
-def _depth(nodes: Sequence[Node], kept: Sequence[bool]) -> int:
-    """Return the number of operations on the longest path through those that are kept."""
-    depth = [0] * len(nodes)
-    for position, (_, inputs) in enumerate(nodes):
-        if kept[position]:
-            longest = 0
-            for source in inputs:
-                if depth[source] > longest:
-                    longest = depth[source]
-            depth[position] = 1 + longest
-    return max(depth)
+    totals = [place for place, name in enumerate(names) if name in TOTALS]
+    matrix[:, totals] = np.log1p(matrix[:, totals])
+    return matrix.astype(np.float32)

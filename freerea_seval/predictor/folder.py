@@ -1,4 +1,4 @@
-"""A trained predictor as a folder of two safe files: ``predictor.json`` and the trees in ``model.json``."""
+"""A trained predictor as a folder of safe files: JSON, XGBoost's JSON and safetensors, and a card to read."""
 
 from __future__ import annotations
 
@@ -11,22 +11,44 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_patch.objective import Direction
 from freerea_seval.files import write_atomically
-from freerea_seval.predictor.boosted import BoostedPredictor, Line, first_line
-from freerea_seval.predictor.features import StringFeatures
+from freerea_seval.predictor.boosted import first_line
+from freerea_seval.predictor.card import card
+from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.views import View
 
 #: Raised when the files, the strings or the features change so that an older predictor would be misread.
-FORMAT = 2
-KIND = "boosted"
+FORMAT = 3
+KIND = "seval"
 _MANIFEST = "predictor.json"
-_MODEL = "model.json"
+_CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class PredictedMetric:
+    """A metric that a predictor predicts.
+
+    Attributes:
+        name: of the metric.
+        unit: unit of the predictions, empty for none.
+        direction: which values are better.
+        samples: number of training networks that have a value.
+        unsupported: number of those that the device does not support.
+        scores: on training networks that the predictor had not seen, by name: see
+            :func:`freerea_seval.predictor.scores.scores`.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    samples: int
+    unsupported: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -34,49 +56,39 @@ class PredictorInfo:
     """What a predictor predicts, and what it learned from.
 
     Attributes:
-        metric: name of the metric.
-        unit: unit of the predictions, empty for none.
-        direction: which values are better.
+        metrics: what is predicted, in the order of the columns of predictions.
         space: name of the space whose networks it saw.
         view: which view of networks its strings are; see :data:`freerea_seval.strings.views.View`.
         samples: number of training networks.
         trained_on: SHA-256 of the training strings and values.
+        choice: which model was chosen, and why.
         versions: of the packages that trained it, by name.
-        scores: of a cross-validation on the training data, by name: see
-            :func:`freerea_seval.predictor.training.agreement`.
     """
 
-    metric: str
-    unit: str
-    direction: Direction
+    metrics: tuple[PredictedMetric, ...]
     space: str
     view: View
     samples: int
     trained_on: str
+    choice: str = ""
     versions: dict[str, str] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
 
 
 class _Manifest(BaseModel):
     """The content of ``predictor.json``."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     format: int
     kind: str
     info: PredictorInfo
-    parameters: dict[str, int | float]
-    vocabulary: list[str]
-    mean: float
-    scale: float
-    trees_share: float
-    intercept: float
-    coefficients: list[float]
+    state: dict[str, Any]
     files: dict[str, str]
+    digest: str = ""
 
 
 def save_predictor(
-    folder: str | Path, predictor: BoostedPredictor, info: PredictorInfo, *, overwrite: bool = False
+    folder: str | Path, predictor: SEvalPredictor, info: PredictorInfo, *, overwrite: bool = False
 ) -> None:
     """Write a predictor; the folder appears whole or not at all.
 
@@ -91,28 +103,20 @@ def save_predictor(
         InputError: it cannot be written.
         sklearn.exceptions.NotFittedError: the predictor has learned nothing yet.
     """
-    check_is_fitted(predictor, "booster_")
+    check_is_fitted(predictor, "models_")
     folder = Path(folder).absolute()
     if folder.exists() or folder.is_symlink():
         _check_replaceable(folder, overwrite)
-    model = bytes(predictor.booster_.save_raw("json"))
-    manifest = _Manifest(
-        format=FORMAT,
-        kind=KIND,
-        info=info,
-        parameters=predictor.get_params(),
-        vocabulary=predictor.features_.vocabulary_,
-        mean=predictor.mean_,
-        scale=predictor.scale_,
-        trees_share=predictor.trees_share_,
-        intercept=predictor.line_.intercept,
-        coefficients=predictor.line_.coefficients.tolist(),
-        files={_MODEL: hashlib.sha256(model).hexdigest()},
-    )
+    state, files = predictor.state()
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest = _Manifest(format=FORMAT, kind=KIND, info=info, state=state, files=hashes)
+    manifest.digest = _digest(manifest.model_dump(mode="json"))
     new, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.{part}") for part in ("new", "old"))
     try:
         new.mkdir(parents=True)
-        write_atomically(new / _MODEL, model)
+        for name, content in files.items():
+            write_atomically(new / name, content)
+        write_atomically(new / _CARD, card(info))
         write_atomically(new / _MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         if folder.exists():
             os.replace(folder, old)  # a folder that holds files cannot be replaced in one step
@@ -129,42 +133,38 @@ def save_predictor(
         shutil.rmtree(old, ignore_errors=True)
 
 
-def load_predictor(folder: str | Path) -> tuple[BoostedPredictor, PredictorInfo]:
-    """Read a predictor that :func:`save_predictor` wrote.
+def load_predictor(folder: str | Path) -> tuple[SEvalPredictor, PredictorInfo]:
+    """Read a predictor that :func:`save_predictor` wrote. Nothing is unpickled.
 
     Raises:
         InputError: the folder or a file is missing, damaged, or changed since it was written.
-        InputError: a newer version of the package wrote it, or it is another kind of predictor.
+        InputError: another version of the package wrote it, or it is another kind of predictor.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"predictor {folder}: no such folder; train one first, or mend the path")
     manifest = _parse(_read(folder, _MANIFEST), folder)
-    model = _read(folder, _MODEL)
-    if hashlib.sha256(model).hexdigest() != manifest.files.get(_MODEL):
-        raise _damaged(folder, f"{_MODEL} is not the file that {_MANIFEST} was written with")
+    files = {}
+    for name, expected in manifest.files.items():
+        if Path(name).name != name:
+            raise _damaged(folder, f"{_MANIFEST} names a file outside the folder, {name!r}")
+        files[name] = _read(folder, name)
+        if hashlib.sha256(files[name]).hexdigest() != expected:
+            raise _damaged(folder, f"{name} is not the file that {_MANIFEST} was written with")
+    predictor = SEvalPredictor()
     try:
-        predictor = _restore(manifest, model)
-    except Exception as error:  # xgboost raises its own types on a model that it cannot read
+        predictor.restore(manifest.state, files)
+    except InputError:
+        raise
+    except Exception as error:  # every library has its own errors for a model that it cannot read
         raise _damaged(folder, first_line(error)) from error
     return predictor, manifest.info
 
 
-def _restore(manifest: _Manifest, model: bytes) -> BoostedPredictor:
-    import xgboost
-
-    predictor = BoostedPredictor()
-    predictor.set_params(**manifest.parameters)
-    predictor.features_ = StringFeatures()
-    predictor.features_.vocabulary_ = manifest.vocabulary
-    predictor.booster_ = xgboost.Booster({"nthread": 1})
-    predictor.booster_.load_model(bytearray(model))
-    predictor.line_ = Line(manifest.intercept, np.array(manifest.coefficients))
-    predictor.trees_share_ = manifest.trees_share
-    predictor.mean_ = manifest.mean
-    predictor.scale_ = manifest.scale
-    predictor.predict(["input[1x1] output"])  # finds trees, vocabulary and coefficients that do not fit together
-    return predictor
+def _digest(content: dict[str, Any]) -> str:
+    """Return the hash of a manifest, its digest left out."""
+    rest = {name: value for name, value in content.items() if name != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _parse(content: bytes, folder: Path) -> _Manifest:
@@ -182,6 +182,8 @@ def _parse(content: bytes, folder: Path) -> _Manifest:
         )
     if kind != KIND:
         raise InputError(f"predictor {folder}: expected a predictor of kind {KIND!r}, got {kind!r}; train it anew")
+    if raw.get("digest") != _digest(raw):
+        raise _damaged(folder, f"{_MANIFEST} is not as it was written")
     try:
         return _Manifest.model_validate_json(content)
     except ValidationError as error:
@@ -207,7 +209,16 @@ def _damaged(folder: Path, reason: str) -> InputError:
 
 def _check_replaceable(folder: Path, overwrite: bool) -> None:
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else set()
-    if _MANIFEST not in names or not names <= {_MANIFEST, _MODEL}:
+    if _MANIFEST not in names or not names <= {_MANIFEST, _CARD, *_files(folder)}:
         raise InputError(f"predictor {folder}: exists and is no predictor's folder; name one that does not exist")
     if not overwrite:
         raise InputError(f"predictor {folder}: exists; name another folder, or ask to overwrite it")
+
+
+def _files(folder: Path) -> set[str]:
+    """Return the names of the files that a manifest lists, of whatever format."""
+    try:
+        files = json.loads((folder / _MANIFEST).read_bytes())["files"]
+        return set(files)
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return set()

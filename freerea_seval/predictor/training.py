@@ -1,84 +1,91 @@
-"""Training: cross-validate on the training data, so that a predictor says how far to trust it, then fit on all."""
+"""Training: choose by cross-validation on the training data, fit on all of it, and say how far to trust the result."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import KFold, cross_val_predict
 
 from freerea_patch.objective import Direction
-from freerea_seval.predictor.boosted import BoostedPredictor, Values, check_values
-from freerea_seval.predictor.folder import PredictorInfo
+from freerea_seval.predictor.folder import PredictedMetric, PredictorInfo
+from freerea_seval.predictor.models import Show
+from freerea_seval.predictor.scores import scores
+from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.views import View
 from freerea_seval.versions import versions
 
-_FOLDS = 5
-#: Two samples a fold: fewer cannot be cross-validated.
-FEWEST = 2 * _FOLDS
+Values = npt.NDArray[np.float64]
+
+#: The interval whose coverage is among the scores.
+_INTERVAL = 0.9
+
+
+class Target(NamedTuple):
+    """A metric to predict: its name, unit, and which values are better."""
+
+    name: str
+    unit: str
+    direction: Direction
 
 
 def train_predictor(
     strings: Sequence[str],
     values: npt.ArrayLike,
+    targets: Sequence[Target],
     *,
-    metric: str,
-    unit: str,
-    direction: Direction,
     space_name: str,
     view: View,
+    model: str = "auto",
+    scale: str = "auto",
+    parameters: Mapping[str, Any] | None = None,
     seed: int = 0,
-) -> tuple[BoostedPredictor, PredictorInfo]:
+    show: Show = lambda fraction, note: None,
+) -> tuple[SEvalPredictor, PredictorInfo]:
     """Train a predictor and measure it.
 
     Args:
-        strings: ``(n,)`` network strings, at least ten.
-        values: ``(n,)`` values of the metric.
-        metric, unit, direction: what the values are.
+        strings: ``(n,)`` network strings.
+        values: ``(n,)`` values of the metric, or ``(n, m)`` of several; +inf for networks that are not supported, and
+            among several NaN for what was not measured. At least ten finite ones a metric.
+        targets: the ``m`` metrics.
         space_name: name of the space of the networks.
         view: which view of the networks the strings are.
-        seed: fixes the folds and the predictor.
+        model, scale, parameters, seed: see :class:`~freerea_seval.predictor.seval.SEvalPredictor`.
+        show: is told the fraction done and a note.
 
     Returns:
-        The predictor, fitted on everything, and what is known of it; its scores are those of a five-fold
-        cross-validation, see :func:`agreement`.
+        The predictor, fitted on everything, and what is known of it; its scores are those of a cross-validation.
 
     Raises:
-        InputError: see :meth:`BoostedPredictor.fit <freerea_seval.predictor.boosted.BoostedPredictor.fit>`.
+        InputError: see :meth:`SEvalPredictor.fit <freerea_seval.predictor.seval.SEvalPredictor.fit>`.
     """
-    targets = check_values(strings, values, fewest=FEWEST)
     strings = list(strings)
-    predictor = BoostedPredictor(seed=seed)
-    folds = KFold(_FOLDS, shuffle=True, random_state=seed)
-    predicted = cross_val_predict(predictor, strings, targets, cv=folds)
+    predictor = SEvalPredictor(model, scale, parameters, seed=seed).fit(strings, values, show=show)
+    columns = np.asarray(values, dtype=np.float64).reshape(len(strings), -1)
     info = PredictorInfo(
-        metric=metric,
-        unit=unit,
-        direction=direction,
+        metrics=tuple(
+            PredictedMetric(
+                *target,
+                samples=int((~np.isnan(column)).sum()),
+                unsupported=int(np.isposinf(column).sum()),
+                scores=_unseen_scores(column, unseen, target.direction),
+            )
+            for target, column, unseen in zip(targets, columns.T, predictor.unseen_.T, strict=True)
+        ),
         space=space_name,
         view=view,
         samples=len(strings),
-        trained_on=hashlib.sha256(json.dumps([strings, targets.tolist()]).encode()).hexdigest(),
+        trained_on=hashlib.sha256(json.dumps([strings, columns.tolist()]).encode()).hexdigest(),
+        choice=predictor.choice_,
         versions=versions(),
-        scores=agreement(targets, predicted),
     )
-    return predictor.fit(strings, targets), info
+    return predictor, info
 
 
-def agreement(values: Values, predicted: Values) -> dict[str, float]:
-    """Return how well predictions, ``(n,)``, agree with values, ``(n,)``.
-
-    Returns:
-        ``kendall_tau`` (tau-b), ``spearman`` and ``rmse`` (in the unit of the values). A correlation is not
-        defined where all values or all predictions are equal, and is left out then.
-    """
-    from scipy.stats import kendalltau, spearmanr
-
-    found = {"rmse": float(np.sqrt(np.mean((predicted - values) ** 2)))}
-    if np.ptp(values) > 0 and np.ptp(predicted) > 0:
-        found["kendall_tau"] = float(kendalltau(values, predicted, variant="b").statistic)
-        found["spearman"] = float(spearmanr(values, predicted).statistic)
-    return found
+def _unseen_scores(values: Values, unseen: Values, direction: Direction) -> dict[str, float]:
+    known = np.isfinite(values) & np.isfinite(unseen)
+    return scores(values[known], unseen[known], direction=direction)

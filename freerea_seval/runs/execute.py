@@ -6,7 +6,7 @@ import csv
 import inspect
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -94,8 +94,22 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
             "report": [bound.section for bound in report],
         }
     )
-    bound = [BoundObjective(b.section.objective(), b.source, b.section.metric) for b in objectives]
-    return Setup(resolved, space, ObjectiveSet(bound), report, opener.preparation)
+    terms = [term for bound in objectives for term in _terms(bound)]
+    return Setup(resolved, space, ObjectiveSet(terms), report, opener.preparation)
+
+
+def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
+    """Yield what the loop sees of an objective: with a confidence, its source's own bounds are constraints, too."""
+    section, source = bound.section, bound.source
+    own, *sides = section.objectives()
+    yield BoundObjective(own, source, section.metric)
+    for term, (side, probability) in zip(sides, section.promised.items(), strict=True):
+        if not hasattr(source, "bounds"):
+            raise InputError(
+                f"objective {section.column!r}: source {section.source_name!r} gives values and no probabilities, which"
+                " only a predictor ('seval') does; leave 'confidence' out"
+            )
+        yield BoundObjective(term, source.bounds(section.metric, side, probability), section.metric)
 
 
 def algorithm_options(algorithm: str) -> dict[str, int]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def read_history(folder: RunFolder, seed: int) -> History:
     """Return the history of one seed, from its journal."""
-    history = History([section.objective() for section in folder.config.objectives])
+    history = History([term for section in folder.config.objectives for term in section.objectives()])
     for entry in folder.journal(seed).entries():
         proposal = Proposal(entry.genotype, entry.generation, entry.parents)
         history.add(proposal, entry.evaluation)

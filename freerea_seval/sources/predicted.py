@@ -5,19 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from freerea_patch import InputError, Measured
+import numpy as np
+
+from freerea_patch import UNSUPPORTED, InputError, Measured
 from freerea_patch.errors import unknown_name
 from freerea_seval.files import write_atomically
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
 from freerea_seval.strings.views import View, check_view, default_view
+
+if TYPE_CHECKING:
+    from freerea_seval.predictor.seval import SEvalPredictor
+    from freerea_seval.strings.encode import SpaceStrings
 
 
 class PredictedSource:
@@ -48,19 +56,79 @@ class PredictedSource:
 
     def describe(self, metric: str) -> MetricInfo:
         """Return the predicted metric's direction and unit."""
-        info = self._info
-        if metric != info.metric:
-            raise InputError(f"the predictor {self._where} predicts {info.metric!r}, not {metric!r}")
-        return MetricInfo(metric, info.direction, info.unit, f"predicted, {info.samples} networks seen")
+        for known in self._info.metrics:
+            if known.name == metric:
+                return MetricInfo(metric, known.direction, known.unit, f"predicted, {known.samples} networks seen")
+        names = ", ".join(repr(known.name) for known in self._info.metrics)
+        raise InputError(f"the predictor {self._where} predicts {names}, not {metric!r}")
+
+    def bounds(self, metric: str, side: Literal["lower", "upper"], confidence: float) -> PredictedBound:
+        """Return the source of the values that a metric stays above (``lower``) or below with a probability.
+
+        Raises:
+            InputError: the predictor has seen too few networks to promise it.
+        """
+        column = [known.name for known in self._info.metrics].index(metric)
+        samples = self._predictor.conformals_[column].samples
+        needed = math.ceil(confidence / (1 - confidence) - 1e-9)  # ceil((n + 1) c) <= n; less is rounding error
+        if samples < needed:
+            raise InputError(
+                f"the predictor {self._where} learned {metric!r} from {samples} networks, and a bound that holds with"
+                f" probability {confidence:.4g} takes {needed}; measure more, or ask for less 'confidence'"
+            )
+        return PredictedBound(self._predictor, self._strings, column, side, confidence)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
         """Return the predictions of all networks, made as one batch."""
         if not genotypes:
             return []
         began = time.perf_counter()
-        predictions = self._predictor.predict(self._strings.strings(genotypes))
+        found = self._predictor.predict(self._strings.strings(genotypes)).reshape(len(genotypes), -1)
         seconds = (time.perf_counter() - began) / len(genotypes)
-        return [{metric: Measured(float(p), seconds) for metric in metrics} for p in predictions]
+        place = {known.name: column for column, known in enumerate(self._info.metrics)}
+        return [
+            {metric: Measured(_supported(row[place[metric]]), seconds / len(metrics)) for metric in metrics}
+            for row in found
+        ]
+
+
+@dataclass(frozen=True)
+class PredictedBound:
+    """A bound of a predicted metric as a metric of its own.
+
+    The metric keeps it with a probability for each network by itself. A search picks extremes, so that among the
+    networks that it finds fewer may keep theirs.
+    """
+
+    predictor: SEvalPredictor
+    strings: SpaceStrings
+    column: int
+    side: Literal["lower", "upper"]
+    confidence: float
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
+        """Return the bounds of all networks, infinite where none can be promised."""
+        if not genotypes:
+            return []
+        began = time.perf_counter()
+        strings = self.strings.strings(genotypes)
+        values, supported = (
+            found.reshape(len(genotypes), -1)[:, self.column]
+            for found in (self.predictor.predict(strings), self.predictor.supported(strings))
+        )
+        bounds = np.full(len(genotypes), math.inf if self.side == "upper" else -math.inf)
+        # P(supported and within) = P(supported) P(within | supported), and the intervals are those of the latter.
+        levels = self.confidence / np.maximum(supported, self.confidence)
+        for level in np.unique(levels[levels < 1]):
+            rows = levels == level
+            bounds[rows] = getattr(self.predictor.conformals_[self.column], self.side)(values[rows], float(level))
+        seconds = (time.perf_counter() - began) / len(genotypes)
+        return [{metric: Measured(float(bound), seconds) for metric in metrics} for bound in bounds]
+
+
+def _supported(value: float) -> float:
+    """Return a prediction as searches know it."""
+    return UNSUPPORTED if math.isinf(value) else float(value)
 
 
 def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[str, float]]:
@@ -71,7 +139,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         finds what it made before.
     """
     from freerea_seval.predictor.folder import save_predictor
-    from freerea_seval.predictor.training import train_predictor
+    from freerea_seval.predictor.training import Target, train_predictor
     from freerea_seval.sources.device import measure_latency_ms
     from freerea_seval.strings.encode import SpaceStrings
 
@@ -96,9 +164,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     predictor, facts = train_predictor(
         SpaceStrings(space, view).strings(list(genotypes)),
         values,
-        metric=metric,
-        unit=info.unit,
-        direction=info.direction or "min",
+        [Target(metric, info.unit, info.direction or "min")],
         space_name=space.name,
         view=view,
         seed=context.seed,
@@ -118,7 +184,7 @@ def _calibration(argument: dict[str, Any]) -> tuple[str, int, View]:
     for key in argument:
         if key not in ("measure", "networks", "view"):
             raise unknown_name("key of source 'seval'", key, ("measure", "networks", "view"))
-    from freerea_seval.predictor.training import FEWEST
+    from freerea_seval.predictor.seval import FEWEST
 
     metric, count = argument.get("measure"), argument.get("networks", 32)
     if metric != "latency":

@@ -56,7 +56,7 @@ def read(string: str) -> Graph:
     unread = Unread()
     for position, text in enumerate(expand(string)):
         try:
-            node, refs = _node(text, position, nodes, unread)
+            node, refs = read_operation(text, position, nodes, unread)
         except InputError as error:
             raise InputError(f"operation {position + 1} of a network string, {shortened(text)}, {error}") from None
         nodes.append(node)
@@ -70,8 +70,8 @@ def read(string: str) -> Graph:
     return Graph(tuple(nodes))
 
 
-def _node(text: str, position: int, nodes: Sequence[Node], unread: Unread) -> tuple[Node, list[Ref]]:
-    """Return an operation, and what it reads of others."""
+def read_operation(text: str, position: int, nodes: Sequence[Node], unread: Unread) -> tuple[Node, list[Ref]]:
+    """Return an operation behind others, and what it reads of them."""
     label, arrow, operands = text.partition("<-")
     said = _take_apart(label)
     bare = False  # no parameters

@@ -1,0 +1,233 @@
+"""How well predictors rank the cells of NAS-Bench-201: the paper's tables again, and what tens of samples are worth.
+
+``python -m experiments.predictors large --cache cached_metrics --hw-nas-bench HW-NAS-Bench.pickle --robustness T.csv``
+``python -m experiments.predictors small ...``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.tables import RowJournal, markdown
+from experiments.targets import TARGETS, Target, read_targets
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.predictor.models import MODELS
+from freerea_seval.predictor.scores import scores
+from freerea_seval.predictor.seval import SEvalPredictor
+from freerea_seval.predictor.splits import Split, grouped_split, published_split
+from freerea_seval.progress import terminal_progress
+from freerea_seval.strings.encode import SpaceStrings
+from freerea_seval.strings.views import View
+
+Floats = npt.NDArray[np.float64]
+
+#: Metrics that are learned together, and the view that they are learned from.
+GROUPS: dict[str, tuple[View, tuple[str, ...]]] = {
+    "accuracy": ("functional", ("cifar10", "cifar100", "ImageNet16-120", "pgd")),
+    "devices": (
+        "executed",
+        ("edgegpu_latency", "raspi4_latency", "pixel3_latency", "eyeriss_latency", "fpga_latency", "edgegpu_energy"),
+    ),
+    "edgetpu": ("executed", ("edgetpu_latency",)),
+}
+#: Kendall's tau-b that Table 2 of SEval-NAS reports, where it does.
+PAPER = {
+    "cifar10": 0.51,
+    "cifar100": 0.49,
+    "ImageNet16-120": 0.29,
+    "edgegpu_latency": 0.868,
+    "raspi4_latency": 0.866,
+    "pixel3_latency": 0.856,
+    "eyeriss_latency": 0.956,
+    "fpga_latency": 0.974,
+}
+_JUDGED = (
+    "kendall_tau",
+    "kendall_tau_all",
+    "auc",
+    "spearman",
+    "r2",
+    "rmse",
+    "coverage",
+    "width",
+    "top_10_percent_recall",
+)
+LARGE = ("split", "group", "metric", "model", "seed", "networks", *_JUDGED, "train_s", "networks_a_s", "choice")
+SMALL = ("metric", "model", "networks", "draw", *_JUDGED, "train_s", "choice")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the experiments."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.predictors", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=help, description=help)
+        added.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
+        added.add_argument("--hw-nas-bench", type=Path, help="file HW-NAS-Bench-v1_0.pickle, for devices")
+        added.add_argument("--robustness", type=Path, help="CSV with a column pgd@Linf_eps-1.0, a row a cell by index")
+        added.add_argument("--model", default="auto", choices=("auto", *MODELS))
+        added.add_argument("-o", "--output", type=Path, default=Path("runs/predictors") / name)
+        added.set_defaults(run=run)
+        return added
+
+    added = command("large", large, "train on 9,375 cells, judge on 3,125: the published split, or one without twins")
+    added.add_argument("--splits", nargs="+", default=["published", "grouped"], choices=["published", "grouped"])
+    added.add_argument("--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS))
+    added.add_argument("--seeds", type=int, default=3)
+    added = command("small", small, "train on 50, 100 and 200 random cells, judge on all others")
+    added.add_argument("--metrics", nargs="+", default=["cifar10", "pgd", "raspi4_latency", "edgegpu_latency"])
+    added.add_argument("--networks", nargs="+", type=int, default=[50, 100, 200])
+    added.add_argument("--draws", type=int, default=20)
+    options = parser.parse_args(arguments)
+    options.run(options)
+
+
+def large(options: argparse.Namespace) -> None:
+    """Judge predictors of thousands of cells on the test part of a split."""
+    journal = RowJournal(options.output, {}, LARGE)
+    done = {tuple(row[name] for name in ("split", "group", "model", "seed")) for row in journal.rows()}
+    splits = {"published": published_split, "grouped": grouped_split}
+    targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
+    jobs = [(s, g, seed) for seed in range(options.seeds) for g in options.groups for s in options.splits]
+    functional = strings_of("functional")
+    for name, group, seed in jobs:
+        if (name, group, options.model, str(seed)) in done:
+            continue
+        split = splits[name](len(functional)) if name == "published" else splits[name](functional)  # type: ignore[operator]
+        view, metrics = GROUPS[group]
+        strings = functional if view == "functional" else strings_of(view)
+        chosen = [targets[metric] for metric in metrics if metric in targets]
+        with terminal_progress().task(f"{group}, {name} split, seed {seed}") as show:
+            rows = judge(
+                strings, chosen, split, SEvalPredictor(options.model, distinct=name == "grouped", seed=seed), show
+            )
+        for row in rows:
+            journal.append({"split": name, "group": group, **row})
+    print(large_summary(journal.rows()))
+
+
+def judge(
+    strings: Sequence[str],
+    targets: Sequence[Target],
+    split: Split,
+    predictor: SEvalPredictor,
+    show: Callable[[float, str], None],
+) -> list[dict[str, object]]:
+    """Train on the training part and judge on the test part; return a row a metric."""
+    values = np.stack([target.values for target in targets], axis=1)
+    began = time.perf_counter()
+    train = [strings[i] for i in split.train]
+    predictor.fit(train, values[split.train], show=show)
+    seconds = time.perf_counter() - began
+    test = [strings[i] for i in split.test]
+    began = time.perf_counter()
+    predictor.predict(test)
+    rate = len(test) / (time.perf_counter() - began)
+    found, low, high = predictor.predict(test, interval=0.9)
+    supported = predictor.supported(test)
+    rows: list[dict[str, object]] = []
+    for place, target in enumerate(targets):
+        judged = scores(
+            values[split.test, place],
+            found[:, place],
+            direction=target.direction,
+            low=low[:, place],
+            high=high[:, place],
+            supported=supported[:, place],
+        )
+        rows.append(
+            {
+                "metric": target.name,
+                "model": predictor.model,
+                "seed": predictor.seed,
+                "networks": len(train),
+                **{name: f"{judged[name]:.6g}" if name in judged else "" for name in _JUDGED},
+                "train_s": f"{seconds:.1f}",
+                "networks_a_s": f"{rate:.0f}",
+                "choice": predictor.choice_,
+            }
+        )
+    return rows
+
+
+def small(options: argparse.Namespace) -> None:
+    """Judge predictors of tens of cells on all others."""
+    journal = RowJournal(options.output, {}, SMALL)
+    done = {tuple(row[name] for name in ("metric", "model", "networks", "draw")) for row in journal.rows()}
+    targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
+    views = {metric: view for view, metrics in GROUPS.values() for metric in metrics}
+    strings: dict[View, list[str]] = {}
+    jobs = [(d, m, n) for d in range(options.draws) for m in options.metrics for n in options.networks]
+    with terminal_progress().task(f"{len(jobs)} trainings") as show:
+        for count, (draw, metric, networks) in enumerate(jobs):
+            show(count / len(jobs), f"{metric}, {networks} cells")
+            if (metric, options.model, str(networks), str(draw)) in done:
+                continue
+            view = views[metric]
+            if view not in strings:
+                strings[view] = strings_of(view)
+            order = np.random.default_rng(draw).permutation(len(strings[view]))
+            # Three thousand of the others judge as well as all, within 0.005.
+            split = Split(order[:networks], order[:0], order[-3000:])
+            predictor = SEvalPredictor(options.model, seed=draw)
+            (row,) = judge(strings[view], [targets[metric]], split, predictor, lambda fraction, note: None)
+            journal.append({**row, "draw": draw})
+    print(small_summary(journal.rows()))
+
+
+def strings_of(view: View) -> list[str]:
+    """Return the strings of all cells."""
+    space = TopologySpace()
+    with terminal_progress().task(f"reading {len(space.genotypes())} cells") as show:
+        return SpaceStrings(space, view).strings(space.genotypes(), show)
+
+
+def large_summary(rows: Sequence[dict[str, str]]) -> str:
+    """Return a Markdown table, a line a metric and split: means over seeds."""
+    lines = []
+    for split in ("published", "grouped"):
+        for metric in TARGETS:
+            for model in ("auto", *MODELS):
+                some = [r for r in rows if (r["split"], r["metric"], r["model"]) == (split, metric, model)]
+                if some:
+                    paper = PAPER.get(metric, "") if split == "published" else ""
+                    means = [_mean(some, name) for name in ("kendall_tau", "kendall_tau_all", "auc", "coverage")]
+                    speed = [_mean(some, "train_s", 0), _mean(some, "networks_a_s", 0)]
+                    lines.append([split, metric, model, len(some), *means, paper, *speed])
+    header = ["split", "metric", "model", "seeds", "tau-b", "tau-b over all", "AUC", "coverage of 90 %"]
+    return markdown([*header, "paper's tau-b", "training, s", "networks a second"], lines)
+
+
+def small_summary(rows: Sequence[dict[str, str]]) -> str:
+    """Return a Markdown table, a line a metric and number of training cells."""
+    lines = []
+    for metric in TARGETS:
+        for model in ("auto", *MODELS):
+            for networks in sorted({int(row["networks"]) for row in rows}):
+                key = (metric, model, str(networks))
+                some = [row for row in rows if (row["metric"], row["model"], row["networks"]) == key]
+                if some:
+                    taus = [float(row["kendall_tau"]) for row in some]
+                    tau = f"{np.mean(taus):.3f} ± {np.std(taus):.3f}"
+                    lines.append([metric, model, networks, len(some), tau, _mean(some, "coverage")])
+    return markdown(["metric", "model", "training cells", "draws", "tau-b", "coverage of 90 %"], lines)
+
+
+def _mean(rows: Sequence[dict[str, str]], name: str, digits: int = 4) -> str:
+    values = [float(row[name]) for row in rows if row[name]]
+    return f"{np.mean(values):.{digits}f}" if values else ""
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,70 @@
+"""The published values of NAS-Bench-201's cells that predictors are judged by."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from freerea_patch import InputError, TopologySpace
+from freerea_patch.objective import Direction
+from freerea_patch.spaces import DATASETS
+from freerea_seval.sources.freerea_cache import FreereaCacheSource
+from freerea_seval.sources.hw_nas_bench import HwNasBenchSource
+from freerea_seval.sources.registry import Context
+
+DEVICES = (
+    "edgegpu_latency",
+    "raspi4_latency",
+    "pixel3_latency",
+    "edgetpu_latency",
+    "eyeriss_latency",
+    "fpga_latency",
+    "edgegpu_energy",
+)
+PGD = "pgd@Linf_eps-1.0"
+#: Names of targets, in the order of reports.
+TARGETS = (*DATASETS, "pgd", *DEVICES)
+
+
+class Target(NamedTuple):
+    """A metric of all cells, ``(15625,)`` in NATS-Bench's order: +inf where the device does not run the cell."""
+
+    name: str
+    values: npt.NDArray[np.float64]
+    direction: Direction
+
+
+def read_targets(cache: Path, hw_nas_bench: Path | None, robustness: Path | None) -> dict[str, Target]:
+    """Return published values by name, as far as their files are given.
+
+    Args:
+        cache: folder ``cached_metrics`` of FreeREA's code, for accuracies.
+        hw_nas_bench: file ``HW-NAS-Bench-v1_0.pickle``.
+        robustness: CSV with a column ``pgd@Linf_eps-1.0``, a row a cell in order.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    targets = {}
+    for dataset in DATASETS:
+        space = TopologySpace(dataset)
+        rows = FreereaCacheSource(Context(space), str(cache)).evaluate(space.genotypes(), ["accuracy"])
+        targets[dataset] = Target(dataset, np.array([row["accuracy"].value for row in rows]), "max")
+    if robustness is not None:
+        try:
+            with robustness.open(newline="", encoding="utf-8") as file:
+                values = np.array([float(row[PGD]) for row in csv.DictReader(file)])
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{robustness} cannot be used ({error}); expected a CSV with a column {PGD}") from None
+        targets["pgd"] = Target("pgd", values, "max")
+    if hw_nas_bench is not None:
+        space = TopologySpace()
+        table = list(HwNasBenchSource(Context(space), str(hw_nas_bench)).evaluate(space.genotypes(), DEVICES))
+        for device in DEVICES:
+            values = np.array([row[device].value for row in table])
+            targets[device] = Target(device, np.where(np.isnan(values), np.inf, values), "min")
+    return targets

@@ -1,0 +1,224 @@
+"""The commands ``train``, ``predict`` and ``evaluate``: from a table of measurements to predictions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from freerea_patch import InputError
+from freerea_seval.progress import terminal_progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from freerea_patch.objective import Direction
+    from freerea_patch.spaces.protocol import SearchSpace
+
+    Values = npt.NDArray[np.float64]
+
+_SHOWN = ("kendall_tau", "spearman", "r2", "rmse", "auc", "kendall_tau_all", "coverage", "width")
+
+
+class Training(NamedTuple):
+    """How to train: the options of ``train`` that are not about the table."""
+
+    direction: str
+    unit: str | None
+    view: str | None
+    model: str
+    scale: str
+    seed: int
+
+
+class Cells(NamedTuple):
+    """What cells of a table mean: the number of networks that cannot run, and whether an empty one is not measured."""
+
+    unsupported: float | None
+    missing: bool
+
+
+def train_from_table(
+    table: Path, metrics: Sequence[str], output: Path, space_name: str, training: Training, cells: Cells
+) -> None:
+    """Train a predictor from a CSV and save it."""
+    from freerea_seval.config.spaces import make_space
+    from freerea_seval.predictor.folder import save_predictor
+    from freerea_seval.predictor.training import Target, train_predictor
+    from freerea_seval.sources.table import unit_of
+    from freerea_seval.strings.views import check_view, default_view
+
+    direction = _direction(training.direction)
+    if output.exists():
+        raise InputError(f"{output} exists already; choose another folder with -o")
+    space = make_space(space_name)
+    genotypes, values = _read(table, metrics, space, cells)
+    view = check_view(default_view(metrics[0]) if training.view is None else training.view)
+    strings = _strings(space, view, genotypes)
+    with terminal_progress().task(f"training on {len(genotypes)} networks") as show:
+        predictor, info = train_predictor(
+            strings,
+            values[:, 0] if len(metrics) == 1 else values,
+            [Target(m, unit_of(m) if training.unit is None else training.unit, direction) for m in metrics],
+            space_name=space_name if ":" in space_name else space.name,
+            view=view,
+            model=training.model,
+            scale=training.scale,
+            seed=training.seed,
+            show=show,
+        )
+    save_predictor(output, predictor, info)
+    print(f"{output}: predicts {', '.join(metrics)} of {info.space} from the {view} view, trained on", end=" ")
+    print(f"{len(genotypes)} networks")
+    print(f"chose {info.choice}")
+    for metric in info.metrics:
+        unsupported = f" ({metric.unsupported} unsupported)" if metric.unsupported else ""
+        print(f"{metric.name}, {metric.samples} values{unsupported}; cross-validated {_said(metric.scores)}")
+
+
+def predict_genotypes(
+    folder: Path, genotypes: Sequence[str], space_name: str | None, output: Path | None, interval: float | None
+) -> None:
+    """Write a predictor's values for genotypes as CSV."""
+    from freerea_seval.config.spaces import make_space
+    from freerea_seval.files import write_atomically
+    from freerea_seval.predictor.folder import load_predictor
+
+    predictor, info = load_predictor(folder)
+    if list(genotypes) == ["-"]:
+        genotypes = [line.strip() for line in sys.stdin if line.strip()]
+    if not genotypes:
+        raise InputError("nothing to predict: give genotypes as arguments, or - to read them from standard input")
+    space = make_space(space_name or info.space)
+    for genotype in genotypes:
+        space.check(genotype)
+    strings = _strings(space, info.view, genotypes)
+    names = [metric.name for metric in info.metrics]
+    columns: dict[str, Any] = {}
+    if interval is None:
+        columns |= zip(names, predictor.predict(strings).reshape(len(strings), -1).T, strict=True)
+    else:
+        parts = [part.reshape(len(strings), -1).T for part in predictor.predict(strings, interval=interval)]
+        for name, value, low, high in zip(names, *parts, strict=True):
+            columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["genotype", *columns])
+    # As in every table of this package, a network that cannot run has an empty cell.
+    rows = ([f"{v:.6g}" if math.isfinite(v) else "" for v in row] for row in zip(*columns.values(), strict=True))
+    writer.writerows([genotype, *row] for genotype, row in zip(genotypes, rows, strict=True))
+    if output is None:
+        print(text.getvalue(), end="")
+    else:
+        write_atomically(output, text.getvalue())
+
+
+def evaluate_predictor(
+    folder: Path, table: Path, output: Path | None, space_name: str | None, interval: float, cells: Cells
+) -> None:
+    """Judge a predictor by measurements that it did not learn from; print scores, and write them with a figure."""
+    from freerea_seval.config.spaces import make_space
+    from freerea_seval.files import write_atomically
+    from freerea_seval.predictor.folder import load_predictor
+    from freerea_seval.predictor.scores import scatter, scores
+
+    predictor, info = load_predictor(folder)
+    if output is not None and output.exists():
+        raise InputError(f"{output} exists already; choose another folder with -o")
+    space = make_space(space_name or info.space)
+    names = [metric.name for metric in info.metrics]
+    genotypes, values = _read(table, names, space, cells)
+    strings = _strings(space, info.view, genotypes)
+    found, low, high = (part.reshape(values.shape) for part in predictor.predict(strings, interval=interval))
+    supported = predictor.supported(strings).reshape(values.shape)
+    judged = {}
+    for place, metric in enumerate(info.metrics):
+        judged[metric.name] = scores(
+            values[:, place],
+            found[:, place],
+            direction=metric.direction,
+            low=low[:, place],
+            high=high[:, place],
+            supported=supported[:, place],
+        )
+        print(f"{metric.name}, {len(genotypes)} networks: {_said(judged[metric.name])}")
+    if output is None:
+        return
+    output.mkdir(parents=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["genotype", *(f"{n}{of}" for n in names for of in ("", "_predicted", "_low", "_high"))])
+    for row, genotype in enumerate(genotypes):
+        cells_of = [part[row, place] for place in range(len(names)) for part in (values, found, low, high)]
+        writer.writerow([genotype, *(f"{v:.10g}" if math.isfinite(v) else "" for v in cells_of)])
+    write_atomically(output / "predictions.csv", text.getvalue())
+    for place, metric in enumerate(info.metrics):
+        shown = (values[:, place], found[:, place])
+        bounds = {"low": low[:, place], "high": high[:, place]}
+        scatter(output / f"{metric.name}.svg", *shown, metric=metric.name, unit=metric.unit, **bounds)
+    facts = {"predictor": str(folder), "table": str(table), "interval": interval, "scores": judged}
+    write_atomically(output / "scores.json", json.dumps(facts, indent=2) + "\n")
+    print(f"{output}: predictions.csv, scores.json and a figure a metric")
+
+
+def _read(table: Path, metrics: Sequence[str], space: SearchSpace, cells: Cells) -> tuple[list[str], Values]:
+    """Return the genotypes of a table and their values, ``(n, m)``: +inf for unsupported, NaN for not measured.
+
+    Raises:
+        InputError: the table cannot be used, a column has no value, or a metric is named twice.
+        InputError: nobody said so, but -1 seems to mark networks that a device cannot run, as in HW-NAS-Bench.
+    """
+    import numpy as np
+
+    from freerea_seval.sources.table import read_table
+
+    if len(set(metrics)) < len(metrics):
+        raise InputError(f"a metric is named twice in {', '.join(metrics)}; name each once")
+    columns = []
+    for metric in metrics:
+        genotypes, numbers = read_table(table, space, metric)
+        column = np.array(numbers, dtype=np.float64)
+        empty = np.isnan(column)
+        if empty.all():
+            raise InputError(
+                f"{table}: every cell of {metric} is empty; measure it on a device that can run the networks"
+            )
+        marked = int((column == -1).sum())
+        if cells.unsupported is None and marked and bool(np.all((column == -1) | (column > 0) | empty)):
+            raise InputError(
+                f"{table}: {marked} values of {metric} are -1 and all others positive, as if -1 marked networks that"
+                " cannot run; say so with --unsupported -1, or keep them as numbers with --unsupported nan"
+            )
+        column[column == cells.unsupported] = np.inf
+        column[empty] = np.nan if cells.missing else np.inf
+        columns.append(column)
+    values = np.stack(columns, axis=1)
+    told = ~np.isnan(values).all(axis=1)
+    return [genotypes[row] for row in np.flatnonzero(told)], values[told]
+
+
+def _strings(space: SearchSpace, view: Any, genotypes: Sequence[str]) -> list[str]:
+    from freerea_seval.sources.live import prepare_torch
+    from freerea_seval.sources.registry import LiveSettings
+    from freerea_seval.strings.encode import SpaceStrings
+
+    prepare_torch(LiveSettings())
+    with terminal_progress().task(f"reading {len(genotypes)} networks") as show:
+        return SpaceStrings(space, view).strings(genotypes, show)
+
+
+def _direction(said: str) -> Direction:
+    if said not in ("min", "max"):
+        raise InputError(f"--direction must be min or max, not {said!r}")
+    return "max" if said == "max" else "min"
+
+
+def _said(scores: dict[str, float]) -> str:
+    recalls = [name for name in scores if name.startswith("top_")]
+    return ", ".join(f"{n.replace('_', ' ')} {scores[n]:.3f}" for n in (*_SHOWN, *recalls) if n in scores)

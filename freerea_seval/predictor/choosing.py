@@ -1,0 +1,149 @@
+"""Which model and which scales: what predicts best the training networks that it was not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import KFold, train_test_split
+
+from freerea_seval.predictor.models import MOST_FOR_GP, Show, ask, members, train
+from freerea_seval.predictor.scales import Scale, ScaleName, fit_scale
+
+Values = npt.NDArray[np.float64]
+Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+
+#: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
+MANY = 2000
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen, and what it was chosen by.
+
+    Attributes:
+        members: the models whose mean predicts.
+        scales: of each metric, fitted to all training values.
+        unseen: ``(n, m)`` predictions in the metrics' units of networks that the model had not seen, NaN where there
+            are none.
+        compared: Kendall's tau-b of every candidate, the mean over the metrics, by name.
+        reason: the choice in one sentence.
+    """
+
+    members: tuple[str, ...]
+    scales: tuple[Scale, ...]
+    unseen: Values
+    compared: dict[str, float]
+    reason: str
+
+
+def choose(
+    model: str,
+    scale: str,
+    strings: Sequence[str],
+    values: Values,
+    proxies: Values | None,
+    seed: int,
+    parameters: Mapping[str, Any],
+    distinct: bool,
+    show: Show,
+) -> Choice:
+    """Choose by cross-validation on the training networks alone.
+
+    Args:
+        model: one of :data:`~freerea_seval.predictor.models.MODELS`, or ``auto``.
+        scale: one of :data:`~freerea_seval.predictor.scales.SCALES`, or ``auto`` for each metric's own.
+        strings, values, proxies: ``(n,)``, ``(n, m)`` in the metrics' units and ``(n, k)``; NaN for not known.
+        seed: fixes the folds and the models.
+        parameters: of the model, if one is named.
+        distinct: hold equal strings out together.
+        show: is told the fraction done and a note.
+    """
+    folds = _folds(strings, seed, distinct)
+    names = _candidates(model, len(strings), proxies is not None)
+    simple = sorted({member for name in names for member in members(name, len(strings), proxies is not None)})
+    # With few networks the blend is as good as the better of the two, and comparing would tell little.
+    usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "rank", "blend")
+    tried = usual if scale == "auto" else (cast("ScaleName", scale),)
+    first = "boosted" if "boosted" in simple else simple[0]
+    work = len(folds) * (len(simple) - 1 + len(tried))
+    done = 0
+
+    def unseen(name: str, scales: Sequence[ScaleName]) -> Values:
+        """Return out-of-fold scores of a model, on each metric's scale."""
+        nonlocal done
+        found = np.full(values.shape, np.nan)
+        for kept, left in folds:
+            fitted = [fit_scale(s, column[kept]) for s, column in zip(scales, values.T, strict=True)]
+            targets = np.stack([s.score(c) for s, c in zip(fitted, values[kept].T, strict=True)], axis=1)
+            show(done / work, f"comparing: {name}")
+            learned = train(name, [strings[i] for i in kept], targets, _rows(proxies, kept), seed, parameters, distinct)
+            scores = ask(name, learned, [strings[i] for i in left], _rows(proxies, left))
+            found[left] = np.stack([s.value(c) for s, c in zip(fitted, scores.T, strict=True)], axis=1)
+            done += 1
+        return found
+
+    by_scale = {name: unseen(first, [name] * values.shape[1]) for name in tried}
+    best = [max(tried, key=lambda name: _tau(values[:, j], by_scale[name][:, j])) for j in range(values.shape[1])]
+    scales = tuple(fit_scale(name, column) for name, column in zip(best, values.T, strict=True))
+    predictions = {first: np.stack([by_scale[name][:, j] for j, name in enumerate(best)], axis=1)}
+    for name in simple:
+        if name != first:
+            predictions[name] = unseen(name, best)
+    compared: dict[str, float] = {}
+    mixed: dict[str, Values] = {}
+    for name in names:
+        parts = members(name, len(strings), proxies is not None)
+        scores = [np.mean([s.score(predictions[part][:, j]) for part in parts], axis=0) for j, s in enumerate(scales)]
+        mixed[name] = np.stack([s.value(column) for s, column in zip(scales, scores, strict=True)], axis=1)
+        taus = [_tau(column, found) for column, found in zip(values.T, mixed[name].T, strict=True)]
+        compared[name] = float(np.mean(taus))
+    chosen = max(names, key=lambda name: compared[name])
+    return Choice(
+        members(chosen, len(strings), proxies is not None),
+        scales,
+        mixed[chosen],
+        compared,
+        _reason(chosen, compared, best, len(strings)),
+    )
+
+
+def _candidates(model: str, networks: int, proxies: bool) -> list[str]:
+    if model != "auto":
+        return [model]
+    names = ["boosted", "gp", "ensemble"] if networks <= MOST_FOR_GP else ["boosted", "mlp", "ensemble"]
+    # An ensemble of which only the trees are left is the trees.
+    return ["boosted"] if members("ensemble", networks, proxies) == ("boosted",) else names
+
+
+def _folds(strings: Sequence[str], seed: int, distinct: bool) -> list[Fold]:
+    """Return what is trained on and what is held out, in turn."""
+    units, unit = np.unique(np.array(strings), return_inverse=True) if distinct else (np.arange(len(strings)),) * 2
+    if len(strings) > MANY:
+        cuts = [train_test_split(np.arange(len(units)), test_size=1 / _FOLDS, random_state=seed)]
+    else:
+        cuts = list(KFold(min(_FOLDS, len(units)), shuffle=True, random_state=seed).split(np.arange(len(units))))
+    return [(np.flatnonzero(np.isin(unit, kept)), np.flatnonzero(np.isin(unit, left))) for kept, left in cuts]
+
+
+def _rows(proxies: Values | None, rows: npt.NDArray[np.int64]) -> Values | None:
+    return None if proxies is None else proxies[rows]
+
+
+def _tau(values: Values, predicted: Values) -> float:
+    from scipy.stats import kendalltau
+
+    known = np.isfinite(values) & np.isfinite(predicted)
+    if not known.any() or np.ptp(values[known]) == 0 or np.ptp(predicted[known]) == 0:
+        return 0.0
+    return float(kendalltau(values[known], predicted[known], variant="b").statistic)
+
+
+def _reason(chosen: str, compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
+    how = "five-fold cross-validation" if networks <= MANY else "a fifth of the networks held out"
+    taus = ", ".join(f"{name} {tau:.3f}" for name, tau in compared.items())
+    return f"{chosen} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"

@@ -1,0 +1,112 @@
+"""The models by name, and the mean of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from freerea_patch.errors import unknown_name
+
+Values = npt.NDArray[np.float64]
+State = tuple[dict[str, Any], dict[str, bytes]]
+Show = Callable[[float, str], None]
+
+#: What ``model`` may be beside ``auto``; ``ensemble`` is the mean of two of them.
+MODELS = ("boosted", "gp", "mlp", "t5", "ensemble")
+#: Models that use proxies; the others see strings alone.
+USE_PROXIES = ("boosted", "gp")
+#: Beyond so many networks a Gaussian process takes too long: it grows with the cube.
+MOST_FOR_GP = 1000
+
+
+class Model(Protocol):
+    """What every model does; see :class:`~freerea_seval.predictor.seval.SEvalPredictor` for who calls it.
+
+    Targets are ``(n, m)`` scores of about a standard normal distribution, NaN where a metric was not measured.
+    """
+
+    def fit(self, strings: Sequence[str], y: npt.ArrayLike, *arguments: Any, **options: Any) -> Any:
+        """Learn."""
+        ...
+
+    def predict(self, strings: Sequence[str]) -> Values:
+        """Return ``(n, m)`` scores."""
+        ...
+
+    def state(self) -> State:
+        """Return what was learned: what JSON can hold, and files by name."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+        ...
+
+
+def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
+    """Return an untrained model.
+
+    Raises:
+        InputError: there is no such model, or a package is missing.
+        TypeError: the model has no such parameter.
+    """
+    if name == "boosted":
+        from freerea_seval.predictor.boosted import BoostedPredictor
+
+        return BoostedPredictor(**{"seed": seed, **parameters})
+    if name == "gp":
+        from freerea_seval.predictor.gp import GaussianProcessPredictor
+
+        return GaussianProcessPredictor(**{"seed": seed, **parameters})
+    if name == "mlp":
+        from freerea_seval.predictor.mlp import MLPPredictor
+
+        return MLPPredictor(**{"seed": seed, **parameters})
+    if name == "t5":
+        from freerea_seval.predictor.t5 import T5Predictor
+
+        return T5Predictor(**{"seed": seed, **parameters})
+    raise unknown_name("model", name, ("auto", *MODELS))
+
+
+def members(name: str, networks: int, proxies: bool) -> tuple[str, ...]:
+    """Return the models that a name stands for, given the number of training networks.
+
+    An ensemble is boosted trees beside a Gaussian process, or beside a small network where there are too many networks
+    for one. Without torch there is no such network.
+    """
+    if name != "ensemble":
+        return (name,)
+    if networks <= MOST_FOR_GP:
+        return ("boosted", "gp")
+    if proxies or find_spec("torch") is None:
+        return ("boosted",)
+    return ("boosted", "mlp")
+
+
+def train(
+    name: str,
+    strings: Sequence[str],
+    targets: Values,
+    proxies: Values | None,
+    seed: int,
+    parameters: Mapping[str, Any],
+    distinct: bool,
+) -> Any:
+    """Return a model that has learned ``(n, m)`` targets; ``distinct`` weighs strings, not networks."""
+    if distinct and name == "boosted":
+        parameters = {"distinct": True, **parameters}
+    model = make(name, seed, parameters)
+    if proxies is not None and name in USE_PROXIES:
+        return model.fit(strings, targets, proxies)
+    return model.fit(strings, targets)
+
+
+def ask(name: str, model: Any, strings: Sequence[str], proxies: Values | None) -> Values:
+    """Return a model's ``(n, m)`` scores."""
+    if proxies is not None and name in USE_PROXIES:
+        return np.asarray(model.predict(strings, proxies), dtype=np.float64)
+    return np.asarray(model.predict(strings), dtype=np.float64)

@@ -1,0 +1,352 @@
+"""The predictor that users train: from network strings to metrics in their units, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
+
+from freerea_patch import InputError
+from freerea_seval.predictor.choosing import choose
+from freerea_seval.predictor.conformal import Conformal
+from freerea_seval.predictor.features import check_strings
+from freerea_seval.predictor.models import Show, State, ask, make, train
+from freerea_seval.predictor.scales import Scale
+from freerea_seval.predictor.support import Support
+
+Values = npt.NDArray[np.float64]
+
+#: Fewer values of a metric cannot be cross-validated: two samples a fold.
+FEWEST = 10
+#: A metric with at most one different value to so many networks is predicted as one of its values, if that is better.
+_TO_A_LEVEL = 4
+
+
+class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn regressor from network strings to one metric or several.
+
+    Several metrics are learned jointly where the model can. A value of +inf means that the device does not support the
+    network: whether it does is predicted first, as a class of its own. NaN means that a metric was not measured.
+
+    Args:
+        model: ``boosted``, ``gp``, ``mlp``, ``t5``, ``ensemble`` or ``auto``, which chooses by cross-validation on the
+            training data alone; see :data:`~freerea_seval.predictor.models.MODELS`.
+        scale: ``linear``, ``log``, ``rank`` or ``auto``: on what scale metrics are learned.
+        parameters: of the model, by name; only with a model that is named.
+        distinct: predict networks unlike those of training: equal strings are held out together and weigh as one.
+            Intervals are then those of networks whose string is new.
+        seed: fixes everything.
+
+    Attributes:
+        choice_: what was chosen, and why, in one sentence.
+        compared_: Kendall's tau-b of the models that were compared, by name.
+        members_: names of the models whose mean predicts.
+        unseen_: ``(n, m)`` predictions of training networks by models that had not seen them, NaN where there are none.
+    """
+
+    def __init__(
+        self,
+        model: str = "auto",
+        scale: str = "auto",
+        parameters: Mapping[str, Any] | None = None,
+        distinct: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.model = model
+        self.scale = scale
+        self.parameters = parameters
+        self.distinct = distinct
+        self.seed = seed
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        tags.target_tags.multi_output = True
+        return tags
+
+    def fit(
+        self,
+        strings: Sequence[str],
+        y: npt.ArrayLike,
+        proxies: npt.ArrayLike | None = None,
+        *,
+        base: Sequence[SEvalPredictor] = (),
+        show: Show = lambda fraction, note: None,
+    ) -> SEvalPredictor:
+        """Learn metrics.
+
+        Args:
+            strings: ``(n,)`` network strings.
+            y: ``(n,)`` values in the metric's unit, or ``(n, m)`` of several metrics.
+            proxies: ``(n, k)`` zero-cost proxies, or whatever else is known of a network; NaN where it is not.
+            base: trained predictors of other metrics or data sets, whose predictions the model then sees beside the
+                strings: what they learned helps where little was measured.
+            show: is told the fraction done and a note.
+
+        Raises:
+            InputError: fewer than ten supported networks of a metric, values and strings that do not fit together, a
+                value of -inf, a string that is none, an unknown model or scale, or a parameter that the model lacks.
+        """
+        values = _checked(strings, y)
+        strings = list(strings)
+        self.single_ = np.ndim(y) == 1
+        self.base_ = list(base)
+        if self.parameters and self.model == "auto":
+            raise InputError("parameters belong to a model; name one beside them, such as model: boosted")
+        unsupported = np.isposinf(values)
+        self.supports_: list[Support | None] = []
+        for column in unsupported.T:
+            told = column | np.isfinite(values[:, len(self.supports_)])
+            some = [string for string, is_told in zip(strings, told, strict=True) if is_told]
+            self.supports_.append(Support(self.seed).fit(some, ~column[told]) if column.any() else None)
+        values = np.where(unsupported, np.nan, values)
+        told = ~np.isnan(values).all(axis=1)
+        rows = np.flatnonzero(told)
+        self.proxies_ = 0 if proxies is None else int(np.shape(proxies)[-1])
+        known = [strings[i] for i in rows]
+        more = self._more(strings, proxies)
+        more = None if more is None else more[rows]
+        parameters = dict(self.parameters or {})
+        try:
+            choice = choose(
+                self.model,
+                self.scale,
+                known,
+                values[rows],
+                more,
+                self.seed,
+                parameters,
+                self.distinct,
+                lambda f, n: show(0.6 * f, n),
+            )
+            targets = np.stack([s.score(c) for s, c in zip(choice.scales, values[rows].T, strict=True)], axis=1)
+            self.models_: list[Any] = []
+            for place, name in enumerate(choice.members):
+                show(0.6 + 0.4 * place / len(choice.members), f"training: {name}")
+                self.models_.append(train(name, known, targets, more, self.seed, parameters, self.distinct))
+        except TypeError as error:
+            raise InputError(f"model {self.model!r} cannot be made with {parameters} ({error})") from error
+        self.members_, self.scales_ = choice.members, choice.scales
+        self.choice_, self.compared_ = choice.reason, choice.compared
+        self.unseen_ = np.full(values.shape, np.nan)
+        self.unseen_[rows] = choice.unseen
+        self.levels_ = [_levels(column, found) for column, found in zip(values.T, self.unseen_.T, strict=True)]
+        self.unseen_ = self._to_levels(self.unseen_)
+        self.conformals_ = [
+            Conformal.fit(column[known], found[known])
+            for column, found in zip(values.T, self.unseen_.T, strict=True)
+            for known in [np.isfinite(column) & np.isfinite(found)]
+        ]
+        show(1.0, "trained")
+        return self
+
+    @overload
+    def predict(
+        self, strings: Sequence[str], proxies: npt.ArrayLike | None = None, *, interval: None = None
+    ) -> Values: ...
+
+    @overload
+    def predict(
+        self, strings: Sequence[str], proxies: npt.ArrayLike | None = None, *, interval: float
+    ) -> tuple[Values, Values, Values]: ...
+
+    def predict(
+        self, strings: Sequence[str], proxies: npt.ArrayLike | None = None, *, interval: float | None = None
+    ) -> Values | tuple[Values, Values, Values]:
+        """Predict metrics.
+
+        Args:
+            strings: ``(n,)`` network strings.
+            proxies: ``(n, k)``, if there were any in training.
+            interval: the probability with which an interval is to hold the value, such as 0.9; see
+                :class:`~freerea_seval.predictor.conformal.Conformal`.
+
+        Returns:
+            ``(n,)`` values in the metric's unit, or ``(n, m)``, as in training; +inf for a network that is probably
+            not supported. With ``interval``, these and the lower and upper bounds.
+
+        Raises:
+            InputError: something that is no network string, or proxies that are not there as in training.
+            sklearn.exceptions.NotFittedError: before :meth:`fit`.
+        """
+        values = self._values(strings, proxies)
+        if interval is None:
+            return self._shaped(values)
+        both = [c.bounds(column, interval) for c, column in zip(self.conformals_, values.T, strict=True)]
+        low, high = (np.stack(side, axis=1) for side in zip(*both, strict=True))
+        return self._shaped(values), self._shaped(low), self._shaped(high)
+
+    def bound(
+        self,
+        strings: Sequence[str],
+        side: Literal["lower", "upper"],
+        confidence: float,
+        proxies: npt.ArrayLike | None = None,
+    ) -> Values:
+        """Return values that the metrics stay above (``lower``) or below with a probability, shaped as predictions."""
+        values = self._values(strings, proxies)
+        found = [getattr(c, side)(column, confidence) for c, column in zip(self.conformals_, values.T, strict=True)]
+        return self._shaped(np.stack(found, axis=1))
+
+    def supported(self, strings: Sequence[str]) -> Values:
+        """Return the probabilities that networks are supported, shaped as predictions; 1 where all were in training."""
+        check_is_fitted(self, "models_")
+        check_strings(strings)
+        ones = np.ones(len(strings))
+        return self._shaped(np.stack([ones if s is None else s.probability(strings) for s in self.supports_], axis=1))
+
+    def embed(self, strings: Sequence[str]) -> Values:
+        """Return the vectors ``(n, d)`` of a text encoder, which only the model ``t5`` has.
+
+        Raises:
+            InputError: the model is another one.
+        """
+        check_is_fitted(self, "models_")
+        for name, model in zip(self.members_, self.models_, strict=True):
+            if name == "t5":
+                return np.asarray(model.embed(strings), dtype=np.float64)
+        raise InputError(f"vectors come from the model 't5', and this predictor is {'+'.join(self.members_)}")
+
+    def _values(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> Values:
+        """Return ``(n, m)`` values, +inf for unsupported."""
+        check_is_fitted(self, "models_")
+        if not len(check_strings(strings)):
+            return np.empty((0, len(self.scales_)))
+        # Many networks share a functional string.
+        rows: list[int] | None = None
+        if proxies is None and len(places := {s: i for i, s in enumerate(dict.fromkeys(strings))}) < len(strings):
+            rows, strings = [places[string] for string in strings], list(places)
+        more = self._more(strings, proxies)
+        scores = np.mean(
+            [ask(name, model, strings, more) for name, model in zip(self.members_, self.models_, strict=True)], axis=0
+        )
+        values = self._to_levels(np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1))
+        for column, support in enumerate(self.supports_):
+            if support is not None:
+                values[support.probability(strings) < 0.5, column] = np.inf
+        return values if rows is None else values[rows]
+
+    def _more(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> Values | None:
+        """Return what the model sees beside strings: proxies, and predictions of the base predictors."""
+        if (proxies is None) != (self.proxies_ == 0):
+            raise InputError(f"expected {self.proxies_ or 'no'} proxies a network, as in training")
+        columns: list[Values] = []
+        if proxies is not None:
+            found = np.asarray(proxies, dtype=np.float64)
+            if found.shape != (len(strings), self.proxies_):
+                raise InputError(f"expected proxies of shape {(len(strings), self.proxies_)}, got {found.shape}")
+            columns.append(found)
+        columns += [base.scores(strings) for base in self.base_]
+        return np.concatenate(columns, axis=1) if columns else None
+
+    def scores(self, strings: Sequence[str]) -> Values:
+        """Return predictions on the scales that were learned on, ``(n, m)``."""
+        values = self._values(strings, None)
+        return np.stack(
+            [s.score(np.where(np.isinf(c), np.nan, c)) for s, c in zip(self.scales_, values.T, strict=True)], axis=1
+        )
+
+    def _to_levels(self, values: Values) -> Values:
+        found = values.copy()
+        for place, levels in enumerate(self.levels_):
+            if levels is not None:
+                middle = (levels[1:] + levels[:-1]) / 2
+                finite = np.isfinite(found[:, place])
+                found[finite, place] = levels[np.searchsorted(middle, found[finite, place])]
+        return found
+
+    def _shaped(self, values: Values) -> Values:
+        return values[:, 0] if self.single_ else values
+
+    def state(self) -> State:
+        """Return what was learned: what JSON can hold, and files by name."""
+        check_is_fitted(self, "models_")
+        parts: list[tuple[str, Any]] = list(zip(self.members_, self.models_, strict=True))
+        parts += [(f"support-{i}", support) for i, support in enumerate(self.supports_) if support is not None]
+        parts += [(f"base-{i}", base) for i, base in enumerate(self.base_)]
+        states: dict[str, Any] = {}
+        files: dict[str, bytes] = {}
+        for name, part in parts:
+            states[name], its = part.state()
+            files |= {f"{name}-{file}": content for file, content in its.items()}
+        said = {
+            "parameters": self.get_params(deep=False),
+            "base": len(self.base_),
+            "members": list(self.members_),
+            "scales": [scale.state() for scale in self.scales_],
+            "supports": [support is not None for support in self.supports_],
+            "conformals": [conformal.state() for conformal in self.conformals_],
+            "levels": [None if levels is None else levels.tolist() for levels in self.levels_],
+            "single": bool(self.single_),
+            "proxies": self.proxies_,
+            "choice": self.choice_,
+            "compared": self.compared_,
+            "parts": states,
+        }
+        return said, files
+
+    def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+
+        def part(name: str, empty: Any) -> Any:
+            its = {file.removeprefix(f"{name}-"): files[file] for file in files if file.startswith(f"{name}-")}
+            empty.restore(state["parts"][name], its)
+            return empty
+
+        self.set_params(**state["parameters"])
+        self.base_ = [part(f"base-{i}", SEvalPredictor()) for i in range(state["base"])]
+        self.members_ = tuple(state["members"])
+        self.models_ = [part(name, make(name, self.seed, self.parameters or {})) for name in self.members_]
+        self.scales_ = tuple(Scale.restore(scale) for scale in state["scales"])
+        self.supports_ = [
+            part(f"support-{i}", Support(self.seed)) if there else None for i, there in enumerate(state["supports"])
+        ]
+        self.conformals_ = [Conformal.restore(conformal) for conformal in state["conformals"]]
+        self.levels_ = [None if levels is None else np.array(levels, dtype=np.float64) for levels in state["levels"]]
+        self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])
+        self.choice_, self.compared_ = str(state["choice"]), dict(state["compared"])
+        self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None, interval=0.5)
+
+
+def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
+    """Return values as ``(n, m)``."""
+    try:
+        values = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected numbers as values, got {type(y).__name__} ({error})") from None
+    count = len(check_strings(strings))
+    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape[1:]:
+        raise InputError(f"expected one row of values a string, got {count} strings and values of shape {values.shape}")
+    if np.isneginf(values).any() or (values.ndim == 1 and np.isnan(values).any()):
+        bad = np.flatnonzero(np.isneginf(values) | np.isnan(values))
+        raise InputError(
+            f"{len(bad)} of {values.size} values are NaN or -inf, the first at index {bad[0]}; leave out networks"
+            " without a value, and write inf for those that the device does not support"
+        )
+    values = values[:, None] if values.ndim == 1 else values
+    fewest = int(np.isfinite(values).sum(axis=0).min())
+    if fewest < FEWEST:
+        raise InputError(
+            f"a predictor needs at least {FEWEST} values of each metric, got {fewest}; measure more networks"
+        )
+    return values
+
+
+def _levels(values: Values, unseen: Values) -> Values | None:
+    """Return the values that a metric takes, if it takes few and predictions are better when rounded to them."""
+    from scipy.stats import kendalltau
+
+    known = np.isfinite(values)
+    levels = np.unique(values[known])
+    if len(levels) < 2 or len(levels) * _TO_A_LEVEL > known.sum():
+        return None
+    both = known & np.isfinite(unseen)
+    rounded = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, unseen[both])]
+    if not len(rounded) or np.ptp(rounded) == 0:
+        return None
+    plain, level = (kendalltau(values[both], found, variant="b").statistic for found in (unseen[both], rounded))
+    return levels if level > plain else None
