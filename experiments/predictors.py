@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from experiments.tables import RowJournal, markdown
 from experiments.targets import TARGETS, Target, read_targets
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.predictor.informative import most_informative
 from freerea_seval.predictor.models import MODELS
 from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.seval import SEvalPredictor
@@ -26,7 +28,7 @@ from freerea_seval.progress import terminal_progress
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.views import View
 
-Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 #: Metrics that are learned together, and the view that they are learned from.
 GROUPS: dict[str, tuple[View, tuple[str, ...]]] = {
@@ -59,8 +61,10 @@ _JUDGED = (
     "width",
     "top_10_percent_recall",
 )
+#: Cells that training cells are chosen from.
+_POOL = 4000
 LARGE = ("split", "group", "metric", "model", "seed", "networks", *_JUDGED, "train_s", "networks_a_s", "choice")
-SMALL = ("metric", "model", "networks", "draw", *_JUDGED, "train_s", "choice")
+SMALL = ("metric", "model", "networks", "chosen", "draw", *_JUDGED, "train_s", "choice")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,10 +86,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     added.add_argument("--splits", nargs="+", default=["published", "grouped"], choices=["published", "grouped"])
     added.add_argument("--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS))
     added.add_argument("--seeds", type=int, default=3)
-    added = command("small", small, "train on 50, 100 and 200 random cells, judge on all others")
+    added = command("small", small, "train on 50, 100 and 200 cells, judge on others")
     added.add_argument("--metrics", nargs="+", default=["cifar10", "pgd", "raspi4_latency", "edgegpu_latency"])
     added.add_argument("--networks", nargs="+", type=int, default=[50, 100, 200])
     added.add_argument("--draws", type=int, default=20)
+    what = f"train on the most informative of {_POOL:,} random cells instead of random ones"
+    added.add_argument("--choose", action="store_true", help=what)
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -159,27 +165,37 @@ def judge(
 
 
 def small(options: argparse.Namespace) -> None:
-    """Judge predictors of tens of cells on all others."""
+    """Judge predictors of tens of cells on others."""
     journal = RowJournal(options.output, {}, SMALL)
-    done = {tuple(row[name] for name in ("metric", "model", "networks", "draw")) for row in journal.rows()}
+    done = {tuple(row[name] for name in ("metric", "model", "networks", "chosen", "draw")) for row in journal.rows()}
     targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
     views = {metric: view for view, metrics in GROUPS.values() for metric in metrics}
     strings: dict[View, list[str]] = {}
+    informative: dict[tuple[View, int], Indices] = {}
+    chosen = "informative" if options.choose else "random"
     jobs = [(d, m, n) for d in range(options.draws) for m in options.metrics for n in options.networks]
     with terminal_progress().task(f"{len(jobs)} trainings") as show:
         for count, (draw, metric, networks) in enumerate(jobs):
             show(count / len(jobs), f"{metric}, {networks} cells")
-            if (metric, options.model, str(networks), str(draw)) in done:
+            if (metric, options.model, str(networks), chosen, str(draw)) in done:
                 continue
             view = views[metric]
             if view not in strings:
                 strings[view] = strings_of(view)
             order = np.random.default_rng(draw).permutation(len(strings[view]))
+            train = order[:networks]
+            if options.choose:
+                if (view, draw) not in informative:
+                    pool = order[:_POOL]
+                    # They are chosen one after the other: the first of many are the few.
+                    best = most_informative([strings[view][i] for i in pool], max(options.networks))
+                    informative[view, draw] = pool[best]
+                train = informative[view, draw][:networks]
             # Three thousand of the others judge as well as all, within 0.005.
-            split = Split(order[:networks], order[:0], order[-3000:])
+            split = Split(train, order[:0], order[-3000:])
             predictor = SEvalPredictor(options.model, seed=draw)
             (row,) = judge(strings[view], [targets[metric]], split, predictor, lambda fraction, note: None)
-            journal.append({**row, "draw": draw})
+            journal.append({**row, "chosen": chosen, "draw": draw})
     print(small_summary(journal.rows()))
 
 
@@ -207,18 +223,17 @@ def large_summary(rows: Sequence[dict[str, str]]) -> str:
 
 
 def small_summary(rows: Sequence[dict[str, str]]) -> str:
-    """Return a Markdown table, a line a metric and number of training cells."""
+    """Return a Markdown table, a line a metric, model, number of training cells and way of choosing them."""
     lines = []
-    for metric in TARGETS:
-        for model in ("auto", *MODELS):
-            for networks in sorted({int(row["networks"]) for row in rows}):
-                key = (metric, model, str(networks))
-                some = [row for row in rows if (row["metric"], row["model"], row["networks"]) == key]
-                if some:
-                    taus = [float(row["kendall_tau"]) for row in some]
-                    tau = f"{np.mean(taus):.3f} ± {np.std(taus):.3f}"
-                    lines.append([metric, model, networks, len(some), tau, _mean(some, "coverage")])
-    return markdown(["metric", "model", "training cells", "draws", "tau-b", "coverage of 90 %"], lines)
+    counts = sorted({int(row["networks"]) for row in rows})
+    for metric, model, networks, chosen in product(TARGETS, ("auto", *MODELS), counts, ("random", "informative")):
+        key = (metric, model, str(networks), chosen)
+        some = [r for r in rows if (r["metric"], r["model"], r["networks"], r["chosen"]) == key]
+        if some:
+            taus = [float(row["kendall_tau"]) for row in some]
+            tau = f"{np.mean(taus):.3f} ± {np.std(taus):.3f}"
+            lines.append([metric, model, networks, chosen, len(some), tau, _mean(some, "coverage")])
+    return markdown(["metric", "model", "training cells", "chosen", "draws", "tau-b", "coverage of 90 %"], lines)
 
 
 def _mean(rows: Sequence[dict[str, str]], name: str, digits: int = 4) -> str:

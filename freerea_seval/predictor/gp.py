@@ -102,12 +102,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
                 " train model 'boosted' or 'ensemble', or on fewer networks"
             )
         self.single_ = np.ndim(y) == 1
-        self.features_ = StringFeatures()
-        columns = np.log1p(self.features_.fit_transform(strings).astype(np.float64))
-        self.proxies_ = None if proxies is None else ProxyColumns().fit(proxies)
-        columns = self._beside(columns, proxies)
-        self._set_scales(columns)
-        self.points_ = self._points(columns)
+        self.points_ = self.learn_points(strings, proxies)
         self.mean_, self.scale_ = scales(values, "standard")
         parts = self._parts(self.points_)
         rng = np.random.default_rng(self.seed)
@@ -122,6 +117,26 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
                 factor = kernel.factor(parameters)
                 self.posteriors_.append(_Posterior(parameters, rows, cho_solve((factor, True), column[rows])))
         return self
+
+    def learn_points(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
+        """Learn features and their scales alone, which :meth:`fit` begins with.
+
+        Args:
+            strings: ``(n,)`` network strings, at least one.
+            proxies: ``(n, k)`` proxies of them.
+
+        Returns:
+            ``(n, d)`` standardised features and proxies: the kernel is one of distances and products of such points.
+
+        Raises:
+            InputError: a string is no network string, or there are not as many proxies as strings.
+        """
+        self.features_ = StringFeatures()
+        columns = np.log1p(self.features_.fit_transform(strings).astype(np.float64))
+        self.proxies_ = None if proxies is None else ProxyColumns().fit(proxies)
+        columns = self._beside(columns, proxies)
+        self._set_scales(columns)
+        return self._points(columns)
 
     @overload
     def predict(

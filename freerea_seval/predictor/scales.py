@@ -88,13 +88,14 @@ def fit_scale(name: ScaleName, values: Values) -> Scale:
         different, counts = np.unique(known, return_counts=True)
         scores = ndtri((np.cumsum(counts) - counts / 2) / len(known))
         kept = np.unique(np.linspace(0, len(different) - 1, min(len(different), _KNOTS)).round().astype(int))
-        if name == "blend" and len(different) > 1:
+        if name == "blend" and len(different) > 1 and known.std() > 0:
             scores = (scores + (different - known.mean()) / known.std()) / 2
         return Scale(name, different[kept], scores[kept])
     if name == "log" and (known <= 0).any():
         name = "linear"
     x = np.log(known) if name == "log" else known
     spread = float(x.std()) if np.ptp(x) > 0 else 1.0
+    spread = max(spread, 1e-12 * abs(float(x.mean())), float(np.finfo(np.float64).tiny))  # more than rounding
     return Scale(name, np.array([x.mean(), x.mean() + spread]), np.array([0.0, 1.0]))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import resource
 import signal
 import subprocess
@@ -13,12 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freerea_patch import TopologySpace
 from freerea_seval.cli.commands import parse_seeds
-from freerea_seval.predictor.boosted import BoostedPredictor
-from freerea_seval.predictor.folder import load_predictor
-from freerea_seval.strings.encode import SpaceStrings
-from freerea_seval.strings.views import View
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 
@@ -68,17 +62,6 @@ def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest
     assert (tmp_path / "run" / "front.png").read_bytes() == figure
 
 
-def test_networks_without_a_value_are_left_out_of_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = TopologySpace().genotypes()[:30]
-    rows = [f"{cell},{-1 if number % 3 == 0 else number}" for number, cell in enumerate(cells)]
-    (tmp_path / "t.csv").write_text("\n".join(["genotype,latency_ms", *rows]) + "\n")
-    arguments = ("train", tmp_path / "t.csv", "--metric", "latency_ms", "--unsupported")
-    assert call(*arguments, "-1", "-o", tmp_path / "p") == 0
-    assert "trained on 20 networks" in capsys.readouterr().out
-    assert call(*arguments, "nan", "-o", tmp_path / "q") == 0
-    assert "trained on 30 networks" in capsys.readouterr().out
-
-
 def test_a_batch_on_the_command_line_is_looked_for_where_the_user_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,51 +101,3 @@ def test_objectives_lists_every_source_and_metric(capsys: pytest.CaptureFixture[
         assert record.name in printed
         for metric in record.metrics:
             assert metric.name in printed
-
-
-def test_train_predict_and_search_with_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cells = TopologySpace().genotypes()[:60]
-    rows = [(cell, 2.0 * cell.count("nor_conv_3x3") + cell.count("nor_conv_1x1")) for cell in cells]
-    with open(tmp_path / "t.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("genotype", "energy_mj"), *rows])
-    assert call("train", tmp_path / "t.csv", "--metric", "energy_mj", "-o", tmp_path / "p") == 0
-    printed = capsys.readouterr().out
-    assert "predicts energy_mj of nats-tss/cifar10 from the executed view, trained on 60 networks" in printed
-    assert call("predict", tmp_path / "p", *cells[:2]) == 0
-    predicted = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    assert [row["genotype"] for row in predicted] == list(cells[:2])
-    assert float(predicted[1]["energy_mj"]) == pytest.approx(rows[1][1], abs=2.0)
-    (tmp_path / "s.yaml").write_text(
-        "space: nats-tss\nsearch: {population: 4, tournament: 2}\nbudget: {evaluations: 8}\nobjectives:\n"
-        "  - {metric: energy_mj, source: {seval: p}}\n"
-    )
-    assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
-    assert "energy mj [mJ]" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("metric", "said", "view"),
-    [
-        ("val_acc", [], "functional"),
-        ("latency_ms", [], "executed"),
-        ("val_acc", ["--view", "executed"], "executed"),
-        ("latency_ms", ["--view", "functional"], "functional"),
-    ],
-)
-def test_a_predictor_is_trained_and_asked_in_the_view_of_its_metric_or_the_one_that_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str, said: list[str], view: View
-) -> None:
-    space = TopologySpace()
-    cells = space.genotypes()[:30]
-    rows = [f"{cell},{number}" for number, cell in enumerate(cells)]
-    (tmp_path / "t.csv").write_text("\n".join([f"genotype,{metric}", *rows]) + "\n")
-    assert call("train", tmp_path / "t.csv", "--metric", metric, "-o", tmp_path / "p", *said) == 0
-    predictor, info = load_predictor(tmp_path / "p")
-    assert info.view == view
-    strings = SpaceStrings(space, view).strings(cells)
-    trained = BoostedPredictor().fit(strings, np.arange(30.0))
-    assert np.array_equal(predictor.predict(strings), trained.predict(strings))
-    capsys.readouterr()
-    assert call("predict", tmp_path / "p", *cells[:3]) == 0
-    predicted = [float(row[metric]) for row in csv.DictReader(capsys.readouterr().out.splitlines())]
-    assert predicted == pytest.approx(trained.predict(strings[:3]).tolist(), rel=1e-5)

@@ -242,6 +242,19 @@ def test_a_nats_bench_folder_with_code_in_it_is_refused(place: Path, capsys: pyt
         ),
         (("train", "good.csv", "--metric", "latency_ms", "-o", "."), "exists already; choose another folder"),
         (("train", "good.csv", "--metric", "energy", "-o", "p"), "energy"),
+        (
+            ("train", "good.csv", "--metric", "latency_ms", "--metric", "latency_ms", "-o", "p"),
+            "a metric is named twice in latency_ms, latency_ms; name each once",
+        ),
+        (
+            ("train", "good.csv", "--metric", "latency_ms", "-o", "p", "--model", "boostd"),
+            "unknown model 'boostd'; did you mean 'boosted'?",
+        ),
+        (
+            ("train", "good.csv", "--metric", "latency_ms", "-o", "p", "--scale", "ranks"),
+            "unknown scale 'ranks'; did you mean 'rank'?",
+        ),
+        (("evaluate", "nowhere", "good.csv"), "nowhere: no such folder"),
     ],
 )
 def test_a_wrong_command_line_is_refused(
@@ -263,28 +276,51 @@ def test_a_damaged_run_is_refused_and_left_as_it_is(place: Path, capsys: pytest.
     refused(capsys, "not valid YAML", "search", "--resume", "run")
 
 
+def train_quickly(*arguments: object) -> int:
+    return call(
+        "train", "good.csv", "--metric", "latency_ms", "-o", "p", "--model", "boosted", "--scale", "linear", *arguments
+    )
+
+
 def test_a_damaged_predictor_and_a_wrong_genotype_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("train", "good.csv", "--metric", "latency_ms", "-o", "p") == 0
+    assert train_quickly() == 0
     refused(capsys, "'skip~0' is not a cell of the topology space", "predict", "p", "skip~0")
     refused(capsys, "nothing to predict", "predict", "p")
-    for name in sorted(f.name for f in (place / "p").iterdir()):
+    for interval in ("0", "1", "90"):
+        refused(capsys, "coverage must be a number between 0 and 1", "predict", "p", CELLS[0], "--interval", interval)
+    for name in sorted(f.name for f in (place / "p").iterdir() if f.suffix == ".json"):
         shutil.copytree(place / "p", place / "q")
         content = (place / "q" / name).read_bytes()
         (place / "q" / name).write_bytes(content[: len(content) // 2])
-        refused(capsys, name, "predict", "q", CELLS[0])
+        for command in (("predict", "q", CELLS[0]), ("evaluate", "q", "good.csv")):
+            refused(capsys, name, *command)
         (place / "q" / name).unlink()
         refused(capsys, name, "predict", "q", CELLS[0])
         shutil.rmtree(place / "q")
 
 
-def test_a_predictor_of_an_older_version_has_to_be_trained_anew(
-    place: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("version", "expected"), [(2, "by an older freerea-seval; train it anew"), (4, "by a newer")])
+def test_a_predictor_of_another_version_is_named(
+    place: Path, capsys: pytest.CaptureFixture[str], version: int, expected: str
 ) -> None:
-    assert call("train", "good.csv", "--metric", "latency_ms", "-o", "p") == 0
+    assert train_quickly() == 0
     manifest = json.loads((place / "p/predictor.json").read_text())
     del manifest["info"]["view"]
-    (place / "p/predictor.json").write_text(json.dumps(manifest | {"format": 1}))
-    refused(capsys, "written in format 1 by an older freerea-seval; train it anew", "predict", "p", CELLS[0])
+    (place / "p/predictor.json").write_text(json.dumps(manifest | {"format": version}))
+    refused(capsys, f"written in format {version} {expected}", "predict", "p", CELLS[0])
+
+
+def test_a_wrong_table_or_folder_to_evaluate_with_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train_quickly() == 0
+    refused(capsys, "nowhere.csv", "evaluate", "p", "nowhere.csv")
+    refused(capsys, "nowhere: no such folder; train one first", "evaluate", "nowhere", "good.csv")
+    refused(capsys, "exists already; choose another folder with -o", "evaluate", "p", "good.csv", "-o", "p")
+    refused(
+        capsys, "coverage must be a number between 0 and 1", "evaluate", "p", "good.csv", "--interval", "2", "-o", "e"
+    )
+    (place / "other.csv").write_text((place / "good.csv").read_text().replace("latency_ms", "energy_mj"))
+    refused(capsys, "latency_ms", "evaluate", "p", "other.csv", "-o", "e")
+    assert not (place / "e").exists()
 
 
 def test_a_full_disk_ends_a_search_that_then_resumes_to_the_same_result(place: Path) -> None:

@@ -56,6 +56,42 @@ def test_cache_off_may_be_written_as_yaml_writes_false(tmp_path: Path) -> None:
     assert load_config(path).live.cache == "off"
 
 
+def test_a_constraint_with_confidence_constrains_what_its_source_promises_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD.replace("max: 5", "max: 5, confidence: 0.9"))
+    section = load_config(path).objectives[1]
+    assert section.promised == {"upper": pytest.approx(0.9)}
+    latency, upper = section.objectives()
+    assert (latency.name, latency.lower, latency.upper) == ("latency", None, 5.0)
+    assert (upper.name, upper.lower, upper.upper, upper.unit) == ("latency_upper", None, 5.0, "ms")
+
+    lower = load_config(path, ["objectives.1.min=2", "objectives.1.max=null"]).objectives[1]
+    assert [(o.name, o.lower, o.upper) for o in lower.objectives()] == [
+        ("latency", 2.0, None),
+        ("latency_lower", 2.0, None),
+    ]
+
+
+def test_two_bounds_share_what_confidence_leaves(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD.replace("max: 5", "min: 2, max: 5, confidence: 0.9"))
+    section = load_config(path).objectives[1]
+    assert section.promised == {"lower": pytest.approx(0.95), "upper": pytest.approx(0.95)}
+    assert [(o.name, o.lower, o.upper) for o in section.objectives()] == [
+        ("latency", 2.0, 5.0),
+        ("latency_lower", 2.0, None),
+        ("latency_upper", None, 5.0),
+    ]
+
+
+def test_without_confidence_nothing_is_promised(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    for section in load_config(path).objectives:
+        assert section.promised == {}
+        assert [o.name for o in section.objectives()] == [section.metric]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -80,6 +116,22 @@ def test_cache_off_may_be_written_as_yaml_writes_false(tmp_path: Path) -> None:
         ),
         (GOOD.replace("metric: latency", "metric: naswot"), "two metrics are recorded as 'naswot'"),
         (GOOD.replace("metric: naswot, ", ""), "objectives.0.metric: is missing"),
+        (
+            GOOD.replace("role: fitness", "confidence: 0.9"),
+            "objectives.0: 'confidence' belongs to role 'constraint', not 'fitness'",
+        ),
+        (
+            GOOD.replace("max: 5", "max: 5, confidence: 90"),
+            "objectives.1.confidence: input should be less than 1, got 90",
+        ),
+        (
+            GOOD.replace("max: 5", "max: 5, confidence: 0.4"),
+            "objectives.1.confidence: input should be greater than or equal to 0.5, got 0.4",
+        ),
+        (
+            GOOD.replace("max: 5", "max: 5, confidence: 0.9") + "report: [{metric: latency_upper, source: device}]",
+            "two metrics are recorded as 'latency_upper'",
+        ),
         (GOOD + "search: {seeds: [1, 1]}", "a seed is listed twice"),
         (GOOD + "live: {batch_size: 1}", "live.batch_size: input should be greater than or equal to 2"),
         ("budget: {evaluations: 1}\nobjectives: []", "objectives: list should have at least 1 item"),

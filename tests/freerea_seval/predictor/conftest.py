@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -26,6 +30,33 @@ def cost(string: str) -> float:
     """
     total = sum(1.0 + ("k3" in t) if t.startswith("conv") else 0.25 for t in string.split())
     return total + 4.0 * ("mul(0)" in string) + 4.0 * (string.count("conv") > 4)
+
+
+def in_fresh_processes(expression: str) -> list[str]:
+    """Return the bits of an array that two processes make, of other hash seeds and other numbers of threads.
+
+    Args:
+        expression: makes it of ``strings`` and their ``values``, with the predictors' classes.
+    """
+    script = (
+        "import sys, numpy as np; from freerea_seval.predictor.boosted import BoostedPredictor\n"
+        "from freerea_seval.predictor.mlp import MLPPredictor\n"
+        "from freerea_seval.predictor.seval import SEvalPredictor\n"
+        "from tests.freerea_seval.predictor.conftest import chain, cost\n"
+        "strings = list(dict.fromkeys(map(chain, range(70))))[:60]; values = [cost(s) for s in strings]\n"
+        f"print(np.asarray({expression}).tobytes().hex())"
+    )
+    printed = []
+    for hash_seed, threads in (("0", "1"), ("1", "2")):
+        limits = {name: threads for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        environment = os.environ | limits | {"PYTHONHASHSEED": hash_seed, "OMP_WAIT_POLICY": "PASSIVE"}
+        command = [sys.executable, "-c", script]
+        ran = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3], env=environment
+        )
+        printed.append(ran.stdout)
+    assert len(printed[0]) > 100
+    return printed
 
 
 @pytest.fixture(scope="session")

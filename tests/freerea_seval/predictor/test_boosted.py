@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +21,14 @@ from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.boosted import BoostedPredictor, _draw
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.views import View
-from tests.freerea_seval.predictor.conftest import chain
+from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
 
 
 def test_the_predictor_keeps_scikit_learns_contract(strings: list[str], values: list[float]) -> None:
     predictor = BoostedPredictor(n_estimators=5, seed=3)
     assert not [name for name in vars(predictor) if name.endswith("_")]
     assert predictor.fit(strings, values) is predictor
-    assert {"booster_", "features_", "line_", "mean_", "scale_", "trees_share_"} <= set(vars(predictor))
+    assert {"features_", "mixtures_"} <= set(vars(predictor))
     twin = clone(predictor)
     assert twin.get_params() == predictor.get_params()
     assert twin.get_params()["seed"] == 3
@@ -50,7 +48,7 @@ def test_predictions_are_one_float_a_string(fitted: BoostedPredictor, strings: l
 
 
 def test_a_prediction_has_the_same_bits_alone_and_in_any_batch(fitted: BoostedPredictor, strings: list[str]) -> None:
-    assert 0.1 < fitted.trees_share_ < 0.9, "both models must have a part for this to be a test"
+    assert 0.1 < fitted.mixtures_[0].trees_share < 0.9, "both models must have a part for this to be a test"
     together = fitted.predict(strings)
     assert np.array_equal(np.concatenate([fitted.predict([string]) for string in strings]), together)
     assert np.array_equal(fitted.predict(strings[::-1])[::-1], together)
@@ -61,11 +59,16 @@ def test_unseen_networks_are_ranked_from_few_samples(strings: list[str], values:
     assert kendalltau(predictor.predict(strings[30:]), values[30:]).statistic > 0.75
 
 
+def share(predictor: BoostedPredictor) -> float:
+    (mixture,) = predictor.mixtures_
+    return mixture.trees_share
+
+
 def test_a_sum_of_costs_is_left_to_the_line_and_what_is_none_to_the_trees(strings: list[str]) -> None:
     sums = [float(len(string.split()) + 2 * string.count(",k3)")) for string in strings]
-    assert BoostedPredictor().fit(strings, sums).trees_share_ < 0.1
+    assert share(BoostedPredictor().fit(strings, sums)) < 0.1
     steps = [float(string.count("conv") > 4) * (1 + (string.count("mul(0)") > 0)) for string in strings]
-    assert BoostedPredictor().fit(strings, steps).trees_share_ > 0.6
+    assert share(BoostedPredictor().fit(strings, steps)) > 0.6
 
 
 def test_the_line_equals_scikit_learns_pipeline(fitted: BoostedPredictor, strings: list[str]) -> None:
@@ -74,7 +77,9 @@ def test_the_line_equals_scikit_learns_pipeline(fitted: BoostedPredictor, string
     # The penalty is a multiple of the number of columns, which the folded line writes as smaller columns.
     penalties = np.logspace(-4, 2, 13) * costs.shape[1]
     twin = make_pipeline(StandardScaler(), RidgeCV(penalties)).fit(costs.astype(float), targets)
-    assert _draw(costs, targets)(costs) == pytest.approx(twin.predict(costs.astype(float)), abs=1e-6)
+    assert _draw(costs, targets, np.ones(len(targets)))(costs) == pytest.approx(
+        twin.predict(costs.astype(float)), abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("value", [3.7, 0.0, -1e9])
@@ -104,26 +109,12 @@ def test_the_unit_of_the_values_does_not_matter(strings: list[str], values: list
 def test_the_seed_is_all_the_randomness(strings: list[str], values: list[float]) -> None:
     first, again, other = (BoostedPredictor(seed=seed).fit(strings, values) for seed in (1, 1, 2))
     assert np.array_equal(first.predict(strings), again.predict(strings))
-    assert first.booster_.save_raw() == again.booster_.save_raw() != other.booster_.save_raw()
-    assert first.trees_share_ == again.trees_share_ != other.trees_share_
+    assert first.state() == again.state() != other.state()
+    assert share(first) == share(again) != share(other)
 
 
-def test_fresh_processes_predict_the_same_bits(strings: list[str], values: list[float]) -> None:
-    script = (
-        "import sys; from freerea_seval.predictor.boosted import BoostedPredictor\n"
-        "from tests.freerea_seval.predictor.conftest import chain, cost\n"
-        "strings = list(dict.fromkeys(map(chain, range(60))))\n"
-        "predictor = BoostedPredictor(n_estimators=50).fit(strings, [cost(s) for s in strings])\n"
-        "print(predictor.predict(strings).tobytes().hex())"
-    )
-    root = Path(__file__).parents[3]
-    printed = set()
-    for hash_seed in ("0", "77"):
-        environment = os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", script]
-        ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=environment)
-        printed.add(ran.stdout)
-    assert len(printed) == 1
+def test_fresh_processes_with_other_hashes_and_threads_predict_the_same_bits() -> None:
+    assert len(set(in_fresh_processes("BoostedPredictor(n_estimators=50).fit(strings, values).predict(strings)"))) == 1
 
 
 GOOD = [chain(seed) for seed in range(6)]
@@ -132,13 +123,20 @@ GOOD = [chain(seed) for seed in range(6)]
 @pytest.mark.parametrize(
     ("strings", "y", "message"),
     [
-        (GOOD, [1, 2, 3, float("nan"), 5, 6], "1 of 6 values are NaN or infinite, the first at index 3; leave out"),
-        (GOOD, [1, float("inf"), 3, float("nan"), 5, 6], "2 of 6 values are NaN or infinite, the first at index 1"),
-        (GOOD, [1, 2, 3], r"expected one value a string, got 6 strings and values of shape \(3,\)"),
-        (GOOD, [[1, 2, 3, 4, 5, 6]], r"expected one value a string, got 6 strings and values of shape \(1, 6\)"),
-        (GOOD, ["slow"] * 6, "expected a list of numbers as values, got list"),
-        (GOOD[:4], [1, 2, 3, 4], "a predictor needs at least 5 samples, got 4; measure more networks"),
-        ([], [], "a predictor needs at least 5 samples, got 0"),
+        (GOOD, [1, 2, 3, float("nan"), 5, 6], "1 of 6 values are infinite, or NaN with a single metric; leave out"),
+        (GOOD, [1, float("inf"), 3, float("nan"), 5, 6], "2 of 6 values are infinite, or NaN with a single metric"),
+        (GOOD, [[1, float("inf"), 3, 4, 5, 6]] * 6, "6 of 36 values are infinite"),
+        (GOOD, [1, 2, 3], r"expected one row of values a string, got 6 strings and values of shape \(3,\)"),
+        (
+            GOOD,
+            [[1, 2, 3, 4, 5, 6]],
+            r"expected one row of values a string, got 6 strings and values of shape \(1, 6\)",
+        ),
+        (GOOD, [[]] * 6, r"values of shape \(6, 0\)"),
+        (GOOD, ["slow"] * 6, "expected numbers as values, got list"),
+        (GOOD[:4], [1, 2, 3, 4], "a predictor needs at least 5 values of each metric, got 4; measure more networks"),
+        (GOOD, [[1, 2]] * 4 + [[1, float("nan")]] * 2, "a predictor needs at least 5 values of each metric, got 4"),
+        ([], [], "a predictor needs at least 5 values of each metric, got 0"),
         (GOOD[0], [1], "expected a list of network strings"),
         ([*GOOD[:5], "resnet"], [1, 2, 3, 4, 5, 6], "'resnet'"),
     ],
@@ -157,6 +155,110 @@ def test_a_parameter_that_xgboost_refuses_is_named() -> None:
     ) as caught:
         BoostedPredictor(subsample=7).fit(GOOD, range(6))
     assert "\n" not in str(caught.value)
+
+
+def two(strings: list[str], values: list[float]) -> npt.NDArray[np.float64]:
+    """Latency, and an accuracy in another unit that is not known of every third network."""
+    accuracy = np.array([90.0 - string.count("mul(0)") for string in strings])
+    accuracy[::3] = np.nan
+    return np.stack([np.array(values), accuracy], axis=1)
+
+
+def test_several_metrics_are_columns_and_one_that_is_missing_teaches_nothing(
+    strings: list[str], values: list[float]
+) -> None:
+    both = two(strings, values)
+    known = ~np.isnan(both[:, 1])
+    found = BoostedPredictor(n_estimators=20).fit(strings, both).predict(strings)
+    assert found.shape == (120, 2)
+    latency = BoostedPredictor(n_estimators=20).fit(strings, values).predict(strings)
+    assert np.array_equal(found[:, 0], latency)
+    assert kendalltau(found[~known, 1], [-string.count("mul(0)") for string in strings[::3]]).statistic > 0.6
+    one = BoostedPredictor(n_estimators=20).fit(strings, np.array(values)[:, None])
+    assert np.array_equal(one.predict(strings), latency[:, None])
+    assert one.predict([]).shape == (0, 1)
+
+
+def test_proxies_are_columns_beside_the_strings_and_may_have_holes(strings: list[str]) -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.standard_normal(120)
+    proxies = np.stack([hidden, rng.standard_normal(120)], axis=1)
+    proxies[5, 0], proxies[6, 0], proxies[7, 1] = np.nan, np.inf, -np.inf
+    blind = BoostedPredictor(n_estimators=60).fit(strings[:80], hidden[:80])
+    seeing = BoostedPredictor(n_estimators=60).fit(strings[:80], hidden[:80], proxies[:80])
+    assert kendalltau(seeing.predict(strings[80:], proxies[80:]), hidden[80:]).statistic > 0.7
+    assert kendalltau(blind.predict(strings[80:]), hidden[80:]).statistic < 0.3
+    assert np.isfinite(seeing.predict(strings[:2], [[np.nan, np.inf]] * 2)).all()
+    with pytest.raises(InputError, match="expected 2 proxies a network, as in training"):
+        seeing.predict(strings)
+    with pytest.raises(InputError, match="expected no proxies a network, as in training"):
+        blind.predict(strings, proxies)
+    with pytest.raises(InputError, match=r"expected proxies of shape \(3, 2\), got \(120, 2\)"):
+        seeing.predict(strings[:3], proxies)
+
+
+def test_distinct_strings_weigh_the_same_however_often_they_occur(strings: list[str], values: list[float]) -> None:
+    often, they = [*strings[:30], *strings[:5] * 20], [*values[:30], *values[:5] * 20]
+    once = BoostedPredictor(n_estimators=20).fit(strings[:30], np.array(values[:30]) - np.mean(values[:30]))
+    same, other = (
+        BoostedPredictor(n_estimators=20, distinct=distinct).fit(often, they).mixtures_[0].booster.save_raw("json")
+        for distinct in (True, False)
+    )
+    assert once.mixtures_[0].booster.num_boosted_rounds() == 20
+    assert same != other
+    weighed = BoostedPredictor(n_estimators=20, distinct=True).fit(often, they).predict(strings)
+    assert weighed == pytest.approx(once.predict(strings) + np.mean(values[:30]), abs=1.5)
+
+
+@pytest.mark.parametrize("proxies", [False, True])
+def test_a_state_restores_the_same_bits(proxies: bool, strings: list[str], values: list[float]) -> None:
+    more = np.random.default_rng(0).standard_normal((120, 3)) if proxies else None
+    predictor = BoostedPredictor(n_estimators=20).fit(strings, two(strings, values), more)
+    state, files = predictor.state()
+    assert sorted(files) == ["trees-0.json", "trees-1.json"]
+    again = BoostedPredictor(n_estimators=20)
+    again.restore(json.loads(json.dumps(state)), files)
+    assert np.array_equal(again.predict(strings, more), predictor.predict(strings, more))
+    assert again.state() == (state, files)
+
+
+def test_what_learned_nothing_has_no_state() -> None:
+    with pytest.raises(NotFittedError):
+        BoostedPredictor().state()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("columns", "mismatch"),
+        ("cost", "coefficients of"),
+        ("coefficients", "coefficients of"),
+        ("one coefficient", "1 coefficients of"),
+        ("file", "trees-0"),
+        ("trees", "Invalid model format"),
+        ("name", "scale"),
+    ],
+)
+def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str, fitted: BoostedPredictor) -> None:
+    state, files = fitted.state()
+    state = json.loads(json.dumps(state))
+    (metric,) = state["metrics"]
+    if damage == "columns":
+        state["vocabulary"].pop()
+    elif damage == "cost":
+        state["vocabulary"].remove(next(name for name in state["vocabulary"] if name.startswith("cost ")))
+    elif damage == "coefficients":
+        metric["coefficients"].pop()
+    elif damage == "one coefficient":
+        metric["coefficients"] = [1.0]
+    elif damage == "file":
+        files = {}
+    elif damage == "trees":
+        files = {"trees-0.json": b"{}"}
+    else:
+        del metric["scale"]
+    with pytest.raises(Exception, match=message):
+        BoostedPredictor().restore(state, files)
 
 
 @pytest.mark.data

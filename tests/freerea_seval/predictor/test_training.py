@@ -1,51 +1,57 @@
-"""Training: scores of a cross-validation, and what is known of a predictor."""
+"""Training: scores on what was not seen, and what is known of a predictor."""
 
 from __future__ import annotations
 
 import re
 from importlib.metadata import version
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.model_selection import KFold
 
 from freerea_patch import InputError
-from freerea_seval.predictor.boosted import BoostedPredictor
-from freerea_seval.predictor.training import agreement, train_predictor
+from freerea_seval.predictor.scores import scores
+from freerea_seval.predictor.seval import SEvalPredictor
+from freerea_seval.predictor.training import Target, train_predictor
 
+LATENCY, ACCURACY = Target("latency", "ms", "min"), Target("accuracy", "%", "max")
 FACTS: dict[str, Any] = {
-    "metric": "latency",
-    "unit": "ms",
-    "direction": "min",
     "space_name": "chains",
     "view": "executed",
+    "model": "boosted",
+    "scale": "linear",
+    "parameters": {"n_estimators": 20},
 }
 
 
 def test_the_predictor_is_fitted_on_everything(strings: list[str], values: list[float]) -> None:
-    predictor, _ = train_predictor(strings[:40], values[:40], **FACTS, seed=4)
-    twin = BoostedPredictor(seed=4).fit(strings[:40], values[:40])
-    assert predictor.seed == 4
+    predictor, _ = train_predictor(strings[:40], values[:40], [LATENCY], **FACTS, seed=4)
+    twin = SEvalPredictor("boosted", "linear", {"n_estimators": 20}, seed=4).fit(strings[:40], values[:40])
+    assert predictor.get_params() == twin.get_params()
     assert np.array_equal(predictor.predict(strings), twin.predict(strings))
 
 
 def test_the_scores_are_those_of_predictions_made_without_the_sample(strings: list[str], values: list[float]) -> None:
-    targets = np.array(values[:30])
-    _, info = train_predictor(strings[:30], targets, **FACTS, seed=4)
-    predicted = np.empty(30)
-    for kept, left in KFold(5, shuffle=True, random_state=4).split(targets):
-        fold = BoostedPredictor(seed=4).fit([strings[i] for i in kept], targets[kept])
-        predicted[left] = fold.predict([strings[i] for i in left])
-    assert info.scores == agreement(targets, predicted)
-    assert set(info.scores) == {"kendall_tau", "spearman", "rmse"}
+    predictor, info = train_predictor(strings[:40], values[:40], [LATENCY], **FACTS)
+    (metric,) = info.metrics
+    expected = scores(np.array(values[:40]), predictor.unseen_[:, 0], direction="min")
+    assert {name: metric.scores[name] for name in expected} == expected
+    assert {"kendall_tau", "spearman", "rmse", "r2"} <= set(metric.scores)
+    assert (
+        metric.scores["kendall_tau"]
+        < scores(values[:40], predictor.predict(strings[:40]), direction="min")["kendall_tau"]
+    )
 
 
-def test_what_is_known_names_metric_data_and_versions(strings: list[str], values: list[float]) -> None:
-    _, info = train_predictor(strings[:10], values[:10], **FACTS)
-    assert (info.metric, info.unit, info.direction, info.space, info.samples) == ("latency", "ms", "min", "chains", 10)
-    assert info.view == "executed"
+def test_what_is_known_names_metrics_data_choice_and_versions(strings: list[str], values: list[float]) -> None:
+    table = np.stack([values[:40], np.arange(40.0) % 17], axis=1)
+    table[:5, 0], table[10:30, 1] = np.inf, np.nan
+    predictor, info = train_predictor(strings[:40], table, [LATENCY, ACCURACY], **FACTS)
+    assert [(m.name, m.unit, m.direction, m.samples, m.unsupported) for m in info.metrics] == [
+        ("latency", "ms", "min", 40, 5),
+        ("accuracy", "%", "max", 20, 0),
+    ]
+    assert (info.space, info.view, info.samples, info.choice) == ("chains", "executed", 40, predictor.choice_)
     assert re.fullmatch("[0-9a-f]{64}", info.trained_on)
     assert info.versions["freerea-seval"] == version("freerea-seval")
     assert {"numpy", "scikit-learn"} <= set(info.versions)
@@ -54,7 +60,7 @@ def test_what_is_known_names_metric_data_and_versions(strings: list[str], values
 
 def test_other_strings_or_values_have_another_hash(strings: list[str], values: list[float]) -> None:
     def trained_on(first: str, value: float) -> str:
-        return train_predictor([first, *strings[1:10]], [value, *values[1:10]], **FACTS)[1].trained_on
+        return train_predictor([first, *strings[1:10]], [value, *values[1:10]], [LATENCY], **FACTS)[1].trained_on
 
     base = trained_on(strings[0], values[0])
     assert trained_on(strings[0], values[0]) == base
@@ -63,37 +69,19 @@ def test_other_strings_or_values_have_another_hash(strings: list[str], values: l
 
 
 def test_fewer_than_ten_samples_are_refused(strings: list[str], values: list[float]) -> None:
-    with pytest.raises(InputError, match="a predictor needs at least 10 samples, got 9; measure more networks"):
-        train_predictor(strings[:9], values[:9], **FACTS)
+    with pytest.raises(InputError, match="a predictor needs at least 10 values of each metric, got 9; measure more"):
+        train_predictor(strings[:9], values[:9], [LATENCY], **FACTS)
 
 
 def test_a_constant_metric_has_no_correlations(strings: list[str]) -> None:
-    predictor, info = train_predictor(strings[:12], [2.5] * 12, **FACTS)
-    assert info.scores == {"rmse": pytest.approx(0.0, abs=1e-9)}
+    predictor, info = train_predictor(strings[:12], [2.5] * 12, [LATENCY], **FACTS)
+    assert not {"kendall_tau", "spearman", "r2"} & set(info.metrics[0].scores)
+    assert info.metrics[0].scores["rmse"] == pytest.approx(0.0, abs=1e-9)
     assert predictor.predict(strings[:1]) == pytest.approx([2.5])
 
 
-def test_agreement_equals_its_definitions_with_ties() -> None:
-    rng = np.random.default_rng(0)
-    values, predicted = rng.integers(0, 5, 40).astype(float), rng.integers(0, 5, 40).astype(float)
-    found = agreement(values, predicted)
-    pairs = list(combinations(range(40), 2))
-    a = [np.sign(values[i] - values[j]) for i, j in pairs]
-    b = [np.sign(predicted[i] - predicted[j]) for i, j in pairs]
-    # Kendall 1945, tau-b: ties count in neither direction.
-    assert found["kendall_tau"] == pytest.approx(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)))
-
-    def ranks(x: np.ndarray[Any, Any]) -> list[float]:
-        return [(x < value).sum() + (x == value).sum() / 2 for value in x]
-
-    assert found["spearman"] == pytest.approx(np.corrcoef(ranks(values), ranks(predicted))[0, 1])
-    assert found["rmse"] == pytest.approx(
-        np.sqrt(np.mean([(p - v) ** 2 for p, v in zip(predicted, values, strict=True)]))
-    )
-
-
-def test_agreement_is_perfect_or_reversed_at_the_ends() -> None:
-    values = np.array([1.0, 4.0, 2.0])
-    assert agreement(values, values) == pytest.approx({"rmse": 0.0, "kendall_tau": 1.0, "spearman": 1.0})
-    assert agreement(values, -values)["kendall_tau"] == pytest.approx(-1.0)
-    assert agreement(values, np.ones(3)) == {"rmse": pytest.approx(np.sqrt(10 / 3))}
+def test_progress_is_told(strings: list[str], values: list[float]) -> None:
+    told: list[float] = []
+    train_predictor(strings[:12], values[:12], [LATENCY], **FACTS, show=lambda fraction, note: told.append(fraction))
+    assert told[0] == 0
+    assert told[-1] == 1

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import math
+from functools import partial
 from pathlib import Path
-from typing import Any
+from random import Random
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.predictor import training
 from freerea_seval.predictor.folder import load_predictor, save_predictor
-from freerea_seval.predictor.training import train_predictor
+from freerea_seval.predictor.training import Target, train_predictor
 from freerea_seval.sources import device
 from freerea_seval.sources.predicted import PredictedSource
 from freerea_seval.sources.registry import Context
@@ -19,6 +24,10 @@ from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.views import VIEWS, View
 
 CELLS = list(TopologySpace().genotypes()[:40])
+ENERGY = Target("energy", "mJ", "min")
+#: No search for the best model and scale, and few trees.
+train_quickly = partial(train_predictor, model="boosted", scale="linear", parameters={"n_estimators": 40})
+SIDES: tuple[Literal["lower", "upper"], ...] = ("lower", "upper")
 
 
 def convolutions(genotype: str) -> float:
@@ -29,17 +38,29 @@ def convolutions(genotype: str) -> float:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A predictor of a metric that counts convolutions."""
     path = tmp_path_factory.mktemp("predictors") / "p"
-    predictor, info = train_predictor(
+    predictor, info = train_quickly(
         SpaceStrings(TopologySpace()).strings(CELLS),
         [convolutions(cell) for cell in CELLS],
-        metric="energy",
-        unit="mJ",
-        direction="min",
+        [ENERGY],
         space_name="nats-tss/cifar10",
         view="executed",
     )
     save_predictor(path, predictor, info)
     return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Let runs count convolutions instead of measuring, and not look for the best model; list what they measured."""
+    calls: list[list[str]] = []
+
+    def measure(space: object, genotypes: list[str], **_: object) -> list[float]:
+        calls.append(list(genotypes))
+        return [convolutions(genotype) for genotype in genotypes]
+
+    monkeypatch.setattr(device, "measure_latency_ms", measure)
+    monkeypatch.setattr(training, "train_predictor", train_quickly)
+    return calls
 
 
 def test_a_folder_predicts_with_its_own_unit_and_direction(folder: Path) -> None:
@@ -59,12 +80,10 @@ def test_a_predictor_reads_the_view_that_it_was_trained_on(tmp_path: Path) -> No
     assert not set(strings["executed"]) & set(strings["functional"])
     found = {}
     for view in VIEWS:
-        predictor, info = train_predictor(
+        predictor, info = train_quickly(
             strings[view],
             [convolutions(cell) for cell in CELLS],
-            metric="energy",
-            unit="mJ",
-            direction="min",
+            [ENERGY],
             space_name=space.name,
             view=view,
         )
@@ -81,37 +100,77 @@ def test_another_metric_than_the_predictors_is_refused(folder: Path) -> None:
         source.describe("latency")
 
 
-def test_a_run_measures_and_trains_once_and_keeps_what_it_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
+@pytest.mark.parametrize("side", SIDES)
+def test_a_bound_is_the_predictors(folder: Path, side: Literal["lower", "upper"]) -> None:
+    source = PredictedSource(Context(TopologySpace(), base=folder.parent), "p")
+    bound = source.bounds("energy", side, 0.9)
+    rows = bound.evaluate(CELLS[:9], ["energy"])
+    strings = SpaceStrings(TopologySpace()).strings(CELLS[:9])
+    predictor, _ = load_predictor(folder)
+    assert [row["energy"].value for row in rows] == predictor.bound(strings, side, 0.9).tolist()
+    assert all(row["energy"].seconds > 0 for row in rows)
+    assert bound.evaluate([], ["energy"]) == []
 
-    def measure(space: object, genotypes: list[str], **_: object) -> list[float]:
-        calls.append(list(genotypes))
-        return [convolutions(genotype) for genotype in genotypes]
 
-    monkeypatch.setattr(device, "measure_latency_ms", measure)
+def test_a_bound_counts_the_chance_that_a_network_is_not_supported(tmp_path: Path) -> None:
+    space, confidence = TopologySpace(), 0.6
+    cells = Random(0).sample(list(space.genotypes()), 70)
+    noise = Random(1)
+    # Which networks run can only be guessed, more or less surely.
+    gone = [noise.random() < (0.8 if "avg_pool_3x3" in cell else 0.1) for cell in cells]
+    exact = [convolutions(cell) + noise.random() for cell in cells]
+    values = np.column_stack([exact, np.where(gone, np.inf, exact)])
+    targets = [ENERGY, Target("latency", "ms", "min")]
+    strings = SpaceStrings(space).strings(cells)
+    predictor, info = train_quickly(strings, values, targets, space_name=space.name, view="executed")
+    save_predictor(tmp_path / "p", predictor, info)
+    source = PredictedSource(Context(space, base=tmp_path), "p")
+    cells, strings = cells[:24], strings[:24]
+    chances = predictor.supported(strings)[:, 1]
+    assert {bool(chance > confidence) for chance in chances} == {True, False}
+
+    for side, never in zip(SIDES, (-math.inf, math.inf), strict=True):
+        found = source.bounds("latency", side, confidence).evaluate(cells, ["latency"])
+        naive = [
+            predictor.bound([string], side, confidence / chance)[0, 1] if chance > confidence else never
+            for string, chance in zip(strings, chances, strict=True)
+        ]
+        np.testing.assert_allclose([row["latency"].value for row in found], naive, rtol=1e-5)
+
+    always = source.bounds("energy", "upper", confidence).evaluate(cells, ["energy"])
+    expected = predictor.bound(strings, "upper", confidence)[:, 0]
+    np.testing.assert_allclose([row["energy"].value for row in always], expected, rtol=1e-5)
+    plain = source.evaluate(cells, ["latency", "energy"])
+    assert [math.isnan(row["latency"].value) for row in plain] == (chances < 0.5).tolist()
+    assert all(math.isfinite(row["energy"].value) for row in plain)
+
+
+def test_a_bound_takes_as_many_networks_as_its_confidence_asks_for(folder: Path) -> None:
+    source = PredictedSource(Context(TopologySpace(), base=folder.parent), "p")
+    last = 40 / 41  # of 40 errors, the largest
+    assert math.isfinite(source.bounds("energy", "upper", last).evaluate(CELLS[:1], ["energy"])[0]["energy"].value)
+    message = r"^the predictor p learned 'energy' from 40 networks, and .* probability 0\.98 takes 49; measure more"
+    with pytest.raises(InputError, match=message):
+        source.bounds("energy", "upper", 0.98)
+
+
+def test_a_run_measures_and_trains_once_and_keeps_what_it_measured(tmp_path: Path, quick: list[list[str]]) -> None:
     context = Context(TopologySpace(), folder=tmp_path, seed=4)
     first = PredictedSource(context, {"measure": "latency", "networks": 12})
     again = PredictedSource(context, {"measure": "latency", "networks": 12})
-    assert len(calls) == 1
-    assert len(set(calls[0])) == 12
+    assert len(quick) == 1
+    assert len(set(quick[0])) == 12
     assert first.preparation == again.preparation
     assert set(first.preparation) == {"measure latency", "train latency"}
     with open(tmp_path / "measured-latency.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["genotype"] for row in rows] == calls[0]
-    assert [float(row["latency_ms"]) for row in rows] == [convolutions(g) for g in calls[0]]
+    assert [row["genotype"] for row in rows] == quick[0]
+    assert [float(row["latency_ms"]) for row in rows] == [convolutions(g) for g in quick[0]]
     (a,), (b,) = first.evaluate(CELLS[:1], ["latency"]), again.evaluate(CELLS[:1], ["latency"])
     assert a["latency"].value == b["latency"].value
 
 
-def test_a_run_that_was_killed_before_its_receipt_measures_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        device, "measure_latency_ms", lambda space, genotypes, **_: [convolutions(g) for g in genotypes]
-    )
+def test_a_run_that_was_killed_before_its_receipt_measures_again(tmp_path: Path, quick: list[list[str]]) -> None:
     context = Context(TopologySpace(), folder=tmp_path)
     PredictedSource(context, {"measure": "latency", "networks": 12})
     receipt = tmp_path / "predictor-latency.json"
@@ -119,15 +178,12 @@ def test_a_run_that_was_killed_before_its_receipt_measures_again(
     receipt.unlink()
     PredictedSource(context, {"measure": "latency", "networks": 12})
     assert receipt.exists()
+    assert len(quick) == 2
 
 
 @pytest.mark.parametrize(("said", "view"), [({}, "executed"), ({"view": "functional"}, "functional")])
-def test_a_run_trains_on_the_view_that_it_is_given(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str], view: View
-) -> None:
-    monkeypatch.setattr(
-        device, "measure_latency_ms", lambda space, genotypes, **_: [convolutions(g) for g in genotypes]
-    )
+@pytest.mark.usefixtures("quick")
+def test_a_run_trains_on_the_view_that_it_is_given(tmp_path: Path, said: dict[str, str], view: View) -> None:
     context = Context(TopologySpace(), folder=tmp_path)
     source = PredictedSource(context, {"measure": "latency", "networks": 12, **said})
     predictor, info = load_predictor(tmp_path / "predictor-latency")

@@ -1,0 +1,236 @@
+"""The commands train, predict and evaluate on good input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freerea_patch import TopologySpace
+from freerea_seval.predictor.folder import load_predictor
+from freerea_seval.predictor.seval import SEvalPredictor
+from freerea_seval.strings.encode import SpaceStrings
+from freerea_seval.strings.views import View
+from tests.freerea_seval.cli.test_mistakes import call
+
+CELLS = TopologySpace().genotypes()
+#: A training that takes a second.
+QUICK = ("--model", "boosted", "--scale", "linear")
+
+
+def work(cell: str) -> float:
+    return 1.0 + 2.0 * cell.count("nor_conv_3x3") + cell.count("nor_conv_1x1") + 0.5 * cell.count("avg_pool")
+
+
+def write_table(path: Path, columns: Mapping[str, Sequence[object]], cells: Sequence[str]) -> Path:
+    with open(path, "w", newline="") as file:
+        csv.writer(file).writerows([("genotype", *columns), *zip(cells, *columns.values(), strict=True)])
+    return path
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+@pytest.fixture(scope="module")
+def cells() -> list[str]:
+    """A hundred cells from all over the space."""
+    return [CELLS[i] for i in np.random.default_rng(0).permutation(len(CELLS))[:100]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, cells: list[str]) -> Path:
+    """A predictor of two metrics: latency, which cells without a 1x1 convolution do not have, and accuracy."""
+    folder = tmp_path_factory.mktemp("trained")
+    latency = [work(cell) if "nor_conv_1x1" in cell else "" for cell in cells]
+    accuracy = [-1 if i % 5 == 0 else 90 - cell.count("none") for i, cell in enumerate(cells)]
+    table = write_table(folder / "t.csv", {"latency_ms": latency, "val_acc": accuracy}, cells)
+    options = ("--metric", "latency_ms", "--metric", "val_acc", "--unsupported", "-1", *QUICK)
+    assert call("train", table, *options, "-o", folder / "p") == 0
+    return folder / "p"
+
+
+def test_train_predict_and_search_with_a_predictor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], cells: list[str]
+) -> None:
+    table = write_table(tmp_path / "t.csv", {"energy_mj": [work(cell) for cell in cells[:60]]}, cells[:60])
+    assert call("train", table, "--metric", "energy_mj", "-o", tmp_path / "p") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == (
+        f"{tmp_path / 'p'}: predicts energy_mj of nats-tss/cifar10 from the executed view, trained on 60 networks"
+    )
+    assert printed[1].startswith("chose ")
+    assert "by Kendall's tau in five-fold cross-validation: boosted 0." in printed[1]
+    assert printed[2].startswith("energy_mj, 60 values; cross-validated kendall tau ")
+    assert call("predict", tmp_path / "p", *cells[60:62]) == 0
+    predicted = rows(capsys.readouterr().out)
+    assert [row["genotype"] for row in predicted] == cells[60:62]
+    assert float(predicted[1]["energy_mj"]) == pytest.approx(work(cells[61]), abs=2.0)
+    (tmp_path / "s.yaml").write_text(
+        "space: nats-tss\nsearch: {population: 4, tournament: 2}\nbudget: {evaluations: 8}\nobjectives:\n"
+        "  - {metric: energy_mj, source: {seval: p}}\n"
+    )
+    assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
+    assert "energy mj [mJ]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("metric", "said", "view"),
+    [
+        ("val_acc", [], "functional"),
+        ("latency_ms", [], "executed"),
+        ("val_acc", ["--view", "executed"], "executed"),
+        ("latency_ms", ["--view", "functional"], "functional"),
+    ],
+)
+def test_a_predictor_is_trained_and_asked_in_the_view_of_its_metric_or_the_one_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], metric: str, said: list[str], view: View
+) -> None:
+    table = write_table(tmp_path / "t.csv", {metric: list(range(30))}, CELLS[:30])
+    assert call("train", table, "--metric", metric, "-o", tmp_path / "p", *QUICK, *said) == 0
+    predictor, info = load_predictor(tmp_path / "p")
+    assert info.view == view
+    strings = SpaceStrings(TopologySpace(), view).strings(CELLS[:30])
+    twin = SEvalPredictor("boosted", "linear").fit(strings, np.arange(30.0))
+    assert np.array_equal(predictor.predict(strings), twin.predict(strings))
+    capsys.readouterr()
+    assert call("predict", tmp_path / "p", *CELLS[:3]) == 0
+    predicted = [float(row[metric]) for row in rows(capsys.readouterr().out)]
+    assert predicted == pytest.approx(twin.predict(strings[:3]).tolist(), rel=1e-5)
+
+
+def test_options_of_training_reach_the_folder(tmp_path: Path, cells: list[str]) -> None:
+    table = write_table(tmp_path / "t.csv", {"score": [work(cell) for cell in cells[:30]]}, cells[:30])
+    options = ("--direction", "max", "--unit", "points", "--model", "gp", "--scale", "log", "--seed", "7")
+    assert call("train", table, "--metric", "score", "-o", tmp_path / "p", *options) == 0
+    predictor, info = load_predictor(tmp_path / "p")
+    (metric,) = info.metrics
+    assert (metric.direction, metric.unit, predictor.members_, predictor.seed) == ("max", "points", ("gp",), 7)
+    assert predictor.scales_[0].name == "log"
+    assert "points" in (tmp_path / "p" / "README.md").read_text()
+
+
+def test_several_metrics_are_learned_together_and_an_unsupported_one_is_an_empty_cell(
+    trained: Path, cells: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, info = load_predictor(trained)
+    without = sum("nor_conv_1x1" not in cell for cell in cells)
+    assert [(m.name, m.unit, m.samples, m.unsupported) for m in info.metrics] == [
+        ("latency_ms", "ms", 100, without),
+        ("val_acc", "", 100, 20),
+    ]
+    assert call("predict", trained, *cells) == 0
+    predicted = rows(capsys.readouterr().out)
+    assert list(predicted[0]) == ["genotype", "latency_ms", "val_acc"]
+    empty = [row["latency_ms"] == "" for row in predicted]
+    assert np.mean([e == ("nor_conv_1x1" not in cell) for e, cell in zip(empty, cells, strict=True)]) > 0.95
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "samples", "unsupported"),
+    [
+        (["--unsupported", "-1"], [-1, 5], 30, 10),
+        (["--unsupported", "nan"], [-1, 5], 30, 0),
+        ([], ["", 5], 30, 10),
+        (["--missing"], ["", 5], 20, 0),
+        (["--missing", "--unsupported", "-1"], [-1, 5], 30, 10),
+    ],
+)
+def test_a_number_or_an_empty_cell_means_what_is_said(
+    options: list[str], values: list[object], samples: int, unsupported: int, tmp_path: Path
+) -> None:
+    column = [values[0] if i % 3 == 0 else i for i in range(30)]
+    table = write_table(tmp_path / "t.csv", {"latency_ms": column}, CELLS[:30])
+    assert call("train", table, "--metric", "latency_ms", *options, "-o", tmp_path / "p", *QUICK) == 0
+    _, info = load_predictor(tmp_path / "p")
+    assert (info.metrics[0].samples, info.metrics[0].unsupported) == (samples, unsupported)
+
+
+def test_a_missing_cell_of_one_of_several_metrics_leaves_the_row_in(tmp_path: Path) -> None:
+    one, two = ([("" if i % 3 == k else i) for i in range(30)] for k in (0, 1))
+    table = write_table(tmp_path / "t.csv", {"a": one, "b": two}, CELLS[:30])
+    assert call("train", table, "--metric", "a", "--metric", "b", "--missing", "-o", tmp_path / "p", *QUICK) == 0
+    _, info = load_predictor(tmp_path / "p")
+    assert (info.samples, [metric.samples for metric in info.metrics]) == (30, [20, 20])
+
+
+def test_an_interval_is_two_more_columns_a_metric(
+    trained: Path, cells: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("predict", trained, *cells, "--interval", "0.9") == 0
+    wide = rows(capsys.readouterr().out)
+    names = [f"{name}{end}" for name in ("latency_ms", "val_acc") for end in ("", "_low", "_high")]
+    assert list(wide[0]) == ["genotype", *names]
+    assert call("predict", trained, *cells, "--interval", "0.5") == 0
+    narrow = rows(capsys.readouterr().out)
+    for row, other in zip(wide, narrow, strict=True):
+        assert row["val_acc"] == other["val_acc"]
+        for name in ("latency_ms", "val_acc"):
+            if row[name]:
+                bounds = [float(r[f"{name}{end}"]) for r in (row, other) for end in ("_low", "_high")]
+                assert bounds[0] <= bounds[2] <= bounds[3] <= bounds[1]
+            else:
+                assert row[f"{name}_low"] == row[f"{name}_high"] == ""
+
+
+def test_genotypes_come_from_standard_input_and_go_to_a_file(
+    trained: Path, cells: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert call("predict", trained, *cells[:3]) == 0
+    expected = capsys.readouterr().out
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(["", *cells[:3], ""])))
+    assert call("predict", trained, "-", "-o", tmp_path / "p.csv") == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "p.csv").read_text() == expected
+
+
+def test_evaluate_judges_by_other_measurements_and_writes_what_it_found(
+    trained: Path, cells: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = [CELLS[i] for i in np.random.default_rng(1).permutation(len(CELLS))[:60] if CELLS[i] not in cells]
+    latency = [work(cell) if "nor_conv_1x1" in cell else "" for cell in new]
+    table = write_table(
+        tmp_path / "t.csv", {"latency_ms": latency, "val_acc": [90 - c.count("none") for c in new]}, new
+    )
+    assert call("evaluate", trained, table, "-o", tmp_path / "e", "--interval", "0.8") == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"latency_ms, {len(new)} networks: kendall tau ")
+    assert printed[1].startswith(f"val_acc, {len(new)} networks: kendall tau ")
+    assert "auc " in printed[0]
+    assert "auc " not in printed[1]
+    assert {path.name for path in (tmp_path / "e").iterdir()} == {
+        *("predictions.csv", "scores.json", "latency_ms.svg", "val_acc.svg"),
+    }
+    facts = json.loads((tmp_path / "e" / "scores.json").read_text())
+    assert facts["interval"] == 0.8
+    assert facts["scores"]["latency_ms"]["kendall_tau"] > 0.6
+    assert facts["scores"]["latency_ms"]["auc"] > 0.9
+    assert 0.5 < facts["scores"]["latency_ms"]["coverage"] <= 1
+    written = rows((tmp_path / "e" / "predictions.csv").read_text())
+    assert [row["genotype"] for row in written] == new
+    assert [row["latency_ms"] == "" for row in written] == [value == "" for value in latency]
+    capsys.readouterr()
+    assert call("predict", trained, *new, "--interval", "0.8") == 0
+    for row, said in zip(written, rows(capsys.readouterr().out), strict=True):
+        for name in ("latency_ms", "val_acc"):
+            for ours, theirs in (("_predicted", ""), ("_low", "_low"), ("_high", "_high")):
+                assert (row[name + ours] == "") == (said[name + theirs] == "")
+                if row[name + ours]:
+                    assert float(row[name + ours]) == pytest.approx(float(said[name + theirs]), rel=1e-5)
+
+
+def test_evaluate_without_a_folder_prints_alone(
+    trained: Path, cells: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(
+        tmp_path / "t.csv", {"latency_ms": [-1, *range(1, 20)], "val_acc": ["", *range(1, 20)]}, cells[:20]
+    )
+    assert call("evaluate", trained, table, "--unsupported", "-1", "--missing") == 0
+    assert capsys.readouterr().out.count("\n") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]

@@ -1,0 +1,196 @@
+"""Choosing a model and scales by what was held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy.stats import kendalltau
+from sklearn.model_selection import KFold
+
+from freerea_patch import InputError
+from freerea_seval.predictor import choosing
+from freerea_seval.predictor.choosing import Choice, choose
+
+Values = npt.NDArray[np.float64]
+
+
+class Seen(NamedTuple):
+    """What a model was trained on."""
+
+    strings: frozenset[str]
+    metrics: int
+
+
+class Fake:
+    """Models by name that predict the score of a hidden number of every string, with noise of a strength of their own.
+
+    ``log`` is there to show what was asked: name, training strings, scales of targets.
+    """
+
+    def __init__(self, noise: Mapping[str, float], hidden: Mapping[str, float]) -> None:
+        self.noise, self.hidden = noise, hidden
+        self.log: list[tuple[str, list[str], Values]] = []
+
+    def train(self, name: str, strings: Sequence[str], targets: Values, proxies: Values | None, *settings: Any) -> Seen:
+        self.log.append((name, list(strings), targets))
+        return Seen(frozenset(strings), targets.shape[1])
+
+    def ask(self, name: str, model: Seen, strings: Sequence[str], proxies: Values | None) -> Values:
+        assert not model.strings & set(strings), "a network that it was trained on"
+        rng = np.random.default_rng(len(name))
+        scores = np.array([self.hidden[string] for string in strings])
+        return np.repeat((scores + self.noise[name] * rng.standard_normal(len(scores)))[:, None], model.metrics, axis=1)
+
+
+@pytest.fixture
+def hidden(strings: list[str]) -> dict[str, float]:
+    return dict(zip(strings, np.random.default_rng(0).standard_normal(120).tolist(), strict=True))
+
+
+def chosen(
+    monkeypatch: pytest.MonkeyPatch,
+    hidden: Mapping[str, float],
+    noise: Mapping[str, float],
+    model: str = "auto",
+    scale: str = "linear",
+    values: Values | None = None,
+) -> tuple[Choice, Fake]:
+    fake = Fake(noise, hidden)
+    monkeypatch.setattr(choosing, "train", fake.train)
+    monkeypatch.setattr(choosing, "ask", fake.ask)
+    strings = list(hidden)
+    if values is None:
+        values = np.array(list(hidden.values()))[:, None]
+    return choose(model, scale, strings, values, None, 0, {}, False, lambda fraction, note: None), fake
+
+
+@pytest.mark.parametrize(
+    ("noise", "expected"),
+    [
+        ({"boosted": 0.1, "gp": 3.0}, ("boosted",)),
+        ({"boosted": 3.0, "gp": 0.1}, ("gp",)),
+        ({"boosted": 0.5, "gp": 0.5}, ("boosted", "gp")),
+    ],
+)
+def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
+    noise: dict[str, float], expected: tuple[str, ...], hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice, _ = chosen(monkeypatch, hidden, noise)
+    assert choice.members == expected
+    assert set(choice.compared) == {"boosted", "gp", "ensemble"}
+    name = expected[0] if len(expected) == 1 else "ensemble"
+    assert max(choice.compared, key=lambda model: choice.compared[model]) == name
+    assert choice.reason.startswith(
+        f"{name} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
+    )
+    assert kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic == pytest.approx(choice.compared[name])
+
+
+def test_every_network_is_left_out_once_by_folds_of_the_seed(
+    hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, model="boosted")
+    strings = list(hidden)
+    expected = [[strings[i] for i in kept] for kept, _ in KFold(5, shuffle=True, random_state=0).split(strings)]
+    assert [kept for _, kept, _ in fake.log] == expected
+    assert np.isfinite(choice.unseen).all()
+    # Scales are those of what a fold was trained on, so what is left out does not leak through them.
+    assert [targets.mean() for *_, targets in fake.log] == pytest.approx([0.0] * 5, abs=1e-12)
+
+
+def test_of_many_networks_a_fifth_is_left_out(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "MANY", 100)
+    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, model="boosted")
+    ((_, kept, _),) = fake.log
+    left = np.isfinite(choice.unseen[:, 0])
+    assert (len(kept), left.sum()) == (96, 24)
+    assert set(kept) == {string for string, out in zip(hidden, left, strict=True) if not out}
+    assert "a fifth of the networks held out" in choice.reason
+
+
+def test_of_many_networks_each_metric_has_the_scale_on_which_it_is_predicted_best(
+    strings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "MANY", 100)
+    rng = np.random.default_rng(0)
+    even = np.array([float(string.count("conv")) for string in strings]) + 0.3 * rng.standard_normal(120)
+    values = np.stack([even, np.where(rng.random(120) < 0.15, -1e4 * rng.random(120), even)], axis=1)
+    choice = choose("boosted", "auto", strings, values, None, 0, {"n_estimators": 40}, False, lambda f, n: None)
+    assert choice.scales[1].name == "rank"
+    names = list(dict.fromkeys(scale.name for scale in choice.scales))
+    assert choice.reason.startswith(f"boosted on {'/'.join(names)} scale")
+    assert choice.unseen.shape == (120, 2)
+
+
+def test_of_few_networks_the_scale_is_a_blend(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "auto")
+    assert [scale.name for scale in choice.scales] == ["blend"]
+    assert len(fake.log) == 5
+
+
+@pytest.mark.parametrize("many", [10, 1000])
+def test_distinct_networks_are_held_out_with_all_that_have_their_string(
+    many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "MANY", many)
+    strings = [f"input[1x{i % 9 + 1}] output" for i in range(60)]
+    for kept, left in choosing._folds(strings, 0, True):
+        assert not {strings[i] for i in kept} & {strings[i] for i in left}
+        assert sorted([*kept, *left]) == list(range(60))
+    shared = [
+        {strings[i] for i in kept} & {strings[i] for i in left} for kept, left in choosing._folds(strings, 0, False)
+    ]
+    assert all(shared)
+
+
+def test_a_named_scale_is_used_for_every_metric(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.exp(np.array([list(hidden.values())] * 2).T)
+    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0, "gp": 0.0}, "ensemble", "log", values)
+    assert [scale.name for scale in choice.scales] == ["log", "log"]
+    assert choice.members == ("boosted", "gp")
+    assert {name for name, *_ in fake.log} == {"boosted", "gp"}
+    assert len(fake.log) == 10
+    assert "ensemble on log scale" in choice.reason
+
+
+def test_a_metric_that_was_not_measured_everywhere_is_judged_where_it_was(
+    hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.array([list(hidden.values())] * 2).T
+    values[::2, 1] = np.nan
+    choice, _ = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "linear", values)
+    assert choice.compared["boosted"] == pytest.approx(1.0, abs=0.15)
+    assert np.isfinite(choice.unseen).all()
+
+
+def test_a_constant_metric_has_no_order_to_choose_by(strings: list[str]) -> None:
+    choice = choose(
+        "auto", "auto", strings[:15], np.full((15, 1), 2.5), None, 0, {}, False, lambda fraction, note: None
+    )
+    assert set(choice.compared.values()) == {0.0}
+    assert choice.unseen == pytest.approx(np.full((15, 1), 2.5), abs=1e-6)
+
+
+def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, str]] = []
+    fake = Fake({"boosted": 0.1, "gp": 0.1}, hidden)
+    monkeypatch.setattr(choosing, "train", fake.train)
+    monkeypatch.setattr(choosing, "ask", fake.ask)
+    values = np.array(list(hidden.values()))[:, None]
+    choose(
+        "auto", "auto", list(hidden), values, None, 0, {}, False, lambda fraction, note: told.append((fraction, note))
+    )
+    assert [fraction for fraction, _ in told] == pytest.approx([i / 10 for i in range(10)])
+    assert {note for _, note in told} == {"comparing: boosted", "comparing: gp"}
+
+
+def test_an_unknown_model_or_scale_is_named(strings: list[str], values: list[float]) -> None:
+    y = np.array(values)[:, None]
+    with pytest.raises(InputError, match=r"unknown model 'boostd'; did you mean 'boosted'\?"):
+        choose("boostd", "auto", strings, y, None, 0, {}, False, lambda fraction, note: None)
+    with pytest.raises(InputError, match=r"unknown scale 'ranks'; did you mean 'rank'\?"):
+        choose("boosted", "ranks", strings, y, None, 0, {}, False, lambda fraction, note: None)
