@@ -61,8 +61,9 @@ _JUDGED = (
     "width",
     "top_10_percent_recall",
 )
-#: Cells that training cells are chosen from.
-_POOL = 4000
+#: Random cells that training cells are chosen from, and others that are judged on, which judge as well as all, within
+#: 0.005.
+_POOL, _JUDGED_ON = 4000, 3000
 LARGE = ("split", "group", "metric", "model", "seed", "networks", *_JUDGED, "train_s", "networks_a_s", "choice")
 SMALL = ("metric", "model", "networks", "chosen", "draw", *_JUDGED, "train_s", "choice")
 
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     added.add_argument("--groups", nargs="+", default=list(GROUPS), choices=list(GROUPS))
     added.add_argument("--seeds", type=int, default=3)
     added = command("small", small, "train on 50, 100 and 200 cells, judge on others")
-    added.add_argument("--metrics", nargs="+", default=["cifar10", "pgd", "raspi4_latency", "edgegpu_latency"])
+    usual = ["cifar10", "pgd", "raspi4_latency", "edgegpu_latency"]
+    added.add_argument("--metrics", nargs="+", default=usual, choices=TARGETS, metavar="METRIC")
     added.add_argument("--networks", nargs="+", type=int, default=[50, 100, 200])
     added.add_argument("--draws", type=int, default=20)
     what = f"train on the most informative of {_POOL:,} random cells instead of random ones"
@@ -102,6 +104,9 @@ def large(options: argparse.Namespace) -> None:
     done = {tuple(row[name] for name in ("split", "group", "model", "seed")) for row in journal.rows()}
     splits = {"published": published_split, "grouped": grouped_split}
     targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
+    for group in options.groups:
+        if not any(metric in targets for metric in GROUPS[group][1]):
+            raise InputError(f"group {group} has no values; give --hw-nas-bench FILE, or name other --groups")
     jobs = [(s, g, seed) for seed in range(options.seeds) for g in options.groups for s in options.splits]
     functional = strings_of("functional")
     for name, group, seed in jobs:
@@ -169,6 +174,12 @@ def small(options: argparse.Namespace) -> None:
     journal = RowJournal(options.output, {}, SMALL)
     done = {tuple(row[name] for name in ("metric", "model", "networks", "chosen", "draw")) for row in journal.rows()}
     targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
+    missing = [metric for metric in options.metrics if metric not in targets]
+    if missing:
+        raise InputError(
+            f"metric {missing[0]} has no values; give --{'robustness' if missing[0] == 'pgd' else 'hw-nas-bench'} FILE,"
+            f" or name other --metrics: {', '.join(targets)}"
+        )
     views = {metric: view for view, metrics in GROUPS.values() for metric in metrics}
     strings: dict[View, list[str]] = {}
     informative: dict[tuple[View, int], Indices] = {}
@@ -191,8 +202,7 @@ def small(options: argparse.Namespace) -> None:
                     best = most_informative([strings[view][i] for i in pool], max(options.networks))
                     informative[view, draw] = pool[best]
                 train = informative[view, draw][:networks]
-            # Three thousand of the others judge as well as all, within 0.005.
-            split = Split(train, order[:0], order[-3000:])
+            split = Split(train, order[:0], order[-_JUDGED_ON:])
             predictor = SEvalPredictor(options.model, seed=draw)
             (row,) = judge(strings[view], [targets[metric]], split, predictor, lambda fraction, note: None)
             journal.append({**row, "chosen": chosen, "draw": draw})

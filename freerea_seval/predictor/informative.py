@@ -44,9 +44,11 @@ def most_informative(strings: Sequence[str], count: int, seed: int = 0) -> Indic
         ``(count,)`` row numbers of different strings, the most informative first: fewer are the first of more.
 
     Raises:
-        InputError: ``count`` is out of range, or a string is no network string.
+        InputError: there are no strings, ``count`` is out of range, or a string is no network string.
     """
     times = Counter(check_strings(strings))
+    if not times:
+        raise InputError("expected at least one network string to choose from, got none")
     different = sorted(times)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(different))[:_MOST])
     if not 1 <= count <= len(drawn):
@@ -64,9 +66,7 @@ def most_informative(strings: Sequence[str], count: int, seed: int = 0) -> Indic
     return np.array([first[candidates[i]] for i in chosen], dtype=np.int64)
 
 
-def _lowering(
-    prior: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], noise: float, count: int
-) -> list[int]:
+def _lowering(prior: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], noise: float, count: int) -> list[int]:
     """Choose rows of a covariance, ``(n, n)``: each lowers the weighted sum of variances left by those before it most.
 
     Observing ``j`` takes the square of its posterior covariance with ``i``, over its variance with noise, from the

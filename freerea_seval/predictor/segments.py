@@ -28,6 +28,7 @@ _ELEMENTWISE = frozenset((*_ACTIVATIONS, "dropout", "bn", "layer_norm", "group_n
 #: Attributes that say how wide a layer is.
 _WIDTHS = frozenset(("out", "num"))
 _JOINS = frozenset(("add", "cat", "sub", "mul", "maximum", "minimum"))
+_ZERO = "mul(other=0)"
 #: Steps in a row that are counted, beside whole paths.
 _WALK = 3
 #: A segment with more different paths than this is known by their number and lengths alone.
@@ -90,6 +91,7 @@ def _block(block: Block) -> tuple[Features, str, str]:
     """Return what is counted of a block, and the groups of its first and last step, empty if it has none."""
     features: defaultdict[str, float] = defaultdict(float)
     steps: list[_Step] = []
+    costs: list[tuple[tuple[str, float], ...]] = []
     nodes = block.nodes
     for kind, attributes, inputs, outputs in nodes:
         shapes, reads, parameters = [], [], 0
@@ -104,8 +106,12 @@ def _block(block: Block) -> tuple[Features, str, str]:
                     parameters += prod(item.shape)  # type: ignore[union-attr]
         group, counted = _costs(kind, attributes, tuple(shapes), outputs, parameters)
         steps.append(_Step(group, tuple(reads)))
+        costs.append(counted)
+    for counted, live in zip(costs, _live(steps), strict=True):
         for name, value in counted:
             features[name] += value
+            if live and name.startswith("cost "):
+                features[f"cost live {name[5:]}"] += value
     ways, first, last = _ways(tuple(steps))
     return {**features, **ways}, first, last
 
@@ -126,6 +132,18 @@ def _ways(steps: tuple[_Step, ...]) -> tuple[Features, str, str]:
                 features[f"next {before} > {entering}"] += 1
             first, before = first or entering, leaving
     return features, first, before
+
+
+def _live(steps: Sequence[_Step]) -> list[bool]:
+    """Return which steps the last one depends on; a product with zero lets nothing through."""
+    live = [False] * (len(steps) - 1) + [True]
+    for position in range(len(steps) - 1, -1, -1):
+        if steps[position].group == _ZERO:
+            live[position] = False
+        if live[position]:
+            for read in steps[position].reads:
+                live[read] = True
+    return live
 
 
 def _count_order(steps: Sequence[_Step], features: defaultdict[str, float]) -> None:
