@@ -25,8 +25,8 @@ Values = npt.NDArray[np.float64]
 _PENALTIES = np.logspace(-4, 2, 13)
 #: Folds of the comparison between the trees and the line.
 _FOLDS = 3
-#: From so many different strings on, trees do without the line.
-_MANY = 2000
+#: From so many different strings on, trees do without the line, and there are three forests.
+_MANY, _FORESTS = 2000, 3
 
 
 class Line(NamedTuple):
@@ -44,7 +44,7 @@ class Line(NamedTuple):
 class _Mixture(NamedTuple):
     """What predicts one metric, standardised: trees on all features, and a line on costs."""
 
-    booster: xgboost.Booster
+    forests: tuple[xgboost.Booster, ...]
     line: Line
     trees_share: float
     mean: float
@@ -57,7 +57,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Two models see the standardised values of a metric: boosted trees on all features, and a ridge regression on the
     cost features. Latency is nearly a sum of costs, which a line learns from few samples; accuracy is not. The
     prediction is their weighted mean; the weight of the trees is the one that fits best out of fold. From two
-    thousand different strings on, trees need no line.
+    thousand different strings on, trees need no line, and are the mean of three forests that see different features.
 
     Args:
         n_estimators: number of trees.
@@ -160,7 +160,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         matrix = self._beside(self.features_.transform(strings), proxies)
         costs = matrix[:, self.features_.costs_]
         found = [
-            (m.trees_share * _ask(m.booster, matrix) + (1.0 - m.trees_share) * m.line(costs)) * m.scale + m.mean
+            (m.trees_share * self._ask(m.forests, matrix) + (1.0 - m.trees_share) * m.line(costs)) * m.scale + m.mean
             for m in self.mixtures_
         ]
         return found[0] if self.single_ else np.stack(found, axis=1)
@@ -183,14 +183,14 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if len(targets) < 2 * _FOLDS:
             return 0.0
         for kept, left in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(matrix):
-            trees[left] = _ask(self._grow(matrix[kept], targets[kept], weights[kept]), matrix[left])
+            trees[left] = self._ask(self._grow(matrix[kept], targets[kept], weights[kept]), matrix[left])
             line[left] = _draw(costs[kept], targets[kept], weights[kept])(costs[left])
         apart = trees - line
         if not apart.any():
             return 0.0
         return float(np.clip(((targets - line) * weights) @ apart / ((apart * weights) @ apart), 0.0, 1.0))
 
-    def _grow(self, matrix: Matrix, targets: Values, weights: Values) -> xgboost.Booster:
+    def _grow(self, matrix: Matrix, targets: Values, weights: Values) -> tuple[xgboost.Booster, ...]:
         import xgboost
 
         few = len(matrix)
@@ -207,10 +207,28 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "colsample_bynode": self.colsample_bynode,
         }
         try:
-            data = xgboost.DMatrix(matrix, targets, weight=weights, nthread=1)
-            return xgboost.train(parameters, data, self.n_estimators)
+            return tuple(
+                xgboost.train(parameters, xgboost.DMatrix(part, targets, weight=weights, nthread=1), self.n_estimators)
+                for part in self._parts(matrix, _FORESTS if few >= _MANY else 1)
+            )
         except (xgboost.core.XGBoostError, TypeError) as error:
             raise InputError(f"xgboost cannot train with {self} ({first_line(error)}); mend its parameters") from error
+
+    def _parts(self, matrix: Matrix, forests: int) -> list[Matrix]:
+        """Return what each forest sees: all but the order of execution; and with three, also all, and that order alone.
+
+        Few networks do not tell which of the many orders matter; of many, forests that see different things err
+        differently, so that their mean is better than each.
+        """
+        order = self.features_.order_
+        without = np.delete(matrix, order, axis=1)
+        if forests == 1:
+            return [without]
+        return [without, matrix, np.ascontiguousarray(matrix[:, order])]
+
+    def _ask(self, forests: Sequence[xgboost.Booster], matrix: Matrix) -> Values:
+        found = [f.inplace_predict(part) for f, part in zip(forests, self._parts(matrix, len(forests)), strict=True)]
+        return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: what JSON can hold, and files."""
@@ -219,6 +237,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             {
                 "intercept": m.line.intercept,
                 "coefficients": m.line.coefficients.tolist(),
+                "forests": len(m.forests),
                 "trees_share": m.trees_share,
                 "mean": m.mean,
                 "scale": m.scale,
@@ -231,7 +250,12 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "proxies": self.proxies_,
             "metrics": metrics,
         }
-        return said, {f"trees-{i}.json": bytes(m.booster.save_raw("json")) for i, m in enumerate(self.mixtures_)}
+        files = {
+            f"trees-{i}-{j}.json": bytes(forest.save_raw("json"))
+            for i, mixture in enumerate(self.mixtures_)
+            for j, forest in enumerate(mixture.forests)
+        }
+        return said, files
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Take up what :meth:`state` returned.
@@ -247,13 +271,14 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.mixtures_ = []
         costs = self.features_.costs_
         for place, metric in enumerate(state["metrics"]):
-            booster = xgboost.Booster({"nthread": 1})
-            booster.load_model(bytearray(files[f"trees-{place}.json"]))
+            forests = tuple(xgboost.Booster({"nthread": 1}) for _ in range(metric["forests"]))
+            for number, forest in enumerate(forests):
+                forest.load_model(bytearray(files[f"trees-{place}-{number}.json"]))
             line = Line(float(metric["intercept"]), np.array(metric["coefficients"], dtype=np.float64))
             if line.coefficients.shape != (costs.stop - costs.start,):
                 raise ValueError(f"{line.coefficients.size} coefficients of {costs.stop - costs.start} costs")
             self.mixtures_.append(
-                _Mixture(booster, line, *(float(metric[name]) for name in ("trees_share", "mean", "scale")))
+                _Mixture(forests, line, *(float(metric[name]) for name in ("trees_share", "mean", "scale")))
             )
         self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None)
 
@@ -269,10 +294,6 @@ def _draw(costs: Matrix, targets: Values, weights: Values) -> Line:
     ridge = RidgeCV(_PENALTIES).fit((x - mean) / scale, targets, sample_weight=weights)
     coefficients = np.asarray(ridge.coef_ / scale, dtype=np.float64)
     return Line(float(ridge.intercept_ - mean @ coefficients), coefficients)
-
-
-def _ask(booster: xgboost.Booster, matrix: Matrix) -> Values:
-    return np.asarray(booster.inplace_predict(matrix), dtype=np.float64)
 
 
 def first_line(error: Exception) -> str:

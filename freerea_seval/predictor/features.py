@@ -110,8 +110,17 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def costs_(self) -> slice:
         """The columns that costs are sums of: see ``cost ...`` above."""
-        start = len(TOTALS) + sum(name < "cost " for name in self.vocabulary_)
-        return slice(start, start + sum(name.startswith("cost ") for name in self.vocabulary_))
+        return self._named("cost ")
+
+    @property
+    def order_(self) -> slice:
+        """The columns ``order ...``: what is executed after what, and how far back it reads."""
+        return self._named("order ")
+
+    def _named(self, beginning: str) -> slice:
+        """Return the columns with a name that begins so; the vocabulary is sorted."""
+        start = len(TOTALS) + sum(name < beginning for name in self.vocabulary_)
+        return slice(start, start + sum(name.startswith(beginning) for name in self.vocabulary_))
 
 
 def check_strings(strings: Sequence[str]) -> Sequence[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from math import log, prod
 from typing import NamedTuple
 
@@ -135,8 +136,10 @@ def _ways(steps: tuple[_Step, ...]) -> tuple[Features, str, str]:
 
 
 def _live(steps: Sequence[_Step]) -> list[bool]:
-    """Return which steps the last one depends on; a product with zero lets nothing through."""
-    live = [False] * (len(steps) - 1) + [True]
+    """Return which steps the end of their segment depends on; a product with zero lets nothing through."""
+    live = [False] * len(steps)
+    for end in _ends(steps):
+        live[end] = True
     for position in range(len(steps) - 1, -1, -1):
         if steps[position].group == _ZERO:
             live[position] = False
@@ -191,21 +194,29 @@ def _costs(
     return group, tuple((name, min(value, _MOST)) for name, value in counted.items() if value)
 
 
-def _cut(steps: Sequence[_Step]) -> list[tuple[_Step, ...]]:
-    """Cut a chain where every path passes; positions in a segment count from the step that it reads."""
+def _ends(steps: Sequence[_Step]) -> list[int]:
+    """Return the steps that every path passes: no later one reads past them."""
     last_reader = list(range(len(steps)))
     for position, step in enumerate(steps):
         for source in step.reads:
             last_reader[source] = position
-    segments: list[tuple[_Step, ...]] = []
-    start = reach = 0
-    for position in range(1, len(steps)):
-        reach = max(reach, last_reader[position - 1])
+    ends: list[int] = []
+    reach = 0
+    for position in range(len(steps)):
         if reach <= position:
-            inside = steps[start + 1 : position + 1]
-            segments.append(tuple(_Step(g, tuple(max(0, read - start) for read in reads)) for g, reads in inside))
-            start = position
-    return segments
+            ends.append(position)
+        reach = max(reach, last_reader[position])
+    return ends
+
+
+def _cut(steps: Sequence[_Step]) -> list[tuple[_Step, ...]]:
+    """Cut a chain where every path passes; positions in a segment count from the step that it reads."""
+    return [
+        tuple(
+            _Step(group, tuple([max(0, read - start) for read in reads])) for group, reads in steps[start + 1 : end + 1]
+        )
+        for start, end in pairwise(_ends(steps))
+    ]
 
 
 @lru_cache(maxsize=65536)

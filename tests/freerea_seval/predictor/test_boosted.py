@@ -201,10 +201,10 @@ def test_distinct_strings_weigh_the_same_however_often_they_occur(strings: list[
     often, they = [*strings[:30], *strings[:5] * 20], [*values[:30], *values[:5] * 20]
     once = BoostedPredictor(n_estimators=20).fit(strings[:30], np.array(values[:30]) - np.mean(values[:30]))
     same, other = (
-        BoostedPredictor(n_estimators=20, distinct=distinct).fit(often, they).mixtures_[0].booster.save_raw("json")
+        BoostedPredictor(n_estimators=20, distinct=distinct).fit(often, they).mixtures_[0].forests[0].save_raw("json")
         for distinct in (True, False)
     )
-    assert once.mixtures_[0].booster.num_boosted_rounds() == 20
+    assert once.mixtures_[0].forests[0].num_boosted_rounds() == 20
     assert same != other
     weighed = BoostedPredictor(n_estimators=20, distinct=True).fit(often, they).predict(strings)
     assert weighed == pytest.approx(once.predict(strings) + np.mean(values[:30]), abs=1.5)
@@ -215,7 +215,7 @@ def test_a_state_restores_the_same_bits(proxies: bool, strings: list[str], value
     more = np.random.default_rng(0).standard_normal((120, 3)) if proxies else None
     predictor = BoostedPredictor(n_estimators=20).fit(strings, two(strings, values), more)
     state, files = predictor.state()
-    assert sorted(files) == ["trees-0.json", "trees-1.json"]
+    assert sorted(files) == ["trees-0-0.json", "trees-1-0.json"]
     again = BoostedPredictor(n_estimators=20)
     again.restore(json.loads(json.dumps(state)), files)
     assert np.array_equal(again.predict(strings, more), predictor.predict(strings, more))
@@ -234,7 +234,7 @@ def test_what_learned_nothing_has_no_state() -> None:
         ("cost", "coefficients of"),
         ("coefficients", "coefficients of"),
         ("one coefficient", "1 coefficients of"),
-        ("file", "trees-0"),
+        ("file", "trees-0-0"),
         ("trees", "Invalid model format"),
         ("name", "scale"),
     ],
@@ -254,7 +254,7 @@ def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str
     elif damage == "file":
         files = {}
     elif damage == "trees":
-        files = {"trees-0.json": b"{}"}
+        files = {"trees-0-0.json": b"{}"}
     else:
         del metric["scale"]
     with pytest.raises(Exception, match=message):

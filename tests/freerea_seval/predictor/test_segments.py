@@ -40,7 +40,7 @@ def naive(string: str) -> dict[str, float]:
     """Count everything on the whole graph: costs one by one, paths by naming every one of them."""
     graph = read(string)
     found: defaultdict[str, float] = defaultdict(float)
-    groups = []
+    groups, costs = [], []
     for node in graph:
         said = ",".join(f"{name}={value}" for name, value in node.attributes if name not in ("out", "num"))
         groups.append(f"{node.kind}({said})" if said else node.kind)
@@ -48,6 +48,7 @@ def naive(string: str) -> dict[str, float]:
         elements = sum(spec.elements for spec in node.outputs)
         # A convolution or a linear layer makes one product a weight of an output's filter; no other product is here.
         macs = elements * prod(node.weights[0].shape[1:]) if node.kind in ("conv", "linear") else 0
+        costs.append((1, elements, macs))
         found[f"cost {groups[-1]} operations"] += 1
         found[f"cost {groups[-1]} elements"] += elements
         found[f"cost {groups[-1]} multiply-adds"] += macs
@@ -57,12 +58,29 @@ def naive(string: str) -> dict[str, float]:
             found[name] += number
     for word in ordered_words(graph, groups):
         found[f"order {word}"] += 1
+    for first, last in pairwise([-1, *cuts(graph)]):
+        for place in live(graph, groups, first, last):
+            counts = ("operations", "elements", "multiply-adds")
+            for what, number in zip(counts, costs[place], strict=True):
+                found[f"cost live {groups[place]} {what}"] += number
     before = ""
     for first, last in pairwise(cuts(graph)):
         if steps := count_segment(graph, groups, first, last, found):
             found[f"next {before} > {steps[0]}"] += 1
             before = steps[-1]
     return {name: value for name, value in found.items() if value}
+
+
+def live(graph: Graph, groups: list[str], first: int, last: int) -> set[int]:
+    """Return the operations behind the first cut that the last depends on, through no product with zero."""
+    found: set[int] = set()
+    left = [last]
+    while left:
+        place = left.pop()
+        if place > first and place not in found and groups[place] != "mul(other=0)":
+            found.add(place)
+            left += [ref.node for ref in graph.nodes[place].refs]
+    return found
 
 
 def ordered_words(graph: Graph, groups: list[str]) -> list[str]:
