@@ -25,8 +25,9 @@ Values = npt.NDArray[np.float64]
 _PENALTIES = np.logspace(-4, 2, 13)
 #: Folds of the comparison between the trees and the line.
 _FOLDS = 3
-#: From so many different strings on, trees do without the line, and there are three forests.
-_MANY, _FORESTS = 2000, 3
+#: From so many different strings on, trees do without the line.
+_MANY = 2000
+_FORESTS = 3
 
 
 class Line(NamedTuple):
@@ -57,7 +58,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Two models see the standardised values of a metric: boosted trees on all features, and a ridge regression on the
     cost features. Latency is nearly a sum of costs, which a line learns from few samples; accuracy is not. The
     prediction is their weighted mean; the weight of the trees is the one that fits best out of fold. From two
-    thousand different strings on, trees need no line, and are the mean of three forests that see different features.
+    thousand different strings on, trees need no line.
 
     Args:
         n_estimators: number of trees.
@@ -68,6 +69,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         distinct: let different strings weigh the same, however many networks have them.
         distinct: equal strings weigh as one, however many networks have them. Without this they weigh as many as they
             are, which is right for predicting networks like those of training.
+        order: two more forests, of which one sees the order of execution beside all else, and one that order alone.
         seed: fixes the two shares and the folds.
 
     Attributes:
@@ -83,6 +85,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         subsample: float = 0.7,
         colsample_bynode: float = 0.3,
         distinct: bool = False,
+        order: bool = False,
         seed: int = 0,
     ) -> None:
         self.n_estimators = n_estimators
@@ -91,6 +94,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.subsample = subsample
         self.colsample_bynode = colsample_bynode
         self.distinct = distinct
+        self.order = order
         self.distinct = distinct
         self.seed = seed
 
@@ -209,20 +213,20 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         try:
             return tuple(
                 xgboost.train(parameters, xgboost.DMatrix(part, targets, weight=weights, nthread=1), self.n_estimators)
-                for part in self._parts(matrix, _FORESTS if few >= _MANY else 1)
+                for part in self._parts(matrix, _FORESTS if self.order else 1)
             )
         except (xgboost.core.XGBoostError, TypeError) as error:
             raise InputError(f"xgboost cannot train with {self} ({first_line(error)}); mend its parameters") from error
 
     def _parts(self, matrix: Matrix, forests: int) -> list[Matrix]:
-        """Return what each forest sees: all but the order of execution; and with three, also all, and that order alone.
+        """Return what each forest sees: all but the order of execution; all; and that order alone.
 
-        Few networks do not tell which of the many orders matter; of many, forests that see different things err
-        differently, so that their mean is better than each.
+        Devices take more time for one order than for another. Forests that see different things err differently, so
+        that their mean is better than each.
         """
         order = self.features_.order_
         without = np.delete(matrix, order, axis=1)
-        if forests == 1:
+        if forests == 1 or order.start == order.stop:
             return [without]
         return [without, matrix, np.ascontiguousarray(matrix[:, order])]
 

@@ -115,9 +115,11 @@ def choose(
 def _candidates(model: str, networks: int, proxies: bool) -> list[str]:
     if model != "auto":
         return [model]
-    names = ["boosted", "gp", "ensemble"] if networks <= MOST_FOR_GP else ["boosted", "mlp", "ensemble"]
-    # An ensemble of which only the trees are left is the trees.
-    return ["boosted"] if members("ensemble", networks, proxies) == ("boosted",) else names
+    if networks <= MOST_FOR_GP:
+        return ["boosted", "gp", "boosted+gp"]
+    if members("ensemble", networks, proxies) == ("boosted",):  # nothing to mix with
+        return ["boosted", "ordered"]
+    return ["boosted", "ordered", "mlp", "boosted+mlp", "ordered+mlp"]
 
 
 def _folds(strings: Sequence[str], seed: int, distinct: bool) -> list[Fold]:

@@ -82,7 +82,7 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.single_ = np.ndim(y) == 1
         different, targets = averaged(strings, values)
         self.features_ = StringFeatures()
-        matrix = _logarithms(self.features_.fit_transform(different))
+        matrix = self._seen(self.features_.fit_transform(different))
         self.centre_, spread = matrix.mean(axis=0), matrix.std(axis=0)
         self.spread_ = np.where(spread > 1e-6, spread, 1.0)
         mean, scale = np.nanmean(targets, axis=0), np.nanstd(targets, axis=0)
@@ -121,12 +121,18 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "weights_")
         if not len(check_strings(strings)):
             return np.empty(0 if self.single_ else (0, len(self.weights_[-1][1])))
-        x = self._standardised(_logarithms(self.features_.transform(strings)))
+        x = self._standardised(self._seen(self.features_.transform(strings)))
         for place, (matrix, bias) in enumerate(self.weights_):
             x = x @ matrix.T + bias
             if place < len(self.weights_) - 1:
                 x = x / (1 + np.exp(-np.clip(x, -700, None)))  # SiLU (Hendrycks 2016)
         return np.asarray(x[:, 0] if self.single_ else x, dtype=np.float64)
+
+    def _seen(self, matrix: npt.NDArray[np.float32]) -> Values:
+        """Return logarithms of the features but those of the order of execution: too many for so few networks."""
+        return np.asarray(
+            np.log1p(np.delete(matrix, self.features_.order_, axis=1).astype(np.float64)), dtype=np.float64
+        )
 
     def _standardised(self, matrix: Values) -> Values:
         return np.asarray(np.clip((matrix - self.centre_) / self.spread_, -_FARTHEST, _FARTHEST), dtype=np.float64)
@@ -159,7 +165,3 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if len(arrays) != 2 + 2 * len(self.weights_):
             raise ValueError(f"{len(arrays)} arrays of {len(self.weights_)} layers")
         self.predict(["input[1x1] output"])
-
-
-def _logarithms(matrix: npt.NDArray[np.float32]) -> Values:
-    return np.asarray(np.log1p(matrix.astype(np.float64)), dtype=np.float64)

@@ -15,10 +15,11 @@ Values = npt.NDArray[np.float64]
 State = tuple[dict[str, Any], dict[str, bytes]]
 Show = Callable[[float, str], None]
 
-#: What ``model`` may be beside ``auto``; ``ensemble`` is the mean of two of them.
-MODELS = ("boosted", "gp", "mlp", "t5", "ensemble")
+#: What ``model`` may be beside ``auto``: ``ordered`` is ``boosted`` with forests that see the order of execution, and
+#: ``ensemble`` the mean of two others.
+MODELS = ("boosted", "ordered", "gp", "mlp", "t5", "ensemble")
 #: Models that use proxies; the others see strings alone.
-USE_PROXIES = ("boosted", "gp")
+USE_PROXIES = ("boosted", "ordered", "gp")
 #: Beyond so many networks a Gaussian process takes too long: it grows with the cube.
 MOST_FOR_GP = 1000
 
@@ -53,10 +54,10 @@ def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
         InputError: there is no such model, or a package is missing.
         TypeError: the model has no such parameter.
     """
-    if name == "boosted":
+    if name in ("boosted", "ordered"):
         from freerea_seval.predictor.boosted import BoostedPredictor
 
-        return BoostedPredictor(**{"seed": seed, **parameters})
+        return BoostedPredictor(**{"seed": seed, "order": name == "ordered", **parameters})
     if name == "gp":
         from freerea_seval.predictor.gp import GaussianProcessPredictor
 
@@ -75,11 +76,11 @@ def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
 def members(name: str, networks: int, proxies: bool) -> tuple[str, ...]:
     """Return the models that a name stands for, given the number of training networks.
 
-    An ensemble is boosted trees beside a Gaussian process, or beside a small network where there are too many networks
-    for one. Without torch there is no such network.
+    Names with a plus between them are the mean of these. An ensemble is boosted trees beside a Gaussian process, or
+    beside a small network where there are too many networks for one. Without torch there is no such network.
     """
     if name != "ensemble":
-        return (name,)
+        return tuple(name.split("+"))
     if networks <= MOST_FOR_GP:
         return ("boosted", "gp")
     if proxies or find_spec("torch") is None:
@@ -97,7 +98,7 @@ def train(
     distinct: bool,
 ) -> Any:
     """Return a model that has learned ``(n, m)`` targets; ``distinct`` weighs strings, not networks."""
-    if distinct and name == "boosted":
+    if distinct and name in ("boosted", "ordered"):
         parameters = {"distinct": True, **parameters}
     model = make(name, seed, parameters)
     if proxies is not None and name in USE_PROXIES:

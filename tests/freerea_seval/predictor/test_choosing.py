@@ -81,8 +81,8 @@ def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
 ) -> None:
     choice, _ = chosen(monkeypatch, hidden, noise)
     assert choice.members == expected
-    assert set(choice.compared) == {"boosted", "gp", "ensemble"}
-    name = expected[0] if len(expected) == 1 else "ensemble"
+    assert set(choice.compared) == {"boosted", "gp", "boosted+gp"}
+    name = "+".join(expected)
     assert max(choice.compared, key=lambda model: choice.compared[model]) == name
     assert choice.reason.startswith(
         f"{name} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."

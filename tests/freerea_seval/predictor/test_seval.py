@@ -67,7 +67,7 @@ def test_the_probability_of_support_is_one_where_all_were(
 
 
 def test_it_says_what_it_chose_and_why(auto: SEvalPredictor) -> None:
-    assert auto.compared_.keys() == {"boosted", "gp", "ensemble"}
+    assert auto.compared_.keys() == {"boosted", "gp", "boosted+gp"}
     assert all(-1 <= tau <= 1 for tau in auto.compared_.values())
     best = max(auto.compared_, key=lambda name: auto.compared_[name])
     assert auto.members_ == (("boosted", "gp") if best == "ensemble" else (best,))
