@@ -14,6 +14,7 @@ from freerea_patch import InputError
 from freerea_seval.predictor.choosing import choose
 from freerea_seval.predictor.conformal import Conformal
 from freerea_seval.predictor.features import check_strings
+from freerea_seval.predictor.levels import levels_of, to_levels
 from freerea_seval.predictor.models import Show, State, ask, make, train
 from freerea_seval.predictor.scales import Scale
 from freerea_seval.predictor.support import Support
@@ -22,8 +23,6 @@ Values = npt.NDArray[np.float64]
 
 #: Fewer values of a metric cannot be cross-validated: two samples a fold.
 FEWEST = 10
-#: A metric with at most one different value to so many networks is predicted as one of its values, if that is better.
-_TO_A_LEVEL = 4
 
 
 class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -134,8 +133,8 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.choice_, self.compared_ = choice.reason, choice.compared
         self.unseen_ = np.full(values.shape, np.nan)
         self.unseen_[rows] = choice.unseen
-        self.levels_ = [_levels(column, found) for column, found in zip(values.T, self.unseen_.T, strict=True)]
-        self.unseen_ = self._to_levels(self.unseen_)
+        self.levels_ = [levels_of(column, found) for column, found in zip(values.T, self.unseen_.T, strict=True)]
+        self.unseen_ = to_levels(self.unseen_, self.levels_)
         self.conformals_ = [
             Conformal.fit(column[known], found[known])
             for column, found in zip(values.T, self.unseen_.T, strict=True)
@@ -224,7 +223,8 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         scores = np.mean(
             [ask(name, model, strings, more) for name, model in zip(self.members_, self.models_, strict=True)], axis=0
         )
-        values = self._to_levels(np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1))
+        found = np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1)
+        values = to_levels(found, self.levels_)
         for column, support in enumerate(self.supports_):
             if support is not None:
                 values[support.probability(strings) < 0.5, column] = np.inf
@@ -249,15 +249,6 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.stack(
             [s.score(np.where(np.isinf(c), np.nan, c)) for s, c in zip(self.scales_, values.T, strict=True)], axis=1
         )
-
-    def _to_levels(self, values: Values) -> Values:
-        found = values.copy()
-        for place, levels in enumerate(self.levels_):
-            if levels is not None:
-                middle = (levels[1:] + levels[:-1]) / 2
-                finite = np.isfinite(found[:, place])
-                found[finite, place] = levels[np.searchsorted(middle, found[finite, place])]
-        return found
 
     def _shaped(self, values: Values) -> Values:
         return values[:, 0] if self.single_ else values
@@ -334,19 +325,3 @@ def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
             f"a predictor needs at least {FEWEST} values of each metric, got {fewest}; measure more networks"
         )
     return values
-
-
-def _levels(values: Values, unseen: Values) -> Values | None:
-    """Return the values that a metric takes, if it takes few and predictions are better when rounded to them."""
-    from scipy.stats import kendalltau
-
-    known = np.isfinite(values)
-    levels = np.unique(values[known])
-    if len(levels) < 2 or len(levels) * _TO_A_LEVEL > known.sum():
-        return None
-    both = known & np.isfinite(unseen)
-    rounded = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, unseen[both])]
-    if not len(rounded) or np.ptp(rounded) == 0:
-        return None
-    plain, level = (kendalltau(values[both], found, variant="b").statistic for found in (unseen[both], rounded))
-    return levels if level > plain else None

@@ -1,0 +1,68 @@
+"""What a predictor refuses, in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy.typing as npt
+import pytest
+
+from freerea_patch import InputError
+from freerea_seval.predictor.seval import SEvalPredictor
+from tests.freerea_seval.predictor.conftest import chain
+
+GOOD = [chain(seed) for seed in range(12)]
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("strings", "y", "message"),
+    [
+        (
+            GOOD,
+            [*range(11), NAN],
+            "1 of 12 values are NaN or -inf, the first at index 11; leave out networks without a",
+        ),
+        (GOOD, [-INF, *range(11)], "1 of 12 values are NaN or -inf, the first at index 0; .*write inf for those that"),
+        (GOOD, [*range(9), INF, INF, INF], "a predictor needs at least 10 values of each metric, got 9; measure more"),
+        (GOOD, [[1, 2]] * 9 + [[1, NAN]] * 3, "a predictor needs at least 10 values of each metric, got 9"),
+        (GOOD, [[1, -INF]] * 12, "12 of 24 values are NaN or -inf"),
+        (GOOD, [1, 2, 3], r"expected one row of values a string, got 12 strings and values of shape \(3,\)"),
+        (GOOD, [[]] * 12, r"values of shape \(12, 0\)"),
+        (GOOD, ["slow"] * 12, "expected numbers as values, got list"),
+        ([], [], "a predictor needs at least 10 values of each metric, got 0"),
+        (GOOD[0], [1], "expected a list of network strings"),
+        ([*GOOD[:11], "resnet"], list(range(12)), "'resnet'"),
+    ],
+)
+def test_a_training_set_that_cannot_be_used_is_an_error_of_one_line(
+    strings: Any, y: npt.ArrayLike, message: str
+) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        SEvalPredictor("boosted", "linear", {"n_estimators": 10}).fit(strings, y)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "message"),
+    [
+        (SEvalPredictor("boostd"), r"unknown model 'boostd'; did you mean 'boosted'\?"),
+        (SEvalPredictor(scale="ranks"), r"unknown scale 'ranks'; did you mean 'rank'\?"),
+        (SEvalPredictor(parameters={"n_estimators": 3}), "parameters belong to a model; name one beside them"),
+        (SEvalPredictor("boosted", parameters={"trees": 3}), "model 'boosted' cannot be made with {'trees': 3} "),
+        (SEvalPredictor("boosted", parameters={"subsample": 7}), "xgboost cannot train with .*subsample"),
+    ],
+)
+def test_a_parameter_that_is_none_is_an_error_of_one_line(predictor: SEvalPredictor, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        predictor.fit(GOOD, range(12))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_single_string_is_refused_at_prediction(strings: list[str]) -> None:
+    auto = SEvalPredictor("boosted", "linear", {"n_estimators": 10}).fit(strings[:20], range(20))
+    for call in (auto.predict, auto.supported):
+        with pytest.raises(InputError, match="expected a list of network strings"):
+            call(strings[0])
+        with pytest.raises(InputError, match="'re-lu'"):
+            call(["input[1x3] re-lu output"])
