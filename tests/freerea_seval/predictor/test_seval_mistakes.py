@@ -60,7 +60,8 @@ def test_a_parameter_that_is_none_is_an_error_of_one_line(predictor: SEvalPredic
 
 
 def test_a_single_string_is_refused_at_prediction(strings: list[str]) -> None:
-    auto = SEvalPredictor("boosted", "linear", {"n_estimators": 10}).fit(strings[:20], range(20))
+    values = [INF, INF, *range(18)]
+    auto = SEvalPredictor("boosted", "linear", {"n_estimators": 10}).fit(strings[:20], values)
     for call in (auto.predict, auto.supported):
         with pytest.raises(InputError, match="expected a list of network strings"):
             call(strings[0])
