@@ -161,7 +161,7 @@ def evaluate_predictor(
     for place, metric in enumerate(info.metrics):
         shown = (values[:, place], found[:, place])
         bounds = {"low": low[:, place], "high": high[:, place]}
-        scatter(output / f"{metric.name}.svg", *shown, metric=metric.name, unit=metric.unit, **bounds)
+        scatter(output / f"{metric.name.replace('/', '_')}.svg", *shown, metric=metric.name, unit=metric.unit, **bounds)
     facts = {"predictor": str(folder), "table": str(table), "interval": interval, "scores": judged}
     write_atomically(output / "scores.json", json.dumps(facts, indent=2) + "\n")
     print(f"{output}: predictions.csv, scores.json and a figure a metric")

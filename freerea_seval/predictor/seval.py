@@ -109,6 +109,8 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         known = [strings[i] for i in rows]
         more = self._more(strings, proxies)
         more = None if more is None else more[rows]
+        if more is not None and self.model in ("mlp", "t5"):
+            raise InputError(f"model {self.model!r} sees strings alone; with proxies or base, take boosted, gp or auto")
         parameters = dict(self.parameters or {})
         try:
             choice = choose(

@@ -51,6 +51,11 @@ class PredictedSource:
         else:
             folder = context.path(argument, "source 'seval'")
         self._predictor, self._info = load_predictor(folder)
+        if self._predictor.proxies_:
+            raise InputError(
+                f"predictor {folder}: learned from {self._predictor.proxies_} proxies beside strings, which a search"
+                " does not give it; train one on strings alone"
+            )
         self._strings = SpaceStrings(context.space, self._info.view)
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
 

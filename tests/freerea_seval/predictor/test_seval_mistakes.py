@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import pytest
 
@@ -67,3 +68,9 @@ def test_a_single_string_is_refused_at_prediction(strings: list[str]) -> None:
             call(strings[0])
         with pytest.raises(InputError, match="'re-lu'"):
             call(["input[1x3] re-lu output"])
+
+
+@pytest.mark.parametrize("model", ["mlp", "t5"])
+def test_proxies_are_refused_by_models_that_would_not_see_them(model: str) -> None:
+    with pytest.raises(InputError, match="sees strings alone; with proxies or base, take boosted"):
+        SEvalPredictor(model).fit(GOOD, range(12), np.ones((12, 2)))

@@ -63,6 +63,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
+def test_a_predictor_of_more_than_strings_is_refused_at_opening(folder: Path, tmp_path: Path) -> None:
+    predictor, info = load_predictor(folder)
+    strings = SpaceStrings(TopologySpace()).strings(CELLS)
+    predictor.fit(strings, [convolutions(cell) for cell in CELLS], np.ones((len(CELLS), 2)))
+    save_predictor(tmp_path / "more", predictor, info)
+    with pytest.raises(InputError, match=r"more: learned from 2 proxies beside strings.*; train one on"):
+        PredictedSource(Context(TopologySpace(), base=tmp_path), "more")
+
+
 def test_a_folder_predicts_with_its_own_unit_and_direction(folder: Path) -> None:
     source = PredictedSource(Context(TopologySpace(), base=folder.parent), "p")
     info = source.describe("energy")
