@@ -66,7 +66,6 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: factor of a tree's contribution.
         subsample: share of the samples that a tree sees.
         colsample_bynode: share of the features that a split chooses from.
-        distinct: let different strings weigh the same, however many networks have them.
         distinct: equal strings weigh as one, however many networks have them. Without this they weigh as many as they
             are, which is right for predicting networks like those of training.
         order: two more forests, of which one sees the order of execution beside all else, and one that order alone.
@@ -95,7 +94,6 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.colsample_bynode = colsample_bynode
         self.distinct = distinct
         self.order = order
-        self.distinct = distinct
         self.seed = seed
 
     def __sklearn_tags__(self) -> Any:
@@ -269,8 +267,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         import xgboost
 
-        self.features_ = StringFeatures()
-        self.features_.vocabulary_ = list(state["vocabulary"])
+        self.features_ = StringFeatures.of(state["vocabulary"])
         self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])
         self.mixtures_ = []
         costs = self.features_.costs_

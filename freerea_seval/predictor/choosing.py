@@ -65,7 +65,8 @@ def choose(
     """
     folds = _folds(strings, seed, distinct)
     names = _candidates(model, len(strings), proxies is not None)
-    simple = sorted({member for name in names for member in members(name, len(strings), proxies is not None)})
+    parts = {name: members(name, len(strings), proxies is not None) for name in names}
+    simple = sorted({member for those in parts.values() for member in those})
     # With few networks the blend is as good as the better of the two, and comparing would tell little.
     usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "rank", "blend")
     tried = usual if scale == "auto" else (cast("ScaleName", scale),)
@@ -97,14 +98,15 @@ def choose(
     compared: dict[str, float] = {}
     mixed: dict[str, Values] = {}
     for name in names:
-        parts = members(name, len(strings), proxies is not None)
-        scores = [np.mean([s.score(predictions[part][:, j]) for part in parts], axis=0) for j, s in enumerate(scales)]
+        scores = [
+            np.mean([s.score(predictions[part][:, j]) for part in parts[name]], axis=0) for j, s in enumerate(scales)
+        ]
         mixed[name] = np.stack([s.value(column) for s, column in zip(scales, scores, strict=True)], axis=1)
         taus = [_tau(column, found) for column, found in zip(values.T, mixed[name].T, strict=True)]
         compared[name] = float(np.mean(taus))
     chosen = max(names, key=lambda name: compared[name])
     return Choice(
-        members(chosen, len(strings), proxies is not None),
+        parts[chosen],
         scales,
         mixed[chosen],
         compared,

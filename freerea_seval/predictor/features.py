@@ -6,7 +6,7 @@ The strings are those of :mod:`freerea_seval.strings.grammar`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,13 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """
 
     vocabulary_: list[str]
+
+    @classmethod
+    def of(cls, vocabulary: Iterable[str]) -> StringFeatures:
+        """Return features that have learned this vocabulary."""
+        features = cls()
+        features.vocabulary_ = list(vocabulary)
+        return features
 
     def fit(self, strings: Sequence[str], y: object = None) -> StringFeatures:
         """Learn the vocabulary.

@@ -260,8 +260,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         arrays = load(files[_ARRAYS])
         if not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("a Gaussian process is of finite numbers")
-        self.features_ = StringFeatures()
-        self.features_.vocabulary_ = list(state["vocabulary"])
+        self.features_ = StringFeatures.of(state["vocabulary"])
         self.single_ = bool(state["single"])
         self.proxies_ = None if state["proxies"] is None else ProxyColumns.restore(state["proxies"])
         blocks = self._blocks()

@@ -157,8 +157,7 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         from safetensors.numpy import load
 
         arrays = load(files[_WEIGHTS])
-        self.features_ = StringFeatures()
-        self.features_.vocabulary_ = list(state["vocabulary"])
+        self.features_ = StringFeatures.of(state["vocabulary"])
         self.single_ = bool(state["single"])
         self.centre_, self.spread_ = arrays["centre"], arrays["spread"]
         self.weights_ = [(arrays[f"{place}.weight"], arrays[f"{place}.bias"]) for place in range(state["layers"])]

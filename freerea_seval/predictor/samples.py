@@ -23,13 +23,7 @@ def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
     Raises:
         InputError: too few samples, not as many values as strings, or values that teach nothing.
     """
-    try:
-        values = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected numbers as values, got {type(y).__name__} ({error})") from None
-    count = len(check_strings(strings))
-    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape[1:]:
-        raise InputError(f"expected one row of values a string, got {count} strings and values of shape {values.shape}")
+    values = numbers(strings, y)
     missing = np.isnan(values) if values.ndim == 2 else np.zeros(values.shape, dtype=bool)
     if bad := int((~np.isfinite(values) & ~missing).sum()):
         raise InputError(
@@ -37,12 +31,29 @@ def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
         )
     if values.ndim == 1:
         values, missing = values[:, None], missing[:, None]
-    fewest = int((~missing).sum(axis=0).min())
-    if fewest < FEWEST:
-        raise InputError(
-            f"a predictor needs at least {FEWEST} values of each metric, got {fewest}; measure more networks"
-        )
+    check_enough(~missing, FEWEST)
     return values
+
+
+def numbers(strings: Sequence[str], y: npt.ArrayLike) -> Values:
+    """Return values as they come, ``(n,)`` or ``(n, m)``; raise :class:`InputError` unless there is a row a string."""
+    try:
+        values = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected numbers as values, got {type(y).__name__} ({error})") from None
+    count = len(check_strings(strings))
+    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape[1:]:
+        raise InputError(f"expected one row of values a string, got {count} strings and values of shape {values.shape}")
+    return values
+
+
+def check_enough(known: npt.NDArray[np.bool_], least: int) -> None:
+    """Raise :class:`InputError` unless each metric, a column of ``(n, m)``, has at least so many known values."""
+    fewest = int(known.sum(axis=0).min())
+    if fewest < least:
+        raise InputError(
+            f"a predictor needs at least {least} values of each metric, got {fewest}; measure more networks"
+        )
 
 
 def scales(values: Values, scaling: str) -> tuple[Values, Values]:

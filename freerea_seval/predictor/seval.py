@@ -16,6 +16,7 @@ from freerea_seval.predictor.conformal import Conformal
 from freerea_seval.predictor.features import check_strings
 from freerea_seval.predictor.levels import levels_of, to_levels
 from freerea_seval.predictor.models import Show, State, ask, make, train
+from freerea_seval.predictor.samples import check_enough, numbers
 from freerea_seval.predictor.scales import Scale
 from freerea_seval.predictor.support import Support
 
@@ -96,15 +97,9 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.base_ = list(base)
         if self.parameters and self.model == "auto":
             raise InputError("parameters belong to a model; name one beside them, such as model: boosted")
-        unsupported = np.isposinf(values)
-        self.supports_: list[Support | None] = []
-        for column in unsupported.T:
-            told = column | np.isfinite(values[:, len(self.supports_)])
-            some = [string for string, is_told in zip(strings, told, strict=True) if is_told]
-            self.supports_.append(Support(self.seed).fit(some, ~column[told]) if column.any() else None)
-        values = np.where(unsupported, np.nan, values)
-        told = ~np.isnan(values).all(axis=1)
-        rows = np.flatnonzero(told)
+        self.supports_ = [self._learn_support(strings, column) for column in values.T]
+        values = np.where(np.isposinf(values), np.nan, values)
+        rows = np.flatnonzero(~np.isnan(values).all(axis=1))
         self.proxies_ = 0 if proxies is None else int(np.shape(proxies)[-1])
         known = [strings[i] for i in rows]
         more = self._more(strings, proxies)
@@ -144,6 +139,13 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ]
         show(1.0, "trained")
         return self
+
+    def _learn_support(self, strings: Sequence[str], values: Values) -> Support | None:
+        """Return what tells unsupported networks of a metric from others; None if there are none."""
+        if not np.isposinf(values).any():
+            return None
+        told = np.flatnonzero(~np.isnan(values))
+        return Support(self.seed).fit([strings[row] for row in told.tolist()], np.isfinite(values[told]))
 
     @overload
     def predict(
@@ -307,13 +309,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
     """Return values as ``(n, m)``."""
-    try:
-        values = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected numbers as values, got {type(y).__name__} ({error})") from None
-    count = len(check_strings(strings))
-    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape[1:]:
-        raise InputError(f"expected one row of values a string, got {count} strings and values of shape {values.shape}")
+    values = numbers(strings, y)
     if np.isneginf(values).any() or (values.ndim == 1 and np.isnan(values).any()):
         bad = np.flatnonzero(np.isneginf(values) | np.isnan(values))
         raise InputError(
@@ -321,9 +317,5 @@ def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
             " without a value, and write inf for those that the device does not support"
         )
     values = values[:, None] if values.ndim == 1 else values
-    fewest = int(np.isfinite(values).sum(axis=0).min())
-    if fewest < FEWEST:
-        raise InputError(
-            f"a predictor needs at least {FEWEST} values of each metric, got {fewest}; measure more networks"
-        )
+    check_enough(np.isfinite(values), FEWEST)
     return values

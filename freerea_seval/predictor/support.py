@@ -57,8 +57,7 @@ class Support:
         """Take up what :meth:`state` returned; any exception means that it does not fit together."""
         import xgboost
 
-        self.features_ = StringFeatures()
-        self.features_.vocabulary_ = list(state["vocabulary"])
+        self.features_ = StringFeatures.of(state["vocabulary"])
         self.booster_ = xgboost.Booster({"nthread": 1})
         self.booster_.load_model(bytearray(files[_TREES]))
         self.probability(["input[1x1] output"])

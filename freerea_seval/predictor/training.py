@@ -20,9 +20,6 @@ from freerea_seval.versions import versions
 
 Values = npt.NDArray[np.float64]
 
-#: The interval whose coverage is among the scores.
-_INTERVAL = 0.9
-
 
 class Target(NamedTuple):
     """A metric to predict: its name, unit, and which values are better."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +15,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from freerea_patch import InputError, TopologySpace
+from freerea_patch import InputError
 from freerea_seval.predictor.boosted import BoostedPredictor, _draw
-from freerea_seval.predictor.scales import fit_scale
-from freerea_seval.strings.encode import SpaceStrings
-from freerea_seval.strings.views import View
 from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
 
 
@@ -260,27 +255,3 @@ def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str
         del metric["scale"]
     with pytest.raises(Exception, match=message):
         BoostedPredictor().restore(state, files)
-
-
-@pytest.mark.data
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("table", "column", "view", "least"),
-    [
-        # On another 500 cells: what this draw reached, less a margin for other versions of the libraries.
-        ("hw_nas_bench/nasbench201_cifar10.csv", "raspi4_latency", "executed", 0.84),
-        ("freerea_cached_metrics/nats/cifar10/accuracies.csv", "accuracy", "functional", 0.78),
-    ],
-)
-def test_unseen_cells_are_ranked_from_200_of_them(
-    data_dir: Path, table: str, column: str, view: View, least: float
-) -> None:
-    with open(data_dir / table, newline="") as file:
-        values = np.array([float(row[column]) for row in csv.DictReader(file)])
-    cells = TopologySpace().genotypes()
-    chosen = np.random.default_rng(0).permutation(len(cells))[:700].tolist()
-    strings = SpaceStrings(TopologySpace(), view).strings([cells[i] for i in chosen])
-    taught = values[chosen[:200]]
-    predictor = BoostedPredictor().fit(strings[:200], fit_scale("blend", taught).score(taught))
-    tau = kendalltau(predictor.predict(strings[200:]), values[chosen[200:]]).statistic
-    assert tau > least

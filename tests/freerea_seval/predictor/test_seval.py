@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ from scipy.stats import kendalltau
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from freerea_patch import InputError
+from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.seval import SEvalPredictor
+from freerea_seval.strings.encode import SpaceStrings
+from freerea_seval.strings.views import View
 from tests.freerea_seval.predictor.conftest import chain, cost, in_fresh_processes
 
 Values = npt.NDArray[np.float64]
@@ -305,3 +309,24 @@ def test_progress_is_told(strings: list[str], values: list[float]) -> None:
     assert [fraction for fraction, _ in told] == sorted(fraction for fraction, _ in told)
     assert told[0] == (0.0, "comparing: boosted")
     assert told[-1] == (1.0, "trained")
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("table", "column", "view", "least"),
+    [
+        ("hw_nas_bench/nasbench201_cifar10.csv", "raspi4_latency", "executed", 0.83),
+        ("freerea_cached_metrics/nats/cifar10/accuracies.csv", "accuracy", "functional", 0.80),
+    ],
+)
+def test_unseen_cells_are_ranked_from_200_of_them(
+    data_dir: Path, table: str, column: str, view: View, least: float
+) -> None:
+    with open(data_dir / table, newline="") as file:
+        values = np.array([float(row[column]) for row in csv.DictReader(file)])
+    cells = TopologySpace().genotypes()
+    chosen = np.random.default_rng(0).permutation(len(cells))[:700].tolist()
+    strings = SpaceStrings(TopologySpace(), view).strings([cells[i] for i in chosen])
+    predictor = SEvalPredictor().fit(strings[:200], values[chosen[:200]])
+    assert kendalltau(predictor.predict(strings[200:]), values[chosen[200:]]).statistic > least
