@@ -60,9 +60,9 @@ class _Posterior(NamedTuple):
 class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A scikit-learn regressor from network strings to metrics: a Gaussian process for each of them.
 
-    The features come in blocks (costs, paths, walks, extremes over paths, proxies). The covariance of two networks is
-    a Matérn function (of order 3/2) of their distance, with a length scale for each block, plus a linear function of
-    each block, plus noise; all of these are those of the largest posterior density.
+    The features come in blocks (costs, paths, walks, order of execution, extremes over paths, proxies). The covariance
+    of two networks is a Matérn function (of order 3/2) of their distance, with a length scale for each block, plus a
+    linear function of each block, plus noise; all of these are those of the largest posterior density.
 
     Args:
         seed: draws the 400 networks that the kernel's parameters are learned from, where there are more.
@@ -70,6 +70,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
     Attributes:
         features_: the fitted :class:`~freerea_seval.predictor.features.StringFeatures`.
         proxies_: the fitted :class:`~freerea_seval.predictor.proxies.ProxyColumns`, or None.
+        blocks_: the columns of each block.
         points_: ``(n, d)`` standardised features and proxies of the training networks.
         posteriors_: parameters and weights, one a metric.
         mean_, scale_: ``(m,)`` what standardised the metrics.
@@ -134,6 +135,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         self.features_ = StringFeatures()
         columns = np.log1p(self.features_.fit_transform(strings).astype(np.float64))
         self.proxies_ = None if proxies is None else ProxyColumns().fit(proxies)
+        self.blocks_ = self._blocks()
         columns = self._beside(columns, proxies)
         self._set_scales(columns)
         return self._points(columns)
@@ -179,9 +181,9 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
     def _ask(self, points: Values, return_std: bool) -> tuple[Values, Values]:
         """Return mean and standard deviation, ``(n, m)`` each and standardised; without ``return_std`` zeros for it."""
         found, spread = np.zeros((2, len(points), len(self.posteriors_)))
+        parts = self._parts(points)
         for place, (parameters, rows, weights) in enumerate(self.posteriors_):
             known = self._parts(self.points_[rows])
-            parts = self._parts(points)
             across = Kernel(*between(parts, known)).covariance(parameters)
             found[:, place] = across @ weights  # 2.25
             if return_std:
@@ -210,7 +212,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         differs = np.ptp(columns, axis=0) > 0
         self.centre_, self.spread_ = columns.mean(axis=0), np.where(differs, columns.std(axis=0), 1.0)
         self.share_ = np.zeros(len(differs))
-        for block in self._blocks():
+        for block in self.blocks_:
             self.share_[block] = differs[block] / np.sqrt(max(1, differs[block].sum()))
 
     def _points(self, columns: Values) -> Values:
@@ -227,7 +229,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         return blocks
 
     def _parts(self, points: Values) -> list[Values]:
-        return [points[:, block] for block in self._blocks()]
+        return [points[:, block] for block in self.blocks_]
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: what JSON can hold, and files by name.
@@ -263,7 +265,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         self.features_ = StringFeatures.of(state["vocabulary"])
         self.single_ = bool(state["single"])
         self.proxies_ = None if state["proxies"] is None else ProxyColumns.restore(state["proxies"])
-        blocks = self._blocks()
+        self.blocks_ = blocks = self._blocks()
         metrics, d = int(state["metrics"]), sum(map(len, blocks))
         self.points_, self.mean_, self.scale_ = (arrays[name] for name in ("points", "mean", "scale"))
         self.centre_, self.spread_, self.share_ = (arrays[name] for name in ("centre", "spread", "share"))

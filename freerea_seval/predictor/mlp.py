@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_seval.predictor.features import StringFeatures, check_strings
-from freerea_seval.predictor.samples import Values, averaged, checked
+from freerea_seval.predictor.samples import Values, averaged, checked, scales
 
 _WEIGHTS = "mlp.safetensors"
 #: Standardised features end here, so that a network of another size is no stranger than the strangest that was seen.
@@ -85,8 +85,7 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         matrix = self._seen(self.features_.fit_transform(different))
         self.centre_, spread = matrix.mean(axis=0), matrix.std(axis=0)
         self.spread_ = np.where(spread > 1e-6, spread, 1.0)
-        mean, scale = np.nanmean(targets, axis=0), np.nanstd(targets, axis=0)
-        scale = np.where(scale > 0, scale, 1.0)
+        mean, scale = scales(targets, "standard")
         x = torch.from_numpy(self._standardised(matrix).astype(np.float32))
         with torch_threads(1), torch.random.fork_rng([]):
             torch.manual_seed(self.seed)
