@@ -18,7 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,  # panels would import a Markdown parser, which takes longer than all of our own
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 SpaceOption = Annotated[
@@ -95,7 +96,7 @@ def train(
     scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",
     seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
 ) -> None:
-    """Train a predictor of metrics from a table of your measurements."""
+    """Train a predictor from a table of your measurements."""
     from freerea_seval.cli.predicting import Cells, Training, train_from_table
 
     training = Training(direction, unit, view, model, scale, seed)
@@ -112,7 +113,7 @@ def predict(
     ] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write, instead of printing.")] = None,
 ) -> None:
-    """Predict metrics for genotypes, as CSV; an empty cell is a network that cannot run."""
+    """Predict metrics for genotypes, as CSV. An empty cell is a network that cannot run."""
     from freerea_seval.cli.predicting import predict_genotypes
 
     predict_genotypes(predictor, genotypes or [], space, output, interval)
@@ -130,7 +131,7 @@ def evaluate(
         Path | None, typer.Option("-o", "--output", help="Folder for predictions, scores and figures.")
     ] = None,
 ) -> None:
-    """Judge a predictor by measurements: Kendall's tau, errors, coverage, recall of the best."""
+    """Judge a predictor by measurements that it did not learn from."""
     from freerea_seval.cli.predicting import Cells, evaluate_predictor
 
     evaluate_predictor(predictor, table, output, space, interval, Cells(unsupported, missing))
@@ -150,7 +151,7 @@ def encode(
     space: Annotated[str | None, typer.Option(help="Encode this whole search space instead of one network.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write: .csv for a space.")] = None,
 ) -> None:
-    """Show the string of a network, its tokens and what it costs; or write a space's strings as CSV."""
+    """Show the string and cost of a network, or of a space."""
     from freerea_seval.cli.encoding import encode_network, encode_space
 
     if space is None:
@@ -224,7 +225,7 @@ def measure_export(
     seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.")] = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
 ) -> None:
-    """Write networks as ONNX, with a script that times them where there is only onnxruntime."""
+    """Write networks as ONNX, for another device. With a script that needs only onnxruntime and numpy."""
     from freerea_seval.cli.measuring import Choice, export_networks
 
     export_networks(Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed), output)
@@ -235,7 +236,7 @@ def measure_import(
     results: Annotated[Path, typer.Argument(help="The results.csv of an exported folder, with its manifest beside.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")],
 ) -> None:
-    """Check what the script of an export has measured, and write it as CSV."""
+    """Check what an export has measured, and write it as CSV."""
     from freerea_seval.cli.measuring import import_from
 
     import_from(results, output)
@@ -243,7 +244,7 @@ def measure_import(
 
 @app.command()
 def objectives() -> None:
-    """List every metric source and metric, with unit, direction and origin."""
+    """List all metrics, with unit, direction and origin."""
     from freerea_seval.cli.commands import list_objectives
 
     list_objectives()
