@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import Any
 
 from freerea_patch.errors import InputError, unknown_name
-from freerea_patch.history import Candidate
+from freerea_patch.history import Aggregation, Candidate, Normalisation, Proposal
 from freerea_patch.objective import Objective
 from freerea_patch.search import DRAWS_A_ROUND, Rounds, Search
 from freerea_patch.spaces.protocol import SearchSpace
@@ -25,10 +26,14 @@ class FreeREA(Search):
         population: N, the number of survivors.
         tournament: n, the number of candidates that compete to be parents.
         n_random: fresh random candidates that join the offspring.
+        aggregation, normalisation, simplify: see :class:`~freerea_patch.search.Search`.
+        near_feasible: let infeasible candidates into the population, behind all feasible ones and by their violation
+            (Deb 2000), instead of drawing until ``population`` of them are feasible.
+        repair: mutate an infeasible offspring on until it is feasible, at most so many times.
 
     Raises:
-        InputError: a population under 2, a tournament outside 2 to ``population``, or a negative
-            ``n_random``.
+        InputError: a population under 2, a tournament outside 2 to ``population``, a negative ``n_random`` or
+            ``repair``, or what :class:`~freerea_patch.search.Search` refuses.
     """
 
     def __init__(
@@ -40,16 +45,27 @@ class FreeREA(Search):
         tournament: int = 25,
         n_random: int = 0,
         seed: int = 0,
+        aggregation: Aggregation = "sum",
+        normalisation: Normalisation = "pool",
+        simplify: bool = False,
+        near_feasible: bool = False,
+        repair: int = 0,
     ) -> None:
         _check_sizes(population, tournament, n_random)
+        if repair < 0:
+            raise InputError(f"repair must not be negative, got {repair}")
         self.population = population
         self.tournament = tournament
         self.n_random = n_random
-        super().__init__(space, terms, seed=seed)
+        self.near_feasible = near_feasible
+        self.repair = repair
+        super().__init__(
+            space, terms, seed=seed, aggregation=aggregation, normalisation=normalisation, simplify=simplify
+        )
 
     def course(self) -> Rounds:
         """Yield the start, then tournament after tournament."""
-        start = yield from self.draw_feasible(self.population)
+        start = yield from (self._draw() if self.near_feasible else self.draw_feasible(self.population))
         # A dict holds each genotype once, in the order in which candidates joined; a set of strings, as
         # in the public code, would make the survivors depend on PYTHONHASHSEED.
         population = {c.genotype: c for c in start}
@@ -67,7 +83,10 @@ class FreeREA(Search):
                     *(self.random(generation) for _ in range(self.n_random)),
                 ]
                 yield offspring
-                for candidate in self.told(offspring):
+                for _ in range(self.repair):
+                    offspring = self._mended(offspring, generation)
+                    yield offspring
+                for candidate in self._admitted(offspring):
                     # Seen before: it returns with its old values, and only its generation is new.
                     candidate.generation = generation
                     population.setdefault(candidate.genotype, candidate)
@@ -77,6 +96,26 @@ class FreeREA(Search):
             if len(population) > self.population:
                 survivors = self.history.ranked(list(population.values()))[: self.population]
                 population = {c.genotype: c for c in survivors}
+
+    def _draw(self) -> Generator[Sequence[Proposal], None, list[Candidate]]:
+        """Yield random proposals until ``population`` candidates are there, feasible or not, and return these."""
+        found: list[Candidate] = []
+        while len(found) < self.population:
+            drawn = [self.random() for _ in range(min(DRAWS_A_ROUND, self.population - len(found)))]
+            yield drawn
+            found += self._admitted(drawn)
+        return found
+
+    def _mended(self, offspring: Sequence[Proposal], generation: int) -> list[Proposal]:
+        """Return the offspring with a mutant in the place of each that is infeasible."""
+        found = [(proposal, self.history.find(proposal.genotype)) for proposal in offspring]
+        return [p if c is None or c.feasible else self.mutant(c, generation) for p, c in found]
+
+    def _admitted(self, proposals: Sequence[Proposal]) -> list[Candidate]:
+        """Return the candidates among ``proposals`` that the population takes, in order, repeats included."""
+        if not self.near_feasible:
+            return self.told(proposals)
+        return [c for p in proposals if (c := self.history.find(p.genotype)) is not None]
 
     def _age(self, population: dict[str, Candidate]) -> None:
         """Remove one candidate of the oldest generation, unless all are of one age."""
@@ -158,13 +197,13 @@ ALGORITHMS: dict[str, type[Search]] = {
 
 
 def make_search(
-    algorithm: str, space: SearchSpace, terms: Sequence[Objective], *, seed: int = 0, **options: int
+    algorithm: str, space: SearchSpace, terms: Sequence[Objective], *, seed: int = 0, **options: Any
 ) -> Search:
     """Return a search by the name of its algorithm.
 
     Args:
         algorithm: a name in :data:`ALGORITHMS`.
-        options: what the algorithm takes besides (population, tournament, n_random).
+        options: what the algorithm takes besides (population, tournament, aggregation, ...).
 
     Raises:
         InputError: an unknown algorithm or an option that it does not take.

@@ -18,5 +18,5 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InputError:
     """Return the error for a name outside a list of valid ones, with the nearest as a suggestion."""
     names = sorted(valid)
     near = get_close_matches(str(name), names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; did you mean {near[0]!r}?" if near else "."
     return InputError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or 'none'}")

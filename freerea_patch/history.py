@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
+from freerea_patch.errors import unknown_name
 from freerea_patch.objective import Evaluation, Objective
-from freerea_patch.selection import Floats, fitness_scores, nondominated_order, pareto_fronts
+from freerea_patch.selection import Floats, fitness_scores, nondominated_order, pareto_fronts, rank_scores
 
 Origin = Literal["random", "mutation", "crossover"]
+#: How the fitness terms become one score: FreeREA's sum of values over their maximum, or the mean of ranks.
+Aggregation = Literal["sum", "ranks"]
+#: Among whom a candidate is scored: the pool that it is compared in, as FreeREA does, or all that is feasible so far.
+Normalisation = Literal["pool", "history"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,26 @@ class History:
 
     Args:
         terms: the search's objectives.
+        aggregation: how the fitness terms become one score.
+        normalisation: among whom.
+
+    Raises:
+        InputError: an unknown aggregation or normalisation.
     """
 
-    def __init__(self, terms: Sequence[Objective]) -> None:
+    def __init__(
+        self, terms: Sequence[Objective], *, aggregation: Aggregation = "sum", normalisation: Normalisation = "pool"
+    ) -> None:
+        for kind, name, known in (
+            ("aggregation", aggregation, get_args(Aggregation)),
+            ("normalisation", normalisation, get_args(Normalisation)),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
         self.terms = tuple(terms)
+        self._aggregate = fitness_scores if aggregation == "sum" else rank_scores
+        self._among_all = normalisation == "history"
+        self._scored: Floats = np.empty(0)
         self._constraints = [t for t in terms if t.role == "constraint"]
         self._fitness_terms = [t for t in terms if t.role == "fitness"]
         self._pareto_terms = [t for t in terms if t.role == "pareto"]
@@ -104,6 +125,10 @@ class History:
         """Iterate over all candidates, the infeasible ones included, in the order of evaluation."""
         return iter(self._seen.values())
 
+    def find(self, genotype: str) -> Candidate | None:
+        """Return the candidate of ``genotype`` if it has been evaluated."""
+        return self._seen.get(genotype)
+
     def feasible(self, genotype: str) -> Candidate | None:
         """Return the candidate of ``genotype`` if it has been evaluated and is feasible."""
         candidate = self._seen.get(genotype)
@@ -132,13 +157,26 @@ class History:
         return candidate
 
     def scores(self, pool: Sequence[Candidate]) -> Floats:
-        """Return ``(n,)`` summed scores, normalised within ``pool`` (zeros without a fitness term)."""
+        """Return ``(n,)`` scores of feasible candidates, within ``pool`` or the history; 0 without a fitness term."""
         if not self._fitness_terms:
             return np.zeros(len(pool))
-        return fitness_scores(self._fitness[[c.row for c in pool]], self._weights)
+        rows = [c.row for c in pool]
+        if not self._among_all:
+            return self._aggregate(self._fitness[rows], self._weights)
+        if len(self._scored) < len(self):
+            self._scored = self._aggregate(self._fitness[: len(self)], self._weights)
+        return self._scored[rows]
+
+    def violation(self, candidate: Candidate) -> float:
+        """Return how far a candidate is outside all bounds, relative to them; 0 if it is feasible.
+
+        A bound that was not looked at, since another one before it excludes the candidate, counts nothing.
+        """
+        values = candidate.values
+        return sum(t.violation(values[t.name]) for t in self._constraints if t.name in values)
 
     def ranked(self, pool: Sequence[Candidate]) -> list[Candidate]:
-        """Return ``pool`` best first.
+        """Return ``pool`` best first: what is infeasible comes last, the smallest violation first (Deb 2000).
 
         Without a Pareto objective: by summed score, normalised within the pool. With any: by NSGA-II's
         crowded comparison (Deb 2002) over the summed score and the Pareto objectives.
@@ -147,11 +185,14 @@ class History:
 
     def order(self, pool: Sequence[Candidate]) -> list[int]:
         """Return the positions in ``pool``, best first, by the rule of :meth:`ranked`."""
+        places = [i for i, c in enumerate(pool) if c.feasible]
+        feasible = [pool[i] for i in places]
         if self._pareto_terms:
-            order = nondominated_order(self._points(pool))
+            order = nondominated_order(self._points(feasible))
         else:
-            order = np.argsort(-self.scores(pool), kind="stable")
-        return [int(i) for i in order]
+            order = np.argsort(-self.scores(feasible), kind="stable")
+        others = [i for i, c in enumerate(pool) if not c.feasible]
+        return [places[i] for i in order.tolist()] + sorted(others, key=lambda i: self.violation(pool[i]))
 
     def front(self) -> list[Candidate]:
         """Return the result of the search over the feasible history.

@@ -84,6 +84,17 @@ class Objective:
             return False
         return (self.lower is None or value >= self.lower) and (self.upper is None or value <= self.upper)
 
+    def violation(self, value: float) -> float:
+        """Return how far ``value`` is outside the bounds, relative to the bound; infinite if :data:`UNSUPPORTED`."""
+        if math.isnan(value):
+            return math.inf
+        excesses = [0.0]
+        if self.lower is not None:
+            excesses.append((self.lower - value) / (abs(self.lower) or 1.0))
+        if self.upper is not None:
+            excesses.append((value - self.upper) / (abs(self.upper) or 1.0))
+        return max(excesses)
+
 
 @dataclass(frozen=True)
 class Evaluation:

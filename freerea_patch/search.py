@@ -8,7 +8,7 @@ from itertools import islice
 from random import Random
 
 from freerea_patch.errors import InputError
-from freerea_patch.history import Candidate, History, Proposal
+from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
 from freerea_patch.objective import Evaluation, Objective
 from freerea_patch.spaces.protocol import SearchSpace
 
@@ -30,11 +30,29 @@ class Search(ABC):
         space: the search space.
         terms: the objectives, whose roles, directions and bounds decide the selection.
         seed: fixes the course of the search, given the same metric values.
+        aggregation, normalisation: how candidates are scored, see :class:`~freerea_patch.history.History`.
+        simplify: propose every genotype without operations that its output does not depend on. They change metrics
+            and cost time, but not what the network computes.
+
+    Raises:
+        InputError: an unknown aggregation or normalisation, or ``simplify`` in a space that cannot.
     """
 
-    def __init__(self, space: SearchSpace, terms: Sequence[Objective], *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        terms: Sequence[Objective],
+        *,
+        seed: int = 0,
+        aggregation: Aggregation = "sum",
+        normalisation: Normalisation = "pool",
+        simplify: bool = False,
+    ) -> None:
+        if simplify and not hasattr(space, "simplified"):
+            raise InputError(f"space {space.name} has no method 'simplified'; leave 'simplify' out")
         self.space = space
-        self.history = History(terms)
+        self.simplify = simplify
+        self.history = History(terms, aggregation=aggregation, normalisation=normalisation)
         self.rng = Random(seed)
         self._rounds = self.course()
         self._pending: dict[str, Proposal] = {}
@@ -119,17 +137,23 @@ class Search(ABC):
 
     def random(self, generation: int = 0) -> Proposal:
         """Propose a random genotype of the space."""
-        return Proposal(self.space.sample(self.rng), generation)
+        return Proposal(self._plain(self.space.sample(self.rng)), generation)
 
     def mutant(self, parent: Candidate, generation: int) -> Proposal:
         """Propose a mutant of ``parent``."""
         genotype = self.space.mutate(parent.genotype, self.rng)
-        return Proposal(genotype, generation, (parent.genotype,), "mutation")
+        return Proposal(self._plain(genotype), generation, (parent.genotype,), "mutation")
 
     def child(self, first: Candidate, second: Candidate, generation: int) -> Proposal:
         """Propose a crossover child of two candidates."""
         genotype = self.space.crossover(first.genotype, second.genotype, self.rng)
-        return Proposal(genotype, generation, (first.genotype, second.genotype), "crossover")
+        return Proposal(self._plain(genotype), generation, (first.genotype, second.genotype), "crossover")
+
+    def _plain(self, genotype: str) -> str:
+        if not self.simplify:
+            return genotype
+        plain: str = self.space.simplified(genotype)  # type: ignore[attr-defined]
+        return plain
 
 
 def _describe_bounds(term: Objective) -> str:

@@ -38,6 +38,31 @@ def fitness_scores(values: Floats, weights: Floats) -> Floats:
     return scores
 
 
+def rank_scores(values: Floats, weights: Floats) -> Floats:
+    """Return the weighted mean over metrics of every candidate's rank within its pool, from 0 (worst) to 1.
+
+    Unlike a sum of values, it does not depend on how a metric is scaled: FreeREA's sum lets the one decide that
+    varies most beside its own maximum, which is the skip metric. Candidates that tie share the mean of their ranks. A
+    candidate with a NaN or infinite value scores minus infinity and has no rank.
+
+    Args:
+        values: ``(n, k)`` oriented metric values.
+        weights: ``(k,)`` positive weights.
+
+    Returns:
+        ``(n,)`` scores.
+    """
+    finite = np.isfinite(values).all(axis=1)
+    scores = np.full(len(values), -np.inf)
+    scores[finite] = 0.0
+    count = int(finite.sum())
+    for axis, weight in zip(values[finite].T, weights / weights.sum(), strict=True):
+        ascending = np.sort(axis)
+        below, upto = (np.searchsorted(ascending, axis, side=side) for side in ("left", "right"))
+        scores[finite] += weight * (below + upto - 1) / (2 * max(count - 1, 1))
+    return scores
+
+
 def crowding_distances(points: Floats) -> Floats:
     """Return the crowding distance of every point of one front (Deb 2002, section III-B).
 

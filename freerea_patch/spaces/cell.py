@@ -40,6 +40,26 @@ def parse_cell(genotype: str) -> list[str]:
     return operations
 
 
+def live_operations(operations: Sequence[str]) -> list[str]:
+    """Return the operations with ``none`` for each that the output does not depend on.
+
+    Such an edge starts at a node that nothing reaches from the input, or ends at one from which nothing reaches the
+    output. The cell computes the same without it, in less time.
+    """
+    used = [(edge, op) for edge, op in zip(EDGES, operations, strict=True) if op != "none"]
+    reached, needed = {0}, {3}
+    for (source, target), _ in used:  # EDGES go by target, so that all that leads to a source comes before it
+        if source in reached:
+            reached.add(target)
+    for (source, target), _ in sorted(used, reverse=True):
+        if target in needed:
+            needed.add(source)
+    return [
+        op if source in reached and target in needed else "none"
+        for (source, target), op in zip(EDGES, operations, strict=True)
+    ]
+
+
 def skip_length(operations: Sequence[str]) -> float:
     """Return FreeREA's skip metric: the mean length of the skip connections, 0 without one.
 

@@ -14,9 +14,10 @@ class SearchSpace(Protocol):
     """A set of networks named by genotypes.
 
     A genotype is a string, and one network has one genotype. Every operator draws its randomness from
-    the generator it is given and from nothing else. Three optional members make more of the system work:
+    the generator it is given and from nothing else. Four optional members make more of the system work:
     ``skip(genotype) -> float``, FreeREA's measure of skip connections; ``genotypes() -> Sequence[str]``,
-    all networks in the order in which benchmark tables number them; and ``parts(genotype)``, the network as a
+    all networks in the order in which benchmark tables number them; ``simplified(genotype) -> str``, the genotype of
+    the same function without operations that nothing depends on; and ``parts(genotype)``, the network as a
     :class:`~freerea_patch.networks.parts.Part`, which makes its string some hundred times faster.
 
     Attributes:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from freerea_patch import Objective
+from freerea_patch.history import Aggregation, Normalisation
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -25,6 +26,11 @@ class SearchSection(_Section):
     population: int | None = None
     tournament: int | None = None
     n_random: int | None = None
+    aggregation: Aggregation | None = None
+    normalisation: Normalisation | None = None
+    simplify: bool | None = None
+    near_feasible: bool | None = None
+    repair: int | None = None
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
 
     @field_validator("seeds")
@@ -34,9 +40,9 @@ class SearchSection(_Section):
             raise ValueError("a seed is listed twice")
         return seeds
 
-    def options(self) -> dict[str, int]:
+    def options(self) -> dict[str, Any]:
         """Return the options that are given, as the algorithm takes them."""
-        return self.model_dump(include={"population", "tournament", "n_random"}, exclude_none=True)
+        return self.model_dump(exclude={"algorithm", "seeds"}, exclude_none=True)
 
 
 class BudgetSection(_Section):

@@ -112,7 +112,7 @@ def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
         yield BoundObjective(term, source.bounds(section.metric, side, probability), section.metric)
 
 
-def algorithm_options(algorithm: str) -> dict[str, int]:
+def algorithm_options(algorithm: str) -> dict[str, Any]:
     """Return the options of an algorithm with their defaults."""
     parameters = inspect.signature(ALGORITHMS[algorithm]).parameters.values()
     return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "seed"}

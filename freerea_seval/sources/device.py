@@ -8,10 +8,13 @@ from collections.abc import Callable, Sequence
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_seval.measure.backends import check_backend
 from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import ROUNDS, Rounds, Runnable, Timing, summary
+from freerea_seval.measure.timing import Rounds, Runnable, Timing, summary
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
+
+#: Visits to every network. ``freerea-seval measure`` makes twice as many; a search is not to wait for that.
+ROUNDS = 5
 
 
 def measure_latency_ms(

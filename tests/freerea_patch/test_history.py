@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 
-from freerea_patch import Evaluation, History, Objective, Proposal
+from freerea_patch import Evaluation, History, InputError, Objective, Proposal
 from freerea_patch.history import Candidate
-from freerea_patch.selection import fitness_scores, nondominated_order
+from freerea_patch.selection import fitness_scores, nondominated_order, rank_scores
 
 FITNESS = (Objective("a"), Objective("b", "min", weight=2.0))
 PARETO = (Objective("a"), Objective("latency", "min", "pareto"), Objective("accuracy", "max", "pareto"))
@@ -71,6 +72,44 @@ def test_scores_are_normalised_within_the_pool() -> None:
     # b is better when smaller and weighs 2: x has 1/2 - 2 * 4/4, y has 2/2 - 2 * 2/4.
     np.testing.assert_allclose(history.scores([x, y]), [-1.5, 0.0], atol=1e-8)
     np.testing.assert_allclose(history.scores([x, y, z]), [0.01 - 2.0, 0.02 - 1.0, 1.0], atol=1e-8)
+
+
+def test_ranks_can_take_the_place_of_the_sum() -> None:
+    history = History(FITNESS, aggregation="ranks")
+    pool = [add(history, f"{i}", a=float(a), b=float(b)) for i, (a, b) in enumerate([(1, 5), (100, 4), (2, 1)])]
+    expected = rank_scores(np.array([[1.0, -5.0], [100.0, -4.0], [2.0, -1.0]]), np.array([1.0, 2.0]))
+    np.testing.assert_array_equal(history.scores(pool), expected)
+    assert [c.genotype for c in history.ranked(pool)] == ["2", "1", "0"]
+
+
+def test_scores_within_the_history_follow_it_as_it_grows() -> None:
+    history = History([Objective("a")], normalisation="history")
+    first = add(history, "x", a=1.0)
+    np.testing.assert_allclose(history.scores([first]), [1.0])
+    last = add(history, "y", a=4.0)
+    np.testing.assert_allclose(history.scores([first]), [0.25])
+    np.testing.assert_allclose(history.scores([last, first]), [1.0, 0.25])
+
+
+def test_the_infeasible_rank_behind_all_feasible_the_smallest_violation_first() -> None:
+    bounds = [Objective("ms", role="constraint", upper=10.0), Objective("mb", role="constraint", lower=2.0)]
+    history = History([Objective("a"), *bounds])
+    far, poor, near, good, unknown = (
+        add(history, "far", ms=15.0, mb=1.0),
+        add(history, "poor", a=0.0, ms=10.0, mb=2.0),
+        add(history, "near", ms=11.0),
+        add(history, "good", a=1.0, ms=1.0, mb=9.0),
+        add(history, "unknown", ms=math.nan),
+    )
+    assert [history.violation(c) for c in (far, poor, near)] == pytest.approx([0.5 + 0.5, 0.0, 0.1])
+    assert history.ranked([unknown, far, poor, near, good]) == [good, poor, near, far, unknown]
+
+
+@pytest.mark.parametrize(("option", "known"), [("aggregation", "ranks, sum"), ("normalisation", "history, pool")])
+def test_an_unknown_way_of_scoring_is_refused(option: str, known: str) -> None:
+    options: dict[str, Any] = {option: "mean"}
+    with pytest.raises(InputError, match=f"unknown {option} 'mean'. Valid: {known}"):
+        History(FITNESS, **options)
 
 
 def test_scores_without_a_fitness_term_are_zero() -> None:

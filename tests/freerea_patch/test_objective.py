@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from freerea_patch import UNSUPPORTED, InputError, Objective
 
@@ -55,3 +57,16 @@ def test_an_objective_that_makes_no_sense_is_refused(options: dict[str, Any], me
         Objective("a", **options)
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_a_violation_is_the_distance_to_the_bound_relative_to_it() -> None:
+    bounded = Objective("a", role="constraint", lower=2.0, upper=10.0)
+    assert [bounded.violation(value) for value in (1.0, 2.0, 5.0, 10.0, 15.0)] == [0.5, 0.0, 0.0, 0.0, 0.5]
+    assert bounded.violation(math.nan) == math.inf
+    assert Objective("a", role="constraint", upper=0.0).violation(3.0) == 3.0
+
+
+@given(st.floats(allow_nan=False), st.floats(-1e6, 1e6))
+def test_what_is_admitted_violates_nothing_and_only_that(value: float, bound: float) -> None:
+    for term in (Objective("a", role="constraint", lower=bound), Objective("a", role="constraint", upper=bound)):
+        assert (term.violation(value) == 0) == term.admits(value)

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from freerea_patch.selection import Floats, crowding_distances, fitness_scores, nondominated_order, pareto_fronts
+from freerea_patch.selection import (
+    Floats,
+    crowding_distances,
+    fitness_scores,
+    nondominated_order,
+    pareto_fronts,
+    rank_scores,
+)
 
 #: Few different values, so that ties and duplicates are common; now and then no number.
 COARSE = st.integers(-3, 3).map(float)
@@ -82,6 +89,36 @@ def test_scores_equal_the_naive_twin(values: Floats, weights: list[float]) -> No
     columns = values.shape[1]
     expected = naive_scores(values.tolist(), weights[:columns])
     np.testing.assert_allclose(fitness_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
+
+
+def naive_ranks(values: list[list[float]], weights: list[float]) -> list[float]:
+    """For each metric, the others that are worse, and half of those that are equal, among the others."""
+    sound = [row for row in values if all(math.isfinite(v) for v in row)]
+    scores = []
+    for row in values:
+        if row not in sound:
+            scores.append(-math.inf)
+            continue
+        ranks = []
+        for k, value in enumerate(row):
+            worse = sum(other[k] < value for other in sound)
+            equal = sum(other[k] == value for other in sound) - 1
+            ranks.append((worse + equal / 2) / max(len(sound) - 1, 1))
+        scores.append(sum(w * r for w, r in zip(weights, ranks, strict=True)) / sum(weights))
+    return scores
+
+
+@given(arrays(float, SHAPES, elements=ANY), st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
+def test_rank_scores_equal_the_naive_twin(values: Floats, weights: list[float]) -> None:
+    columns = values.shape[1]
+    expected = naive_ranks(values.tolist(), weights[:columns])
+    np.testing.assert_allclose(rank_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
+
+
+@given(arrays(float, st.tuples(st.integers(1, 12), st.just(2)), elements=COARSE))
+def test_no_rising_scale_of_a_metric_changes_rank_scores(values: Floats) -> None:
+    scaled = np.column_stack([np.exp(values[:, 0]) + 100, values[:, 1]])
+    np.testing.assert_array_equal(rank_scores(scaled, np.ones(2)), rank_scores(values, np.ones(2)))
 
 
 def test_scores_equal_the_formula_worked_by_hand() -> None:

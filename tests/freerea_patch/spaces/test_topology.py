@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 
@@ -151,3 +152,26 @@ def test_the_order_is_the_published_one(data_dir: Path) -> None:
     with open(data_dir / "nats_tss/architectures.csv") as file:
         published = {int(row["index"]): row["arch_str"] for row in csv.DictReader(file)}
     assert dict(enumerate(all_cells())) == published
+
+
+def depends(cell: str, edge: int) -> bool:
+    """Whether a path of operations other than none goes from the input over an edge to the output, by trying all."""
+    operations = parse_cell(cell)
+    for path in ([0, 3], [0, 1, 3], [0, 2, 3], [0, 1, 2, 3]):
+        edges = [EDGES.index(step) for step in pairwise(path)]
+        if edge in edges and all(operations[e] != "none" for e in edges):
+            return True
+    return False
+
+
+@given(CELLS)
+def test_a_simplified_cell_has_just_the_operations_that_the_output_depends_on(cell: str) -> None:
+    plain = SPACE.simplified(cell)
+    kept = [op if depends(cell, edge) else "none" for edge, op in enumerate(parse_cell(cell))]
+    assert parse_cell(plain) == kept
+    assert SPACE.simplified(plain) == plain
+
+
+def test_9445_cells_have_no_operation_to_spare() -> None:
+    """As many as NAS-Bench-Suite-Zero counts without unreachable operations."""
+    assert sum(SPACE.simplified(cell) == cell for cell in all_cells()) == 9445

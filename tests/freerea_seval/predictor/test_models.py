@@ -34,7 +34,7 @@ estimators = pytest.mark.parametrize("new", ESTIMATORS, ids=NAMES)
 def test_every_model_is_made_with_the_seed_unless_its_parameters_say_another(name: str) -> None:
     assert make(name, 3, {}).seed == 3
     assert make(name, 3, {"seed": 5}).seed == 5
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(InputError, match=f"unknown parameter of model '{name}': 'colour'. Valid: .*seed"):
         make(name, 3, {"colour": 5})
 
 

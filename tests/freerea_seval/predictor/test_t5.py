@@ -270,7 +270,7 @@ def test_a_training_set_that_cannot_be_used_is_an_error_of_one_line(strings: Any
         ({"dropout": 1}, "^dropout: expected a number of at least 0 and less than 1, got 1$"),
         ({"validation": -0.1}, "^validation: expected a number of at least 0 and less than 1, got -0.1$"),
         ({"d_model": 18, "heads": 4}, "^d_model: expected a multiple of twice the heads, got 18 for 4 heads$"),
-        ({"scaling": "log"}, "^unknown scaling 'log' Valid: minmax, standard$"),
+        ({"scaling": "log"}, "^unknown scaling 'log'. Valid: minmax, standard$"),
         ({"loss": "mae"}, "^unknown loss 'mae'; did you mean 'mse'"),
         ({"threads": 0}, "^threads: expected a whole number of at least 1 or None, got 0$"),
         ({"device": "tpu9"}, "^device 'tpu9' cannot be used here"),

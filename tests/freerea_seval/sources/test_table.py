@@ -225,7 +225,7 @@ def test_a_number_can_stand_for_no_value(topology: Context) -> None:
         ({"file": "mine.csv"}, "unknown option of source 'table' 'file'"),
         ({3: "mine.csv"}, "Valid: key, missing, path, unsupported"),
         ({"path": "mine.csv", "unsupported": "none"}, "'unsupported' in source 'table' must be a number, not 'none'"),
-        ({"path": "mine.csv", "key": "cell"}, "'cell' Valid: genotype, size"),
+        ({"path": "mine.csv", "key": "cell"}, "'cell'. Valid: genotype, size"),
         ({"path": "mine.csv", "key": 3}, "Valid: genotype, size"),
     ],
 )
