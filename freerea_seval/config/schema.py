@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from freerea_patch import Objective
+from freerea_patch import ALGORITHMS, Objective
 from freerea_patch.history import Aggregation, Normalisation
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -22,7 +22,7 @@ class _Section(BaseModel):
 class SearchSection(_Section):
     """The algorithm and its options; an option left out has the algorithm's default."""
 
-    algorithm: Literal["freerea", "freerea-minus", "random"] = "freerea"
+    algorithm: str = "freerea"
     population: int | None = None
     tournament: int | None = None
     n_random: int | None = None
@@ -32,6 +32,13 @@ class SearchSection(_Section):
     near_feasible: bool | None = None
     repair: int | None = None
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+
+    @field_validator("algorithm")
+    @classmethod
+    def _known(cls, algorithm: str) -> str:
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"expected one of: {', '.join(ALGORITHMS)}")
+        return algorithm
 
     @field_validator("seeds")
     @classmethod

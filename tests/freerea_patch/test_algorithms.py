@@ -20,10 +20,8 @@ from freerea_patch import (
     Evaluation,
     FreeREA,
     FreeREAMinus,
-    History,
     InputError,
     Objective,
-    ObjectiveSet,
     Proposal,
     Search,
     TopologySpace,
@@ -33,7 +31,6 @@ from freerea_patch import (
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 TERMS = [Objective("a"), Objective("b")]
-BUDGET = Budget(evaluations=40)
 
 
 def table() -> Formulas:
@@ -297,47 +294,6 @@ def test_the_course_of_a_seed_does_not_follow_the_hashes_of_strings(hash_seed: s
     command = [sys.executable, "-c", script]
     ran = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == str(TRACES)
-
-
-def test_a_simplified_search_proposes_no_operation_that_nothing_depends_on() -> None:
-    space = TopologySpace()
-    search = FreeREA(space, TERMS, population=10, tournament=3, simplify=True)
-    history = run(search, objectives(table()), Budget(evaluations=60)).history
-    assert {c.proposal.origin for c in history} == {"random", "mutation", "crossover"}
-    assert all(space.simplified(c.genotype) == c.genotype for c in history)
-
-
-def bounded() -> ObjectiveSet:
-    """Few candidates are within the bound, and the number of ones says how far the others are from it."""
-    ones = Objective("ones", role="constraint", lower=7.0)
-    return objectives(Formulas(a=noise("a"), ones=lambda g: float(g.count("1"))), Objective("a"), ones)
-
-
-def test_near_feasible_candidates_start_a_population_and_leave_it_to_the_feasible() -> None:
-    seam = bounded()
-    search = FreeREA(BitSpace(10), seam.terms, population=8, tournament=3, near_feasible=True)
-    assert len(search.ask()) == 8
-    result = run(FreeREA(BitSpace(10), seam.terms, population=8, tournament=3, near_feasible=True), seam, BUDGET)
-    strict = run(FreeREA(BitSpace(10), seam.terms, population=8, tournament=3), seam, BUDGET)
-    assert all(c.values["ones"] >= 7 for c in result.history)
-    assert result.history.evaluated < strict.history.evaluated
-
-
-def test_repair_mutates_an_infeasible_child_on() -> None:
-    seam = bounded()
-    repaired, plain = (
-        run(FreeREA(BitSpace(10), seam.terms, population=4, tournament=2, repair=repair), seam, BUDGET).history
-        for repair in (2, 0)
-    )
-
-    def from_infeasible(history: History) -> list[Candidate]:
-        parents = ((c, [history.find(p) for p in c.proposal.parents]) for c in history.everything())
-        return [c for c, found in parents if any(p is not None and not p.feasible for p in found)]
-
-    assert from_infeasible(plain) == []
-    children = from_infeasible(repaired)
-    assert any(c.feasible for c in children)
-    assert all(c.proposal.origin == "mutation" for c in children)
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)

@@ -1,0 +1,259 @@
+"""One cell of the integration experiment's grid: a data set and a seed, with every method, metric and bound."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from experiments.benchmarks import HARDWARE, PGD, Benchmark, read_benchmark
+from experiments.methods import ABLATION, METHODS, Method, search_config
+from experiments.nsga2 import PymooNSGA2
+from experiments.outcomes import (
+    Found,
+    answers,
+    counts,
+    front_quality,
+    ranking,
+    ranking_tau,
+    read_search,
+    times,
+    write_points,
+)
+from freerea_patch import ALGORITHMS, History, InputError, TopologySpace
+from freerea_seval.config.schema import BudgetSection, Config
+from freerea_seval.files import write_atomically
+from freerea_seval.runs.execute import execute
+from freerea_seval.runs.folder import RunFolder, read_json
+
+ALGORITHMS.setdefault("nsga2", PymooNSGA2)
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+_METHODS = {method.name: method for method in (*METHODS, *ABLATION)}
+
+
+class Grid(BaseModel):
+    """What is compared on what.
+
+    Attributes:
+        datasets, metrics, quantiles: the benchmarks, and the fractions of all cells that keep a bound.
+        methods: names of :mod:`experiments.methods`.
+        cells: how many measured networks the predictors of hardware learn from.
+        seeds: how many.
+        budget: of a search; one of several steps has its share.
+        population, tournament: of every algorithm that has them.
+        model: of the predictors.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    datasets: list[Literal["cifar10", "cifar100", "ImageNet16-120"]] = ["cifar10", "cifar100", "ImageNet16-120"]
+    metrics: list[str] = [*HARDWARE, PGD]
+    quantiles: list[Fraction] = [0.1, 0.25, 0.5]
+    methods: list[str] = [method.name for method in METHODS]
+    cells: list[Annotated[int, Field(ge=10)]] = [100]
+    seeds: Annotated[int, Field(gt=0)] = 10
+    budget: BudgetSection = BudgetSection(metric_seconds=45.0)
+    population: int = 100
+    tournament: int = 25
+    model: str = "auto"
+
+    def chosen(self) -> list[Method]:
+        """Return the methods.
+
+        Raises:
+            InputError: there is none of a name.
+        """
+        for name in self.methods:
+            if name not in _METHODS:
+                raise InputError(f"unknown method {name!r}; valid methods: {', '.join(_METHODS)}")
+        return [_METHODS[name] for name in self.methods]
+
+    def measured(self, dataset: str) -> list[str]:
+        """Return the metrics that a data set has; accuracy under attack is known on CIFAR-10 only."""
+        return [metric for metric in self.metrics if metric != PGD or dataset == "cifar10"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search of the grid.
+
+    Attributes:
+        method, cells, quantile: what is searched with, ``cells`` and ``quantile`` as far as the method has them.
+        metric: the hardware metric.
+        path: of its folder, in the experiment's.
+    """
+
+    method: Method
+    metric: str
+    cells: int | None
+    quantile: float | None
+    path: str
+
+
+def runs(grid: Grid, dataset: str, seed: int) -> Iterator[Run]:
+    """Yield the searches of a cell of the grid; one that knows no hardware metric has one folder for all of them."""
+    for metric in grid.measured(dataset):
+        for method in grid.chosen():
+            for cells in grid.cells if method.hardware == "seval" else [None]:
+                for quantile in [None] if method.is_pareto else grid.quantiles:
+                    parts = [dataset, metric if method.hardware else "any", method.name]
+                    parts += [f"{cells}-cells"] * (cells is not None)
+                    parts += [f"within-{quantile:g}"] if method.bounded else []
+                    yield Run(method, metric, cells, quantile, "/".join(["runs", *parts, f"seed-{seed}"]))
+
+
+def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[str, str]]) -> list[dict[str, object]]:
+    """Carry out the searches of a cell, or what is left of them, and return their rows.
+
+    Args:
+        folder: the experiment's folder, with its tables.
+        grid: what is compared.
+        dataset, seed: the cell.
+        done: folder and quantile of the rows that are there already.
+    """
+    rows = []
+    benchmarks = {metric: read_benchmark(folder, dataset, metric) for metric in grid.measured(dataset)}
+    for run in runs(grid, dataset, seed):
+        quantile = "" if run.quantile is None else f"{run.quantile:g}"
+        if (f"{run.path} {run.metric}", quantile) in done:
+            continue
+        benchmark = benchmarks[run.metric]
+        row: dict[str, object] = {
+            "dataset": dataset,
+            "metric": run.metric,
+            "unit": benchmark.unit,
+            "direction": benchmark.direction,
+            "quantile": quantile,
+            "method": run.method.name,
+            "cells": "" if run.cells is None else run.cells,
+            "seed": seed,
+            "status": "ok",
+            "folder": run.path,
+        }
+        try:
+            row |= _search(folder, grid, run, benchmark, seed)
+        except Exception as error:  # one bad run never ends the batch
+            row |= {"status": "failed", "error": " ".join(f"{type(error).__name__}: {error}".split())}
+        rows.append(row)
+    return rows
+
+
+def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int) -> dict[str, object]:
+    """Carry out one search, step by step, and say what it is worth."""
+    method = run.method
+    bound = None if run.quantile is None else benchmark.bound(run.quantile)
+    budget = {name: value / method.steps for name, value in grid.budget.model_dump(exclude_none=True).items()}
+    if "evaluations" in budget:
+        budget["evaluations"] = max(1, round(budget["evaluations"]))
+    hardware, accuracy, prepare_s = "", "", 0.0
+    measured: list[str] = []
+    if run.cells is not None:
+        count = run.cells - sum(method.leaders)
+        rng = Random(f"{benchmark.dataset} {benchmark.metric} {seed}")
+        measured = rng.sample(benchmark.genotypes, count)
+        hardware = f"predictors/{benchmark.dataset}/{benchmark.metric}-{count}-cells-{seed}"
+        prepare_s = _train(folder, hardware, grid, benchmark, benchmark.metric, measured, seed)
+    steps: list[Found] = []
+    leaders: list[str] = []
+    for number in range(method.steps):
+        config = search_config(
+            method,
+            benchmark,
+            seed=seed,
+            budget=budget,
+            sizes={"population": grid.population, "tournament": grid.tournament},
+            bound=bound if method.bounded else None,
+            hardware=hardware,
+            accuracy=accuracy,
+        )
+        steps.append(_run(folder, f"{run.path}/step-{number + 1}", config))
+        if number < len(method.leaders):
+            fresh = [g for g in ranking(steps[-1].history) if g not in leaders]
+            leaders += fresh[: method.leaders[number]]
+        if number + 1 < method.steps:
+            hardware = f"{run.path}/{benchmark.metric}-{number + 1}"
+            known = list(dict.fromkeys([*measured, *leaders]))
+            prepare_s += _train(folder, hardware, grid, benchmark, benchmark.metric, known, seed)
+            if method.trains:
+                accuracy = f"{run.path}/accuracy-{number + 1}"
+                prepare_s += _train(folder, accuracy, grid, benchmark, "accuracy", leaders, seed)
+    row: dict[str, object] = {"prepare_s": prepare_s, **times(steps), **counts(steps)}
+    row["tau"] = ranking_tau(method, benchmark, steps[-1].history)
+    if method.is_pareto:
+        return row | front_quality(benchmark, steps[-1].history, folder / run.path)
+    assert bound is not None
+    return row | answers(benchmark, bound, _answers_of(method, benchmark, bound, steps[-1].history, leaders))
+
+
+def _answers_of(
+    method: Method, benchmark: Benchmark, bound: float, history: History, leaders: Sequence[str]
+) -> list[str]:
+    """Return what a search would give under a bound, best first: all by its own ranking, or leaders that keep it."""
+    within = benchmark.within(bound)
+    known = [genotype for genotype in leaders if within[benchmark.rows[genotype]]]
+    if not known:
+        return ranking(history)
+    if method.trains:
+        return sorted(known, key=lambda genotype: -benchmark.accuracies[benchmark.rows[genotype]])
+    places = {genotype: place for place, genotype in enumerate(ranking(history))}
+    return sorted(known, key=lambda genotype: places.get(genotype, len(places)))
+
+
+def _run(folder: Path, path: str, config: Mapping[str, Any]) -> Found:
+    """Return a finished run, carrying it out or continuing it if it is not there."""
+    place = folder / path
+    if not (place / "config.yaml").exists():
+        RunFolder.create(place, Config.model_validate(config), folder)
+    run = RunFolder.open(place)
+    if any(run.result(seed) is None for seed in run.config.search.seeds):
+        execute(run)
+    return read_search(place)
+
+
+def _train(
+    folder: Path, path: str, grid: Grid, benchmark: Benchmark, metric: str, genotypes: Sequence[str], seed: int
+) -> float:
+    """Train a predictor of a metric on some cells, unless it is there, and return the seconds that it took."""
+    from freerea_seval.predictor.folder import save_predictor
+    from freerea_seval.predictor.training import Target, train_predictor
+    from freerea_seval.strings.encode import SpaceStrings
+    from freerea_seval.strings.views import default_view
+
+    receipt = folder / f"{path}.json"
+    if receipt.exists():
+        return float(read_json(receipt)["seconds"])
+    began = time.perf_counter()
+    space, view = TopologySpace(benchmark.dataset), default_view(metric)
+    source = benchmark if metric == benchmark.metric else replace(benchmark, values=benchmark.accuracies)
+    values = source.values[[benchmark.rows[genotype] for genotype in genotypes]]
+    predictor, info = train_predictor(
+        SpaceStrings(space, view).strings(genotypes),
+        np.where(np.isnan(values), np.inf, values),
+        [Target(metric, benchmark.unit, benchmark.direction) if source is benchmark else Target(metric, "%", "max")],
+        space_name=space.name,
+        view=view,
+        model=grid.model,
+        seed=seed,
+    )
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    save_predictor(folder / path, predictor, info, overwrite=True)
+    seconds = time.perf_counter() - began
+    write_atomically(receipt, json.dumps({"seconds": seconds}) + "\n")
+    return seconds
+
+
+def write_true_fronts(folder: Path, grid: Grid) -> None:
+    """Write the true front of every benchmark as CSV."""
+    for dataset in grid.datasets:
+        for metric in grid.measured(dataset):
+            benchmark = read_benchmark(folder, dataset, metric)
+            genotypes = [benchmark.genotypes[row] for row in benchmark.front]
+            write_points(folder / "true-fronts" / f"{dataset}-{metric}.csv", benchmark, genotypes)

@@ -1,0 +1,124 @@
+"""Searches with and without the plugin: methods, benchmarks and seeds, each a run folder, on published tables.
+
+``python -m experiments.integration GRID.yaml --cache cached_metrics --hw-nas-bench FILE [--robustness TABLE.csv]``; or,
+on made-up tables and in a minute, ``python -m experiments.integration --smoke``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from experiments.benchmarks import PGD, write_made_up_tables, write_published_tables
+from experiments.grid import Grid, run_cell, write_true_fronts
+from experiments.tables import RowJournal
+from freerea_patch import InputError
+from freerea_patch.threads import share_cores
+from freerea_seval.progress import terminal_progress
+
+COLUMNS = (
+    *("dataset", "metric", "unit", "direction", "quantile", "bound", "method", "cells", "seed", "status", "error"),
+    *("accuracy", "best_accuracy", "regret", "violated", "remeasured_accuracy", "remeasured_regret", "remeasured"),
+    *("tau", "hypervolume", "igd_plus", "front", "metric_s", "predictor_s", "loop_s", "prepare_s"),
+    *("explored", "drawn", "folder"),
+)
+GRIDS = Path(__file__).parent / "grids"
+#: How many processes may die of a cell of the grid before it is given up.
+TRIES = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Carry out a grid, or what is left of it."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.integration", description=__doc__)
+    parser.add_argument("grid", type=Path, nargs="?", help="what to compare; by default grids/full.yaml")
+    parser.add_argument("--cache", type=Path, help="folder cached_metrics of FreeREA's code")
+    parser.add_argument("--hw-nas-bench", type=Path, help="HW-NAS-Bench-v1_0.pickle")
+    parser.add_argument("--robustness", type=Path, help="CSV of accuracies under attack, for CIFAR-10")
+    parser.add_argument("--smoke", action="store_true", help="a small grid on made-up tables")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("-o", "--output", type=Path, help="by default runs/integration-GRID")
+    options = parser.parse_args(arguments)
+    path = options.grid or GRIDS / ("smoke.yaml" if options.smoke else "full.yaml")
+    grid, folder = read_grid(path), options.output or Path("runs") / f"integration-{path.stem}"
+    journal = RowJournal(
+        folder, {"grid": grid.model_dump(mode="json", exclude={"seeds"}), "smoke": options.smoke}, COLUMNS
+    )
+    if options.smoke:
+        write_made_up_tables(folder, grid.datasets)
+    elif options.cache is None or options.hw_nas_bench is None:
+        raise InputError("a grid needs --cache and --hw-nas-bench, the published tables; or try --smoke")
+    else:
+        if PGD in grid.metrics and options.robustness is None:
+            raise InputError(f"metric {PGD!r} of {path} needs --robustness; or leave it out of 'metrics'")
+        write_published_tables(folder, grid.datasets, options.cache, options.hw_nas_bench, options.robustness)
+    write_true_fronts(folder, grid)
+    began = time.perf_counter()
+    carry_out(folder, grid, journal, options.jobs)
+    rows = journal.rows()
+    failed = sum(row["status"] != "ok" for row in rows)
+    print(f"{len(rows)} rows in {journal.path}, {failed} of them failed; {time.perf_counter() - began:.0f} s")
+    print(f"python -m experiments.report {folder}")
+
+
+def read_grid(path: Path) -> Grid:
+    """Return a grid from its file.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit.
+    """
+    try:
+        grid = Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the grid {path} ({' '.join(str(error).split())})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from None
+    grid.chosen()
+    return grid
+
+
+def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
+    """Give the cells of a grid to processes, and write rows as they come.
+
+    A run that fails is a row with its reason. A cell whose process dies, for want of memory perhaps, is tried again,
+    and then left; the same command goes on with what is missing.
+    """
+    share_cores()
+    done = {(f"{row['folder']} {row['metric']}", row["quantile"]) for row in journal.rows()}
+    left: dict[tuple[str, int], int] = {
+        (dataset, seed): TRIES for seed in range(grid.seeds) for dataset in grid.datasets
+    }
+    count = len(left)
+    with terminal_progress().task(f"{count} cells of the grid") as show:
+        while left:
+            pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+            waiting: dict[Future[list[dict[str, object]]], tuple[str, int]] = {
+                pool.submit(run_cell, folder, grid, *cell, done): cell for cell in left
+            }
+            # What dies takes all that is under way with it: the next round has what is left, and its tries.
+            with suppress(BrokenProcessPool):
+                for future in as_completed(waiting):
+                    for row in future.result():
+                        journal.append({column: row.get(column, "") for column in COLUMNS})
+                    del left[waiting[future]]
+                    show(1 - len(left) / count, f"{count - len(left)} done")
+            pool.shutdown(wait=True, cancel_futures=True)
+            left = {cell: tries - 1 for cell, tries in left.items() if tries > 1}
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except InputError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,128 @@
+"""What a search of the integration experiment is worth: its answer, its front and its ranking, by the true values."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from experiments.benchmarks import Benchmark
+from experiments.methods import Method
+from freerea_patch import History, Proposal
+from freerea_patch.training_free.live import METRICS
+from freerea_seval.files import write_atomically
+from freerea_seval.runs.folder import RunFolder, read_json
+
+
+class Found(NamedTuple):
+    """A finished search, read from its folder.
+
+    Attributes:
+        history: all that it evaluated.
+        seconds: charged, by what they were spent on.
+        loop_s: those of the loop.
+    """
+
+    history: History
+    seconds: Mapping[str, float]
+    loop_s: float
+
+
+def read_search(path: Path) -> Found:
+    """Return what the single seed of a run folder found."""
+    folder = RunFolder.open(path)
+    (seed,) = folder.config.search.seeds
+    terms = [term for section in folder.config.objectives for term in section.objectives()]
+    section = folder.config.search
+    history = History(terms, aggregation=section.aggregation or "sum", normalisation=section.normalisation or "pool")
+    for entry in folder.journal(seed).entries():
+        history.add(Proposal(entry.genotype, entry.generation, entry.parents), entry.evaluation)
+    result = folder.result(seed)
+    assert result is not None
+    return Found(history, result["seconds"], read_json(folder.seed(seed) / "clock.json")["loop_s"])
+
+
+def ranking(history: History) -> list[str]:
+    """Return the feasible genotypes, best first, as the search itself ranks its history."""
+    return [c.genotype for c in history.ranked(list(history))]
+
+
+def answers(benchmark: Benchmark, bound: float, ranked: Sequence[str]) -> dict[str, object]:
+    """Return the true accuracy of a search's answer, and of the answer once those before it have been measured.
+
+    Args:
+        benchmark: the truth.
+        bound: what the answer must keep.
+        ranked: the networks that the search would give, best first.
+    """
+    within, best = benchmark.within(bound), benchmark.best(bound)
+    row: dict[str, object] = {"bound": bound, "best_accuracy": best}
+    places = [benchmark.rows[genotype] for genotype in ranked]
+    if places:
+        accuracy = float(benchmark.accuracies[places[0]])
+        row["violated"] = int(not within[places[0]])
+        row["accuracy"] = accuracy
+        row["regret"] = "" if row["violated"] else best - accuracy
+    measured = next((number for number, place in enumerate(places) if within[place]), None)
+    if measured is not None:
+        accuracy = float(benchmark.accuracies[places[measured]])
+        row |= {"remeasured": measured + 1, "remeasured_accuracy": accuracy, "remeasured_regret": best - accuracy}
+    return row
+
+
+def front_quality(benchmark: Benchmark, history: History, folder: Path) -> dict[str, object]:
+    """Return what a search's front is worth by true values, and write its points to ``front.csv`` in ``folder``."""
+    genotypes = [c.genotype for c in history.front()]
+    share, distance = benchmark.quality(genotypes)
+    write_points(folder / "front.csv", benchmark, genotypes)
+    return {"hypervolume": share, "igd_plus": distance, "front": len(genotypes)}
+
+
+def write_points(path: Path, benchmark: Benchmark, genotypes: Sequence[str]) -> None:
+    """Write the true accuracies and values of networks as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["genotype", "accuracy", "value"])
+    for genotype in genotypes:
+        place = benchmark.rows[genotype]
+        writer.writerow([genotype, float(benchmark.accuracies[place]), float(benchmark.values[place])])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue())
+
+
+def ranking_tau(method: Method, benchmark: Benchmark, history: History) -> object:
+    """Return Kendall's tau-b of predicted against true values, among all networks that the search generated."""
+    if method.hardware != "seval":
+        return ""
+    pairs = [
+        (c.values[benchmark.metric], benchmark.values[benchmark.rows[c.genotype]])
+        for c in history.everything()
+        if benchmark.metric in c.values
+    ]
+    from scipy.stats import kendalltau
+
+    predicted, true = np.array(pairs).T
+    known = np.isfinite(predicted) & np.isfinite(true)
+    return float(kendalltau(true[known], predicted[known]).statistic) if known.sum() > 1 else ""
+
+
+def times(steps: Sequence[Found]) -> dict[str, float]:
+    """Return where the seconds of a search's steps went: metrics, predictions, loop."""
+    seconds = [(name, value) for step in steps for name, value in step.seconds.items()]
+    return {
+        "metric_s": sum(value for name, value in seconds if name in METRICS),
+        "predictor_s": sum(value for name, value in seconds if name not in METRICS),
+        "loop_s": sum(step.loop_s for step in steps),
+    }
+
+
+def counts(steps: Sequence[Found]) -> dict[str, Any]:
+    """Return how many networks a search's steps explored, and how many they generated."""
+    return {
+        "explored": sum(len(step.history) for step in steps),
+        "drawn": sum(step.history.evaluated for step in steps),
+    }

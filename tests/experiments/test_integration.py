@@ -1,0 +1,112 @@
+"""The integration experiment on made-up tables: every method runs, what fails is a row, what is killed goes on."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+
+from experiments.benchmarks import read_benchmark
+from experiments.grid import Grid, run_cell
+from experiments.integration import GRIDS, main, read_grid
+from experiments.methods import METHODS
+from freerea_patch import InputError
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with open(folder / "rows.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the smoke grid, carried out once."""
+    folder = tmp_path_factory.mktemp("integration") / "smoke"
+    main(["--smoke", "-o", str(folder)])
+    return folder
+
+
+@pytest.mark.slow
+def test_the_smoke_grid_runs_every_method(smoke: Path) -> None:
+    rows = rows_of(smoke)
+    assert [row["error"] for row in rows if row["status"] != "ok"] == []
+    assert [row["method"] for row in rows] == [method.name for method in METHODS]
+    fronts = [row for row in rows if row["quantile"] == ""]
+    assert all(0 < float(row["hypervolume"]) <= 1 for row in fronts)
+    truth = read_benchmark(smoke, "cifar10", "edgegpu_latency")
+    for row in rows:
+        if row["quantile"]:
+            assert float(row["remeasured_accuracy"]) <= truth.best(truth.bound(0.25)) == float(row["best_accuracy"])
+        if row["cells"]:
+            assert float(row["predictor_s"]) > 0
+            assert float(row["tau"]) > 0.5
+        else:
+            assert (float(row["predictor_s"]), row["tau"]) == (0, "")
+    answered = {row["method"]: row["violated"] for row in rows if row["quantile"]}
+    assert [answered[name] for name in ("freerea+true", "ranked+true", "ranked+seval-leaders")] == ["0", "0", "0"]
+
+
+@pytest.mark.slow
+def test_a_grid_that_was_stopped_goes_on_with_what_is_missing(smoke: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(smoke, folder)
+    lines = (folder / "rows.csv").read_text().splitlines(keepends=True)
+    (folder / "rows.csv").write_text("".join(lines[:6]) + "cifar10,edge")
+    lost = folder / "runs" / "cifar10" / "edgegpu_latency" / "ranked+true"
+    shutil.rmtree(lost)
+    main(["--smoke", "-o", str(folder)])
+    again = rows_of(folder)
+    assert (lost / "within-0.25" / "seed-0" / "step-1" / "seed-0" / "result.json").is_file()
+    whole = rows_of(smoke)
+    assert [row["method"] for row in again] == [row["method"] for row in whole]
+    timeless = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in again]
+    assert timeless == [{k: v for k, v in row.items() if not k.endswith("_s")} for row in whole]
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_a_row_with_its_reason(smoke: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "broken"
+    shutil.copytree(smoke / "tables", folder / "tables")
+    broken = folder / "runs" / "cifar10" / "any" / "random" / "seed-3" / "step-1"
+    broken.mkdir(parents=True)
+    (broken / "config.yaml").write_text("{}\n")
+    grid = read_grid(GRIDS / "smoke.yaml").model_copy(update={"methods": ["random", "freerea"]})
+    failed, fine = run_cell(folder, grid, "cifar10", 3, set())
+    assert failed["status"] == "failed"
+    assert "run.json" in str(failed["error"])
+    assert fine["status"] == "ok"
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_grids_that_are_shipped_are_valid(path: Path) -> None:
+    assert read_grid(path).chosen()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: 0", "seeds: Input should be greater than 0, got 0"),
+        ("method: [freerea]", "method: Extra inputs are not permitted"),
+        ("methods: [freerae]", "unknown method 'freerae'; valid methods: random,"),
+        ("{", "cannot read the grid"),
+    ],
+)
+def test_a_grid_that_cannot_be_used_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "grid.yaml").write_text(text)
+    with pytest.raises(InputError) as error:
+        read_grid(tmp_path / "grid.yaml")
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_grid_without_its_tables_says_which(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="needs --cache and --hw-nas-bench"):
+        main([str(GRIDS / "headline.yaml"), "-o", str(tmp_path / "x")])
+
+
+def test_accuracy_under_attack_is_measured_on_cifar10_only() -> None:
+    grid = Grid()
+    assert "pgd" in grid.measured("cifar10")
+    assert "pgd" not in grid.measured("cifar100")
