@@ -23,13 +23,15 @@ Proposals = npt.NDArray[np.object_]
 
 
 class PymooNSGA2(Search):
-    """Pymoo's NSGA-II on genotypes, with pymoo's selection, survival and rates.
+    """Pymoo's NSGA-II (Blank 2020) on genotypes.
 
     Its axes are those of our Pareto selection: the summed score, if there are fitness terms, and the Pareto
     objectives. Pymoo compares fixed numbers, not candidates within a pool: scores are normalised over all that is
     feasible so far, once a generation, for parents and children alike. Constraints are pymoo's, whose population
-    keeps infeasible candidates while there is room (Deb 2002, section VI). A child that was evaluated before is a
-    duplicate, and pymoo mates on: it would lose again, and a generation of such children would cost time alone.
+    keeps infeasible candidates while there is room (Deb 2002, section VI).
+
+    Pairs are crossed with pymoo's probability of 0.9, and every child has one gene mutated, to which pymoo's own
+    mutation comes on average. A child that was evaluated before is a duplicate, and pymoo mates on.
 
     Args:
         space, terms, seed: see :class:`~freerea_patch.search.Search`.

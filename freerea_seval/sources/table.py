@@ -182,6 +182,12 @@ class Table:
         """Whether a network has a row."""
         return genotype in self._genotypes
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that name no networks."""
+        keys = (*_GENOTYPE_COLUMNS, _INDEX_COLUMN, self._key)
+        return [name for name in self._header if name and name not in keys]
+
     def column(self, metric: str) -> dict[str, Measured]:
         """Return a column by genotype, in the order of the file; an empty cell is :data:`UNSUPPORTED`, which is NaN.
 
@@ -193,16 +199,18 @@ class Table:
             numbers = [n for n, text in zip(self._header, self._rows[0].fields, strict=True) if _is_number(text)]
             raise unknown_name(f"metric of table {self.path}:", metric, [n for n in numbers if n != self._key])
         seconds = _SECONDS.format(metric)
+        place = self._header.index(metric)
+        seconds_place = self._header.index(seconds) if seconds in self._header else None
         column: dict[str, Measured] = {}
         for row in self._rows:
             try:
-                charged = self._number(row, seconds) if seconds in self._header else 0.0
+                charged = 0.0 if seconds_place is None else _number(row.fields[seconds_place], seconds)
                 if charged < 0:
                     raise InputError(f"{seconds} is {charged:g}; seconds cannot be negative")
-                empty = not row.fields[self._header.index(metric)]
-                value = UNSUPPORTED if empty else self._number(row, metric)
+                text = row.fields[place]
+                value = _number(text, metric) if text else UNSUPPORTED
                 first = column.setdefault(row.genotype, Measured(value, charged))
-                if first.value != value and not (math.isnan(first.value) and empty):
+                if first.value != value and not (math.isnan(first.value) and not text):
                     above = _said(first.value)
                     raise InputError(
                         f"{metric} of {row.genotype} is {_said(value)}, but {above} in a row above; keep one"
@@ -211,14 +219,15 @@ class Table:
                 self._on_problem(InputError(f"{self.path}, line {row.line}: {error}"))
         return column
 
-    def _number(self, row: _Row, name: str) -> float:
-        text = row.fields[self._header.index(name)]
-        if not _is_number(text) or not math.isfinite(float(text)):
-            raise InputError(
-                f"{name} is {text[:40]!r}, expected a finite number; if the device cannot run the network, leave the"
-                " cell empty, or leave out the row and write 'missing: unsupported'"
-            )
-        return float(text)
+
+def _number(text: str, name: str) -> float:
+    value = float(text) if _is_number(text) else math.nan
+    if not math.isfinite(value):
+        raise InputError(
+            f"{name} is {text[:40]!r}, expected a finite number; if the device cannot run the network, leave the"
+            " cell empty, or leave out the row and write 'missing: unsupported'"
+        )
+    return value
 
 
 def _read(path: Path) -> list[tuple[int, list[str]]]:

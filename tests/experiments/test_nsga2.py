@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from experiments.nsga2 import PymooNSGA2
-from freerea_patch import Budget, Candidate, InputError, Objective, SearchResult, run
+from freerea_patch import Budget, Candidate, InputError, Objective, SearchResult, TopologySpace, run
 from freerea_patch.selection import pareto_fronts
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
@@ -178,6 +178,19 @@ def test_a_seed_fixes_the_course_whatever_the_hash_seed() -> None:
     again = [search_bits(LEADING, TRAILING, limit, evaluations=80, seed=seed).history.everything() for seed in (0, 1)]
     courses = [[c.genotype for c in everyone] for everyone in again]
     assert printed.split() == courses[0] != courses[1]
+
+
+def test_genotypes_may_be_simplified() -> None:
+    space = TopologySpace()
+    bound = objectives(
+        Formulas(a=noise("a"), convolutions=lambda g: g.count("conv")),
+        Objective("a", role="pareto"),
+        Objective("convolutions", "min", "pareto"),
+    )
+    search = PymooNSGA2(space, bound.terms, population=10, simplify=True)
+    run(search, bound, Budget(evaluations=50))
+    genotypes = [c.genotype for c in search.history]
+    assert genotypes == [space.simplified(g) for g in genotypes]
 
 
 def test_pymoo_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
