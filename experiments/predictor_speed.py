@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             began = time.perf_counter()
             run()
             seconds = time.perf_counter() - began
-            journal.append({"way": way, "round": turn, "networks": count, "seconds": f"{seconds:.4f}"})
+            journal.append({"way": way, "round": turn, "networks": count, "seconds": f"{seconds:.6f}"})
     print(summary(journal.rows(), predictor.choice_))
 
 

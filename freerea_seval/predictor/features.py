@@ -6,7 +6,7 @@ The strings are those of :mod:`freerea_seval.strings.grammar`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
-from freerea_seval.predictor.segments import TOTALS, Features, describe, parts
+from freerea_seval.predictor.counts import Columns, Parts
+from freerea_seval.predictor.segments import TOTALS, parts
 
 Matrix = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
@@ -56,7 +57,7 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: nothing to learn from, or something that is no network string.
         """
-        self._fit(self._described(strings))
+        self.fit_transform(strings)
         return self
 
     def transform(self, strings: Sequence[str]) -> Matrix:
@@ -73,41 +74,30 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         check_is_fitted(self, "vocabulary_")
-        column = {name: place for place, name in enumerate([*TOTALS, *self.vocabulary_])}
-        rows: dict[str, int] = {}
-        for string in check_strings(strings):
-            rows.setdefault(string, len(rows))
-        matrix = np.zeros((len(rows), len(column)))
-        known: dict[int, tuple[Features, list[int], Values]] = {}  # blocks come again, as the same objects
-        for string, row in rows.items():
-            for counted, times in parts(string):
-                if id(counted) not in known:
-                    there = {column[name]: value for name, value in counted.items() if name in column}
-                    known[id(counted)] = counted, list(there), np.array(list(there.values()), dtype=np.float64)
-                _, places, values = known[id(counted)]
-                matrix[row, places] += values if times == 1 else times * values
-        matrix[:, : len(TOTALS)] = np.log1p(matrix[:, : len(TOTALS)])
-        whole = matrix if len(rows) == len(strings) else matrix[[rows[string] for string in strings]]
-        return whole.astype(np.float32)
+        return _matrix(self._columns(), check_strings(strings), _read(strings))
 
     def fit_transform(self, strings: Sequence[str], y: object = None) -> Matrix:
         """Do both, and read every string only once."""
-        described = self._described(strings)
-        self._fit(described)
-        return _matrix(described, [*TOTALS, *self.vocabulary_])
-
-    def _described(self, strings: Sequence[str]) -> list[Features]:
-        # Many networks share a functional string.
-        described = {string: describe(string) for string in dict.fromkeys(check_strings(strings))}
-        return [described[string] for string in strings]
-
-    def _fit(self, described: Sequence[Features]) -> None:
-        if not described:
+        if not len(check_strings(strings)):
             raise InputError("features need at least one network string to learn their vocabulary from")
-        seen = Counter(name for description in described for name in description)
-        names = sorted(name for name, count in seen.items() if count > 1 and name not in TOTALS)
-        _, first = np.unique(_matrix(described, names), axis=1, return_index=True)
-        self.vocabulary_ = [names[column] for column in sorted(first)]
+        read = _read(strings)
+        seen: Counter[str] = Counter()
+        for string, times in Counter(strings).items():
+            for name in read[string].names():
+                seen[name] += times
+        often = sorted(name for name, count in seen.items() if count > 1 and name not in TOTALS)
+        matrix = _matrix(Columns([*TOTALS, *often]), strings, read)
+        _, first = np.unique(matrix[:, len(TOTALS) :], axis=1, return_index=True)
+        first.sort()
+        self.vocabulary_ = [often[column] for column in first]
+        return np.ascontiguousarray(matrix[:, [*range(len(TOTALS)), *(len(TOTALS) + first)]])
+
+    def _columns(self) -> Columns:
+        """Return the columns of the vocabulary, which remember what they have met."""
+        known: Columns | None = getattr(self, "_known", None)
+        if known is None or known.names[len(TOTALS) :] != self.vocabulary_:
+            self._known = known = Columns([*TOTALS, *self.vocabulary_])
+        return known
 
     def get_feature_names_out(self, input_features: object = None) -> npt.NDArray[np.object_]:
         """Return the names of the columns, ``(d,)``."""
@@ -117,17 +107,12 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     @property
     def costs_(self) -> slice:
         """The columns that costs are sums of: see ``cost ...`` above."""
-        return self._named("cost ")
+        return self._columns().named("cost ")
 
     @property
     def order_(self) -> slice:
         """The columns ``order ...``: what is executed after what, and how far back it reads."""
-        return self._named("order ")
-
-    def _named(self, beginning: str) -> slice:
-        """Return the columns with a name that begins so; the vocabulary is sorted."""
-        start = len(TOTALS) + sum(name < beginning for name in self.vocabulary_)
-        return slice(start, start + sum(name.startswith(beginning) for name in self.vocabulary_))
+        return self._columns().named("order ")
 
 
 def check_strings(strings: Sequence[str]) -> Sequence[str]:
@@ -137,13 +122,16 @@ def check_strings(strings: Sequence[str]) -> Sequence[str]:
     return strings
 
 
-def _matrix(described: Sequence[Features], names: Sequence[str]) -> Matrix:
-    matrix = np.zeros((len(described), len(names)))
-    column = {name: place for place, name in enumerate(names)}
-    for row, description in zip(matrix, described, strict=True):
-        for name, value in description.items():
-            if name in column:
-                row[column[name]] = value
-    totals = [place for place, name in enumerate(names) if name in TOTALS]
-    matrix[:, totals] = np.log1p(matrix[:, totals])
+def _read(strings: Sequence[str]) -> dict[str, Parts]:
+    """Return what is counted of each different string: many networks share a functional one."""
+    return {string: parts(string) for string in dict.fromkeys(strings)}
+
+
+def _matrix(columns: Columns, strings: Sequence[str], read: Mapping[str, Parts]) -> Matrix:
+    """Return the columns of strings, ``(n, d)``, of which the totals come first."""
+    matrix = columns.rows(list(read.values()))
+    matrix[:, : len(TOTALS)] = np.log1p(matrix[:, : len(TOTALS)])
+    if len(read) < len(strings):
+        row = {string: place for place, string in enumerate(read)}
+        matrix = matrix[[row[string] for string in strings]]
     return matrix.astype(np.float32)

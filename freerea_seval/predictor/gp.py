@@ -7,6 +7,8 @@ References:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, solve_triangular
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features import StringFeatures, check_strings
@@ -41,6 +43,17 @@ _LEARNED_FROM = 400
 #: Networks predicted at a time.
 _BATCH = 2048
 _ARRAYS = "gp.safetensors"
+
+
+@cache
+def _libraries() -> Any:
+    """The libraries whose threads decide the order of a sum; finding them takes longer than a prediction."""
+    return ThreadpoolController()
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    limit: AbstractContextManager[object] = _libraries().limit(limits=1)
+    return limit
 
 
 class _Posterior(NamedTuple):
@@ -108,7 +121,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         parts = self._parts(self.points_)
         rng = np.random.default_rng(self.seed)
         self.posteriors_ = []
-        with threadpool_limits(1):  # the order of a sum depends on the number of threads
+        with _one_thread():  # the order of a sum depends on the number of threads
             everything = Kernel(*between(parts, parts))
             for column in ((values - self.mean_) / self.scale_).T:
                 rows = np.flatnonzero(~np.isnan(column))
@@ -169,7 +182,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         if len(strings):
             columns = np.log1p(self.features_.transform(strings).astype(np.float64))
             points = self._points(self._beside(columns, proxies))
-            with threadpool_limits(1):
+            with _one_thread():
                 for start in range(0, len(points), _BATCH):
                     part = slice(start, start + _BATCH)
                     found[part], spread[part] = self._ask(points[part], return_std)

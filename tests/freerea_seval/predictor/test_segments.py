@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.segments import TOTALS, describe, parts
+from freerea_seval.strings.blocks import blocks
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph import Graph
 from freerea_seval.strings.read import read
@@ -185,27 +186,11 @@ def test_made_up_networks_and_cells_are_counted_as_the_naive_twin_does(strings: 
     cells = [space.genotypes()[i] for i in (0, 1, 7777, 15624)]
     kinds = set()
     for string in [*strings[:30], *(s for view in VIEWS for s in SpaceStrings(space, view).strings(cells))]:
-        expected = naive(string)
-        assert counted(string) == pytest.approx(expected, abs=1e-12)
-        kinds |= {" ".join(name.split()[: 2 if name.startswith("fan") else 1]) for name in expected}
-    assert kinds == {
-        *(
-            "total",
-            "cost",
-            "count",
-            "order",
-            "walk",
-            "path",
-            "most",
-            "least",
-            "mean",
-            "log",
-            "shortest",
-            "longest",
-            "next",
-        ),
-        *("branching", "fan in", "fan out"),
-    }
+        found = naive(string)
+        assert counted(string) == pytest.approx(found, abs=1e-12)
+        kinds |= {" ".join(name.split()[: 2 if name.startswith("fan") else 1]) for name in found}
+    expected = "total cost count order walk path most least mean log shortest longest next branching"
+    assert kinds == {*expected.split(), "fan in", "fan out"}
 
 
 OPERATIONS = st.tuples(
@@ -283,8 +268,28 @@ def test_a_parameter_that_is_read_twice_counts_once() -> None:
 
 def test_a_block_that_is_met_again_is_the_same_object() -> None:
     first, other = (parts(f"input[1x3x8x8] {head} 3*{{ conv(k3) relu }} output") for head in ("relu", "tanh"))
-    assert {id(counts) for counts, _ in first} & {id(counts) for counts, _ in other}
-    assert [times for counts, times in first if f"cost {window(3)} operations" in counts] == [3]
+    assert set(first.sums) & set(other.sums)
+    costs = [part.numbers().get(f"cost {window(3)} operations") for part in first.sums]
+    assert [times for cost, times in zip(costs, first.times, strict=True) if cost] == [3]
+
+
+@pytest.mark.parametrize(
+    "string",
+    [
+        "input[1x3x8x8] conv(8,k3) 3*{ mul(0) relu<-2 conv(k3) bn add } conv(4,k1) 2*{ relu tanh } output",
+        "input[1x3x8x8] mul(0) 2*{ conv(k1) } 3*{ relu } output",
+        "input[1x3x8x8] conv(8,k3) { mul(0) relu<-2 add } mean(dim=2:3) #1 linear output",
+    ],
+)
+def test_pairs_across_braces_are_counted_where_lone_arithmetic_begins_a_block(string: str) -> None:
+    assert len(blocks(string)) > 1
+    unfolded = " ".join(expand(string))
+    assert len(blocks(unfolded)) == 1
+    assert describe(string) == pytest.approx(describe(unfolded), abs=1e-12)
+    without = string.replace("mul(0)", "tanh")
+    between = describe(" ".join(expand(without))).keys() - describe(without).keys()
+    assert between
+    assert all(name.startswith("order ") and name.count("<-") == 2 for name in between)
 
 
 def test_no_width_is_out_of_range() -> None:

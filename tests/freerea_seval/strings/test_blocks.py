@@ -23,16 +23,18 @@ def unrolled(found: list[tuple[Block, int]]) -> tuple[Node, ...]:
     for place, (block, times) in enumerate(found):
         entry = place > 0
         for _ in range(times):
-            start = len(nodes) - entry
             if entry:
-                assert block.nodes[0] == Node("entry", (), (), nodes[-1].outputs)
-            for node in block.nodes[entry:]:
+                assert block.operations[0].node == Node("entry", (), (), nodes[-1].outputs)
+            for operation in block.operations[entry:]:
+                node, position = operation.node, len(nodes)
                 inputs = tuple(
-                    Ref(item.node + start, item.port)
+                    Ref(position - item.node, item.port)
                     if isinstance(item, Ref)
-                    else item._replace(tied=None if item.tied is None else item.tied + start)
+                    else item._replace(tied=None if item.tied is None else position - item.tied)
                     for item in node.inputs
                 )
+                made = [nodes[item.node].outputs[item.port] if isinstance(item, Ref) else item for item in inputs]
+                assert operation.shapes == tuple(item.shape for item in made)
                 nodes.append(node._replace(inputs=inputs))
     return tuple(nodes)
 
@@ -70,6 +72,9 @@ def test_the_blocks_of_real_networks_are_their_graphs(string: str) -> None:
         ("input[1x4] { linear } 2*{ relu linear<-1,w4x4 linear<-1,w4x4~1 } output", [1, 1, 2, 1]),
         ("input[1x6] { split(dim=1,sizes=3) } relu<-1.1 output", [1, 1, 1]),
         ("{ input[1x4] relu } 2*{ tanh } output", [1, 2, 1]),
+        ("input[1x4] relu 2*{ mul(0) relu<-2 add } output", [1, 2, 1]),
+        ("input[1x4] relu 2*{ tanh add } output", [1, 2, 1]),
+        ("input[1x4] mul(0) 3*{ tanh } output", [1, 3, 1]),
     ],
 )
 def test_braces_are_blocks_and_so_is_what_is_between_them(string: str, times: list[int]) -> None:
@@ -81,7 +86,10 @@ def test_braces_are_blocks_and_so_is_what_is_between_them(string: str, times: li
     "string",
     [
         "input[1x4] relu { tanh add<-1,3 } output",
-        "input[1x4] relu 2*{ tanh add } output",
+        "input[1x4] relu 2*{ tanh sigmoid<-2 } mul(0) output",
+        "input[1x4] 2*{ relu<-1 tanh<-2 } { mul(0) } output",
+        "input[1x4] input[1x4] { mul(0) } output",
+        "input[1x4] 2*{ mul(0) tanh<-2 } output",
         "input[1x4] relu sigmoid<-2 { tanh } add output",
         "input[1x4] { relu } output<-2",
         "input[1x4] { relu } add<-^1,1 output",
