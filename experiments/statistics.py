@@ -88,3 +88,14 @@ def paired_p(first: Mapping[Key, float], second: Mapping[Key, float]) -> float |
         chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
     came = ranks[differences > 0].sum()
     return float(min(1.0, 2 * min(chances[: came + 1].sum(), chances[came:].sum())))
+
+
+def closed(regrets: Mapping[Key, float], reference: Mapping[Key, float]) -> float | None:
+    """Return how much smaller the mean regret is than that of a reference, over the keys that both have.
+
+    Returns:
+        1 if nothing is left of it, negative if there is more; None without a common key or without a regret to close.
+    """
+    common = [key for key in regrets if key in reference]
+    whole = sum(reference[key] for key in common)
+    return None if whole <= 0 else 1 - sum(regrets[key] for key in common) / whole

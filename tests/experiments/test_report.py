@@ -193,7 +193,12 @@ def test_numbers_are_those_of_the_statistics_computed_apart(page: str) -> None:
         measured = {"100": "1.2", "1000": "1.0"}.get(line[1], "")
         name = f"{line[0]}, {line[1]} cells" if line[1] else line[0]
         told = "" if line[0] == "freerea+true" else f"{p:.3f}"
-        assert together[place] == [name, f"{100 * quantile:g} %", "8", *expected, measured, told]
+        reference = values("regret", quantile, ("freerea+true", ""))
+        rest = sum(after[key] for key in after if key in reference) / sum(
+            reference[key] for key in reference if key in after
+        )
+        share = signed(f"{100 * (1 - rest):.0f} %")
+        assert together[place] == [name, f"{100 * quantile:g} %", "8", *expected, measured, share, told]
 
 
 def test_times_add_up_and_the_predictor_has_its_share(page: str) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, trim_mean, wilcoxon
 
-from experiments.statistics import RESAMPLES, Summary, interquartile_mean, paired_p, summarise
+from experiments.statistics import RESAMPLES, Summary, closed, interquartile_mean, paired_p, summarise
 
 values = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
 
@@ -131,3 +131,12 @@ def test_many_seeds_that_all_agree_are_very_unlikely_by_chance() -> None:
     found = paired_p({seed: seed + 1.0 for seed in range(30)}, dict.fromkeys(range(30), 0.0))
     assert found is not None
     assert found < 1e-5
+
+
+def test_what_is_closed_of_a_regret_counts_common_seeds_only() -> None:
+    reference = {"0": 4.0, "1": 2.0, "2": 9.0}
+    assert closed({"0": 1.0, "1": 2.0, "3": 100.0}, reference) == pytest.approx(0.5)
+    assert closed({"0": 8.0}, reference) == pytest.approx(-1.0)
+    assert closed(reference, reference) == 0
+    assert closed({"7": 1.0}, reference) is None
+    assert closed({"0": 1.0}, {"0": 0.0}) is None
