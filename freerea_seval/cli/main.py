@@ -74,6 +74,9 @@ UnsupportedOption = Annotated[
 MissingOption = Annotated[
     bool, typer.Option("--missing", help="An empty cell was not measured; without this, the device cannot run it.")
 ]
+ProxiesOption = Annotated[
+    Path | None, typer.Option(help="CSV with a genotype (or index) column and one a zero-cost proxy.")
+]
 
 
 @app.command()
@@ -91,15 +94,19 @@ def train(
         typer.Option(help="What strings show: executed (costs) or functional (accuracy); by the metric's name."),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="boosted, ordered, gp, mlp, t5 or ensemble; auto chooses by cross-validation.")
+        str, typer.Option(help="boosted, ordered, gp, ridge, mlp, t5 or ensemble; auto chooses by cross-validation.")
     ] = "auto",
     scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",
+    proxies: ProxiesOption = None,
+    base: Annotated[
+        list[Path] | None, typer.Option(help="Predictor of another metric or data set to start from; repeatable.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
 ) -> None:
     """Train a predictor from a table of your measurements."""
     from freerea_seval.cli.predicting import Cells, Training, train_from_table
 
-    training = Training(direction, unit, view, model, scale, seed)
+    training = Training(direction, unit, view, model, scale, seed, proxies, base or [])
     train_from_table(table, metric, output, space, training, Cells(unsupported, missing))
 
 
@@ -111,12 +118,13 @@ def predict(
     interval: Annotated[
         float | None, typer.Option(help="Bounds that hold the value with this probability, such as 0.9.")
     ] = None,
+    proxies: ProxiesOption = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write, instead of printing.")] = None,
 ) -> None:
     """Predict metrics for genotypes, as CSV. An empty cell is a network that cannot run."""
     from freerea_seval.cli.predicting import predict_genotypes
 
-    predict_genotypes(predictor, genotypes or [], space, output, interval)
+    predict_genotypes(predictor, genotypes or [], space, output, interval, proxies)
 
 
 @app.command()
@@ -127,6 +135,7 @@ def evaluate(
     interval: Annotated[float, typer.Option(help="Nominal coverage of the intervals to judge.")] = 0.9,
     unsupported: UnsupportedOption = None,
     missing: MissingOption = False,
+    proxies: ProxiesOption = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="Folder for predictions, scores and figures.")
     ] = None,
@@ -134,7 +143,7 @@ def evaluate(
     """Judge a predictor by measurements that it did not learn from."""
     from freerea_seval.cli.predicting import Cells, evaluate_predictor
 
-    evaluate_predictor(predictor, table, output, space, interval, Cells(unsupported, missing))
+    evaluate_predictor(predictor, table, output, space, interval, Cells(unsupported, missing), proxies)
 
 
 @app.command()

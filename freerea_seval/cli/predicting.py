@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from freerea_patch.objective import Direction
     from freerea_patch.spaces.protocol import SearchSpace
+    from freerea_seval.predictor.folder import PredictorInfo
+    from freerea_seval.predictor.seval import SEvalPredictor
+    from freerea_seval.strings.views import View
 
     Values = npt.NDArray[np.float64]
 
@@ -35,6 +38,8 @@ class Training(NamedTuple):
     model: str
     scale: str
     seed: int
+    proxies: Path | None = None
+    base: Sequence[Path] = ()
 
 
 class Cells(NamedTuple):
@@ -50,16 +55,18 @@ def train_from_table(
     """Train a predictor from a CSV and save it."""
     from freerea_seval.config.spaces import make_space
     from freerea_seval.predictor.folder import save_predictor
-    from freerea_seval.predictor.training import Target, train_predictor
+    from freerea_seval.predictor.training import Proxies, Target, train_predictor
     from freerea_seval.sources.table import unit_of
-    from freerea_seval.strings.views import check_view, default_view
 
     direction = _direction(training.direction)
     if output.exists():
         raise InputError(f"{output} exists already; choose another folder with -o")
     space = make_space(space_name)
     genotypes, values = _read(table, metrics, space, cells)
-    view = check_view(default_view(metrics[0]) if training.view is None else training.view)
+    view, base = _base(training, metrics[0])
+    proxies = None
+    if training.proxies is not None:
+        proxies = Proxies(*_proxies(training.proxies, space, genotypes, without=metrics))
     strings = _strings(space, view, genotypes)
     with terminal_progress().task(f"training on {len(genotypes)} networks") as show:
         predictor, info = train_predictor(
@@ -71,6 +78,8 @@ def train_from_table(
             model=training.model,
             scale=training.scale,
             seed=training.seed,
+            proxies=proxies,
+            base=base,
             show=show,
         )
     save_predictor(output, predictor, info)
@@ -83,7 +92,12 @@ def train_from_table(
 
 
 def predict_genotypes(
-    folder: Path, genotypes: Sequence[str], space_name: str | None, output: Path | None, interval: float | None
+    folder: Path,
+    genotypes: Sequence[str],
+    space_name: str | None,
+    output: Path | None,
+    interval: float | None,
+    proxies: Path | None = None,
 ) -> None:
     """Write a predictor's values for genotypes as CSV."""
     from freerea_seval.config.spaces import make_space
@@ -98,13 +112,14 @@ def predict_genotypes(
     space = make_space(space_name or info.space)
     for genotype in genotypes:
         space.check(genotype)
+    more = _seen(folder, info, proxies, space, genotypes)
     strings = _strings(space, info.view, genotypes)
     names = [metric.name for metric in info.metrics]
     columns: dict[str, Any] = {}
     if interval is None:
-        columns |= zip(names, predictor.predict(strings).reshape(len(strings), -1).T, strict=True)
+        columns |= zip(names, predictor.predict(strings, more).reshape(len(strings), -1).T, strict=True)
     else:
-        parts = [part.reshape(len(strings), -1).T for part in predictor.predict(strings, interval=interval)]
+        parts = [part.reshape(len(strings), -1).T for part in predictor.predict(strings, more, interval=interval)]
         for name, value, low, high in zip(names, *parts, strict=True):
             columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
     text = io.StringIO()
@@ -120,7 +135,13 @@ def predict_genotypes(
 
 
 def evaluate_predictor(
-    folder: Path, table: Path, output: Path | None, space_name: str | None, interval: float, cells: Cells
+    folder: Path,
+    table: Path,
+    output: Path | None,
+    space_name: str | None,
+    interval: float,
+    cells: Cells,
+    proxies: Path | None = None,
 ) -> None:
     """Judge a predictor by measurements that it did not learn from; print scores, and write them with a figure."""
     from freerea_seval.config.spaces import make_space
@@ -134,8 +155,9 @@ def evaluate_predictor(
     space = make_space(space_name or info.space)
     names = [metric.name for metric in info.metrics]
     genotypes, values = _read(table, names, space, cells)
+    more = _seen(folder, info, proxies, space, genotypes)
     strings = _strings(space, info.view, genotypes)
-    found, low, high = (part.reshape(values.shape) for part in predictor.predict(strings, interval=interval))
+    found, low, high = (part.reshape(values.shape) for part in predictor.predict(strings, more, interval=interval))
     supported = predictor.supported(strings).reshape(values.shape)
     judged = {}
     for place, metric in enumerate(info.metrics):
@@ -201,6 +223,82 @@ def _read(table: Path, metrics: Sequence[str], space: SearchSpace, cells: Cells)
     values = np.stack(columns, axis=1)
     told = ~np.isnan(values).all(axis=1)
     return [genotypes[row] for row in np.flatnonzero(told)], values[told]
+
+
+def _base(training: Training, metric: str) -> tuple[View, dict[str, SEvalPredictor]]:
+    """Return the view to learn from, and base predictors by what they predict.
+
+    Raises:
+        InputError: a folder holds no predictor, or one of another view.
+    """
+    from freerea_seval.predictor.folder import load_predictor
+    from freerea_seval.strings.views import check_view, default_view
+
+    loaded = {folder: load_predictor(folder) for folder in training.base}
+    views = [info.view for _, info in loaded.values()]
+    view = check_view(training.view or next(iter(views), default_view(metric)))
+    base = {}
+    for folder, (predictor, info) in loaded.items():
+        if info.view != view:
+            raise InputError(
+                f"--base {folder} reads the {info.view} view of networks, and this predictor is to read the {view} one;"
+                " leave it out, or take predictors of one view"
+            )
+        base[f"{', '.join(metric.name for metric in info.metrics)} of {info.space} ({folder})"] = predictor
+    return view, base
+
+
+def _seen(
+    folder: Path, info: PredictorInfo, table: Path | None, space: SearchSpace, genotypes: Sequence[str]
+) -> Values | None:
+    """Return the proxies that a predictor learned from, ``(n, k)``, or None.
+
+    Raises:
+        InputError: they are not given, or some are given that it did not learn from.
+    """
+    if table is None:
+        if info.proxies:
+            raise InputError(
+                f"predictor {folder} learned from proxies, too; give --proxies TABLE with {', '.join(info.proxies)}"
+            )
+        return None
+    if not info.proxies:
+        raise InputError(f"predictor {folder} learned from strings alone; leave --proxies out")
+    return _proxies(table, space, genotypes, names=info.proxies)[1]
+
+
+def _proxies(
+    path: Path,
+    space: SearchSpace,
+    genotypes: Sequence[str],
+    names: Sequence[str] | None = None,
+    without: Sequence[str] = (),
+) -> tuple[Sequence[str], Values]:
+    """Return the columns of a table, all but ``without`` or those of ``names``, for some networks: names, ``(n, k)``.
+
+    Raises:
+        InputError: the table cannot be used, lacks a column or a network, or has no columns.
+    """
+    import numpy as np
+
+    from freerea_seval.sources.table import Table
+
+    table = Table(path, space)
+    names = [name for name in table.columns if name not in without] if names is None else names
+    if not names:
+        raise InputError(f"{path} has no column beside those that name networks and metrics; expected one a proxy")
+    lacking = [name for name in names if name not in table.columns]
+    if lacking:
+        raise InputError(
+            f"{path} has no column {lacking[0]!r}; the predictor learned from the proxies {', '.join(names)}"
+        )
+    for genotype in genotypes:
+        if genotype not in table:
+            raise InputError(
+                f"{path} has no row for {genotype!r}; add the row, with an empty cell for a proxy that is not known"
+            )
+    columns = [table.column(name) for name in names]
+    return names, np.array([[column[genotype].value for column in columns] for genotype in genotypes])
 
 
 def _strings(space: SearchSpace, view: Any, genotypes: Sequence[str]) -> list[str]:

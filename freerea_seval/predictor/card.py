@@ -36,6 +36,9 @@ def card(info: PredictorInfo) -> str:
         scores = [f"{metric.scores[name]:.3g}" if name in metric.scores else "" for name in shown]
         cells = [metric.name, metric.unit, better, str(metric.samples), str(metric.unsupported), *scores]
         lines.append("| " + " | ".join(cells) + " |")
+    for what, names in (("proxies", info.proxies), ("predictions of", info.base)):
+        if names:
+            lines += ["", f"Beside strings it sees {what}: {', '.join(names)}."]
     lines += [
         "",
         f"Model: {info.choice}.",

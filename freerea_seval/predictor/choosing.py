@@ -11,6 +11,7 @@ import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
 from freerea_seval.predictor.models import MOST_FOR_GP, Show, ask, members, train
+from freerea_seval.predictor.samples import FEWEST
 from freerea_seval.predictor.scales import Scale, ScaleName, fit_scale
 
 Values = npt.NDArray[np.float64]
@@ -19,6 +20,9 @@ Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 #: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
 MANY = 2000
 _FOLDS = 5
+#: Up to so many networks beside base predictors nothing is compared: they cannot tell models apart that differ by as
+#: little as these do. Beyond, what they say themselves is worth more than the line through the base predictors.
+_TENS = 100
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ def choose(
     parameters: Mapping[str, Any],
     distinct: bool,
     show: Show,
+    base: bool = False,
 ) -> Choice:
     """Choose by cross-validation on the training networks alone.
 
@@ -62,9 +67,10 @@ def choose(
         parameters: of the model, if one is named.
         distinct: hold equal strings out together.
         show: is told the fraction done and a note.
+        base: whether there are predictions of base predictors among the proxies.
     """
     folds = _folds(strings, seed, distinct)
-    names = _candidates(model, len(strings), proxies is not None)
+    names = _candidates(model, len(strings), proxies is not None, base)
     parts = {name: members(name, len(strings), proxies is not None) for name in names}
     simple = sorted({member for those in parts.values() for member in those})
     # With few networks the blend is as good as the better of the two, and comparing would tell little.
@@ -79,12 +85,16 @@ def choose(
         nonlocal done
         found = np.full(values.shape, np.nan)
         for kept, left in folds:
-            fitted = [fit_scale(s, column[kept]) for s, column in zip(scales, values.T, strict=True)]
-            targets = np.stack([s.score(c) for s, c in zip(fitted, values[kept].T, strict=True)], axis=1)
+            # Of a metric that was rarely measured a fold may leave too little to learn from; other folds then do.
+            told = np.flatnonzero((~np.isnan(values[kept])).sum(axis=0) >= FEWEST)
+            if not len(told):
+                continue
+            fitted = [fit_scale(scales[j], values[kept, j]) for j in told.tolist()]
+            targets = np.stack([s.score(c) for s, c in zip(fitted, values[kept][:, told].T, strict=True)], axis=1)
             show(done / work, f"comparing: {name}")
             learned = train(name, [strings[i] for i in kept], targets, _rows(proxies, kept), seed, parameters, distinct)
             scores = ask(name, learned, [strings[i] for i in left], _rows(proxies, left))
-            found[left] = np.stack([s.value(c) for s, c in zip(fitted, scores.T, strict=True)], axis=1)
+            found[np.ix_(left, told)] = np.stack([s.value(c) for s, c in zip(fitted, scores.T, strict=True)], axis=1)
             done += 1
         return found
 
@@ -114,9 +124,11 @@ def choose(
     )
 
 
-def _candidates(model: str, networks: int, proxies: bool) -> list[str]:
+def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[str]:
     if model != "auto":
         return [model]
+    if networks <= _TENS and base:
+        return ["gp+ridge"]
     if networks <= MOST_FOR_GP:
         return ["boosted", "gp", "boosted+gp"]
     if members("ensemble", networks, proxies) == ("boosted",):  # nothing to mix with

@@ -62,6 +62,8 @@ class PredictorInfo:
         samples: number of training networks.
         trained_on: SHA-256 of the training strings and values.
         choice: which model was chosen, and why.
+        proxies: names of what it sees of a network beside its string, in order.
+        base: what the predictors predict that it asks first.
         versions: of the packages that trained it, by name.
     """
 
@@ -71,6 +73,8 @@ class PredictorInfo:
     samples: int
     trained_on: str
     choice: str = ""
+    proxies: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
 
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from inspect import signature
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from freerea_patch.errors import unknown_name
+from freerea_patch.imports import import_object
 
 Values = npt.NDArray[np.float64]
 State = tuple[dict[str, Any], dict[str, bytes]]
 Show = Callable[[float, str], None]
 
-#: What ``model`` may be beside ``auto``: ``ordered`` is ``boosted`` with forests that see the order of execution, and
-#: ``ensemble`` the mean of two others.
-MODELS = ("boosted", "ordered", "gp", "mlp", "t5", "ensemble")
+#: What ``model`` may be beside ``auto``: ``ordered`` is ``boosted`` with forests that see the order of execution,
+#: ``ridge`` sees base predictors (and proxies) alone, and ``ensemble`` is the mean of two others.
+MODELS = ("boosted", "ordered", "gp", "ridge", "mlp", "t5", "ensemble")
+_CLASSES = {
+    "boosted": "freerea_seval.predictor.boosted:BoostedPredictor",
+    "ordered": "freerea_seval.predictor.boosted:BoostedPredictor",
+    "gp": "freerea_seval.predictor.gp:GaussianProcessPredictor",
+    "ridge": "freerea_seval.predictor.ridge:RidgePredictor",
+    "mlp": "freerea_seval.predictor.mlp:MLPPredictor",
+    "t5": "freerea_seval.predictor.t5:T5Predictor",
+}
 #: Models that use proxies; the others see strings alone.
-USE_PROXIES = ("boosted", "ordered", "gp")
+USE_PROXIES = ("boosted", "ordered", "gp", "ridge")
 #: Beyond so many networks a Gaussian process takes too long: it grows with the cube.
 MOST_FOR_GP = 1000
 
@@ -51,26 +61,17 @@ def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
     """Return an untrained model.
 
     Raises:
-        InputError: there is no such model, or a package is missing.
-        TypeError: the model has no such parameter.
+        InputError: there is no such model, a package is missing, or the model has no such parameter.
     """
-    if name in ("boosted", "ordered"):
-        from freerea_seval.predictor.boosted import BoostedPredictor
-
-        return BoostedPredictor(**{"seed": seed, "order": name == "ordered", **parameters})
-    if name == "gp":
-        from freerea_seval.predictor.gp import GaussianProcessPredictor
-
-        return GaussianProcessPredictor(**{"seed": seed, **parameters})
-    if name == "mlp":
-        from freerea_seval.predictor.mlp import MLPPredictor
-
-        return MLPPredictor(**{"seed": seed, **parameters})
-    if name == "t5":
-        from freerea_seval.predictor.t5 import T5Predictor
-
-        return T5Predictor(**{"seed": seed, **parameters})
-    raise unknown_name("model", name, ("auto", *MODELS))
+    if name not in _CLASSES:
+        raise unknown_name("model", name, ("auto", *MODELS))
+    kind = import_object(_CLASSES[name], f"model {name!r}")
+    settings = {"seed": seed, **({"order": True} if name == "ordered" else {}), **parameters}
+    valid = signature(kind).parameters
+    for parameter in settings:
+        if parameter not in valid:
+            raise unknown_name(f"parameter of model {name!r}:", parameter, valid)
+    return kind(**settings)
 
 
 def members(name: str, networks: int, proxies: bool) -> tuple[str, ...]:

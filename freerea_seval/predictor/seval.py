@@ -34,7 +34,8 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: ``boosted``, ``gp``, ``mlp``, ``t5``, ``ensemble`` or ``auto``, which chooses by cross-validation on the
-            training data alone; see :data:`~freerea_seval.predictor.models.MODELS`.
+            training data alone (up to 100 networks beside base predictors it is ``gp+ridge``); see
+            :data:`~freerea_seval.predictor.models.MODELS`.
         scale: ``linear``, ``log``, ``rank`` or ``auto``: on what scale metrics are learned.
         parameters: of the model, by name; only with a model that is named.
         distinct: predict networks unlike those of training: equal strings are held out together and weigh as one.
@@ -90,42 +91,48 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             InputError: fewer than ten supported networks of a metric, values and strings that do not fit together, a
                 value of -inf, a string that is none, an unknown model or scale, or a parameter that the model lacks.
+            InputError: a base predictor that learned from proxies.
         """
         values = _checked(strings, y)
         strings = list(strings)
         self.single_ = np.ndim(y) == 1
+        self.proxies_: int = 0 if proxies is None else int(np.shape(proxies)[-1])
         self.base_ = list(base)
+        for other in self.base_:
+            check_is_fitted(other, "models_")
+            if other.proxies_:
+                raise InputError(
+                    f"a base predictor learned from {other.proxies_} proxies, which nobody gives it here;"
+                    " take base predictors of strings alone"
+                )
         if self.parameters and self.model == "auto":
             raise InputError("parameters belong to a model; name one beside them, such as model: boosted")
         self.supports_ = [self._learn_support(strings, column) for column in values.T]
         values = np.where(np.isposinf(values), np.nan, values)
         rows = np.flatnonzero(~np.isnan(values).all(axis=1))
-        self.proxies_ = 0 if proxies is None else int(np.shape(proxies)[-1])
         known = [strings[i] for i in rows]
         more = self._more(strings, proxies)
         more = None if more is None else more[rows]
         if more is not None and self.model in ("mlp", "t5"):
             raise InputError(f"model {self.model!r} sees strings alone; with proxies or base, take boosted, gp or auto")
         parameters = dict(self.parameters or {})
-        try:
-            choice = choose(
-                self.model,
-                self.scale,
-                known,
-                values[rows],
-                more,
-                self.seed,
-                parameters,
-                self.distinct,
-                lambda f, n: show(0.6 * f, n),
-            )
-            targets = np.stack([s.score(c) for s, c in zip(choice.scales, values[rows].T, strict=True)], axis=1)
-            self.models_: list[Any] = []
-            for place, name in enumerate(choice.members):
-                show(0.6 + 0.4 * place / len(choice.members), f"training: {name}")
-                self.models_.append(train(name, known, targets, more, self.seed, parameters, self.distinct))
-        except TypeError as error:
-            raise InputError(f"model {self.model!r} cannot be made with {parameters} ({error})") from error
+        choice = choose(
+            self.model,
+            self.scale,
+            known,
+            values[rows],
+            more,
+            self.seed,
+            parameters,
+            self.distinct,
+            lambda f, n: show(0.6 * f, n),
+            base=bool(self.base_),
+        )
+        targets = np.stack([s.score(c) for s, c in zip(choice.scales, values[rows].T, strict=True)], axis=1)
+        self.models_: list[Any] = []
+        for place, name in enumerate(choice.members):
+            show(0.6 + 0.4 * place / len(choice.members), f"training: {name}")
+            self.models_.append(train(name, known, targets, more, self.seed, parameters, self.distinct))
         self.members_, self.scales_ = choice.members, choice.scales
         self.choice_, self.compared_ = choice.reason, choice.compared
         self.unseen_ = np.full(values.shape, np.nan)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 Values = npt.NDArray[np.float64]
 
-#: The setting of the published predictor: t5-small's shape, accuracy and latency together as an ``(n, 2)`` target.
+#: The setting of the published predictor: t5-small's shape, accuracy and latency together as an ``(n, 2)`` target. Its
+#: strings are those of :mod:`freerea_seval.strings.published`; ``python -m experiments.published`` trains it.
 PUBLISHED: dict[str, Any] = {
     "d_model": 512,
     "layers": 6,

@@ -21,6 +21,13 @@ from freerea_seval.versions import versions
 Values = npt.NDArray[np.float64]
 
 
+class Proxies(NamedTuple):
+    """What is known of networks beside their strings: names, and ``(n, k)`` values, NaN where it is not."""
+
+    names: Sequence[str]
+    values: Values
+
+
 class Target(NamedTuple):
     """A metric to predict: its name, unit, and which values are better."""
 
@@ -40,6 +47,8 @@ def train_predictor(
     scale: str = "auto",
     parameters: Mapping[str, Any] | None = None,
     seed: int = 0,
+    proxies: Proxies | None = None,
+    base: Mapping[str, SEvalPredictor] | None = None,
     show: Show = lambda fraction, note: None,
 ) -> tuple[SEvalPredictor, PredictorInfo]:
     """Train a predictor and measure it.
@@ -52,6 +61,8 @@ def train_predictor(
         space_name: name of the space of the networks.
         view: which view of the networks the strings are.
         model, scale, parameters, seed: see :class:`~freerea_seval.predictor.seval.SEvalPredictor`.
+        proxies: what else the predictor sees.
+        base: trained predictors whose predictions it sees, by what they predict.
         show: is told the fraction done and a note.
 
     Returns:
@@ -61,8 +72,11 @@ def train_predictor(
         InputError: see :meth:`SEvalPredictor.fit <freerea_seval.predictor.seval.SEvalPredictor.fit>`.
     """
     strings = list(strings)
-    predictor = SEvalPredictor(model, scale, parameters, seed=seed).fit(strings, values, show=show)
+    more, others = None if proxies is None else proxies.values, base or {}
+    predictor = SEvalPredictor(model, scale, parameters, seed=seed)
+    predictor.fit(strings, values, more, base=list(others.values()), show=show)
     columns = np.asarray(values, dtype=np.float64).reshape(len(strings), -1)
+    learned = [strings, columns.tolist(), *([] if more is None else [more.tolist()])]
     info = PredictorInfo(
         metrics=tuple(
             PredictedMetric(
@@ -76,8 +90,10 @@ def train_predictor(
         space=space_name,
         view=view,
         samples=len(strings),
-        trained_on=hashlib.sha256(json.dumps([strings, columns.tolist()]).encode()).hexdigest(),
+        trained_on=hashlib.sha256(json.dumps(learned).encode()).hexdigest(),
         choice=predictor.choice_,
+        proxies=() if proxies is None else tuple(proxies.names),
+        base=tuple(others),
         versions=versions(),
     )
     return predictor, info
@@ -85,4 +101,4 @@ def train_predictor(
 
 def _unseen_scores(values: Values, unseen: Values, direction: Direction) -> dict[str, float]:
     known = np.isfinite(values) & np.isfinite(unseen)
-    return scores(values[known], unseen[known], direction=direction)
+    return scores(values[known], unseen[known], direction=direction) if known.any() else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import math
@@ -11,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from freerea_patch import UNSUPPORTED, InputError, Measured
 from freerea_patch.errors import unknown_name
@@ -23,9 +25,7 @@ from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
 from freerea_seval.strings.views import View, check_view, default_view
 
-if TYPE_CHECKING:
-    from freerea_seval.predictor.seval import SEvalPredictor
-    from freerea_seval.strings.encode import SpaceStrings
+Values = npt.NDArray[np.float64]
 
 
 class PredictedSource:
@@ -50,14 +50,19 @@ class PredictedSource:
             folder, self.preparation = _calibrate(context, argument)
         else:
             folder = context.path(argument, "source 'seval'")
-        self._predictor, self._info = load_predictor(folder)
-        if self._predictor.proxies_:
+        self.predictor, self._info = load_predictor(folder)
+        if self.predictor.proxies_:
             raise InputError(
-                f"predictor {folder}: learned from {self._predictor.proxies_} proxies beside strings, which a search"
+                f"predictor {folder}: learned from {self.predictor.proxies_} proxies beside strings, which a search"
                 " does not give it; train one on strings alone"
             )
-        self._strings = SpaceStrings(context.space, self._info.view)
+        self.strings = SpaceStrings(context.space, self._info.view)
+        self._last: dict[str, Values] = {}
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
+        # The first prediction imports what is needed, and a full collection of all that was imported would otherwise
+        # come in the middle of the search; neither is part of what the search spends on its networks.
+        self.predictions([context.space.sample(Random(context.seed))])
+        gc.collect()
 
     def describe(self, metric: str) -> MetricInfo:
         """Return the predicted metric's direction and unit."""
@@ -74,27 +79,37 @@ class PredictedSource:
             InputError: the predictor has seen too few networks to promise it.
         """
         column = [known.name for known in self._info.metrics].index(metric)
-        samples = self._predictor.conformals_[column].samples
+        samples = self.predictor.conformals_[column].samples
         needed = math.ceil(confidence / (1 - confidence) - 1e-9)  # ceil((n + 1) c) <= n; less is rounding error
         if samples < needed:
             raise InputError(
                 f"the predictor {self._where} learned {metric!r} from {samples} networks, and a bound that holds with"
                 f" probability {confidence:.4g} takes {needed}; measure more, or ask for less 'confidence'"
             )
-        return PredictedBound(self._predictor, self._strings, column, side, confidence)
+        return PredictedBound(self, column, side, confidence)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
         """Return the predictions of all networks, made as one batch."""
         if not genotypes:
             return []
         began = time.perf_counter()
-        found = self._predictor.predict(self._strings.strings(genotypes)).reshape(len(genotypes), -1)
+        found = self.predictions(genotypes)
         seconds = (time.perf_counter() - began) / len(genotypes)
         place = {known.name: column for column, known in enumerate(self._info.metrics)}
         return [
             {metric: Measured(_supported(row[place[metric]]), seconds / len(metrics)) for metric in metrics}
             for row in found
         ]
+
+    def predictions(self, genotypes: Sequence[str]) -> Values:
+        """Return the predictions of one network or more, ``(n, m)``, +inf for unsupported.
+
+        Those of the last batch are remembered: a metric's bounds are asked for right after its values.
+        """
+        if not self._last.keys() >= set(genotypes):
+            found = self.predictor.predict(self.strings.strings(genotypes)).reshape(len(genotypes), -1)
+            self._last = dict(zip(genotypes, found, strict=True))
+        return np.stack([self._last[genotype] for genotype in genotypes])
 
 
 @dataclass(frozen=True)
@@ -105,8 +120,7 @@ class PredictedBound:
     networks that it finds fewer may keep theirs.
     """
 
-    predictor: SEvalPredictor
-    strings: SpaceStrings
+    source: PredictedSource
     column: int
     side: Literal["lower", "upper"]
     confidence: float
@@ -116,17 +130,16 @@ class PredictedBound:
         if not genotypes:
             return []
         began = time.perf_counter()
-        strings = self.strings.strings(genotypes)
-        values, supported = (
-            found.reshape(len(genotypes), -1)[:, self.column]
-            for found in (self.predictor.predict(strings), self.predictor.supported(strings))
-        )
+        predictor, strings = self.source.predictor, self.source.strings
+        values = self.source.predictions(genotypes)[:, self.column]
+        support = predictor.supports_[self.column]
+        supported = np.ones(len(values)) if support is None else support.probability(strings.strings(genotypes))
         bounds = np.full(len(genotypes), math.inf if self.side == "upper" else -math.inf)
         # P(supported and within) = P(supported) P(within | supported), and the intervals are those of the latter.
         levels = self.confidence / np.maximum(supported, self.confidence)
         for level in np.unique(levels[levels < 1]):
             rows = levels == level
-            bounds[rows] = getattr(self.predictor.conformals_[self.column], self.side)(values[rows], float(level))
+            bounds[rows] = getattr(predictor.conformals_[self.column], self.side)(values[rows], float(level))
         seconds = (time.perf_counter() - began) / len(genotypes)
         return [{metric: Measured(float(bound), seconds) for metric in metrics} for bound in bounds]
 
@@ -163,7 +176,9 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
             genotypes[space.sample(rng)] = None
     began = time.perf_counter()
     with context.progress.task(f"measuring {len(genotypes)} networks") as show:
-        values = measure_latency_ms(space, list(genotypes), device=context.live.device, on_fraction=show)
+        measured_ms = measure_latency_ms(space, list(genotypes), device=context.live.device, on_fraction=show)
+    # NaN is a network that cannot run, and to training one that was not measured.
+    values = [math.inf if math.isnan(latency) else latency for latency in measured_ms]
     measured = time.perf_counter()
     info = builtin_metric("device", metric)
     predictor, facts = train_predictor(
@@ -176,7 +191,8 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     )
     save_predictor(folder, predictor, facts, overwrite=True)
     table = io.StringIO()
-    csv.writer(table).writerows([("genotype", f"{metric}_{info.unit}"), *zip(genotypes, values, strict=True)])
+    cells = ("" if math.isinf(value) else value for value in values)
+    csv.writer(table).writerows([("genotype", f"{metric}_{info.unit}"), *zip(genotypes, cells, strict=True)])
     write_atomically(context.folder / f"measured-{metric}.csv", table.getvalue())
     seconds = {f"measure {metric}": measured - began, f"train {metric}": time.perf_counter() - measured}
     # The receipt comes last: a run killed before it measures again.

@@ -17,7 +17,7 @@ from freerea_seval.predictor.folder import load_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.views import View
-from tests.freerea_seval.cli.test_mistakes import call
+from tests.freerea_seval.cli.test_mistakes import call, refused
 
 CELLS = TopologySpace().genotypes()
 #: A training that takes a second.
@@ -234,3 +234,90 @@ def test_evaluate_without_a_folder_prints_alone(
     assert call("evaluate", trained, table, "--unsupported", "-1", "--missing") == 0
     assert capsys.readouterr().out.count("\n") == 2
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
+
+
+@pytest.fixture(scope="module")
+def proxies(tmp_path_factory: pytest.TempPathFactory, cells: list[str]) -> Path:
+    """Two proxies of every cell, one of them not known of every fourth."""
+    columns: dict[str, Sequence[object]] = {
+        "naswot": [f"{work(cell) ** 2:g}" for cell in cells],
+        "snip": ["" if i % 4 else i for i in range(100)],
+    }
+    return write_table(tmp_path_factory.mktemp("proxies") / "proxies.csv", columns, cells)
+
+
+def test_proxies_of_a_table_reach_training_prediction_and_judgement(
+    tmp_path: Path, cells: list[str], proxies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hidden = np.random.default_rng(0).permutation(100)
+    more = np.array([[work(cell) ** 2, np.nan if i % 4 else i] for i, cell in enumerate(cells)])[hidden]
+    # A row of the proxies goes with a cell by its name, not by its place.
+    some = [cells[i] for i in hidden]
+    table = write_table(tmp_path / "t.csv", {"energy_mj": [work(cell) for cell in some[:60]]}, some[:60])
+    assert call("train", table, "--metric", "energy_mj", "-o", tmp_path / "p", *QUICK, "--proxies", proxies) == 0
+    _, info = load_predictor(tmp_path / "p")
+    assert info.proxies == ("naswot", "snip")
+    assert "Beside strings it sees proxies: naswot, snip." in (tmp_path / "p" / "README.md").read_text()
+    strings = SpaceStrings(TopologySpace(), "executed").strings(some)
+    twin = SEvalPredictor("boosted", "linear").fit(strings[:60], [work(cell) for cell in some[:60]], more[:60])
+    expected = twin.predict(strings[60:], more[60:])
+    capsys.readouterr()
+    assert call("predict", tmp_path / "p", *some[60:], "--proxies", proxies) == 0
+    assert [float(row["energy_mj"]) for row in rows(capsys.readouterr().out)] == pytest.approx(expected, rel=1e-5)
+    new = write_table(tmp_path / "new.csv", {"energy_mj": [work(cell) for cell in some[60:]]}, some[60:])
+    assert call("evaluate", tmp_path / "p", new, "--proxies", proxies, "-o", tmp_path / "e") == 0
+    written = rows((tmp_path / "e" / "predictions.csv").read_text())
+    assert [float(row["energy_mj_predicted"]) for row in written] == pytest.approx(expected, rel=1e-6)
+
+
+def test_metrics_and_proxies_may_be_in_one_table(tmp_path: Path, cells: list[str]) -> None:
+    columns: dict[str, Sequence[object]] = {
+        "a": range(30),
+        "flops": [work(cell) for cell in cells[:30]],
+        "b": range(30),
+    }
+    table = write_table(tmp_path / "t.csv", columns, cells[:30])
+    arguments = ("--metric", "a", "--metric", "b", "--proxies", table)
+    assert call("train", table, *arguments, "-o", tmp_path / "p", *QUICK) == 0
+    assert load_predictor(tmp_path / "p")[1].proxies == ("flops",)
+    assert call("predict", tmp_path / "p", cells[0], "--proxies", table) == 0
+
+
+def test_proxies_that_do_not_go_with_the_predictor_or_the_networks_are_refused(
+    tmp_path: Path, trained: Path, cells: list[str], proxies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "t.csv", {"latency_ms": range(30)}, cells[:30])
+    options = ("--metric", "latency_ms", *QUICK, "-o", tmp_path / "p", "--proxies")
+    refused(capsys, "no column beside those that name networks and metrics", "train", table, *options, table)
+    few = write_table(tmp_path / "few.csv", {"naswot": range(29), "snip": range(29)}, cells[:29])
+    refused(capsys, f"few.csv has no row for {cells[29]!r}; add the row", "train", table, *options, few)
+    assert call("train", table, *options, proxies) == 0
+    seeing = tmp_path / "p"
+    refused(capsys, "p learned from proxies, too; give --proxies TABLE with naswot, snip", "predict", seeing, cells[0])
+    refused(capsys, "learned from proxies, too; give --proxies", "evaluate", seeing, table)
+    other = write_table(tmp_path / "o.csv", {"naswot": [1], "synflow": [2]}, cells[:1])
+    expected = "o.csv has no column 'snip'; the predictor learned from the proxies naswot, snip"
+    refused(capsys, expected, "predict", seeing, cells[0], "--proxies", other)
+    refused(capsys, "strings alone; leave --proxies out", "predict", trained, cells[0], "--proxies", proxies)
+
+
+def test_a_predictor_starts_from_others_and_takes_their_view(
+    tmp_path: Path, trained: Path, cells: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = [work(cell) + 9 * (cell.count("none") % 2) for cell in cells]
+    much = write_table(tmp_path / "much.csv", {"score": odd}, cells)
+    assert call("train", much, "--metric", "score", "-o", tmp_path / "b", *QUICK, "--view", "functional") == 0
+    new = CELLS[7000:7060:4]
+    few = write_table(tmp_path / "few.csv", {"energy_mj": [work(c) + 9 * (c.count("none") % 2) for c in new]}, new)
+    arguments = ("train", few, "--metric", "energy_mj", "--base", tmp_path / "b")
+    assert call(*arguments, "-o", tmp_path / "p") == 0
+    predictor, info = load_predictor(tmp_path / "p")
+    assert (info.view, info.base) == ("functional", (f"score of nats-tss/cifar10 ({tmp_path / 'b'})",))
+    assert predictor.members_ == ("gp", "ridge")
+    card = (tmp_path / "p" / "README.md").read_text()
+    assert f"Beside strings it sees predictions of: {info.base[0]}." in card
+    assert call("predict", tmp_path / "p", cells[0], "--interval", "0.5") == 0
+    expected = "reads the functional view of networks, and this predictor is to read the executed one; leave it out, or"
+    refused(capsys, expected, *arguments, "--view", "executed", "-o", tmp_path / "q")
+    refused(capsys, f"--base {trained} reads the executed view", *arguments, "--base", trained, "-o", tmp_path / "q")
+    refused(capsys, "no such folder", "train", few, "--metric", "energy_mj", "--base", "nowhere", "-o", tmp_path / "q")

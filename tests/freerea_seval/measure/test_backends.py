@@ -78,7 +78,7 @@ def test_random_inputs_keep_integers_names_and_dtypes() -> None:
 
 
 def test_an_unknown_backend_or_device_is_refused() -> None:
-    with pytest.raises(InputError, match="unknown backend 'tensorrt'. Valid: compile, eager, onnx"):
+    with pytest.raises(InputError, match=r"unknown backend 'tensorrt'\. Valid: compile, eager, onnx"):
         check_backend("tensorrt", "cpu", 1)
     with pytest.raises(InputError, match="device 'cuda:9' cannot be used here"):
         check_backend("eager", "cuda:9", 1)

@@ -34,6 +34,13 @@ def test_a_card_says_what_is_predicted_how_well_and_from_what() -> None:
         assert said in text
 
 
+def test_a_card_says_what_is_seen_beside_strings() -> None:
+    assert "Beside strings" not in card(INFO)
+    text = card(replace(INFO, proxies=("naswot", "snip"), base=("accuracy of nats-tss/cifar100 (b)",)))
+    assert "\nBeside strings it sees proxies: naswot, snip.\n" in text
+    assert "\nBeside strings it sees predictions of: accuracy of nats-tss/cifar100 (b).\n" in text
+
+
 def test_its_table_has_a_row_a_metric_and_leaves_out_what_no_metric_has() -> None:
     head, rule, *rows = (line for line in card(INFO).splitlines() if line.startswith("|"))
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]

@@ -167,12 +167,39 @@ def test_a_metric_that_was_not_measured_everywhere_is_judged_where_it_was(
     assert np.isfinite(choice.unseen).all()
 
 
+def test_a_fold_that_leaves_too_little_of_a_metric_to_learn_from_is_left_to_the_others(
+    hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.array([list(hidden.values())] * 2).T
+    folds = [left for _, left in KFold(5, shuffle=True, random_state=0).split(values)]
+    rare = [*folds[0][:7], *folds[1][:4]]
+    values[np.setdiff1d(np.arange(120), rare), 1] = np.nan
+    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "linear", values)
+    assert [targets.shape[1] for *_, targets in fake.log] == [1, 2, 2, 2, 2]
+    assert np.isfinite(choice.unseen[:, 0]).all()
+    assert np.array_equal(np.isnan(choice.unseen[:, 1]), np.isin(np.arange(120), folds[0]))
+
+
 def test_a_constant_metric_has_no_order_to_choose_by(strings: list[str]) -> None:
     choice = choose(
         "auto", "auto", strings[:15], np.full((15, 1), 2.5), None, 0, {}, False, lambda fraction, note: None
     )
     assert set(choice.compared.values()) == {0.0}
     assert choice.unseen == pytest.approx(np.full((15, 1), 2.5), abs=1e-6)
+
+
+def test_beside_base_predictors_few_networks_are_not_asked_to_choose(strings: list[str], values: list[float]) -> None:
+    y = np.array(values)[:40, None]
+    said = y + np.random.default_rng(0).standard_normal((40, 2))
+
+    def among(base: bool) -> Choice:
+        return choose("auto", "auto", strings[:40], y, said, 0, {}, False, lambda fraction, note: None, base)
+
+    choice = among(base=True)
+    assert choice.members == ("gp", "ridge")
+    assert list(choice.compared) == ["gp+ridge"]
+    assert set(among(base=False).compared) == {"boosted", "gp", "boosted+gp"}
+    assert choosing._candidates("auto", 101, True, True) == choosing._candidates("auto", 101, True, False)
 
 
 def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:

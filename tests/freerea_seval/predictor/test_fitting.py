@@ -256,6 +256,26 @@ def test_every_epoch_is_written_as_events(tmp_path: Path, monkeypatch: pytest.Mo
     assert written[-1] == ("closed", 0, 0)
 
 
+def test_tensorboard_reads_every_epoch_once_of_a_training_that_broke_off_and_went_on(tmp_path: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    told, kept = tmp_path / "events", tmp_path / "checkpoints"
+
+    def broken(fraction: float, note: str) -> None:
+        if fraction == 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_module(module(), inputs, Y, HELD_OUT, PLAN, show=broken, events=told, checkpoints=kept)
+    history = fit_module(module(), inputs, Y, HELD_OUT, PLAN, events=told, checkpoints=kept)
+    assert len(list(told.iterdir())) == 2
+    events = reader.EventAccumulator(str(told)).Reload()
+    assert set(events.Tags()["scalars"]) == {"loss", "error", "tau", "learning_rate"}
+    for name in ("loss", "error", "tau"):
+        assert [event.step for event in events.Scalars(name)] == [1, 2, 3, 4, 5, 6]
+        found = [event.value for event in events.Scalars(name)]
+        assert found == pytest.approx([getattr(epoch, name) for epoch in history], rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -266,8 +286,8 @@ def test_every_epoch_is_written_as_events(tmp_path: Path, monkeypatch: pytest.Mo
         ({"learning_rate": NAN}, r"^learning_rate: expected a number of more than 0, got nan$"),
         ({"weight_decay": -1}, r"^weight_decay: expected a number of at least 0, got -1$"),
         ({"loss": "msa"}, r"^unknown loss 'msa'; did you mean 'mse'\? Valid: mse, mse\+ranking$"),
-        ({"schedule": "linear"}, r"^unknown schedule 'linear' Valid: constant, cosine, plateau$"),
-        ({"watch": "time"}, r"^unknown watch 'time' Valid: loss, tau$"),
+        ({"schedule": "linear"}, r"^unknown schedule 'linear'. Valid: constant, cosine, plateau$"),
+        ({"watch": "time"}, r"^unknown watch 'time'. Valid: loss, tau$"),
     ],
 )
 def test_a_plan_that_cannot_be_followed_is_named(change: dict[str, Any], message: str) -> None:

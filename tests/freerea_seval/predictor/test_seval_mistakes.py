@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from sklearn.exceptions import NotFittedError
 
 from freerea_patch import InputError
+from freerea_seval.predictor.boosted import BoostedPredictor
 from freerea_seval.predictor.seval import SEvalPredictor
 from tests.freerea_seval.predictor.conftest import chain
 
@@ -50,7 +52,7 @@ def test_a_training_set_that_cannot_be_used_is_an_error_of_one_line(
         (SEvalPredictor("boostd"), r"unknown model 'boostd'; did you mean 'boosted'\?"),
         (SEvalPredictor(scale="ranks"), r"unknown scale 'ranks'; did you mean 'rank'\?"),
         (SEvalPredictor(parameters={"n_estimators": 3}), "parameters belong to a model; name one beside them"),
-        (SEvalPredictor("boosted", parameters={"trees": 3}), "model 'boosted' cannot be made with {'trees': 3} "),
+        (SEvalPredictor("boosted", parameters={"trees": 3}), "unknown parameter of model 'boosted': 'trees'. Valid: "),
         (SEvalPredictor("boosted", parameters={"subsample": 7}), "xgboost cannot train with .*subsample"),
     ],
 )
@@ -58,6 +60,23 @@ def test_a_parameter_that_is_none_is_an_error_of_one_line(predictor: SEvalPredic
     with pytest.raises(InputError, match=message) as caught:
         predictor.fit(GOOD, range(12))
     assert "\n" not in str(caught.value)
+
+
+def test_an_internal_error_is_not_taken_for_a_mistake_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise TypeError("internal")
+
+    monkeypatch.setattr(BoostedPredictor, "fit", broken)
+    with pytest.raises(TypeError, match="internal"):
+        SEvalPredictor("boosted").fit(GOOD, range(12))
+
+
+def test_a_base_predictor_that_needs_proxies_is_refused() -> None:
+    base = SEvalPredictor("boosted", "linear", {"n_estimators": 3}).fit(GOOD, range(12), np.ones((12, 2)))
+    with pytest.raises(InputError, match="a base predictor learned from 2 proxies, which nobody gives it here; take"):
+        SEvalPredictor("boosted").fit(GOOD, range(12), base=[base])
+    with pytest.raises(NotFittedError):
+        SEvalPredictor("boosted").fit(GOOD, range(12), base=[SEvalPredictor()])
 
 
 def test_a_single_string_is_refused_at_prediction(strings: list[str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from freerea_patch import InputError
 from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.seval import SEvalPredictor
-from freerea_seval.predictor.training import Target, train_predictor
+from freerea_seval.predictor.training import Proxies, Target, _unseen_scores, train_predictor
 
 LATENCY, ACCURACY = Target("latency", "ms", "min"), Target("accuracy", "%", "max")
 FACTS: dict[str, Any] = {
@@ -66,6 +66,22 @@ def test_other_strings_or_values_have_another_hash(strings: list[str], values: l
     assert trained_on(strings[0], values[0]) == base
     assert trained_on(strings[11], values[0]) != base
     assert trained_on(strings[0], values[0] + 1e-9) != base
+
+
+def test_proxies_and_base_predictors_are_learned_from_and_named(strings: list[str], values: list[float]) -> None:
+    base, without = train_predictor(strings[:40], values[:40], [LATENCY], **FACTS)
+    more = np.arange(80.0).reshape(40, 2)
+    arguments: Any = (strings[:40], values[:40], [LATENCY])
+    predictor, info = train_predictor(*arguments, **FACTS, proxies=Proxies(["a", "b"], more), base={"latency": base})
+    assert (info.proxies, info.base) == (("a", "b"), ("latency",))
+    assert info.trained_on != without.trained_on
+    twin = SEvalPredictor("boosted", "linear", {"n_estimators": 20}).fit(strings[:40], values[:40], more, base=[base])
+    assert np.array_equal(predictor.predict(strings[:40], more), twin.predict(strings[:40], more))
+
+
+def test_a_metric_that_nothing_was_held_out_of_has_no_scores() -> None:
+    nothing = np.full(3, np.nan)
+    assert _unseen_scores(np.array([1.0, 2.0, np.inf]), nothing, "min") == {}
 
 
 def test_fewer_than_ten_samples_are_refused(strings: list[str], values: list[float]) -> None:

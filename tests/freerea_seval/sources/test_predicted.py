@@ -16,6 +16,7 @@ import pytest
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor import training
 from freerea_seval.predictor.folder import load_predictor, save_predictor
+from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.training import Target, train_predictor
 from freerea_seval.sources import device
 from freerea_seval.sources.predicted import PredictedSource
@@ -154,6 +155,29 @@ def test_a_bound_counts_the_chance_that_a_network_is_not_supported(tmp_path: Pat
     assert all(math.isfinite(row["energy"].value) for row in plain)
 
 
+def test_a_bound_is_learned_from_the_prediction_that_was_just_made(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    predict = SEvalPredictor.predict
+
+    def counting(self: SEvalPredictor, strings: list[str]) -> Any:
+        asked.append(strings)
+        return predict(self, strings)
+
+    source = PredictedSource(Context(TopologySpace(), base=folder.parent), "p")
+    monkeypatch.setattr(SEvalPredictor, "predict", counting)
+    upper, lower = (source.bounds("energy", side, 0.9) for side in ("upper", "lower"))
+    source.evaluate(CELLS[:9], ["energy"])
+    some = CELLS[8:3:-1]  # those that the metric itself let through
+    expected = source.predictor.bound(SpaceStrings(TopologySpace()).strings(some), "upper", 0.9)
+    assert [row["energy"].value for row in upper.evaluate(some, ["energy"])] == expected.tolist()
+    lower.evaluate(CELLS[4:6], ["energy"])
+    assert len(asked) == 1
+    lower.evaluate(CELLS[4:10], ["energy"])
+    assert [len(strings) for strings in asked] == [9, 6]
+
+
 def test_a_bound_takes_as_many_networks_as_its_confidence_asks_for(folder: Path) -> None:
     source = PredictedSource(Context(TopologySpace(), base=folder.parent), "p")
     last = 40 / 41  # of 40 errors, the largest
@@ -177,6 +201,24 @@ def test_a_run_measures_and_trains_once_and_keeps_what_it_measured(tmp_path: Pat
     assert [float(row["latency_ms"]) for row in rows] == [convolutions(g) for g in quick[0]]
     (a,), (b,) = first.evaluate(CELLS[:1], ["latency"]), again.evaluate(CELLS[:1], ["latency"])
     assert a["latency"].value == b["latency"].value
+
+
+def test_networks_that_the_device_cannot_run_are_learned_as_such(
+    tmp_path: Path, quick: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(space: object, genotypes: list[str], **_: object) -> list[float]:
+        return [math.nan if "avg_pool" in genotype else convolutions(genotype) for genotype in genotypes]
+
+    monkeypatch.setattr(device, "measure_latency_ms", measure)
+    source = PredictedSource(Context(TopologySpace(), folder=tmp_path), {"measure": "latency", "networks": 60})
+    _, info = load_predictor(tmp_path / "predictor-latency")
+    with open(tmp_path / "measured-latency.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    gone = ["avg_pool" in row["genotype"] for row in rows]
+    assert [row["latency_ms"] == "" for row in rows] == gone
+    assert (info.metrics[0].samples, info.metrics[0].unsupported) == (60, sum(gone))
+    found = source.evaluate([row["genotype"] for row in rows], ["latency"])
+    assert [math.isnan(row["latency"].value) for row in found] == gone
 
 
 def test_a_run_that_was_killed_before_its_receipt_measures_again(tmp_path: Path, quick: list[list[str]]) -> None:
