@@ -13,8 +13,8 @@ from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
 
-#: Visits to every network. ``freerea-seval measure`` makes twice as many; a search is not to wait for that.
-ROUNDS = 5
+#: Visits to every network. ``freerea-seval measure`` makes more of them; a search is not to wait for that.
+ROUNDS = 3
 
 
 def measure_latency_ms(

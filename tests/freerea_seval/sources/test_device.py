@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.measure.timing import BURST, REWARM, ROUNDS, WARM_UPS
-from freerea_seval.sources.device import DeviceSource, measure_latency_ms
+from freerea_seval.measure.timing import BURST, REWARM, WARM_UPS
+from freerea_seval.sources.device import ROUNDS, DeviceSource, measure_latency_ms
 from freerea_seval.sources.registry import Context
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
