@@ -48,7 +48,7 @@ class Grid(BaseModel):
         cells: how many measured networks the predictors of hardware learn from.
         seeds: how many.
         budget: of a search; one of several steps has its share.
-        population, tournament: of every algorithm that has them.
+        population, tournament: of every algorithm that has them; steps share them, as they do the budget.
         model: of the predictors.
     """
 
@@ -153,6 +153,8 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
     budget = {name: value / method.steps for name, value in grid.budget.model_dump(exclude_none=True).items()}
     if "evaluations" in budget:
         budget["evaluations"] = max(1, round(budget["evaluations"]))
+    # Steps share the budget, and with a population for all of it each would end soon after its random start.
+    sizes = {"population": grid.population // method.steps, "tournament": grid.tournament // method.steps}
     hardware, accuracy, prepare_s = "", "", 0.0
     measured: list[str] = []
     if run.cells is not None:
@@ -169,7 +171,7 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
             benchmark,
             seed=seed,
             budget=budget,
-            sizes={"population": grid.population, "tournament": grid.tournament},
+            sizes=sizes,
             bound=bound if method.bounded else None,
             hardware=hardware,
             accuracy=accuracy,

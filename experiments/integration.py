@@ -7,14 +7,16 @@ on made-up tables and in a minute, ``python -m experiments.integration --smoke``
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import yaml
 from pydantic import ValidationError
@@ -102,7 +104,7 @@ def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
     count = len(left)
     with terminal_progress().task(f"{count} cells of the grid") as show:
         while left:
-            pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+            pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
             waiting: dict[Future[list[dict[str, object]]], tuple[str, int]] = {
                 pool.submit(run_cell, folder, grid, *cell, done): cell for cell in left
             }
@@ -115,6 +117,18 @@ def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
                     show(1 - len(left) / count, f"{count - len(left)} done")
             pool.shutdown(wait=True, cancel_futures=True)
             left = {cell: tries - 1 for cell, tries in left.items() if tries > 1}
+
+
+def _end_with_the_parent() -> None:
+    """Let a worker end as soon as the experiment does, however that is ended, instead of when its cell is done."""
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

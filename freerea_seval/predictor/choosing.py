@@ -20,9 +20,6 @@ Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 #: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
 MANY = 2000
 _FOLDS = 5
-#: Up to so many networks beside base predictors nothing is compared: they cannot tell models apart that differ by as
-#: little as these do. Beyond, what they say themselves is worth more than the line through the base predictors.
-_TENS = 100
 
 
 @dataclass(frozen=True)
@@ -127,10 +124,8 @@ def choose(
 def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[str]:
     if model != "auto":
         return [model]
-    if networks <= _TENS and base:
-        return ["gp+ridge"]
     if networks <= MOST_FOR_GP:
-        return ["boosted", "gp", "boosted+gp"]
+        return ["boosted", "gp", "boosted+gp", *(["gp+ridge"] if base else [])]
     if members("ensemble", networks, proxies) == ("boosted",):  # nothing to mix with
         return ["boosted", "ordered"]
     return ["boosted", "ordered", "mlp", "boosted+mlp", "ordered+mlp"]

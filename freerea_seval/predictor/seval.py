@@ -34,8 +34,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: ``boosted``, ``gp``, ``mlp``, ``t5``, ``ensemble`` or ``auto``, which chooses by cross-validation on the
-            training data alone (up to 100 networks beside base predictors it is ``gp+ridge``); see
-            :data:`~freerea_seval.predictor.models.MODELS`.
+            training data alone; see :data:`~freerea_seval.predictor.models.MODELS`.
         scale: ``linear``, ``log``, ``rank`` or ``auto``: on what scale metrics are learned.
         parameters: of the model, by name; only with a model that is named.
         distinct: predict networks unlike those of training: equal strings are held out together and weigh as one.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -63,6 +67,33 @@ def test_a_grid_that_was_stopped_goes_on_with_what_is_missing(smoke: Path, tmp_p
     assert [row["method"] for row in again] == [row["method"] for row in whole]
     timeless = [{k: v for k, v in row.items() if not k.endswith("_s")} for row in again]
     assert timeless == [{k: v for k, v in row.items() if not k.endswith("_s")} for row in whole]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
+def test_the_workers_of_a_killed_experiment_end_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "experiments.integration", "--smoke", "--jobs", "1", "-o", str(tmp_path / "x")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "x").glob("runs/**/journal.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    while members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert members(process.pid) == []
+    assert time.monotonic() < deadline
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session that still run, as Linux tells."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, own = path.read_text().rpartition(")")[2].split()[:4]
+            if int(own) == session and state != "Z":
+                found.append(int(path.parent.name))
+    return found
 
 
 @pytest.mark.slow

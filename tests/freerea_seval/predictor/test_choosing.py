@@ -188,18 +188,15 @@ def test_a_constant_metric_has_no_order_to_choose_by(strings: list[str]) -> None
     assert choice.unseen == pytest.approx(np.full((15, 1), 2.5), abs=1e-6)
 
 
-def test_beside_base_predictors_few_networks_are_not_asked_to_choose(strings: list[str], values: list[float]) -> None:
+def test_beside_base_predictors_a_line_through_them_is_compared_too(strings: list[str], values: list[float]) -> None:
     y = np.array(values)[:40, None]
     said = y + np.random.default_rng(0).standard_normal((40, 2))
 
     def among(base: bool) -> Choice:
         return choose("auto", "auto", strings[:40], y, said, 0, {}, False, lambda fraction, note: None, base)
 
-    choice = among(base=True)
-    assert choice.members == ("gp", "ridge")
-    assert list(choice.compared) == ["gp+ridge"]
-    assert set(among(base=False).compared) == {"boosted", "gp", "boosted+gp"}
-    assert choosing._candidates("auto", 101, True, True) == choosing._candidates("auto", 101, True, False)
+    assert set(among(base=True).compared) == {*among(base=False).compared, "gp+ridge"}
+    assert "gp+ridge" not in among(base=False).compared
 
 
 def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
