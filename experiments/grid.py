@@ -30,6 +30,7 @@ from experiments.outcomes import (
 from freerea_patch import ALGORITHMS, History, InputError, TopologySpace
 from freerea_seval.config.schema import BudgetSection, Config
 from freerea_seval.files import write_atomically
+from freerea_seval.predictor.seval import FEWEST
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder, read_json
 
@@ -58,7 +59,7 @@ class Grid(BaseModel):
     metrics: list[str] = [*HARDWARE, PGD]
     quantiles: list[Fraction] = [0.1, 0.25, 0.5]
     methods: list[str] = [method.name for method in METHODS]
-    cells: list[Annotated[int, Field(ge=10)]] = [100]
+    cells: Annotated[list[Annotated[int, Field(ge=FEWEST)]], Field(min_length=1)] = [100]
     seeds: Annotated[int, Field(gt=0)] = 10
     budget: BudgetSection = BudgetSection(metric_seconds=45.0)
     population: int = 100
@@ -69,12 +70,20 @@ class Grid(BaseModel):
         """Return the methods.
 
         Raises:
-            InputError: there is none of a name.
+            InputError: there is none of a name, or one measures more leaders than ``cells`` leave.
         """
         for name in self.methods:
             if name not in _METHODS:
                 raise InputError(f"unknown method {name!r}; valid methods: {', '.join(_METHODS)}")
-        return [_METHODS[name] for name in self.methods]
+        methods = [_METHODS[name] for name in self.methods]
+        for method in methods:
+            needed = sum(method.leaders) + FEWEST
+            if method.leaders and min(self.cells) < needed:
+                raise InputError(
+                    f"method {method.name!r} measures {sum(method.leaders)} leaders, and its first predictor learns"
+                    f" from {FEWEST} cells at least: 'cells' must be {needed} or more, got {min(self.cells)}"
+                )
+        return methods
 
     def measured(self, dataset: str) -> list[str]:
         """Return the metrics that a data set has; accuracy under attack is known on CIFAR-10 only."""

@@ -121,6 +121,7 @@ def test_the_grids_that_are_shipped_are_valid(path: Path) -> None:
         ("seeds: 0", "seeds: Input should be greater than 0, got 0"),
         ("method: [freerea]", "method: Extra inputs are not permitted"),
         ("methods: [freerae]", "unknown method 'freerae'; valid methods: random,"),
+        ("{cells: [40], methods: [ranked+seval-leaders]}", "measures 50 leaders"),
         ("{", "cannot read the grid"),
     ],
 )
