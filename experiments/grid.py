@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -27,14 +28,12 @@ from experiments.outcomes import (
     times,
     write_points,
 )
-from freerea_patch import ALGORITHMS, History, InputError, TopologySpace
+from freerea_patch import ALGORITHMS, History, InputError, Search, TopologySpace
 from freerea_seval.config.schema import BudgetSection, Config
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.seval import FEWEST
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder, read_json
-
-ALGORITHMS.setdefault("nsga2", PymooNSGA2)
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
 _METHODS = {method.name: method for method in (*METHODS, *ABLATION)}
@@ -148,11 +147,22 @@ def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[
             "folder": run.path,
         }
         try:
-            row |= _search(folder, grid, run, benchmark, seed)
+            with _known("nsga2", PymooNSGA2):
+                row |= _search(folder, grid, run, benchmark, seed)
         except Exception as error:  # one bad run never ends the batch
             row |= {"status": "failed", "error": " ".join(f"{type(error).__name__}: {error}".split())}
         rows.append(row)
     return rows
+
+
+@contextmanager
+def _known(name: str, algorithm: type[Search]) -> Iterator[None]:
+    """Let configs name an algorithm, for as long as the context lasts."""
+    ALGORITHMS[name] = algorithm
+    try:
+        yield
+    finally:
+        del ALGORITHMS[name]
 
 
 def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int) -> dict[str, object]:
