@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from experiments.benchmarks import Benchmark
 from experiments.methods import Method
@@ -103,8 +104,6 @@ def ranking_tau(method: Method, benchmark: Benchmark, history: History) -> objec
         for c in history.everything()
         if benchmark.metric in c.values
     ]
-    from scipy.stats import kendalltau
-
     predicted, true = np.array(pairs).T
     known = np.isfinite(predicted) & np.isfinite(true)
     return float(kendalltau(true[known], predicted[known]).statistic) if known.sum() > 1 else ""

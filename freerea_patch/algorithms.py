@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from freerea_patch.errors import InputError, unknown_name
@@ -65,7 +65,7 @@ class FreeREA(Search):
 
     def course(self) -> Rounds:
         """Yield the start, then tournament after tournament."""
-        start = yield from (self._draw() if self.near_feasible else self.draw_feasible(self.population))
+        start = yield from self.draw(self.population, self._admitted)
         # A dict holds each genotype once, in the order in which candidates joined; a set of strings, as
         # in the public code, would make the survivors depend on PYTHONHASHSEED.
         population = {c.genotype: c for c in start}
@@ -96,15 +96,6 @@ class FreeREA(Search):
             if len(population) > self.population:
                 survivors = self.history.ranked(list(population.values()))[: self.population]
                 population = {c.genotype: c for c in survivors}
-
-    def _draw(self) -> Generator[Sequence[Proposal], None, list[Candidate]]:
-        """Yield random proposals until ``population`` candidates are there, feasible or not, and return these."""
-        found: list[Candidate] = []
-        while len(found) < self.population:
-            drawn = [self.random() for _ in range(min(DRAWS_A_ROUND, self.population - len(found)))]
-            yield drawn
-            found += self._admitted(drawn)
-        return found
 
     def _mended(self, offspring: Sequence[Proposal], generation: int) -> list[Proposal]:
         """Return the offspring with a mutant in the place of each that is infeasible."""
@@ -156,7 +147,7 @@ class FreeREAMinus(Search):
 
     def course(self) -> Rounds:
         """Yield the start, then mutant after mutant."""
-        start = yield from self.draw_feasible(self.population)
+        start = yield from self.draw(self.population, self.told)
         queue = deque(start)
         generation = 0
         while True:

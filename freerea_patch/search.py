@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from random import Random
 
@@ -118,8 +118,10 @@ class Search(ABC):
         """Return the result so far: see :meth:`freerea_patch.history.History.front`."""
         return self.history.front()
 
-    def draw_feasible(self, count: int) -> Generator[Sequence[Proposal], None, list[Candidate]]:
-        """Yield random proposals until ``count`` of them were feasible, and return these.
+    def draw(
+        self, count: int, admitted: Callable[[Sequence[Proposal]], list[Candidate]]
+    ) -> Generator[Sequence[Proposal], None, list[Candidate]]:
+        """Yield random proposals until ``count`` of them were admitted, such as by :meth:`told`, and return these.
 
         A genotype drawn twice counts twice, so that a space smaller than ``count`` serves as well.
         """
@@ -127,7 +129,7 @@ class Search(ABC):
         while len(found) < count:
             drawn = [self.random() for _ in range(min(DRAWS_A_ROUND, count - len(found)))]
             yield drawn
-            found += self.told(drawn)
+            found += admitted(drawn)
         return found
 
     def told(self, proposals: Sequence[Proposal]) -> list[Candidate]:
