@@ -55,10 +55,10 @@ class PymooNSGA2(Search):
         if population < 2:
             raise InputError(f"population must be at least 2, not {population}")
         super().__init__(space, terms, seed=seed, aggregation=aggregation, simplify=simplify)
-        self._constraints = [t for t in terms if t.role == "constraint"]
         self._pareto = [t for t in terms if t.role == "pareto"]
+        constraints = sum(t.role == "constraint" for t in terms)
         self._summed = any(t.role == "fitness" for t in terms)
-        self._algorithm = _nsga2(self, population, seed, self._summed + len(self._pareto), len(self._constraints) + 1)
+        self._algorithm = _nsga2(self, population, seed, self._summed + len(self._pareto), constraints + 1)
 
     def course(self) -> Rounds:
         """Yield generation after generation, and nothing more once mating brings nothing new."""
@@ -88,15 +88,13 @@ class PymooNSGA2(Search):
             candidate = self.history.find(genotype)
             assert candidate is not None  # _evaluated has seen to that
             values = candidate.values
-            # A bound that was not looked at, since another one excludes the candidate, counts nothing.
-            violations = [t.violation(values[t.name]) if t.name in values else 0.0 for t in self._constraints]
             axes = np.zeros(self._summed + len(self._pareto))  # pymoo does not look at those of infeasible ones
             if candidate.feasible:
                 axes[:] = [scores[genotype]] * self._summed + [t.oriented(values[t.name]) for t in self._pareto]
             # A point that is not finite ranks behind every number, which pymoo has no other place for.
             lost = not np.isfinite(axes).all()
             individual.F = np.zeros_like(axes) if lost else -axes
-            individual.G = np.array([*violations, np.inf if lost else 0.0])
+            individual.G = np.array([*self.history.violations(candidate), np.inf if lost else 0.0])
 
 
 def _proposal(individual: Any) -> Proposal:

@@ -167,13 +167,17 @@ class History:
             self._scored = self._aggregate(self._fitness[: len(self)], self._weights)
         return self._scored[rows]
 
-    def violation(self, candidate: Candidate) -> float:
-        """Return how far a candidate is outside all bounds, relative to them; 0 if it is feasible.
+    def violations(self, candidate: Candidate) -> list[float]:
+        """Return how far a candidate is outside the bounds of each constraint, relative to them.
 
         A bound that was not looked at, since another one before it excludes the candidate, counts nothing.
         """
         values = candidate.values
-        return sum(t.violation(values[t.name]) for t in self._constraints if t.name in values)
+        return [t.violation(values[t.name]) if t.name in values else 0.0 for t in self._constraints]
+
+    def violation(self, candidate: Candidate) -> float:
+        """Return the sum of the :meth:`violations`, 0 for a feasible candidate."""
+        return sum(self.violations(candidate))
 
     def ranked(self, pool: Sequence[Candidate]) -> list[Candidate]:
         """Return ``pool`` best first: what is infeasible comes last, the smallest violation first (Deb 2000).
