@@ -1,5 +1,7 @@
 """What naswot and logsynflow cost a candidate, here and in FreeREA's own code, on the same networks in one run.
 
+All thirteen zero-cost proxies, with as many initialisations, are timed beside them.
+
 ``python -m experiments.proxy_speed --checkout FreeREA``
 """
 
@@ -53,15 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     share_cores()
     lines = []
     for kind in SPACES:
-        ours, theirs = compare(
+        given = (kind, options.batch_size, options.threads)
+        ours, theirs, thirteen = compare(
             (
-                partial(start_ours, kind, options.batch_size, options.threads),
-                partial(start_theirs, kind, options.batch_size, options.threads, options.checkout),
+                partial(start_ours, *given),
+                partial(start_theirs, *given, options.checkout),
+                partial(start_thirteen, *given),
             ),
             draw(kind, options.networks, options.seed),
             kind,
         )
-        lines.append(line(kind, ours, theirs))
+        lines.append(line(kind, ours, theirs, thirteen))
     print(summary(lines))
 
 
@@ -136,7 +140,25 @@ def start_theirs(kind: str, batch_size: int, threads: int, checkout: Path) -> No
     _compute = compute
 
 
-def line(kind: str, ours: Sequence[Cost], theirs: Sequence[Cost]) -> list[object]:
+def start_thirteen(kind: str, batch_size: int, threads: int) -> None:
+    """Make a worker compute all zero-cost proxies, once an initialisation."""
+    global _compute
+    import torch
+
+    from freerea_seval.proxies import PROXIES
+    from freerea_seval.proxies.live import ZeroCost
+
+    torch.set_num_threads(threads)
+    sources = [ZeroCost(SPACES[kind](), batch_size=batch_size, seed=seed) for seed in range(INITIALISATIONS)]
+
+    def compute(genotype: str) -> list[float]:
+        rows = [row for source in sources for row in source.evaluate([genotype], PROXIES)]
+        return [row[proxy].value for row in rows for proxy in PROXIES]
+
+    _compute = compute
+
+
+def line(kind: str, ours: Sequence[Cost], theirs: Sequence[Cost], thirteen: Sequence[Cost]) -> list[object]:
     """Return a space's line of the table."""
     seconds = [
         [np.array([getattr(c, unit) for c in costs]) for costs in (theirs, ours)] for unit in ("wall_s", "cpu_s")
@@ -148,13 +170,15 @@ def line(kind: str, ours: Sequence[Cost], theirs: Sequence[Cost]) -> list[object
     for place in range(len(METRICS)):
         values = [np.array([cost.values[place] for cost in costs]) for costs in (ours, theirs)]
         cells.append(f"{spearman(*values):.4f}")
-    return cells
+    both_s, all_s = (sum(cost.wall_s for cost in costs) / len(costs) for costs in (ours, thirteen))
+    return [*cells, f"{all_s:.3f}", f"{all_s / both_s:.2f}"]
 
 
 def summary(lines: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table, a line a space."""
     times = [f"{unit}: {name}" for unit in ("s", "CPU s") for name in ("theirs", "ours", "ratio", "median ratio")]
-    return markdown(["space", "networks", *times, *(f"Spearman of {metric}" for metric in METRICS)], lines)
+    ranks = [f"Spearman of {metric}" for metric in METRICS]
+    return markdown(["space", "networks", *times, *ranks, "s: all thirteen proxies", "times ours"], lines)
 
 
 if __name__ == "__main__":

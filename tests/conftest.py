@@ -11,6 +11,18 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let optimised metrics be compared with their naive twins on more networks than every run has time for."""
+    what = "compare metrics with their naive twins on so many networks of each space"
+    parser.addoption("--twins", type=int, default=15, metavar="N", help=what)
+
+
+@pytest.fixture(scope="session")
+def twins(pytestconfig: pytest.Config) -> int:
+    """On how many networks of each space to compare with a naive twin."""
+    return int(pytestconfig.getoption("twins"))
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder of benchmark tables, or a skip that says how to get it."""

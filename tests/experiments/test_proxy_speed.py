@@ -11,15 +11,29 @@ import pytest
 import torch
 
 import experiments.proxy_speed as proxy_speed
-from experiments.proxy_speed import Cost, compare, draw, line, measure, start_ours, start_theirs, summary
+from experiments.proxy_speed import (
+    Cost,
+    compare,
+    draw,
+    line,
+    measure,
+    start_ours,
+    start_theirs,
+    start_thirteen,
+    summary,
+)
 from freerea_patch import SizeSpace, TrainingFree
+from freerea_seval.proxies import PROXIES
+from freerea_seval.proxies.live import ZeroCost
 
 
 def test_a_line_has_ratios_of_means_medians_of_ratios_and_rank_correlations() -> None:
     ours = [Cost((1.0, 3.0), 1.0, 0.5), Cost((2.0, 2.0), 1.0, 0.5), Cost((3.0, 1.0), 2.0, 0.5)]
     theirs = [Cost((10.0, 1.0), 4.0, 1.0), Cost((20.0, 2.0), 6.0, 1.0), Cost((30.0, 3.0), 6.0, 1.0)]
-    table = summary([line("nats-tss", ours, theirs)]).splitlines()
-    assert table[2] == "| nats-tss | 3 | 5.333 | 1.333 | 4.00 | 4.00 | 1.000 | 0.500 | 2.00 | 2.00 | 1.0000 | -1.0000 |"
+    thirteen = [Cost((0.0,), 3.0, 3.0)] * 3
+    table = summary([line("nats-tss", ours, theirs, thirteen)]).splitlines()
+    both = "5.333 | 1.333 | 4.00 | 4.00 | 1.000 | 0.500 | 2.00 | 2.00 | 1.0000 | -1.0000"
+    assert table[2] == f"| nats-tss | 3 | {both} | 3.000 | 2.25 |"
     assert table[0].count("|") == table[2].count("|")
 
 
@@ -34,6 +48,18 @@ def test_ours_are_the_values_of_the_package() -> None:
     assert cost.values == (row["naswot"].value, row["logsynflow"].value)
     assert cost.wall_s > 0
     assert cost.cpu_s > 0
+
+
+def test_all_thirteen_take_as_many_initialisations() -> None:
+    start_thirteen("nats-sss", 2, torch.get_num_threads())
+    values = measure("8:8:8:8:8").values
+    places = {proxy: place for place, proxy in enumerate(PROXIES)}
+    for seed in range(3):
+        (row,) = ZeroCost(SizeSpace(), batch_size=2, seed=seed).evaluate(["8:8:8:8:8"], ["params", "nwot"])
+        of_seed = values[seed * len(PROXIES) : (seed + 1) * len(PROXIES)]
+        assert [of_seed[places[name]] for name in row if name in places] == [
+            row[name].value for name in row if name in places
+        ]
 
 
 def test_theirs_are_called_as_they_want_to_be(monkeypatch: pytest.MonkeyPatch) -> None:

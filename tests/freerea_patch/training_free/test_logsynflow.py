@@ -51,9 +51,9 @@ def test_it_equals_the_naive_twin(space: TopologySpace | SizeSpace, seed: int) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("space", [TopologySpace(), SizeSpace()], ids=lambda s: s.name)
-def test_it_equals_the_naive_twin_on_many_networks(space: TopologySpace | SizeSpace) -> None:
+def test_it_equals_the_naive_twin_on_many_networks(space: TopologySpace | SizeSpace, twins: int) -> None:
     rng = Random(0)
-    for seed in range(25):
+    for seed in range(twins):
         network = initialised(space, space.sample(rng), seed)
         expected = naive_logsynflow(network, space.input_shape)
         assert logsynflow(network, space.input_shape) == pytest.approx(expected, rel=1e-5), seed

@@ -46,9 +46,9 @@ def test_it_equals_the_naive_twin(space: TopologySpace | SizeSpace, seed: int) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("space", [TopologySpace(), SizeSpace()], ids=lambda s: s.name)
-def test_it_equals_the_naive_twin_on_many_networks(space: TopologySpace | SizeSpace) -> None:
+def test_it_equals_the_naive_twin_on_many_networks(space: TopologySpace | SizeSpace, twins: int) -> None:
     rng = Random(0)
-    for seed in range(25):
+    for seed in range(twins):
         network = space.build(space.sample(rng)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         initialise(network, torch.Generator().manual_seed(seed))
         images = torch.randn(16, *space.input_shape, generator=torch.Generator().manual_seed(seed))
