@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     correlate.add_argument("--cells", type=int, default=300)
     correlate.add_argument("--choice", type=int, default=0, help="seed of the choice of cells")
     correlate.add_argument("--seed", type=int, default=0, help="seed of initialisation and noise")
-    correlate.add_argument("--beside", type=Path, help="folder of a run with another seed, to compare with")
+    what = "folders of runs with other seeds: how far ours agree with each other, and what the mean of all says"
+    correlate.add_argument("--beside", type=Path, nargs="+", default=[], metavar="FOLDER", help=what)
     correlate.add_argument("-o", "--output", type=Path, default=Path("runs/zero_cost"))
     correlate.set_defaults(run=_correlate)
     predict = commands.add_parser("predict", help="XGBoost on the proxies, for values of tables")
@@ -67,8 +68,7 @@ def _correlate(options: argparse.Namespace) -> None:
     compute(source, journal, order)
     wanted = set(order)
     rows = [row for row in journal.rows() if int(row["index"]) in wanted]
-    other = None if options.beside is None else read_proxies(options.beside / "rows.csv")
-    print(summary(rows, published, other))
+    print(summary(rows, published, [read_proxies(folder / "rows.csv") for folder in options.beside]))
 
 
 def compute(source: ZeroCost, journal: RowJournal, cells: Sequence[int]) -> None:
@@ -85,23 +85,25 @@ def compute(source: ZeroCost, journal: RowJournal, cells: Sequence[int]) -> None
                 journal.append({"index": index, **values, **seconds})
 
 
-def summary(rows: Sequence[dict[str, str]], published: Table, other: Table | None) -> str:
-    """Return a Markdown table, a line a proxy; other are our values with another seed.
+def summary(rows: Sequence[dict[str, str]], published: Table, others: Sequence[Table] = ()) -> str:
+    """Return a Markdown table, a line a proxy; others are our values with other seeds.
 
     A value that does not exist takes the lowest rank, as it does in a search and in the published table.
     """
-    indices = [int(row["index"]) for row in rows]
-    both = [i for i, index in enumerate(indices) if other is not None and index in other]
+    shared = [row for row in rows if all(int(row["index"]) in other for other in others)]
+    indices = [int(row["index"]) for row in shared]
     lines = []
     for column, name in enumerate(PROXIES):
-        ours = _ranked([float(row[name]) for row in rows])
+        ours = _ranked([float(row[name]) for row in shared])
         theirs = _ranked([published[index][column] for index in indices])
-        line = [name, len(rows), f"{spearman(ours, theirs):.4f}"]
-        if other is not None:
-            again = _ranked([other[indices[i]][column] for i in both])
-            line.append(f"{spearman(ours[both], again):.4f}")
+        line = [name, len(shared), f"{spearman(ours, theirs):.4f}"]
+        if others:
+            again = [_ranked([other[index][column] for index in indices]) for other in others]
+            line.append(f"{np.mean([spearman(ours, values) for values in again]):.4f}")
+            line.append(f"{spearman(np.mean([ours, *again], axis=0), theirs):.4f}")
         lines.append([*line, f"{np.mean([float(row[f'{name}_s']) for row in rows]):.3f}"])
-    header = ["proxy", "cells", "Spearman with published", *["with our other seed"] * (other is not None)]
+    header = ["proxy", "cells", "Spearman with published"]
+    header += ["of our seeds", f"of the mean of {len(others) + 1} seeds with published"] if others else []
     total = sum(float(row[f"{name}_s"]) for row in rows for name in TIMED) / len(rows)
     return f"{markdown([*header, 'seconds a cell'], lines)}\n\nAll thirteen: {total:.3f} seconds a cell."
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features import Matrix, StringFeatures, check_strings
+from freerea_seval.predictor.line import Line, draw_line
 from freerea_seval.predictor.samples import checked
 
 if TYPE_CHECKING:
@@ -21,25 +21,13 @@ if TYPE_CHECKING:
 
 Values = npt.NDArray[np.float64]
 
-#: Strengths of the ridge penalty to choose from, by leave-one-out error.
-_PENALTIES = np.logspace(-4, 2, 13)
 #: Folds of the comparison between the trees and the line.
 _FOLDS = 3
 #: From so many different strings on, trees do without the line.
 _MANY = 2000
 _FORESTS = 3
-
-
-class Line(NamedTuple):
-    """A linear function of the cost features: ``intercept + x @ coefficients``."""
-
-    intercept: float
-    coefficients: Values
-
-    def __call__(self, costs: Matrix) -> Values:
-        """Map ``(n, c)`` to ``(n,)``."""
-        # A sum row by row, unlike a matrix product, gives a row the same bits whatever rows come with it.
-        return np.asarray((costs * self.coefficients).sum(axis=1) + self.intercept, dtype=np.float64)
+#: Numbers of trees that pruning tries: noisy metrics want fewer than others.
+_PRUNED = (100, 150, 200, 300, 400, 600, 800)
 
 
 class _Mixture(NamedTuple):
@@ -69,6 +57,8 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         distinct: equal strings weigh as one, however many networks have them. Without this they weigh as many as they
             are, which is right for predicting networks like those of training.
         order: two more forests, of which one sees the order of execution beside all else, and one that order alone.
+        growth: how many of these forests each metric has, and how many trees each of them; see :meth:`prune`. None:
+            all forests, ``n_estimators`` trees.
         seed: fixes the two shares and the folds.
 
     Attributes:
@@ -85,6 +75,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         colsample_bynode: float = 0.3,
         distinct: bool = False,
         order: bool = False,
+        growth: Sequence[tuple[int, int]] | None = None,
         seed: int = 0,
     ) -> None:
         self.n_estimators = n_estimators
@@ -94,6 +85,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.colsample_bynode = colsample_bynode
         self.distinct = distinct
         self.order = order
+        self.growth = growth
         self.seed = seed
 
     def __sklearn_tags__(self) -> Any:
@@ -122,10 +114,16 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         matrix = self.features_.fit_transform(strings)
         self.proxies_ = 0 if proxies is None else np.shape(proxies)[-1]
         matrix = self._beside(matrix, proxies)
-        self.mixtures_ = [self._fit_metric(strings, matrix, column) for column in values.T]
+        everything = (_FORESTS if self.order else 1, self.n_estimators)
+        growth = [everything] * values.shape[1] if self.growth is None else list(self.growth)
+        if len(growth) != values.shape[1]:
+            raise InputError(f"growth is of {len(growth)} metrics, and there are {values.shape[1]}")
+        self.mixtures_ = [
+            self._fit_metric(strings, matrix, column, *its) for column, its in zip(values.T, growth, strict=True)
+        ]
         return self
 
-    def _fit_metric(self, strings: Sequence[str], matrix: Matrix, values: Values) -> _Mixture:
+    def _fit_metric(self, strings: Sequence[str], matrix: Matrix, values: Values, forests: int, trees: int) -> _Mixture:
         known = np.flatnonzero(~np.isnan(values))
         mean = float(values[known].mean())
         scale = float(values[known].std()) if np.ptp(values[known]) > 0 else 1.0
@@ -146,8 +144,9 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             rows, weights = known, np.ones(len(known))
         x = matrix[rows]
         costs = x[:, self.features_.costs_]
-        share = 1.0 if len(x) >= _MANY else self._best_share(x, costs, targets, weights)
-        return _Mixture(self._grow(x, targets, weights), _draw(costs, targets, weights), share, mean, scale)
+        share = 1.0 if len(x) >= _MANY else self._best_share(x, costs, targets, weights, forests, trees)
+        grown = self._grow(x, targets, weights, forests, trees)
+        return _Mixture(grown, draw_line(costs, targets, weights), share, mean, scale)
 
     def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
         """Predict ``(n,)`` or ``(n, m)`` values, as there were in training.
@@ -167,6 +166,44 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ]
         return found[0] if self.single_ else np.stack(found, axis=1)
 
+    def prune(
+        self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None
+    ) -> list[tuple[int, int]]:
+        """Cut each metric's forests back to what orders networks best that were left out of training.
+
+        Args:
+            strings, y, proxies: as in :meth:`fit`, of the networks that were left out.
+
+        Returns:
+            The ``growth`` to train on all networks with.
+        """
+        from scipy.stats import kendalltau
+
+        values = checked(strings, y)
+        matrix = self._beside(self.features_.transform(strings), proxies)
+        costs = matrix[:, self.features_.costs_]
+        growth = []
+        for place, (mixture, column) in enumerate(zip(self.mixtures_, values.T, strict=True)):
+            known = ~np.isnan(column)
+            trees = mixture.forests[0].num_boosted_rounds()
+            line = (1.0 - mixture.trees_share) * mixture.line(costs[known])
+            parts = self._parts(matrix[known], len(mixture.forests))
+            sums, grown = np.zeros((len(parts), int(known.sum()))), 0
+            best, kept = -np.inf, (len(parts), trees)
+            for count in [*(count for count in _PRUNED if count < trees), trees]:
+                for total, forest, part in zip(sums, mixture.forests, parts, strict=True):
+                    total += forest.inplace_predict(part, iteration_range=(grown, count))
+                grown = count
+                for forests in range(1, len(parts) + 1):
+                    found = mixture.trees_share * sums[:forests].mean(axis=0) + line
+                    tau = kendalltau(column[known], found).statistic
+                    if tau > best:
+                        best, kept = tau, (forests, count)
+            growth.append(kept)
+            pruned = tuple(forest[: kept[1]] for forest in mixture.forests[: kept[0]])
+            self.mixtures_[place] = mixture._replace(forests=pruned)
+        return growth
+
     def _beside(self, matrix: Matrix, proxies: npt.ArrayLike | None) -> Matrix:
         """Put proxies behind the features."""
         if (proxies is None) != (self.proxies_ == 0):
@@ -178,21 +215,26 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"expected proxies of shape {(len(matrix), self.proxies_)}, got {more.shape}")
         return np.concatenate([matrix, np.where(np.isfinite(more), more, np.nan)], axis=1)
 
-    def _best_share(self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values) -> float:
+    def _best_share(
+        self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values, forests: int, trees: int
+    ) -> float:
         """Return the share of the trees whose mixture has the least squared error out of fold."""
-        trees = np.empty_like(targets)
+        grown = np.empty_like(targets)
         line = np.empty_like(targets)
         if len(targets) < 2 * _FOLDS:
             return 0.0
         for kept, left in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(matrix):
-            trees[left] = self._ask(self._grow(matrix[kept], targets[kept], weights[kept]), matrix[left])
-            line[left] = _draw(costs[kept], targets[kept], weights[kept])(costs[left])
-        apart = trees - line
+            growing = self._grow(matrix[kept], targets[kept], weights[kept], forests, trees)
+            grown[left] = self._ask(growing, matrix[left])
+            line[left] = draw_line(costs[kept], targets[kept], weights[kept])(costs[left])
+        apart = grown - line
         if not apart.any():
             return 0.0
         return float(np.clip(((targets - line) * weights) @ apart / ((apart * weights) @ apart), 0.0, 1.0))
 
-    def _grow(self, matrix: Matrix, targets: Values, weights: Values) -> tuple[xgboost.Booster, ...]:
+    def _grow(
+        self, matrix: Matrix, targets: Values, weights: Values, forests: int, trees: int
+    ) -> tuple[xgboost.Booster, ...]:
         import xgboost
 
         few = len(matrix)
@@ -210,14 +252,14 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         }
         try:
             return tuple(
-                xgboost.train(parameters, xgboost.DMatrix(part, targets, weight=weights, nthread=1), self.n_estimators)
-                for part in self._parts(matrix, _FORESTS if self.order else 1)
+                xgboost.train(parameters, xgboost.DMatrix(part, targets, weight=weights, nthread=1), trees)
+                for part in self._parts(matrix, forests)
             )
         except (xgboost.core.XGBoostError, TypeError) as error:
             raise InputError(f"xgboost cannot train with {self} ({first_line(error)}); mend its parameters") from error
 
     def _parts(self, matrix: Matrix, forests: int) -> list[Matrix]:
-        """Return what each forest sees: all but the order of execution; all; and that order alone.
+        """Return what the first forests see: all but the order of execution; all; and that order alone.
 
         Devices take more time for one order than for another. Forests that see different things err differently, so
         that their mean is better than each.
@@ -226,7 +268,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         without = np.delete(matrix, order, axis=1)
         if forests == 1 or order.start == order.stop:
             return [without]
-        return [without, matrix, np.ascontiguousarray(matrix[:, order])]
+        return [without, matrix, np.ascontiguousarray(matrix[:, order])][:forests]
 
     def _ask(self, forests: Sequence[xgboost.Booster], matrix: Matrix) -> Values:
         found = [f.inplace_predict(part) for f, part in zip(forests, self._parts(matrix, len(forests)), strict=True)]
@@ -282,19 +324,6 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 _Mixture(forests, line, *(float(metric[name]) for name in ("trees_share", "mean", "scale")))
             )
         self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None)
-
-
-def _draw(costs: Matrix, targets: Values, weights: Values) -> Line:
-    """Fit the ridge regression on standardised costs, and fold their scales into the coefficients."""
-    if len(targets) < 2:  # nothing to leave out
-        return Line(float(targets[0]), np.zeros(costs.shape[1]))
-    x = costs.astype(np.float64)
-    mean, scale = x.mean(axis=0), x.std(axis=0)
-    # The last factor makes one range of penalties fit any number of columns.
-    scale = np.where(scale > 0, scale, 1.0) * np.sqrt(max(1, x.shape[1]))
-    ridge = RidgeCV(_PENALTIES).fit((x - mean) / scale, targets, sample_weight=weights)
-    coefficients = np.asarray(ridge.coef_ / scale, dtype=np.float64)
-    return Line(float(ridge.intercept_ - mean @ coefficients), coefficients)
 
 
 def first_line(error: Exception) -> str:

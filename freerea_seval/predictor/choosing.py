@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
-from freerea_seval.predictor.models import MOST_FOR_GP, Show, ask, members, train
+from freerea_seval.predictor.models import MOST_FOR_GP, Show, ask, members, prune, train
 from freerea_seval.predictor.samples import FEWEST
 from freerea_seval.predictor.scales import Scale, ScaleName, fit_scale
 
@@ -28,6 +29,8 @@ class Choice:
 
     Attributes:
         members: the models whose mean predicts.
+        shares: ``(k, m)`` of the models in each metric's mean.
+        parameters: of each model.
         scales: of each metric, fitted to all training values.
         unseen: ``(n, m)`` predictions in the metrics' units of networks that the model had not seen, NaN where there
             are none.
@@ -36,6 +39,8 @@ class Choice:
     """
 
     members: tuple[str, ...]
+    shares: Values
+    parameters: tuple[Mapping[str, Any], ...]
     scales: tuple[Scale, ...]
     unseen: Values
     compared: dict[str, float]
@@ -73,9 +78,11 @@ def choose(
     # With few networks the blend is as good as the better of the two, and comparing would tell little.
     usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "rank", "blend")
     tried = usual if scale == "auto" else (cast("ScaleName", scale),)
-    first = "boosted" if "boosted" in simple else simple[0]
-    work = len(folds) * (len(simple) - 1 + len(tried))
+    # Scales are compared by what trains fastest.
+    first = "boosted" if "boosted" in simple or (model == "auto" and len(tried) > 1) else simple[0]
+    work = len(folds) * (len({first, *simple}) - 1 + len(tried))
     done = 0
+    pruned: dict[str, Mapping[str, Any]] = {}
 
     def unseen(name: str, scales: Sequence[ScaleName]) -> Values:
         """Return out-of-fold scores of a model, on each metric's scale."""
@@ -90,7 +97,12 @@ def choose(
             targets = np.stack([s.score(c) for s, c in zip(fitted, values[kept][:, told].T, strict=True)], axis=1)
             show(done / work, f"comparing: {name}")
             learned = train(name, [strings[i] for i in kept], targets, _rows(proxies, kept), seed, parameters, distinct)
-            scores = ask(name, learned, [strings[i] for i in left], _rows(proxies, left))
+            held_out = [strings[i] for i in left]
+            # A choice among a few sizes; on thousands of networks it flatters their scores by nothing that shows.
+            if model == "auto" and len(folds) == 1 and (~np.isnan(values[left])).sum(axis=0).min() >= FEWEST:
+                sought = np.stack([s.score(c) for s, c in zip(fitted, values[left].T, strict=True)], axis=1)
+                pruned[name] = prune(name, learned, held_out, sought, _rows(proxies, left))
+            scores = ask(name, learned, held_out, _rows(proxies, left))
             found[np.ix_(left, told)] = np.stack([s.value(c) for s, c in zip(fitted, scores.T, strict=True)], axis=1)
             done += 1
         return found
@@ -102,20 +114,23 @@ def choose(
     for name in simple:
         if name != first:
             predictions[name] = unseen(name, best)
-    compared: dict[str, float] = {}
     mixed: dict[str, Values] = {}
+    taus: dict[str, list[float]] = {}
     for name in names:
         scores = [
             np.mean([s.score(predictions[part][:, j]) for part in parts[name]], axis=0) for j, s in enumerate(scales)
         ]
         mixed[name] = np.stack([s.value(column) for s, column in zip(scales, scores, strict=True)], axis=1)
-        taus = [_tau(column, found) for column, found in zip(values.T, mixed[name].T, strict=True)]
-        compared[name] = float(np.mean(taus))
-    chosen = max(names, key=lambda name: compared[name])
+        taus[name] = [_tau(column, found) for column, found in zip(values.T, mixed[name].T, strict=True)]
+    chosen = [max(names, key=lambda name: taus[name][j]) for j in range(values.shape[1])]
+    used = tuple(part for part in simple if any(part in parts[name] for name in chosen))
+    compared = {name: float(np.mean(those)) for name, those in taus.items()}
     return Choice(
-        parts[chosen],
+        used,
+        np.array([[(part in parts[name]) / len(parts[name]) for name in chosen] for part in used]),
+        tuple({**parameters, **pruned.get(part, {})} for part in used),
         scales,
-        mixed[chosen],
+        np.stack([mixed[name][:, j] for j, name in enumerate(chosen)], axis=1),
         compared,
         _reason(chosen, compared, best, len(strings)),
     )
@@ -126,9 +141,11 @@ def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[st
         return [model]
     if networks <= MOST_FOR_GP:
         return ["boosted", "gp", "boosted+gp", *(["gp+ridge"] if base else [])]
+    # Beyond, pruning makes of "ordered" what "boosted" would be, where the order of execution tells nothing.
+    alone = ["boosted", "ordered"] if networks <= MANY else ["ordered"]
     if members("ensemble", networks, proxies) == ("boosted",):  # nothing to mix with
-        return ["boosted", "ordered"]
-    return ["boosted", "ordered", "mlp", "boosted+mlp", "ordered+mlp"]
+        return alone
+    return [*alone, "mlp", *(f"{name}+mlp" for name in alone)]
 
 
 def _folds(strings: Sequence[str], seed: int, distinct: bool) -> list[Fold]:
@@ -154,7 +171,11 @@ def _tau(values: Values, predicted: Values) -> float:
     return float(kendalltau(values[known], predicted[known], variant="b").statistic)
 
 
-def _reason(chosen: str, compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
+def _reason(chosen: Sequence[str], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
     how = "five-fold cross-validation" if networks <= MANY else "a fifth of the networks held out"
+    models = " and ".join(
+        name if count == len(chosen) else f"{name} ({count} of {len(chosen)} metrics)"
+        for name, count in Counter(chosen).items()
+    )
     taus = ", ".join(f"{name} {tau:.3f}" for name, tau in compared.items())
-    return f"{chosen} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"
+    return f"{models} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"

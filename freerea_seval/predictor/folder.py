@@ -23,7 +23,7 @@ from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.views import View
 
 #: Raised when the files, the strings or the features change so that an older predictor would be misread.
-FORMAT = 3
+FORMAT = 4
 KIND = "seval"
 _MANIFEST = "predictor.json"
 _CARD = "README.md"

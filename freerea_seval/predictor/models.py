@@ -107,6 +107,16 @@ def train(
     return model.fit(strings, targets)
 
 
+def prune(name: str, model: Any, strings: Sequence[str], targets: Values, proxies: Values | None) -> Mapping[str, Any]:
+    """Fit a model's size to networks that it was not trained on, and return the parameters that give it this size.
+
+    Only trees can; they become fewer.
+    """
+    if name not in ("boosted", "ordered"):
+        return {}
+    return {"growth": model.prune(strings, targets, proxies)}
+
+
 def ask(name: str, model: Any, strings: Sequence[str], proxies: Values | None) -> Values:
     """Return a model's ``(n, m)`` scores."""
     if proxies is not None and name in USE_PROXIES:

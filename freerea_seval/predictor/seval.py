@@ -45,6 +45,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         choice_: what was chosen, and why, in one sentence.
         compared_: Kendall's tau-b of the models that were compared, by name.
         members_: names of the models whose mean predicts.
+        shares_: ``(k, m)`` of the models in the mean of each metric.
         unseen_: ``(n, m)`` predictions of training networks by models that had not seen them, NaN where there are none.
     """
 
@@ -129,10 +130,10 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         )
         targets = np.stack([s.score(c) for s, c in zip(choice.scales, values[rows].T, strict=True)], axis=1)
         self.models_: list[Any] = []
-        for place, name in enumerate(choice.members):
+        for place, (name, its) in enumerate(zip(choice.members, choice.parameters, strict=True)):
             show(0.6 + 0.4 * place / len(choice.members), f"training: {name}")
-            self.models_.append(train(name, known, targets, more, self.seed, parameters, self.distinct))
-        self.members_, self.scales_ = choice.members, choice.scales
+            self.models_.append(train(name, known, targets, more, self.seed, its, self.distinct))
+        self.members_, self.shares_, self.scales_ = choice.members, choice.shares, choice.scales
         self.choice_, self.compared_ = choice.reason, choice.compared
         self.unseen_ = np.full(values.shape, np.nan)
         self.unseen_[rows] = choice.unseen
@@ -230,8 +231,9 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if proxies is None and len(places := {s: i for i, s in enumerate(dict.fromkeys(strings))}) < len(strings):
             rows, strings = [places[string] for string in strings], list(places)
         more = self._more(strings, proxies)
-        scores = np.mean(
-            [ask(name, model, strings, more) for name, model in zip(self.members_, self.models_, strict=True)], axis=0
+        scores = sum(
+            share * ask(name, model, strings, more)
+            for share, name, model in zip(self.shares_, self.members_, self.models_, strict=True)
         )
         found = np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1)
         values = to_levels(found, self.levels_)
@@ -278,6 +280,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "parameters": self.get_params(deep=False),
             "base": len(self.base_),
             "members": list(self.members_),
+            "shares": self.shares_.tolist(),
             "scales": [scale.state() for scale in self.scales_],
             "supports": [support is not None for support in self.supports_],
             "conformals": [conformal.state() for conformal in self.conformals_],
@@ -300,9 +303,11 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         self.set_params(**state["parameters"])
         self.base_ = [part(f"base-{i}", SEvalPredictor()) for i in range(state["base"])]
-        self.members_ = tuple(state["members"])
+        self.members_, self.shares_ = tuple(state["members"]), np.array(state["shares"], dtype=np.float64)
         self.models_ = [part(name, make(name, self.seed, self.parameters or {})) for name in self.members_]
         self.scales_ = tuple(Scale.restore(scale) for scale in state["scales"])
+        if self.shares_.shape != (len(self.members_), len(self.scales_)):
+            raise ValueError(f"shares of shape {self.shares_.shape}, not one a model and metric")
         self.supports_ = [
             part(f"support-{i}", Support(self.seed)) if there else None for i, there in enumerate(state["supports"])
         ]

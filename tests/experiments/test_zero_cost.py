@@ -20,11 +20,13 @@ def rows(values: list[float]) -> list[dict[str, str]]:
 
 def test_a_summary_ranks_what_does_not_exist_lowest() -> None:
     published = {i: [value] * 13 for i, value in enumerate([-1e8, 2.0, 3.0, 4.0])}
-    other = {i: [value] * 13 for i, value in enumerate([9.0, 8.0, 7.0])}
-    lines = summary(rows([math.nan, 5.0, 6.0, 7.0]), published, None).splitlines()
+    other = {i: [value] * 13 for i, value in enumerate([19.0, 12.0, 7.0])}
+    lines = summary(rows([math.nan, 5.0, 6.0, 7.0]), published).splitlines()
     assert lines[2].startswith("| epe_nas | 4 | 1.0000 | ")
-    lines = summary(rows([1.0, 2.0, 3.0, 4.0]), published, other).splitlines()
-    assert lines[14].startswith("| zen | 4 | 1.0000 | -1.0000 | 2.500 |")
+    # On the three cells that the other seed has as well; the mean with it falls where this one rises.
+    lines = summary(rows([1.0, 2.0, 3.0, 4.0]), published, [other]).splitlines()
+    assert lines[14].startswith("| zen | 3 | 1.0000 | -1.0000 | -1.0000 | 2.500 |")
+    assert lines[0].count("|") == lines[14].count("|")
     assert lines[-1] == "All thirteen: 35.000 seconds a cell."
 
 

@@ -16,8 +16,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from freerea_patch import InputError
-from freerea_seval.predictor.boosted import BoostedPredictor, _draw
+from freerea_seval.predictor.boosted import BoostedPredictor
+from freerea_seval.predictor.line import draw_line
 from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
+
+Values = npt.NDArray[np.float64]
 
 
 def test_the_predictor_keeps_scikit_learns_contract(strings: list[str], values: list[float]) -> None:
@@ -73,7 +76,7 @@ def test_the_line_equals_scikit_learns_pipeline(fitted: BoostedPredictor, string
     # The penalty is a multiple of the number of columns, which the folded line writes as smaller columns.
     penalties = np.logspace(-4, 2, 13) * costs.shape[1]
     twin = make_pipeline(StandardScaler(), RidgeCV(penalties)).fit(costs.astype(float), targets)
-    assert _draw(costs, targets, np.ones(len(targets)))(costs) == pytest.approx(
+    assert draw_line(costs, targets, np.ones(len(targets)))(costs) == pytest.approx(
         twin.predict(costs.astype(float)), abs=1e-6
     )
 
@@ -221,6 +224,42 @@ def test_a_state_restores_the_same_bits(proxies: bool, strings: list[str], value
 def test_what_learned_nothing_has_no_state() -> None:
     with pytest.raises(NotFittedError):
         BoostedPredictor().state()
+
+
+def naive_growth(model: BoostedPredictor, strings: list[str], values: Values) -> tuple[int, int]:
+    """Predict with every number of forests and trees, and keep what orders best."""
+    (mixture,) = model.mixtures_
+    matrix = model.features_.transform(strings)
+    parts = model._parts(matrix, 3)
+    line = mixture.line(matrix[:, model.features_.costs_])
+    found = {}
+    for trees in (100, 150, 200):
+        each = [f[:trees].inplace_predict(part) for f, part in zip(mixture.forests, parts, strict=True)]
+        for forests in (1, 2, 3):
+            mean = np.mean(each[:forests], axis=0)
+            mixed = mixture.trees_share * mean + (1 - mixture.trees_share) * line
+            found[forests, trees] = kendalltau(values, mixed).statistic
+    return max(found, key=lambda growth: found[growth])
+
+
+def test_pruning_keeps_the_forests_and_trees_that_order_best_what_was_left_out(
+    strings: list[str], values: list[float]
+) -> None:
+    noisy = np.array(values) + np.random.default_rng(3).standard_normal(120)
+    model = BoostedPredictor(order=True, n_estimators=200).fit(strings[:60], noisy[:60])
+    expected = naive_growth(model, strings[60:], noisy[60:])
+    growth = model.prune(strings[60:], noisy[60:])
+    assert growth == [expected]
+    assert len(model.mixtures_[0].forests) == expected[0]
+    assert {forest.num_boosted_rounds() for forest in model.mixtures_[0].forests} == {expected[1]}
+    # Trained with that growth, the trees are those that were left over, and of two metrics each has its own.
+    again = BoostedPredictor(order=True, growth=[*growth, (1, 7)]).fit(strings[:60], np.stack([noisy[:60]] * 2, axis=1))
+    assert [len(m.forests) for m in again.mixtures_] == [expected[0], 1]
+    assert again.mixtures_[1].forests[0].num_boosted_rounds() == 7
+    forests = zip(again.mixtures_[0].forests, model.mixtures_[0].forests, strict=True)
+    assert all(one.get_dump() == other.get_dump() for one, other in forests)
+    with pytest.raises(InputError, match="growth is of 1 metrics, and there are 2"):
+        again.set_params(growth=growth).fit(strings[:60], np.stack([noisy[:60]] * 2, axis=1))
 
 
 @pytest.mark.parametrize(

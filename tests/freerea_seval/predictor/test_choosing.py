@@ -90,6 +90,41 @@ def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
     assert kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic == pytest.approx(choice.compared[name])
 
 
+def test_each_metric_has_the_models_that_predict_it_best(
+    hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = {string: -value for string, value in hidden.items()}
+    values = np.stack([list(hidden.values()), list(other.values())], axis=1)
+
+    def ask(name: str, model: Seen, strings: Sequence[str], proxies: Values | None) -> Values:
+        knows = hidden if name == "boosted" else other
+        return np.repeat([[knows[string]] for string in strings], 2, axis=1)
+
+    monkeypatch.setattr(choosing, "train", lambda *arguments: Seen(frozenset(), 2))
+    monkeypatch.setattr(choosing, "ask", ask)
+    choice = choose("auto", "linear", list(hidden), values, None, 0, {}, False, lambda fraction, note: None)
+    assert choice.members == ("boosted", "gp")
+    assert choice.shares.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    # Not 1: every fold has a scale of its own.
+    assert min(kendalltau(*columns).statistic for columns in zip(choice.unseen.T, values.T, strict=True)) > 0.95
+    assert choice.reason.startswith("boosted (1 of 2 metrics) and gp (1 of 2 metrics) on linear scale")
+
+
+def test_of_many_networks_trees_are_pruned_by_what_was_left_out(
+    strings: list[str], values: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choosing, "MANY", 100)
+    monkeypatch.setattr(choosing, "MOST_FOR_GP", 50)
+    monkeypatch.setattr(choosing, "members", lambda name, *said: ("boosted",) if name == "ensemble" else (name,))
+    table = np.stack([values, np.random.default_rng(0).standard_normal(120)], axis=1)
+    choice = choose("auto", "linear", strings, table, None, 0, {}, False, lambda fraction, note: None)
+    assert choice.members == ("ordered",)
+    ((forests, trees), noise) = choice.parameters[0]["growth"]
+    assert forests in (1, 2, 3)
+    assert trees in (100, 150, 200, 300, 400)
+    assert len(noise) == 2
+
+
 def test_every_network_is_left_out_once_by_folds_of_the_seed(
     hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
