@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import io
 import random
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stdout
@@ -17,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from experiments.tables import Row, RowJournal, markdown
-from freerea_patch import BoundObjective, Budget, InputError, Objective, ObjectiveSet, TopologySpace, make_search, run
+from experiments.tables import Row, RowJournal, as_command, markdown
+from freerea_patch import BoundObjective, Budget, Objective, ObjectiveSet, TopologySpace, make_search, run
 from freerea_patch.checkout import Checkout, open_checkout
 from freerea_patch.spaces import DATASETS
 from freerea_patch.spaces.topology import all_cells
@@ -179,7 +178,4 @@ public code that is all of search.search, with its bookkeeping for plots and its
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -22,6 +22,7 @@ from experiments.outcomes import (
     answers,
     counts,
     front_quality,
+    next_leaders,
     ranking,
     ranking_tau,
     read_search,
@@ -191,14 +192,13 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
             seed=seed,
             budget=budget,
             sizes=sizes,
-            bound=bound if method.bounded else None,
+            bound=_searched(folder, hardware, benchmark, bound, method) if method.bounded else None,
             hardware=hardware,
             accuracy=accuracy,
         )
         steps.append(_run(folder, f"{run.path}/step-{number + 1}", config))
         if number < len(method.leaders):
-            fresh = [g for g in ranking(steps[-1].history) if g not in leaders]
-            leaders += fresh[: method.leaders[number]]
+            leaders += next_leaders(benchmark, bound, steps[-1].history, leaders, method.leaders[number])
         if number + 1 < method.steps:
             hardware = f"{run.path}/{benchmark.metric}-{number + 1}"
             known = list(dict.fromkeys([*measured, *leaders]))
@@ -212,6 +212,17 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
         return row | front_quality(benchmark, steps[-1].history, folder / run.path)
     assert bound is not None
     return row | answers(benchmark, bound, _answers_of(method, benchmark, bound, steps[-1].history, leaders))
+
+
+def _searched(folder: Path, hardware: str, benchmark: Benchmark, bound: float | None, method: Method) -> float | None:
+    """Return the bound that predictions must keep, for the true value to keep it with the method's chance."""
+    from freerea_seval.predictor.folder import load_predictor
+
+    if bound is None or method.chance is None:
+        return bound
+    (errors,) = load_predictor(folder / hardware)[0].conformals_
+    side = errors.upper if benchmark.direction == "min" else errors.lower
+    return bound - float(side([0.0], method.chance)[0])
 
 
 def _answers_of(

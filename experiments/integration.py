@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 
 from experiments.benchmarks import PGD, write_made_up_tables, write_published_tables
 from experiments.grid import Grid, run_cell, write_true_fronts
-from experiments.tables import RowJournal
+from experiments.tables import RowJournal, as_command
 from freerea_patch import InputError
 from freerea_patch.threads import share_cores
 from freerea_seval.progress import terminal_progress
@@ -94,9 +93,11 @@ def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
     """Give the cells of a grid to processes, and write rows as they come.
 
     A run that fails is a row with its reason. A cell whose process dies, for want of memory perhaps, is tried again,
-    and then left; the same command goes on with what is missing.
+    and then left; the same command goes on with what is missing, and tries again what failed.
     """
     share_cores()
+    if any(row["status"] != "ok" for row in journal.rows()):
+        journal.forget(lambda row: row["status"] != "ok")
     done = {(f"{row['folder']} {row['metric']}", row["quantile"]) for row in journal.rows()}
     left: dict[tuple[str, int], int] = {
         (dataset, seed): TRIES for seed in range(grid.seeds) for dataset in grid.datasets
@@ -132,7 +133,4 @@ def _end_with_the_parent() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

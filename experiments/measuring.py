@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import sample
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.measure.networks import space_networks
@@ -141,7 +140,4 @@ def agreements(rows: Sequence[dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_seval.costs.memory import OPTIMISERS
 from freerea_seval.costs.model import network_costs
@@ -308,7 +307,4 @@ def summary(rows: Sequence[dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -33,6 +33,8 @@ class Method:
         leaders: with several steps, how many of the best networks of each are measured on the device after it. They
             come out of the number that the predictor may learn from: the others are random, and the next step has a
             predictor that learned from all so far. The answer is one that was measured.
+        chance: what is searched has at least this probability to keep the bound, by the predictor's own errors; less
+            than a half makes sense before leaders are measured.
         trains: whether the leaders are trained as well, and the next step has a predictor of their accuracy.
     """
 
@@ -44,6 +46,7 @@ class Method:
     confidence: float | None = None
     training_free: bool = True
     leaders: tuple[int, ...] = ()
+    chance: float | None = None
     trains: bool = False
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +53,25 @@ def ranking(history: History) -> list[str]:
     return [c.genotype for c in history.ranked(list(history))]
 
 
+def next_leaders(
+    benchmark: Benchmark, bound: float | None, history: History, measured: Sequence[str], count: int
+) -> list[str]:
+    """Return the best networks of a search that have not been measured yet.
+
+    Under a bound, half of them are predicted to keep it. The others are only near it, as far as the search lets such
+    pass: the best of all are often just within, where a predictor errs.
+    """
+    fresh = [genotype for genotype in ranking(history) if genotype not in measured]
+    if bound is None:
+        return fresh[:count]
+    values = {c.genotype: c.values.get(benchmark.metric, math.nan) for c in history}
+    sign = 1.0 if benchmark.direction == "min" else -1.0
+    near = [genotype for genotype in fresh if sign * values[genotype] > sign * bound]
+    within = [genotype for genotype in fresh if genotype not in set(near)]
+    few = min(len(near), max(count // 2, count - len(within)))
+    return [*within[: count - few], *near[:few]]
+
+
 def answers(benchmark: Benchmark, bound: float, ranked: Sequence[str]) -> dict[str, object]:
     """Return the true accuracy of a search's answer, and of the answer once those before it have been measured.
 
@@ -80,7 +100,8 @@ def front_quality(benchmark: Benchmark, history: History, folder: Path) -> dict[
     genotypes = [c.genotype for c in history.front()]
     share, distance = benchmark.quality(genotypes)
     write_points(folder / "front.csv", benchmark, genotypes)
-    return {"hypervolume": share, "igd_plus": distance, "front": len(genotypes)}
+    # A front of which the device runs nothing is at no distance.
+    return {"hypervolume": share, "igd_plus": distance if math.isfinite(distance) else "", "front": len(genotypes)}
 
 
 def write_points(path: Path, benchmark: Benchmark, genotypes: Sequence[str]) -> None:

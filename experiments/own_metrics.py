@@ -9,7 +9,6 @@ is measured twice: how far one measurement agrees with the other shows what nois
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import Space, sample
-from freerea_patch import InputError, SizeSpace, TopologySpace
+from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.threads import share_cores
 from freerea_seval.measure.networks import space_networks
 from freerea_seval.measure.timing import Rounds, Runnable, Timing, summary
@@ -197,7 +196,4 @@ def report(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

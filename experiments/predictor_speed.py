@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,8 +15,8 @@ from statistics import median
 
 import numpy as np
 
-from experiments.tables import RowJournal, markdown
-from freerea_patch import InputError, TopologySpace
+from experiments.tables import RowJournal, as_command, markdown
+from freerea_patch import TopologySpace
 from freerea_patch.threads import share_cores
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
@@ -111,7 +110,4 @@ def summary(rows: Sequence[dict[str, str]], choice: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

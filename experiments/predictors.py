@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import product
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from experiments.targets import TARGETS, Target, read_targets
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.informative import most_informative
@@ -252,7 +251,4 @@ def _mean(rows: Sequence[dict[str, str]], name: str, digits: int = 4) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

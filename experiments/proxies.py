@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -15,7 +14,7 @@ from random import Random
 import numpy as np
 import numpy.typing as npt
 
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from freerea_patch import InputError, TopologySpace, TrainingFree
 from freerea_patch.spaces.topology import all_cells
 from freerea_patch.training_free.batch import batch_digest
@@ -119,7 +118,4 @@ def read_published(cache: Path, metric: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

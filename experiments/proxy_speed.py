@@ -8,7 +8,6 @@ All thirteen zero-cost proxies, with as many initialisations, are timed beside t
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.proxies import METRICS, spearman
-from experiments.tables import markdown
-from freerea_patch import InputError, SizeSpace, TopologySpace, TrainingFree
+from experiments.tables import as_command, markdown
+from freerea_patch import SizeSpace, TopologySpace, TrainingFree
 from freerea_patch.checkout import open_checkout
 from freerea_patch.spaces.protocol import SearchSpace
 from freerea_patch.threads import share_cores
@@ -182,7 +181,4 @@ def summary(lines: Sequence[Sequence[object]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -6,17 +6,16 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from experiments.targets import DEVICES, read_targets
 from experiments.views import PUBLISHED, strings_of
-from freerea_patch import InputError, TopologySpace
+from freerea_patch import TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.predictor import t5
 from freerea_seval.predictor.scores import scores
@@ -119,7 +118,4 @@ def fresh(folder: Path, strings: Sequence[str], seed: int) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
@@ -17,6 +16,7 @@ from experiments.document import Document
 from experiments.figures import Band, Bar, Look, bands, bars, fronts, key, legend
 from experiments.runs import Line, Run, name_of, read_config, read_points, read_runs, title_of
 from experiments.statistics import Summary, closed, paired_p, summarise
+from experiments.tables import as_command
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
 
@@ -341,7 +341,4 @@ def _percent(run: Run) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -23,12 +22,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.fidelity import BUDGET_S, OURS
-from experiments.tables import Row, RowJournal, markdown
+from experiments.tables import Row, RowJournal, as_command, markdown
 from freerea_patch import (
     BoundObjective,
     Budget,
     Candidate,
-    InputError,
     Objective,
     ObjectiveSet,
     TopologySpace,
@@ -287,7 +285,4 @@ history again. Loading a predictor comes before a search and is not counted (loa
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

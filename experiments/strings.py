@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.string_speed import speed
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from experiments.twins import equality
 from experiments.views import PUBLISHED, STRINGS, sample, strings_of
 from freerea_patch import InputError, SizeSpace, TopologySpace
@@ -195,7 +194,4 @@ def tokens_summary(rows: Sequence[dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -1,11 +1,12 @@
-"""What the experiments share: one CSV of raw rows a folder, and summaries as Markdown tables."""
+"""What the experiments share: a command, one CSV of raw rows a folder, and summaries as Markdown tables."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from freerea_patch import InputError
@@ -13,6 +14,15 @@ from freerea_seval.files import write_atomically
 from freerea_seval.versions import versions
 
 Row = Mapping[str, object]
+
+
+def as_command(main: Callable[[], None]) -> None:
+    """Run an experiment; bad input is one line and exit code 2, as from the command line of the plugin."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 class RowJournal:
@@ -49,6 +59,15 @@ class RowJournal:
         """Return the rows so far."""
         with self.path.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
+
+    def forget(self, which: Callable[[Mapping[str, str]], bool]) -> None:
+        """Take out rows, so that they are made again."""
+        kept = [row for row in self.rows() if not which(row)]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(self.path, text.getvalue())
 
     def append(self, row: Row) -> None:
         """Add a row, one value a column."""

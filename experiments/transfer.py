@@ -9,7 +9,6 @@ drawn from all that are not in its test part, on which predictors are judged: no
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from scipy.stats import kendalltau
 
 from experiments.predictors import GROUPS, strings_of
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from experiments.targets import Target, read_targets
 from freerea_patch import InputError
 from freerea_seval.predictor.folder import load_predictor, save_predictor
@@ -142,7 +141,4 @@ def summary(rows: Sequence[dict[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.tables import markdown
+from experiments.tables import as_command, markdown
 from freerea_patch import SPACES, InputError
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
@@ -164,7 +163,4 @@ def summary(tokenizer: Tokenizer, corpus: Mapping[str, Sequence[str]]) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

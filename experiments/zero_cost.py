@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -17,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.proxies import spearman
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, as_command, markdown
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces.topology import all_cells
 from freerea_patch.training_free.batch import batch_digest
@@ -189,7 +188,4 @@ def read_column(target: str) -> list[float]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except InputError as error:
-        sys.exit(f"error: {error}")
+    as_command(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from experiments.benchmarks import Benchmark
 from experiments.methods import ABLATION, METHODS, Method
-from experiments.outcomes import answers, front_quality, ranking, ranking_tau
+from experiments.outcomes import answers, front_quality, next_leaders, ranking, ranking_tau
 from freerea_patch import Evaluation, History, Objective, Proposal
 
 CELLS = ("a", "b", "c", "d")
@@ -53,6 +54,31 @@ def test_a_search_without_anything_within_the_bound_has_no_answer() -> None:
 
 def test_the_ranking_is_the_searchs_own_and_leaves_the_infeasible_out() -> None:
     assert ranking(history("constraint", c=4.0, a=7.0, b=8.5)) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("count", "measured", "expected"),
+    [
+        (2, [], ["b", "a"]),  # one that is predicted to keep 6 ms, and the best of those that are near it
+        (3, [], ["b", "c", "a"]),
+        (4, [], ["b", "c", "d", "a"]),
+        (2, ["a"], ["b", "c"]),  # nothing is near any more
+        (2, ["b", "c", "d"], ["a"]),
+    ],
+)
+def test_half_of_the_leaders_are_near_the_bound(count: int, measured: list[str], expected: list[str]) -> None:
+    searched = history("constraint", a=7.0, b=5.0, c=4.0, d=1.0)
+    assert next_leaders(TRUTH, 6.0, searched, measured, count) == expected
+
+
+def test_the_leaders_of_a_search_without_a_bound_are_the_best() -> None:
+    assert next_leaders(TRUTH, None, history("constraint", a=7.0, b=5.0, c=4.0), ["a"], 1) == ["b"]
+
+
+def test_a_front_that_the_device_cannot_run_is_worth_nothing(tmp_path: Path) -> None:
+    unsupported = replace(TRUTH, values=np.array([np.nan, 5.0, 4.0, 1.0]))
+    row = front_quality(unsupported, history("pareto", a=9.0), tmp_path)
+    assert row == {"hypervolume": 0.0, "igd_plus": "", "front": 1}
 
 
 def test_tau_is_over_all_that_was_generated() -> None:

@@ -338,6 +338,6 @@ def test_an_empty_folder_is_one_line_and_no_success(tmp_path: Path) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     wanted = f"python -m experiments.integration GRID.yaml -o {tmp_path}"
     assert ended.stderr == f"error: expected rows.csv in {tmp_path}, found none; make it with: {wanted}\n"
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert ended.stdout == ""
     assert list(tmp_path.iterdir()) == []

@@ -38,6 +38,17 @@ def test_a_line_that_was_cut_short_goes(tmp_path: Path) -> None:
     assert again.rows()[-1] == {"a": "5", "b": "6"}
 
 
+def test_rows_that_are_forgotten_are_gone_and_others_stay_as_they_were(tmp_path: Path) -> None:
+    journal = RowJournal(tmp_path, {}, ["a", "b"])
+    for a, b in ((1, "x,y"), (2, "z"), (3, 'q"')):
+        journal.append({"a": a, "b": b})
+    before = journal.path.read_text().splitlines()
+    journal.forget(lambda row: row["a"] == "2")
+    assert journal.path.read_text().splitlines() == [before[0], before[1], before[3]]
+    journal.append({"a": 4, "b": ""})
+    assert [row["a"] for row in RowJournal(tmp_path, {}, ["a", "b"]).rows()] == ["1", "3", "4"]
+
+
 def test_rows_of_another_experiment_are_refused(tmp_path: Path) -> None:
     journal(tmp_path, seed=1)
     with pytest.raises(
