@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.targets import TARGETS, Target, read_targets
+from experiments.zero_cost import read_proxies
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.informative import most_informative
 from freerea_seval.predictor.models import MODELS
@@ -24,10 +25,12 @@ from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import Split, grouped_split, published_split
 from freerea_seval.progress import terminal_progress
+from freerea_seval.proxies import PROXIES
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.views import View
 
 Indices = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
 
 #: Metrics that are learned together, and the view that they are learned from.
 GROUPS: dict[str, tuple[View, tuple[str, ...]]] = {
@@ -64,7 +67,7 @@ _JUDGED = (
 #: 0.005.
 _POOL, _JUDGED_ON = 4000, 3000
 LARGE = ("split", "group", "metric", "model", "seed", "networks", *_JUDGED, "train_s", "networks_a_s", "choice")
-SMALL = ("metric", "model", "networks", "chosen", "draw", *_JUDGED, "train_s", "choice")
+SMALL = ("metric", "model", "sees", "networks", "chosen", "draw", *_JUDGED, "train_s", "choice")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -93,6 +96,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     added.add_argument("--draws", type=int, default=20)
     what = f"train on the most informative of {_POOL:,} random cells instead of random ones"
     added.add_argument("--choose", action="store_true", help=what)
+    what = (
+        "table of NAS-Bench-Suite-Zero's zero-cost proxies, which predictors then see beside strings; its cells alone"
+    )
+    added.add_argument("--proxies", type=Path, help=what)
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -130,18 +137,20 @@ def judge(
     split: Split,
     predictor: SEvalPredictor,
     show: Callable[[float, str], None],
+    proxies: Values | None = None,
 ) -> list[dict[str, object]]:
     """Train on the training part and judge on the test part; return a row a metric."""
     values = np.stack([target.values for target in targets], axis=1)
+    more, other = (None, None) if proxies is None else (proxies[split.train], proxies[split.test])
     began = time.perf_counter()
     train = [strings[i] for i in split.train]
-    predictor.fit(train, values[split.train], show=show)
+    predictor.fit(train, values[split.train], more, show=show)
     seconds = time.perf_counter() - began
     test = [strings[i] for i in split.test]
     began = time.perf_counter()
-    predictor.predict(test)
+    predictor.predict(test, other)
     rate = len(test) / (time.perf_counter() - began)
-    found, low, high = predictor.predict(test, interval=0.9)
+    found, low, high = predictor.predict(test, other, interval=0.9)
     supported = predictor.supported(test)
     rows: list[dict[str, object]] = []
     for place, target in enumerate(targets):
@@ -171,7 +180,8 @@ def judge(
 def small(options: argparse.Namespace) -> None:
     """Judge predictors of tens of cells on others."""
     journal = RowJournal(options.output, {}, SMALL)
-    done = {tuple(row[name] for name in ("metric", "model", "networks", "chosen", "draw")) for row in journal.rows()}
+    known = ("metric", "model", "sees", "networks", "chosen", "draw")
+    done = {tuple(row[name] for name in known) for row in journal.rows()}
     targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
     missing = [metric for metric in options.metrics if metric not in targets]
     if missing:
@@ -182,17 +192,25 @@ def small(options: argparse.Namespace) -> None:
     views = {metric: view for view, metrics in GROUPS.values() for metric in metrics}
     strings: dict[View, list[str]] = {}
     informative: dict[tuple[View, int], Indices] = {}
+    proxies: Values | None = None
+    cells: Indices | None = None
+    if options.proxies is not None:
+        table = read_proxies(options.proxies)
+        cells = np.array(sorted(table))
+        proxies = np.full((len(TopologySpace().genotypes()), len(PROXIES)), np.nan)
+        proxies[cells] = [table[cell] for cell in cells.tolist()]
+    sees = "strings" if proxies is None else "strings, proxies"
     chosen = "informative" if options.choose else "random"
     jobs = [(d, m, n) for d in range(options.draws) for m in options.metrics for n in options.networks]
     with terminal_progress().task(f"{len(jobs)} trainings") as show:
         for count, (draw, metric, networks) in enumerate(jobs):
             show(count / len(jobs), f"{metric}, {networks} cells")
-            if (metric, options.model, str(networks), chosen, str(draw)) in done:
+            if (metric, options.model, sees, str(networks), chosen, str(draw)) in done:
                 continue
             view = views[metric]
             if view not in strings:
                 strings[view] = strings_of(view)
-            order = np.random.default_rng(draw).permutation(len(strings[view]))
+            order = np.random.default_rng(draw).permutation(len(strings[view]) if cells is None else cells)
             train = order[:networks]
             if options.choose:
                 if (view, draw) not in informative:
@@ -203,8 +221,8 @@ def small(options: argparse.Namespace) -> None:
                 train = informative[view, draw][:networks]
             split = Split(train, order[:0], order[-_JUDGED_ON:])
             predictor = SEvalPredictor(options.model, seed=draw)
-            (row,) = judge(strings[view], [targets[metric]], split, predictor, lambda fraction, note: None)
-            journal.append({**row, "chosen": chosen, "draw": draw})
+            (row,) = judge(strings[view], [targets[metric]], split, predictor, lambda fraction, note: None, proxies)
+            journal.append({**row, "sees": sees, "chosen": chosen, "draw": draw})
     print(small_summary(journal.rows()))
 
 
@@ -232,17 +250,20 @@ def large_summary(rows: Sequence[dict[str, str]]) -> str:
 
 
 def small_summary(rows: Sequence[dict[str, str]]) -> str:
-    """Return a Markdown table, a line a metric, model, number of training cells and way of choosing them."""
+    """Return a Markdown table, a line a metric, model, what that sees, number of training cells and choice of them."""
     lines = []
     counts = sorted({int(row["networks"]) for row in rows})
-    for metric, model, networks, chosen in product(TARGETS, ("auto", *MODELS), counts, ("random", "informative")):
-        key = (metric, model, str(networks), chosen)
-        some = [r for r in rows if (r["metric"], r["model"], r["networks"], r["chosen"]) == key]
+    for metric, model, sees, networks, chosen in product(
+        TARGETS, ("auto", *MODELS), ("strings", "strings, proxies"), counts, ("random", "informative")
+    ):
+        key = (metric, model, sees, str(networks), chosen)
+        some = [r for r in rows if (r["metric"], r["model"], r["sees"], r["networks"], r["chosen"]) == key]
         if some:
             taus = [float(row["kendall_tau"]) for row in some]
             tau = f"{np.mean(taus):.3f} ± {np.std(taus):.3f}"
-            lines.append([metric, model, networks, chosen, len(some), tau, _mean(some, "coverage")])
-    return markdown(["metric", "model", "training cells", "chosen", "draws", "tau-b", "coverage of 90 %"], lines)
+            lines.append([metric, model, sees, networks, chosen, len(some), tau, _mean(some, "coverage")])
+    header = ["metric", "model", "sees", "training cells", "chosen", "draws", "tau-b", "coverage of 90 %"]
+    return markdown(header, lines)
 
 
 def _mean(rows: Sequence[dict[str, str]], name: str, digits: int = 4) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from scipy.stats import kendalltau
 
@@ -19,6 +20,8 @@ from freerea_seval.predictor.informative import most_informative
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import Split
 from tests.freerea_seval.predictor.conftest import chain, cost
+
+Values = npt.NDArray[np.float64]
 
 STRINGS = [chain(seed) for seed in range(100)]
 COSTS = np.array([cost(string) for string in STRINGS])
@@ -45,9 +48,16 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[Split]:
     seen: list[Split] = []
 
     def judged(
-        strings: Sequence[str], targets: Sequence[Target], split: Split, predictor: SEvalPredictor, show: object
+        strings: Sequence[str],
+        targets: Sequence[Target],
+        split: Split,
+        predictor: SEvalPredictor,
+        show: object,
+        proxies: Values | None = None,
     ) -> list[dict[str, object]]:
         assert strings == STRINGS
+        # A cell's proxies are its own number, in the tests that have any.
+        assert proxies is None or (proxies[split.train] == split.train[:, None]).all()
         seen.append(split)
         measured = dict.fromkeys(LARGE[2:], "0.5") | {"model": predictor.model, "seed": predictor.seed}
         return [measured | {"metric": target.name, "networks": len(split.train)} for target in targets]
@@ -79,7 +89,16 @@ def test_a_large_summary_has_means_over_seeds_and_the_papers_figures_of_its_spli
 
 def test_a_small_summary_keeps_random_cells_and_chosen_ones_apart() -> None:
     rows = [
-        row(SMALL, metric=metric, model="gp", networks=networks, chosen=chosen, kendall_tau=tau, coverage=0.9)
+        row(
+            SMALL,
+            metric=metric,
+            model="gp",
+            sees="strings",
+            networks=networks,
+            chosen=chosen,
+            kendall_tau=tau,
+            coverage=0.9,
+        )
         for metric, networks, chosen, tau in [
             ("pgd", 50, "random", 0.5),
             ("cifar10", 100, "random", 0.8),
@@ -89,10 +108,10 @@ def test_a_small_summary_keeps_random_cells_and_chosen_ones_apart() -> None:
         ]
     ]
     assert table(small_summary(rows)) == [
-        ["cifar10", "gp", "50", "random", "2", "0.700 ± 0.100", "0.9000"],
-        ["cifar10", "gp", "50", "informative", "1", "0.900 ± 0.000", "0.9000"],
-        ["cifar10", "gp", "100", "random", "1", "0.800 ± 0.000", "0.9000"],
-        ["pgd", "gp", "50", "random", "1", "0.500 ± 0.000", "0.9000"],
+        ["cifar10", "gp", "strings", "50", "random", "2", "0.700 ± 0.100", "0.9000"],
+        ["cifar10", "gp", "strings", "50", "informative", "1", "0.900 ± 0.000", "0.9000"],
+        ["cifar10", "gp", "strings", "100", "random", "1", "0.800 ± 0.000", "0.9000"],
+        ["pgd", "gp", "strings", "50", "random", "1", "0.500 ± 0.000", "0.9000"],
     ]
 
 
@@ -113,7 +132,7 @@ def test_every_metric_is_judged_on_the_test_part_alone() -> None:
     assert rows[0]["auc"] == ""
     assert float(str(rows[1]["auc"])) > 0.8
     assert set(LARGE) == {"split", "group", *rows[0]}
-    assert set(SMALL) == {"chosen", "draw", *rows[0]} - {"seed", "networks_a_s"}
+    assert set(SMALL) == {"sees", "chosen", "draw", *rows[0]} - {"seed", "networks_a_s"}
 
 
 def test_the_large_experiment_goes_on_where_it_stopped(
@@ -151,9 +170,33 @@ def test_training_cells_are_random_or_the_most_informative_of_a_pool(
         assert np.array_equal(split.train, best if number >= 4 else order[:networks])
         assert np.array_equal(split.test, order[-30:])
     found = table(capsys.readouterr().out)[-4:]
-    assert [line[2:5] for line in found] == [
-        [networks, chosen, "2"] for networks in ("5", "12") for chosen in ("random", "informative")
+    assert [line[2:6] for line in found] == [
+        ["strings", networks, chosen, "2"] for networks in ("5", "12") for chosen in ("random", "informative")
     ]
+
+
+def test_with_proxies_the_cells_are_those_that_have_them(
+    made_up: list[Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(predictors, "_JUDGED_ON", 20)
+    monkeypatch.setattr(predictors, "read_proxies", lambda path: {i: [float(i)] * 13 for i in range(0, 100, 2)})
+    arguments = ["small", "--cache", "c", "-o", str(tmp_path), "--metrics", "cifar10", "--draws", "1"]
+    main([*arguments, "--networks", "12", "--proxies", "table.csv"])
+    (split,) = made_up
+    assert {*split.train, *split.test} <= set(range(0, 100, 2))
+    assert "strings, proxies" in table(capsys.readouterr().out)[-1]
+    main([*arguments, "--networks", "12"])
+    assert len(made_up) == 2, "what sees strings alone is another row"
+
+
+def test_what_is_judged_with_proxies_sees_those_of_its_own_networks() -> None:
+    split = Split(np.arange(60), np.arange(0), np.arange(60, 100))
+    hidden = np.random.default_rng(0).standard_normal(100)
+    given = ([Target("hidden", hidden, "max")], split, SEvalPredictor("boosted"), lambda fraction, note: None)
+    (blind,) = judge(STRINGS, *given)
+    (told,) = judge(STRINGS, *given, hidden[:, None])
+    assert abs(float(str(blind["kendall_tau"]))) < 0.4
+    assert float(str(told["kendall_tau"])) > 0.6
 
 
 @pytest.mark.parametrize(
