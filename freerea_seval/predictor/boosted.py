@@ -27,7 +27,7 @@ _FOLDS = 3
 _MANY = 2000
 _FORESTS = 3
 #: Numbers of trees that pruning tries: noisy metrics want fewer than others.
-_PRUNED = (100, 150, 200, 300, 400, 600, 800)
+_PRUNED = (100, 150, 200, 300, 400, 500)
 
 
 class _Mixture(NamedTuple):

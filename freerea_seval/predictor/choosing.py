@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
-from freerea_seval.predictor.models import MOST_FOR_GP, Show, ask, members, prune, train
+from freerea_seval.predictor.models import MOST_FOR_GP, UNPRUNED, Show, ask, members, prune, train
 from freerea_seval.predictor.samples import FEWEST
 from freerea_seval.predictor.scales import Scale, ScaleName, fit_scale
 
@@ -21,6 +21,8 @@ Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 #: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
 MANY = 2000
 _FOLDS = 5
+#: Kendall's tau that another model must add; less is noise among thousands of networks.
+_WORTH = 0.001
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,12 @@ def choose(
             fitted = [fit_scale(scales[j], values[kept, j]) for j in told.tolist()]
             targets = np.stack([s.score(c) for s, c in zip(fitted, values[kept][:, told].T, strict=True)], axis=1)
             show(done / work, f"comparing: {name}")
-            learned = train(name, [strings[i] for i in kept], targets, _rows(proxies, kept), seed, parameters, distinct)
+            known = (~np.isnan(values[left])).sum(axis=0)
+            prunes = model == "auto" and len(folds) == 1 and known.min() >= FEWEST
+            its = {**UNPRUNED.get(name, {}), **parameters} if prunes else parameters
+            learned = train(name, [strings[i] for i in kept], targets, _rows(proxies, kept), seed, its, distinct)
             held_out = [strings[i] for i in left]
-            # A choice among a few sizes; on thousands of networks it flatters their scores by nothing that shows.
-            if model == "auto" and len(folds) == 1 and (~np.isnan(values[left])).sum(axis=0).min() >= FEWEST:
+            if prunes:  # a choice among a few sizes; on thousands of networks it flatters scores by nothing that shows
                 sought = np.stack([s.score(c) for s, c in zip(fitted, values[left].T, strict=True)], axis=1)
                 pruned[name] = prune(name, learned, held_out, sought, _rows(proxies, left))
             scores = ask(name, learned, held_out, _rows(proxies, left))
@@ -122,7 +126,10 @@ def choose(
         ]
         mixed[name] = np.stack([s.value(column) for s, column in zip(scales, scores, strict=True)], axis=1)
         taus[name] = [_tau(column, found) for column, found in zip(values.T, mixed[name].T, strict=True)]
-    chosen = [max(names, key=lambda name: taus[name][j]) for j in range(values.shape[1])]
+    # A mean of models takes the time of all of them, and must be worth it.
+    chosen = [
+        max(names, key=lambda name: taus[name][j] - _WORTH * (len(parts[name]) - 1)) for j in range(values.shape[1])
+    ]
     used = tuple(part for part in simple if any(part in parts[name] for name in chosen))
     compared = {name: float(np.mean(those)) for name, those in taus.items()}
     return Choice(

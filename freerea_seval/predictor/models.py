@@ -30,6 +30,8 @@ _CLASSES = {
 }
 #: Models that use proxies; the others see strings alone.
 USE_PROXIES = ("boosted", "ordered", "gp", "ridge")
+#: What is pruned has this size before.
+UNPRUNED: Mapping[str, Mapping[str, Any]] = {"ordered": {"n_estimators": 600}}
 #: Beyond so many networks a Gaussian process takes too long: it grows with the cube.
 MOST_FOR_GP = 1000
 
