@@ -23,6 +23,8 @@ Values = npt.NDArray[np.float64]
 
 #: Folds of the comparison between the trees and the line.
 _FOLDS = 3
+#: Fewer different strings get small trees.
+_FEW = 500
 #: From so many different strings on, trees do without the line.
 _MANY = 2000
 _FORESTS = 3
@@ -49,9 +51,9 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     thousand different strings on, trees need no line.
 
     Args:
-        n_estimators: number of trees.
+        n_estimators: number of trees; None for 200 with few samples, 400 from 500 different strings on.
         max_depth: depth of a tree; None for 3 with few samples, 5 from 500 different strings on, 7 from 2,000.
-        learning_rate: factor of a tree's contribution.
+        learning_rate: factor of a tree's contribution; None for 0.1 with few samples, 0.05 with more.
         subsample: share of the samples that a tree sees.
         colsample_bynode: share of the features that a split chooses from.
         distinct: equal strings weigh as one, however many networks have them. Without this they weigh as many as they
@@ -68,9 +70,9 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        n_estimators: int = 400,
+        n_estimators: int | None = None,
         max_depth: int | None = None,
-        learning_rate: float = 0.05,
+        learning_rate: float | None = None,
         subsample: float = 0.7,
         colsample_bynode: float = 0.3,
         distinct: bool = False,
@@ -123,7 +125,9 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ]
         return self
 
-    def _fit_metric(self, strings: Sequence[str], matrix: Matrix, values: Values, forests: int, trees: int) -> _Mixture:
+    def _fit_metric(
+        self, strings: Sequence[str], matrix: Matrix, values: Values, forests: int, trees: int | None
+    ) -> _Mixture:
         known = np.flatnonzero(~np.isnan(values))
         mean = float(values[known].mean())
         scale = float(values[known].std()) if np.ptp(values[known]) > 0 else 1.0
@@ -216,7 +220,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate([matrix, np.where(np.isfinite(more), more, np.nan)], axis=1)
 
     def _best_share(
-        self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values, forests: int, trees: int
+        self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values, forests: int, trees: int | None
     ) -> float:
         """Return the share of the trees whose mixture has the least squared error out of fold."""
         grown = np.empty_like(targets)
@@ -233,26 +237,28 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return float(np.clip(((targets - line) * weights) @ apart / ((apart * weights) @ apart), 0.0, 1.0))
 
     def _grow(
-        self, matrix: Matrix, targets: Values, weights: Values, forests: int, trees: int
+        self, matrix: Matrix, targets: Values, weights: Values, forests: int, trees: int | None
     ) -> tuple[xgboost.Booster, ...]:
         import xgboost
 
-        few = len(matrix)
+        count = len(matrix)
+        depth, usual, rate = (3, 200, 0.1) if count < _FEW else (5 if count < _MANY else 7, 400, 0.05)
         parameters = {
             "objective": "reg:squarederror",
             "tree_method": "hist",
             "base_score": 0.0,
             "nthread": 1,
             "seed": self.seed,
-            "max_depth": self.max_depth if self.max_depth is not None else 3 if few < 500 else 5 if few < _MANY else 7,
-            "min_child_weight": 1 if few < _MANY else 3,
-            "learning_rate": self.learning_rate,
+            "max_depth": depth if self.max_depth is None else self.max_depth,
+            "min_child_weight": 1 if count < _MANY else 3,
+            "learning_rate": rate if self.learning_rate is None else self.learning_rate,
             "subsample": self.subsample,
             "colsample_bynode": self.colsample_bynode,
         }
         try:
+            rounds = usual if trees is None else trees
             return tuple(
-                xgboost.train(parameters, xgboost.DMatrix(part, targets, weight=weights, nthread=1), trees)
+                xgboost.train(parameters, xgboost.DMatrix(part, targets, weight=weights, nthread=1), rounds)
                 for part in self._parts(matrix, forests)
             )
         except (xgboost.core.XGBoostError, TypeError) as error:
