@@ -78,7 +78,7 @@ def choose(
     parts = {name: members(name, len(strings), proxies is not None) for name in names}
     simple = sorted({member for those in parts.values() for member in those})
     # With few networks the blend is as good as the better of the two, and comparing would tell little.
-    usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "rank", "blend")
+    usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "log", "rank", "blend")
     tried = usual if scale == "auto" else (cast("ScaleName", scale),)
     # Scales are compared by what trains fastest.
     first = "boosted" if "boosted" in simple or (model == "auto" and len(tried) > 1) else simple[0]
