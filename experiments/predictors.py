@@ -117,7 +117,7 @@ def large(options: argparse.Namespace) -> None:
     for name, group, seed in jobs:
         if (name, group, options.model, str(seed)) in done:
             continue
-        # Hundreds of cells share a function, and it matters in which part they are: each seed has a grouping of its own.
+        # Hundreds of cells share a function, and it matters in which part they are: each seed groups anew.
         split = published_split(len(functional)) if name == "published" else grouped_split(functional, 42 + seed)
         view, metrics = GROUPS[group]
         strings = functional if view == "functional" else strings_of(view)
