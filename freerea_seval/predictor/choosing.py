@@ -21,7 +21,7 @@ Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 #: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
 MANY = 2000
 _FOLDS = 5
-#: Kendall's tau that another model must add; less is noise among thousands of networks.
+#: Kendall's tau that another model must add where there are many networks; less is noise, and takes time to predict.
 _WORTH = 0.001
 
 
@@ -126,9 +126,9 @@ def choose(
         ]
         mixed[name] = np.stack([s.value(column) for s, column in zip(scales, scores, strict=True)], axis=1)
         taus[name] = [_tau(column, found) for column, found in zip(values.T, mixed[name].T, strict=True)]
-    # A mean of models takes the time of all of them, and must be worth it.
+    worth = _WORTH if len(strings) > MANY else 0.0
     chosen = [
-        max(names, key=lambda name: taus[name][j] - _WORTH * (len(parts[name]) - 1)) for j in range(values.shape[1])
+        max(names, key=lambda name: taus[name][j] - worth * (len(parts[name]) - 1)) for j in range(values.shape[1])
     ]
     used = tuple(part for part in simple if any(part in parts[name] for name in chosen))
     compared = {name: float(np.mean(those)) for name, those in taus.items()}
