@@ -52,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, train and judge."""
     parser = argparse.ArgumentParser(prog="python -m experiments.own_metrics", description=__doc__)
     parser.add_argument("--networks", type=int, default=3000, help="of each space, to measure")
+    parser.add_argument("--cells", type=int, help="of the topology space, for memory; by default all")
     parser.add_argument("--rounds", type=int, default=3, help="of each of the two measurements")
     parser.add_argument("--seeds", type=int, default=3, help="of the predictors")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of networks")
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     share_cores()
     chosen = {name: getattr(options, name) for name in ("networks", "rounds", "seed")}
     visits = RowJournal(options.output / "visits", chosen, VISITS)
-    rows = RowJournal(options.output, {**chosen, "model": options.model}, JUDGED)
+    rows = RowJournal(options.output, {**chosen, "cells": options.cells, "model": options.model}, JUDGED)
     for name, space in SPACES.items():
         measure(visits, name, sample(space, options.networks, options.seed), options.rounds)
         measured = latencies(visits.rows(), name)
@@ -70,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             missing = [seed for seed in range(options.seeds) if str(seed) not in done]
             if missing:
                 # The topology space is small enough for the memory of all of it.
-                every = metric == MEMORY and name == "nats-tss" and options.networks == parser.get_default("networks")
-                indices = list(range(len(space.genotypes()))) if every else list(measured)
+                every = metric == MEMORY and name == "nats-tss"
+                indices = sample(space, options.cells, options.seed) if every else list(measured)
                 values, ceiling = targets(space, metric, indices, measured)
                 for row in judge(space, metric, indices, values, missing, options.model):
                     rows.append({"space": name, "metric": metric, "ceiling": ceiling, **row})

@@ -16,7 +16,20 @@ from freerea_seval.costs.spaces import SpaceCosts
 def test_a_run_measures_twice_and_judges_both_metrics_of_both_spaces(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--networks", "20", "--rounds", "1", "--seeds", "1", "--model", "gp", "-o", str(tmp_path)]
+    arguments = [
+        "--networks",
+        "20",
+        "--cells",
+        "20",
+        "--rounds",
+        "1",
+        "--seeds",
+        "1",
+        "--model",
+        "gp",
+        "-o",
+        str(tmp_path),
+    ]
     main(arguments)
     first = capsys.readouterr().out
     with (tmp_path / "rows.csv").open() as file:
