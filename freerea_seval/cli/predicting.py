@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from freerea_patch.objective import Direction
     from freerea_patch.spaces.protocol import SearchSpace
-    from freerea_seval.predictor.folder import PredictorInfo
+    from freerea_seval.predictor.card import PredictorInfo
     from freerea_seval.predictor.seval import SEvalPredictor
     from freerea_seval.strings.views import View
 

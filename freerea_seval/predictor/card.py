@@ -1,11 +1,11 @@
-"""The card of a predictor: what it predicts, how well, and what it learned from, for whoever finds its folder."""
+"""What is known of a predictor, what it predicts, how well, and what it learned from; and the card that says so."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
-if TYPE_CHECKING:
-    from freerea_seval.predictor.folder import PredictorInfo
+from freerea_patch.objective import Direction
+from freerea_seval.strings.views import View
 
 _SCORES = {
     "kendall_tau": "Kendall's tau-b",
@@ -16,6 +16,55 @@ _SCORES = {
     "kendall_tau_all": "tau-b, unsupported last",
     "coverage": "coverage at 90 %",
 }
+
+
+@dataclass(frozen=True)
+class PredictedMetric:
+    """A metric that a predictor predicts.
+
+    Attributes:
+        name: of the metric.
+        unit: unit of the predictions, empty for none.
+        direction: which values are better.
+        samples: number of training networks that have a value.
+        unsupported: number of those that the device does not support.
+        scores: on training networks that the predictor had not seen, by name: see
+            :func:`freerea_seval.predictor.scores.scores`.
+    """
+
+    name: str
+    unit: str
+    direction: Direction
+    samples: int
+    unsupported: int = 0
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PredictorInfo:
+    """What a predictor predicts, and what it learned from.
+
+    Attributes:
+        metrics: what is predicted, in the order of the columns of predictions.
+        space: name of the space whose networks it saw.
+        view: which view of networks its strings are; see :data:`freerea_seval.strings.views.View`.
+        samples: number of training networks.
+        trained_on: SHA-256 of the training strings and values.
+        choice: which model was chosen, and why.
+        proxies: names of what it sees of a network beside its string, in order.
+        base: what the predictors predict that it asks first.
+        versions: of the packages that trained it, by name.
+    """
+
+    metrics: tuple[PredictedMetric, ...]
+    space: str
+    view: View
+    samples: int
+    trained_on: str
+    choice: str = ""
+    proxies: tuple[str, ...] = ()
+    base: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 def card(info: PredictorInfo) -> str:

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,67 +14,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
-from freerea_patch.objective import Direction
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.boosted import first_line
-from freerea_seval.predictor.card import card
+from freerea_seval.predictor.card import PredictorInfo, card
 from freerea_seval.predictor.seval import SEvalPredictor
-from freerea_seval.strings.views import View
 
 #: Raised when the files, the strings or the features change so that an older predictor would be misread.
 FORMAT = 4
 KIND = "seval"
 _MANIFEST = "predictor.json"
 _CARD = "README.md"
-
-
-@dataclass(frozen=True)
-class PredictedMetric:
-    """A metric that a predictor predicts.
-
-    Attributes:
-        name: of the metric.
-        unit: unit of the predictions, empty for none.
-        direction: which values are better.
-        samples: number of training networks that have a value.
-        unsupported: number of those that the device does not support.
-        scores: on training networks that the predictor had not seen, by name: see
-            :func:`freerea_seval.predictor.scores.scores`.
-    """
-
-    name: str
-    unit: str
-    direction: Direction
-    samples: int
-    unsupported: int = 0
-    scores: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PredictorInfo:
-    """What a predictor predicts, and what it learned from.
-
-    Attributes:
-        metrics: what is predicted, in the order of the columns of predictions.
-        space: name of the space whose networks it saw.
-        view: which view of networks its strings are; see :data:`freerea_seval.strings.views.View`.
-        samples: number of training networks.
-        trained_on: SHA-256 of the training strings and values.
-        choice: which model was chosen, and why.
-        proxies: names of what it sees of a network beside its string, in order.
-        base: what the predictors predict that it asks first.
-        versions: of the packages that trained it, by name.
-    """
-
-    metrics: tuple[PredictedMetric, ...]
-    space: str
-    view: View
-    samples: int
-    trained_on: str
-    choice: str = ""
-    proxies: tuple[str, ...] = ()
-    base: tuple[str, ...] = ()
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 class _Manifest(BaseModel):

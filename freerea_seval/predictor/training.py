@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch.objective import Direction
-from freerea_seval.predictor.folder import PredictedMetric, PredictorInfo
+from freerea_seval.predictor.card import PredictedMetric, PredictorInfo
 from freerea_seval.predictor.models import Show
 from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.seval import SEvalPredictor

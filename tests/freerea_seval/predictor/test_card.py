@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from freerea_seval.predictor.card import card
-from freerea_seval.predictor.folder import PredictedMetric, PredictorInfo
+from freerea_seval.predictor.card import PredictedMetric, PredictorInfo, card
 
 INFO = PredictorInfo(
     metrics=(
