@@ -214,7 +214,7 @@ def _write(output: Path, networks: Networks, journal: VisitJournal, config: dict
     facts = {name: value for name, value in config.items() if name != "networks"} | {
         "rounds": manner.rounds,
         "passes": f"{WARM_UPS} to warm up, then a round: {REWARM} that does not count, the median of {BURST} that do",
-        "latency_ms": "median of the fastest quarter of the rounds, without waiting for a core that others had",
+        "latency_ms": "mean of the fastest quarter of the rounds, without waiting for a core that others had",
         "budget": manner.budget,
         "governor": governor(),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

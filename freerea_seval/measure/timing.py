@@ -72,7 +72,7 @@ class Summary:
     """What the visits to a network come to.
 
     Attributes:
-        latency_ms: the median of the fastest quarter of the visits. What else runs on the machine only ever adds, on a
+        latency_ms: the mean of the fastest quarter of the visits. What else runs on the machine only ever adds, on a
             loaded one to most visits; of a few visits the fastest counts.
         latency_iqr_ms: distance of the quartiles of all visits.
         rounds: number of visits.
@@ -98,7 +98,7 @@ def summary(timings: Sequence[Timing]) -> Summary | None:
         return None
     energies = [t.energy_mj for t in timings if t.energy_mj is not None]
     return Summary(
-        latency_ms=statistics.median(sorted(values)[: (len(values) + 3) // 4]),
+        latency_ms=statistics.fmean(sorted(values)[: (len(values) + 3) // 4]),
         latency_iqr_ms=spread(values),
         rounds=len(values),
         energy_mj=statistics.median(energies) if energies else None,

@@ -120,22 +120,22 @@ def test_the_time_of_a_killed_run_counts_for_the_budget() -> None:
     assert list(Rounds([1, 2], Sleepers().make).visits(4, done, budget_s=60)) == []
 
 
-def test_disturbances_of_most_visits_do_not_show_and_neither_does_one_that_was_too_fast() -> None:
-    found = summary(turns([5.0, 50.0, 7.1, 2.0, 80.0, 5.2, 7.0, 8.1, 20.0, 31.0, 9.0]))
+def test_disturbances_of_most_visits_do_not_show() -> None:
+    found = summary(turns([5.0, 50.0, 7.1, 4.8, 80.0, 5.2, 7.0, 8.1, 20.0, 31.0, 9.0]))
     assert found is not None
-    assert found.latency_ms == 5.0
+    assert found.latency_ms == pytest.approx(5.0)
     assert found.rounds == 11
     assert found.latency_iqr_ms == pytest.approx(
-        np.subtract(*np.percentile([5, 50, 7.1, 2, 80, 5.2, 7, 8.1, 20, 31, 9], [75, 25]))
+        np.subtract(*np.percentile([5, 50, 7.1, 4.8, 80, 5.2, 7, 8.1, 20, 31, 9], [75, 25]))
     )
 
 
 @given(st.lists(st.floats(0.01, 1e4), min_size=1, max_size=12))
-def test_a_summary_is_the_median_of_the_fastest_quarter(values: list[float]) -> None:
+def test_a_summary_is_the_mean_of_the_fastest_quarter(values: list[float]) -> None:
     found = summary(turns([*values]))
     assert found is not None
     quarter = np.sort(values)[: int(np.ceil(len(values) / 4))]
-    assert found.latency_ms == pytest.approx(np.median(quarter))
+    assert found.latency_ms == pytest.approx(np.mean(quarter))
     assert (
         found.latency_iqr_ms == spread(values) == pytest.approx(np.subtract(*np.percentile(values, [75, 25])), abs=1e-9)
     )
