@@ -9,7 +9,7 @@ import argparse
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, median
@@ -75,7 +75,7 @@ def visits(
     networks = space_networks(space, space.genotypes())
     done: dict[int, list[Timing]] = defaultdict(list)
     for row in rows:
-        done[int(row["index"])].append(Timing(int(row["turn"]), float(row["latency_ms"]), float(row["seconds"])))
+        done[int(row["index"])].append(timing_of(row))
 
     def make(index: int) -> Runnable:
         return networks.ready(space.genotypes()[index])
@@ -94,12 +94,16 @@ def visits(
                     yield index, Timing(turn, 1e3 * seconds, seconds)
 
 
+def timing_of(row: Mapping[str, str]) -> Timing:
+    """Return the visit that a row is of."""
+    return Timing(int(row["turn"]), float(row["latency_ms"]), float(row["seconds"]))
+
+
 def latencies(rows: Sequence[dict[str, str]]) -> dict[str, dict[int, dict[int, float]]]:
     """Return milliseconds by way, repetition and cell: the way's own statistic."""
     times: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for row in rows:
-        timing = Timing(int(row["turn"]), float(row["latency_ms"]), float(row["seconds"]))
-        times[row["way"]][int(row["repeat"])][int(row["index"])].append(timing)
+        times[row["way"]][int(row["repeat"])][int(row["index"])].append(timing_of(row))
     return {
         way: {
             repeat: {index: _statistic(way, timings) for index, timings in cells.items()}

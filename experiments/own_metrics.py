@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
+from experiments.measuring import timing_of
+from experiments.proxies import spearman
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import Space, sample
 from freerea_patch import SizeSpace, TopologySpace
@@ -95,8 +97,7 @@ def measure(visits: RowJournal, name: str, indices: Sequence[int], rounds: int) 
     done: dict[int, dict[int, list[Timing]]] = defaultdict(lambda: defaultdict(list))
     for row in visits.rows():
         if row["space"] == name:
-            timing = Timing(int(row["turn"]), float(row["latency_ms"]), float(row["seconds"]))
-            done[int(row["repeat"])][int(row["index"])].append(timing)
+            done[int(row["repeat"])][int(row["index"])].append(timing_of(row))
     total = TWICE * rounds * len(indices)
     count = sum(len(timings) for repeat in done.values() for timings in repeat.values())
     with terminal_progress().task(f"{len(indices)} networks of {name}, {TWICE} times {rounds} rounds") as show:
@@ -120,8 +121,7 @@ def latencies(rows: Sequence[Mapping[str, str]], space: str) -> dict[int, list[f
     timings: dict[int, list[list[Timing]]] = defaultdict(lambda: [[] for _ in range(TWICE)])
     for row in rows:
         if row["space"] == space:
-            timing = Timing(int(row["turn"]), float(row["latency_ms"]), float(row["seconds"]))
-            timings[int(row["index"])][int(row["repeat"])].append(timing)
+            timings[int(row["index"])][int(row["repeat"])].append(timing_of(row))
     found: dict[int, list[float]] = {}
     for index, both in timings.items():
         sums = [summary(some) for some in both]
@@ -169,16 +169,10 @@ def judge(
             "seed": seed,
             "networks": len(split.train),
             "kendall_tau": f"{kendalltau(values[split.test], found).statistic:.6f}",
-            "spearman": f"{_spearman(values[split.test], found):.6f}",
+            "spearman": f"{spearman(values[split.test], found):.6f}",
             "train_s": f"{seconds:.1f}",
             "choice": predictor.choice_,
         }
-
-
-def _spearman(one: Values, other: Values) -> float:
-    from scipy.stats import spearmanr
-
-    return float(spearmanr(one, other).statistic)
 
 
 def report(rows: Sequence[Mapping[str, str]]) -> str:

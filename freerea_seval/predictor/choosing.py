@@ -99,7 +99,7 @@ def choose(
             targets = np.stack([s.score(c) for s, c in zip(fitted, values[kept][:, told].T, strict=True)], axis=1)
             show(done / work, f"comparing: {name}")
             known = (~np.isnan(values[left])).sum(axis=0)
-            prunes = model == "auto" and len(folds) == 1 and known.min() >= FEWEST
+            prunes = model == "auto" and len(folds) == 1 and len(told) == values.shape[1] and known.min() >= FEWEST
             its = {**UNPRUNED.get(name, {}), **parameters} if prunes else parameters
             learned = train(name, [strings[i] for i in kept], targets, _rows(proxies, kept), seed, its, distinct)
             held_out = [strings[i] for i in left]
