@@ -22,6 +22,8 @@ from experiments.outcomes import (
     answers,
     counts,
     front_quality,
+    merged,
+    metric_seconds,
     next_leaders,
     ranking,
     ranking_tau,
@@ -29,7 +31,7 @@ from experiments.outcomes import (
     times,
     write_points,
 )
-from freerea_patch import ALGORITHMS, History, InputError, Search, TopologySpace
+from freerea_patch import ALGORITHMS, History, InputError, Objective, Search, TopologySpace
 from freerea_seval.config.schema import BudgetSection, Config
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.seval import FEWEST
@@ -185,6 +187,7 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
         prepare_s = _train(folder, hardware, grid, benchmark, benchmark.metric, measured, seed)
     steps: list[Found] = []
     leaders: list[str] = []
+    known_s = 0.0
     for number in range(method.steps):
         config = search_config(
             method,
@@ -196,6 +199,8 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
             hardware=hardware,
             accuracy=accuracy,
         )
+        if steps and method.bounded:
+            known_s += _go_on(folder, config, benchmark, steps[-1].history)
         steps.append(_run(folder, f"{run.path}/step-{number + 1}", config))
         if number < len(method.leaders):
             leaders += next_leaders(benchmark, bound, steps[-1].history, leaders, method.leaders[number])
@@ -206,12 +211,12 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
             if method.trains:
                 accuracy = f"{run.path}/accuracy-{number + 1}"
                 prepare_s += _train(folder, accuracy, grid, benchmark, "accuracy", leaders, seed)
-    row: dict[str, object] = {"prepare_s": prepare_s, **times(steps), **counts(steps)}
+    row: dict[str, object] = {"prepare_s": prepare_s, **times(steps, known_s), **counts(steps)}
     row["tau"] = ranking_tau(method, benchmark, steps[-1].history)
     if method.is_pareto:
         return row | front_quality(benchmark, steps[-1].history, folder / run.path)
     assert bound is not None
-    return row | answers(benchmark, bound, _answers_of(method, benchmark, bound, steps[-1].history, leaders))
+    return row | answers(benchmark, bound, _answers_of(method, benchmark, bound, steps, leaders))
 
 
 def _searched(folder: Path, hardware: str, benchmark: Benchmark, bound: float | None, method: Method) -> float | None:
@@ -225,18 +230,40 @@ def _searched(folder: Path, hardware: str, benchmark: Benchmark, bound: float | 
     return bound - float(side([0.0], method.chance)[0])
 
 
+def _go_on(folder: Path, config: dict[str, Any], benchmark: Benchmark, history: History) -> float:
+    """Let a step begin with what the one before explored, as far as its own predictor sees it within the bound.
+
+    Returns:
+        The seconds of training-free metrics that are known from the step before; the step's budget grows by them.
+    """
+    from freerea_seval.predictor.folder import load_predictor
+    from freerea_seval.strings.encode import SpaceStrings
+
+    (section,) = (section for section in config["objectives"] if section["role"] == "constraint")
+    term = Objective(section["metric"], role="constraint", lower=section.get("min"), upper=section.get("max"))
+    predictor, info = load_predictor(folder / section["source"]["seval"])
+    strings = SpaceStrings(TopologySpace(benchmark.dataset), info.view).strings([c.genotype for c in history])
+    values = predictor.predict(strings)
+    kept = [c for c, value in zip(history, values, strict=True) if term.admits(float(value))]
+    known_s = sum(map(metric_seconds, kept))
+    config["search"]["start"] = [c.genotype for c in kept]
+    more = {"metric_seconds": known_s, "total_seconds": known_s, "evaluations": len(kept)}
+    config["budget"] = {name: value + more.get(name, 0.0) for name, value in config["budget"].items()}
+    return known_s
+
+
 def _answers_of(
-    method: Method, benchmark: Benchmark, bound: float, history: History, leaders: Sequence[str]
+    method: Method, benchmark: Benchmark, bound: float, steps: Sequence[Found], leaders: Sequence[str]
 ) -> list[str]:
     """Return what a search would give under a bound, best first: all by its own ranking, or leaders that keep it."""
     within = benchmark.within(bound)
     known = [genotype for genotype in leaders if within[benchmark.rows[genotype]]]
     if not known:
-        return ranking(history)
+        return ranking(steps[-1].history)
     if method.trains:
         return sorted(known, key=lambda genotype: -benchmark.accuracies[benchmark.rows[genotype]])
-    places = {genotype: place for place, genotype in enumerate(ranking(history))}
-    return sorted(known, key=lambda genotype: places.get(genotype, len(places)))
+    places = {genotype: place for place, genotype in enumerate(ranking(merged(steps)))}
+    return sorted(known, key=places.__getitem__)
 
 
 def _run(folder: Path, path: str, config: Mapping[str, Any]) -> Found:

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 
 from experiments.benchmarks import Benchmark
 from experiments.methods import Method
-from freerea_patch import History, Proposal
+from freerea_patch import Candidate, History, Proposal
 from freerea_patch.training_free.live import METRICS
 from freerea_seval.files import write_atomically
 from freerea_seval.runs.folder import RunFolder, read_json
@@ -27,11 +27,13 @@ class Found(NamedTuple):
         history: all that it evaluated.
         seconds: charged, by what they were spent on.
         loop_s: those of the loop.
+        scoring: how the history aggregates and normalises.
     """
 
     history: History
     seconds: Mapping[str, float]
     loop_s: float
+    scoring: Mapping[str, Any]
 
 
 def read_search(path: Path) -> Found:
@@ -40,12 +42,31 @@ def read_search(path: Path) -> Found:
     (seed,) = folder.config.search.seeds
     terms = [term for section in folder.config.objectives for term in section.objectives()]
     section = folder.config.search
-    history = History(terms, aggregation=section.aggregation or "sum", normalisation=section.normalisation or "pool")
+    scoring: dict[str, Any] = {
+        "aggregation": section.aggregation or "sum",
+        "normalisation": section.normalisation or "pool",
+    }
+    history = History(terms, **scoring)
     for entry in folder.journal(seed).entries():
         history.add(Proposal(entry.genotype, entry.generation, entry.parents), entry.evaluation)
     result = folder.result(seed)
     assert result is not None
-    return Found(history, result["seconds"], read_json(folder.seed(seed) / "clock.json")["loop_s"])
+    return Found(history, result["seconds"], read_json(folder.seed(seed) / "clock.json")["loop_s"], scoring)
+
+
+def merged(steps: Sequence[Found]) -> History:
+    """Return what was feasible in any step, without the constraints, which a later predictor may see differently."""
+    terms = [term for term in steps[-1].history.terms if term.role != "constraint"]
+    history = History(terms, **steps[-1].scoring)
+    for candidate in (candidate for step in steps for candidate in step.history):
+        if candidate.genotype not in history:
+            history.add(candidate.proposal, candidate.evaluation)
+    return history
+
+
+def metric_seconds(candidate: Candidate) -> float:
+    """Return what a candidate's training-free metrics cost."""
+    return sum(candidate.evaluation.seconds.get(metric, 0.0) for metric in METRICS)
 
 
 def ranking(history: History) -> list[str]:
@@ -130,19 +151,24 @@ def ranking_tau(method: Method, benchmark: Benchmark, history: History) -> objec
     return float(kendalltau(true[known], predicted[known]).statistic) if known.sum() > 1 else ""
 
 
-def times(steps: Sequence[Found]) -> dict[str, float]:
-    """Return where the seconds of a search's steps went: metrics, predictions, loop."""
+def times(steps: Sequence[Found], known_s: float = 0.0) -> dict[str, float]:
+    """Return where the seconds of a search's steps went: metrics, predictions, loop.
+
+    Args:
+        steps: of the search.
+        known_s: seconds of metrics that a step was charged although an earlier one had computed them.
+    """
     seconds = [(name, value) for step in steps for name, value in step.seconds.items()]
     return {
-        "metric_s": sum(value for name, value in seconds if name in METRICS),
+        "metric_s": sum(value for name, value in seconds if name in METRICS) - known_s,
         "predictor_s": sum(value for name, value in seconds if name not in METRICS),
         "loop_s": sum(step.loop_s for step in steps),
     }
 
 
 def counts(steps: Sequence[Found]) -> dict[str, Any]:
-    """Return how many networks a search's steps explored, and how many they generated."""
+    """Return how many different networks a search's steps explored, and how many they generated."""
     return {
-        "explored": sum(len(step.history) for step in steps),
-        "drawn": sum(step.history.evaluated for step in steps),
+        "explored": len({c.genotype for step in steps for c in step.history}),
+        "drawn": len({c.genotype for step in steps for c in step.history.everything()}),
     }

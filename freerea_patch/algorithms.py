@@ -30,10 +30,13 @@ class FreeREA(Search):
         near_feasible: let infeasible candidates into the population, behind all feasible ones and by their violation
             (Deb 2000), instead of drawing until ``population`` of them are feasible.
         repair: mutate an infeasible offspring on until it is feasible, at most so many times.
+        start: genotypes to begin with, such as those of an earlier search: the best ``population`` of them, and random
+            candidates as far as these are fewer.
 
     Raises:
         InputError: a population under 2, a tournament outside 2 to ``population``, a negative ``n_random`` or
-            ``repair``, or what :class:`~freerea_patch.search.Search` refuses.
+            ``repair``, a genotype in ``start`` that is not of the space, or what
+            :class:`~freerea_patch.search.Search` refuses.
     """
 
     def __init__(
@@ -50,22 +53,28 @@ class FreeREA(Search):
         simplify: bool = False,
         near_feasible: bool = False,
         repair: int = 0,
+        start: Sequence[str] = (),
     ) -> None:
         _check_sizes(population, tournament, n_random)
         if repair < 0:
             raise InputError(f"repair must not be negative, got {repair}")
+        for genotype in start:
+            space.check(genotype)
         self.population = population
         self.tournament = tournament
         self.n_random = n_random
         self.near_feasible = near_feasible
         self.repair = repair
+        self.start = tuple(start)
         super().__init__(
             space, terms, seed=seed, aggregation=aggregation, normalisation=normalisation, simplify=simplify
         )
 
     def course(self) -> Rounds:
         """Yield the start, then tournament after tournament."""
-        start = yield from self.draw(self.population, self._admitted)
+        start = yield from self.given(self.start, self._admitted)
+        start = self.history.ranked(start)[: self.population]
+        start += yield from self.draw(self.population - len(start), self._admitted)
         # A dict holds each genotype once, in the order in which candidates joined; a set of strings, as
         # in the public code, would make the survivors depend on PYTHONHASHSEED.
         population = {c.genotype: c for c in start}

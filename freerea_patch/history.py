@@ -12,7 +12,7 @@ from freerea_patch.errors import unknown_name
 from freerea_patch.objective import Evaluation, Objective
 from freerea_patch.selection import Floats, fitness_scores, nondominated_order, pareto_fronts, rank_scores
 
-Origin = Literal["random", "mutation", "crossover"]
+Origin = Literal["given", "random", "mutation", "crossover"]
 #: How the fitness terms become one score: FreeREA's sum of values over their maximum, or the mean of ranks.
 Aggregation = Literal["sum", "ranks"]
 #: Among whom a candidate is scored: the pool that it is compared in, as FreeREA does, or all that is feasible so far.
@@ -27,7 +27,7 @@ class Proposal:
         genotype: the candidate's genotype.
         generation: the step in which it is born, 0 for the start.
         parents: genotypes it was made from: none, one (mutation) or two (crossover).
-        origin: ``"random"``, ``"mutation"`` or ``"crossover"``.
+        origin: ``"given"`` by the user, ``"random"``, ``"mutation"`` or ``"crossover"``.
     """
 
     genotype: str

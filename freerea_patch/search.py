@@ -132,6 +132,17 @@ class Search(ABC):
             found += admitted(drawn)
         return found
 
+    def given(
+        self, genotypes: Sequence[str], admitted: Callable[[Sequence[Proposal]], list[Candidate]]
+    ) -> Generator[Sequence[Proposal], None, list[Candidate]]:
+        """Yield proposals of certain genotypes, and return those that were admitted, each once."""
+        found: dict[str, Candidate] = {}
+        for first in range(0, len(genotypes), DRAWS_A_ROUND):
+            proposals = [Proposal(self._plain(g), origin="given") for g in genotypes[first : first + DRAWS_A_ROUND]]
+            yield proposals
+            found |= {c.genotype: c for c in admitted(proposals)}
+        return list(found.values())
+
     def told(self, proposals: Sequence[Proposal]) -> list[Candidate]:
         """Return the feasible candidates among ``proposals``, in order, repeats included."""
         candidates = (self.history.feasible(p.genotype) for p in proposals)

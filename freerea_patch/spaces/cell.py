@@ -6,6 +6,7 @@ Its genotype reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``: one block a node, on
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from freerea_patch.errors import InputError
 
@@ -21,13 +22,14 @@ def format_cell(operations: Sequence[str]) -> str:
     return _FORM.format(*operations)
 
 
-def parse_cell(genotype: str) -> list[str]:
+@lru_cache(maxsize=1 << 14)  # the whole space: a search reads each of its cells many times
+def parse_cell(genotype: str) -> tuple[str, ...]:
     """Return the six operations of a genotype, in the order of :data:`EDGES`.
 
     Raises:
         InputError: the string is not a cell of this space.
     """
-    operations = [edge.partition("~")[0] for edge in genotype.replace("+", "").split("|") if edge]
+    operations = tuple(edge.partition("~")[0] for edge in genotype.replace("+", "").split("|") if edge)
     if len(operations) != len(EDGES) or format_cell(operations) != genotype:
         raise InputError(
             f"{genotype!r} is not a cell of the topology space; expected the form {_FORM.format(*['op'] * 6)}"

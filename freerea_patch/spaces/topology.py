@@ -39,7 +39,7 @@ class TopologySpace(DatasetSpace):
 
     def mutate(self, genotype: str, rng: Random) -> str:
         """Give one of the six edges, picked uniformly, one of the four other operations."""
-        operations = parse_cell(genotype)
+        operations = list(parse_cell(genotype))
         edge = rng.randrange(len(EDGES))
         operations[edge] = rng.choice(_OTHERS[operations[edge]])
         return format_cell(operations)
@@ -55,7 +55,7 @@ class TopologySpace(DatasetSpace):
 
     def simplified(self, genotype: str) -> str:
         """Return the cell without operations that its output does not depend on; 9,445 cells stay as they are."""
-        return format_cell(live_operations(parse_cell(genotype)))
+        return _simplified(genotype)
 
     def genotypes(self) -> Sequence[str]:
         """Return all cells in NATS-Bench's own order, the index of its tables."""
@@ -66,6 +66,11 @@ class TopologySpace(DatasetSpace):
         from freerea_patch.networks.nats import topology_network
 
         return topology_network(parse_cell(genotype), classes=self.classes)
+
+
+@lru_cache(maxsize=1 << 14)
+def _simplified(genotype: str) -> str:
+    return format_cell(live_operations(parse_cell(genotype)))
 
 
 @lru_cache(maxsize=1)

@@ -58,8 +58,8 @@ class TableSource:
         ):
             raise InputError(f"'unsupported' in source 'table' must be a number, not {self._sentinel!r}")
         self._given = options.get("path")
-        self._table = Table(context.path(self._given, "source 'table'"), context.space, key=options.get("key"))
-        self._columns: dict[str, dict[str, Measured]] = {}
+        path = context.path(self._given, "source 'table'")
+        self._table, self._columns = _read_once(path, context.space, options.get("key"))
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a column's unit, and check its values; only the user knows its direction.
@@ -79,7 +79,7 @@ class TableSource:
         columns = [(metric, self._column(metric)) for metric in metrics]
         for genotype in genotypes:
             if genotype in self._table:
-                yield {metric: column[genotype] for metric, column in columns}
+                yield {metric: self._known(column[genotype]) for metric, column in columns}
             elif self._unsupported:
                 yield dict.fromkeys(metrics, Measured(UNSUPPORTED))
             else:
@@ -90,12 +90,11 @@ class TableSource:
 
     def _column(self, metric: str) -> dict[str, Measured]:
         if metric not in self._columns:
-            column = self._table.column(metric)
-            self._columns[metric] = {
-                genotype: Measured(UNSUPPORTED, measured.seconds) if measured.value == self._sentinel else measured
-                for genotype, measured in column.items()
-            }
+            self._columns[metric] = self._table.column(metric)
         return self._columns[metric]
+
+    def _known(self, measured: Measured) -> Measured:
+        return Measured(UNSUPPORTED, measured.seconds) if measured.value == self._sentinel else measured
 
 
 def read_table(
@@ -218,6 +217,25 @@ class Table:
             except InputError as error:
                 self._on_problem(InputError(f"{self.path}, line {row.line}: {error}"))
         return column
+
+
+_Columns = dict[str, dict[str, Measured]]
+#: The table that was read last, and its columns so far: of many searches in a process, only the first reads a file.
+_last: dict[tuple[object, ...], tuple[Table, _Columns]] = {}
+
+
+def _read_once(path: Path, space: SearchSpace, key: object) -> tuple[Table, _Columns]:
+    """Return a table and its columns, which are read as they are asked for; a file that has changed is read again."""
+    try:
+        file = path.stat()
+    except OSError:
+        return Table(path, space, key=key), {}  # and says why not
+    known = (path.absolute(), file.st_mtime_ns, file.st_size, type(space), space.name, repr(key))
+    if known not in _last:
+        table = Table(path, space, key=key)
+        _last.clear()
+        _last[known] = table, {}
+    return _last[known]
 
 
 def _number(text: str, name: str) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from freerea_patch import Budget, Candidate, FreeREA, History, Objective, ObjectiveSet, TopologySpace, run
+import pytest
+
+from freerea_patch import Budget, Candidate, FreeREA, History, InputError, Objective, ObjectiveSet, TopologySpace, run
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 BUDGET = Budget(evaluations=40)
@@ -48,3 +50,31 @@ def test_repair_mutates_an_infeasible_child_on() -> None:
     children = from_infeasible(repaired)
     assert any(c.feasible for c in children)
     assert all(c.proposal.origin == "mutation" for c in children)
+
+
+def test_a_search_begins_with_what_it_is_given_and_draws_the_rest() -> None:
+    seam = bounded()
+    given = ["1111111000", "0000000000", "1111111111", "1111111000"]
+    search = FreeREA(BitSpace(10), seam.terms, population=4, tournament=2, start=given)
+    history = run(search, seam, Budget(evaluations=20)).history
+    first = [c for c in history.everything() if c.generation == 0 or not c.proposal.parents]
+    assert [c.genotype for c in first if c.proposal.origin == "given"] == list(dict.fromkeys(given))
+    # Two of them are feasible, and the population of four takes as many random ones.
+    assert sum(c.feasible for c in first if c.proposal.origin == "random") == 2
+
+
+def test_the_population_has_the_best_of_what_is_given() -> None:
+    seam = objectives(Formulas(ones=lambda g: float(g.count("1"))), Objective("ones"))
+    given = ["1" * ones + "0" * (10 - ones) for ones in range(9)]
+    search = FreeREA(BitSpace(10), seam.terms, population=3, tournament=3, start=given)
+    history = run(search, seam, Budget(evaluations=12)).history
+    children = [c for c in history if c.proposal.parents]
+    assert children
+    assert all(c.proposal.origin != "random" for c in history)
+    # The two best of all three are the parents of the first generation.
+    assert set(children[0].proposal.parents) <= {given[8], given[7]}
+
+
+def test_what_is_given_must_be_of_the_space() -> None:
+    with pytest.raises(InputError, match="is not a cell"):
+        FreeREA(TopologySpace(), [Objective("a")], start=["1111"])
