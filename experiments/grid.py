@@ -48,7 +48,7 @@ class Grid(BaseModel):
     Attributes:
         datasets, metrics, quantiles: the benchmarks, and the fractions of all cells that keep a bound.
         methods: names of :mod:`experiments.methods`.
-        cells: how many measured networks the predictors of hardware learn from.
+        cells: how many measured networks the predictors of hardware learn from; see :meth:`learned_from`.
         seeds: how many.
         budget: of a search; one of several steps has its share.
         population, tournament: of every algorithm that has them; steps share them, as they do the budget.
@@ -87,6 +87,15 @@ class Grid(BaseModel):
                 )
         return methods
 
+    def learned_from(self, method: Method) -> Sequence[int | None]:
+        """Return the numbers of cells that a method's predictors learn from.
+
+        Whoever chooses what to measure does so to measure little: with leaders, it is the smallest number only.
+        """
+        if method.hardware != "seval":
+            return [None]
+        return [min(self.cells)] if method.leaders else self.cells
+
     def measured(self, dataset: str) -> list[str]:
         """Return the metrics that a data set has; accuracy under attack is known on CIFAR-10 only."""
         return [metric for metric in self.metrics if metric != PGD or dataset == "cifar10"]
@@ -113,7 +122,7 @@ def runs(grid: Grid, dataset: str, seed: int) -> Iterator[Run]:
     """Yield the searches of a cell of the grid; one that knows no hardware metric has one folder for all of them."""
     for metric in grid.measured(dataset):
         for method in grid.chosen():
-            for cells in grid.cells if method.hardware == "seval" else [None]:
+            for cells in grid.learned_from(method):
                 for quantile in [None] if method.is_pareto else grid.quantiles:
                     parts = [dataset, metric if method.hardware else "any", method.name]
                     parts += [f"{cells}-cells"] * (cells is not None)

@@ -9,6 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -227,10 +228,10 @@ _last: dict[tuple[object, ...], tuple[Table, _Columns]] = {}
 def _read_once(path: Path, space: SearchSpace, key: object) -> tuple[Table, _Columns]:
     """Return a table and its columns, which are read as they are asked for; a file that has changed is read again."""
     try:
-        file = path.stat()
+        content = sha256(path.read_bytes()).digest()
     except OSError:
         return Table(path, space, key=key), {}  # and says why not
-    known = (path.absolute(), file.st_mtime_ns, file.st_size, type(space), space.name, repr(key))
+    known = (path.absolute(), content, type(space), space.name, repr(key))
     if known not in _last:
         table = Table(path, space, key=key)
         _last.clear()

@@ -16,7 +16,9 @@ from experiments.benchmarks import read_benchmark
 from experiments.grid import Grid, run_cell
 from experiments.integration import GRIDS, main, read_grid
 from experiments.methods import METHODS
+from experiments.outcomes import metric_seconds, read_search
 from freerea_patch import InputError
+from freerea_seval.runs.folder import RunFolder
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -50,6 +52,21 @@ def test_the_smoke_grid_runs_every_method(smoke: Path) -> None:
             assert (float(row["predictor_s"]), row["tau"]) == (0, "")
     answered = {row["method"]: row["violated"] for row in rows if row["quantile"]}
     assert [answered[name] for name in ("freerea+true", "ranked+true", "ranked+seval-leaders")] == ["0", "0", "0"]
+
+
+@pytest.mark.slow
+def test_a_second_step_goes_on_from_the_first_and_what_is_known_costs_nothing(smoke: Path) -> None:
+    (row,) = (row for row in rows_of(smoke) if row["method"] == "ranked+seval-leaders")
+    places = [smoke / row["folder"] / f"step-{number}" for number in (1, 2)]
+    first, second = (read_search(place).history for place in places)
+    given = RunFolder.open(places[1]).config.search.start
+    assert given
+    assert {c.genotype for c in first} >= set(given)
+    assert [c.genotype for c in second][: len(given)] == list(given)
+    assert len(second) > len(given)
+    explored = {c.genotype: metric_seconds(c) for c in (*first, *second)}
+    assert int(row["explored"]) == len(explored)
+    assert float(row["metric_s"]) == pytest.approx(sum(explored.values()))
 
 
 @pytest.mark.slow
@@ -145,3 +162,8 @@ def test_accuracy_under_attack_is_measured_on_cifar10_only() -> None:
     grid = Grid()
     assert "pgd" in grid.measured("cifar10")
     assert "pgd" not in grid.measured("cifar100")
+
+
+def test_leaders_are_measured_out_of_the_smallest_number_of_cells() -> None:
+    grid = Grid(cells=[1000, 100], methods=["ranked+seval", "ranked+seval-leaders", "ranked+true"])
+    assert [grid.learned_from(method) for method in grid.chosen()] == [[1000, 100], [100], [None]]

@@ -25,7 +25,7 @@ def write(folder: Path, text: str | bytes, name: str = "mine.csv") -> Path:
     return path
 
 
-def values(context: Context, text: str | bytes, metric: str = "latency_ms", **options: str) -> dict[str, float]:
+def values(context: Context, text: str | bytes, metric: str = "latency_ms", **options: object) -> dict[str, float]:
     """Return a table's column, looked up through the source for A and B."""
     path = write(context.base, text)
     source = TableSource(context, {"path": str(path), **options})
@@ -68,6 +68,14 @@ def test_a_column_of_seconds_is_charged(topology: Context) -> None:
         {"latency_ms": Measured(2.5, 0.0), "size": Measured(8.0)},
         {"latency_ms": Measured(1.5, 0.25), "size": Measured(7.0)},
     ]
+
+
+def test_a_file_that_has_changed_is_read_again_by_the_next_search(topology: Context) -> None:
+    assert values(topology, f"genotype,latency_ms\n{A},1.5\n{B},2.5\n") == {A: 1.5, B: 2.5}
+    assert values(topology, f"genotype,latency_ms\n{A},1.5\n{B},2.7\n") == {A: 1.5, B: 2.7}
+    # What stands for no value is an option of the search, not of the file.
+    assert math.isnan(values(topology, f"genotype,latency_ms\n{A},1.5\n{B},2.7\n", unsupported=2.7)[B])
+    assert values(topology, f"genotype,latency_ms\n{A},1.5\n{B},2.7\n") == {A: 1.5, B: 2.7}
 
 
 def test_the_direction_is_the_users_to_know_and_the_unit_is_in_the_name(topology: Context) -> None:
