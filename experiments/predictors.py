@@ -25,7 +25,6 @@ from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import Split, grouped_split, published_split
 from freerea_seval.progress import terminal_progress
-from freerea_seval.proxies import PROXIES
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.views import View
 
@@ -96,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     added.add_argument("--draws", type=int, default=20)
     what = f"train on the most informative of {_POOL:,} random cells instead of random ones"
     added.add_argument("--choose", action="store_true", help=what)
-    what = (
-        "table of NAS-Bench-Suite-Zero's zero-cost proxies, which predictors then see beside strings; its cells alone"
-    )
+    what = "table of NAS-Bench-Suite-Zero's zero-cost proxies, which predictors then see beside strings"
     added.add_argument("--proxies", type=Path, help=what)
     options = parser.parse_args(arguments)
     options.run(options)
@@ -192,13 +189,7 @@ def small(options: argparse.Namespace) -> None:
     views = {metric: view for view, metrics in GROUPS.values() for metric in metrics}
     strings: dict[View, list[str]] = {}
     informative: dict[tuple[View, int], Indices] = {}
-    proxies: Values | None = None
-    cells: Indices | None = None
-    if options.proxies is not None:
-        table = read_proxies(options.proxies)
-        cells = np.array(sorted(table))
-        proxies = np.full((len(TopologySpace().genotypes()), len(PROXIES)), np.nan)
-        proxies[cells] = [table[cell] for cell in cells.tolist()]
+    proxies = None if options.proxies is None else proxies_of_all(options.proxies)
     sees = "strings" if proxies is None else "strings, proxies"
     chosen = "informative" if options.choose else "random"
     jobs = [(d, m, n) for d in range(options.draws) for m in options.metrics for n in options.networks]
@@ -210,7 +201,7 @@ def small(options: argparse.Namespace) -> None:
             view = views[metric]
             if view not in strings:
                 strings[view] = strings_of(view)
-            order = np.random.default_rng(draw).permutation(len(strings[view]) if cells is None else cells)
+            order = np.random.default_rng(draw).permutation(len(strings[view]))
             train = order[:networks]
             if options.choose:
                 if (view, draw) not in informative:
@@ -224,6 +215,25 @@ def small(options: argparse.Namespace) -> None:
             (row,) = judge(strings[view], [targets[metric]], split, predictor, lambda fraction, note: None, proxies)
             journal.append({**row, "sees": sees, "chosen": chosen, "draw": draw})
     print(small_summary(journal.rows()))
+
+
+def proxies_of_all(path: Path) -> Values:
+    """Return ``(15625, 13)`` zero-cost proxies.
+
+    NAS-Bench-Suite-Zero has those of the 9,445 cells without operations that nothing depends on. Every other cell
+    computes what one of these does, and has its proxies.
+
+    Raises:
+        InputError: the table cannot be used, or lacks one of these cells.
+    """
+    space = TopologySpace()
+    table, genotypes = read_proxies(path), space.genotypes()
+    places = {genotype: place for place, genotype in enumerate(genotypes)}
+    alive = [places[space.simplified(genotype)] for genotype in genotypes]
+    missing = set(alive) - set(table)
+    if missing:
+        raise InputError(f"{path} lacks {len(missing)} of {len(set(alive))} cells, the first is {min(missing)}")
+    return np.array([table[place] for place in alive])
 
 
 def strings_of(view: View) -> list[str]:

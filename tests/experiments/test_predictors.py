@@ -12,9 +12,9 @@ import pytest
 from scipy.stats import kendalltau
 
 from experiments import predictors
-from experiments.predictors import LARGE, SMALL, judge, large_summary, main, small_summary
+from experiments.predictors import LARGE, SMALL, judge, large_summary, main, proxies_of_all, small_summary
 from experiments.targets import DEVICES, Target
-from freerea_patch import InputError
+from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.predictor.informative import most_informative
 from freerea_seval.predictor.seval import SEvalPredictor
@@ -175,18 +175,31 @@ def test_training_cells_are_random_or_the_most_informative_of_a_pool(
     ]
 
 
-def test_with_proxies_the_cells_are_those_that_have_them(
+def test_what_sees_proxies_is_a_row_of_its_own(
     made_up: list[Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(predictors, "_JUDGED_ON", 20)
-    monkeypatch.setattr(predictors, "read_proxies", lambda path: {i: [float(i)] * 13 for i in range(0, 100, 2)})
+    monkeypatch.setattr(predictors, "proxies_of_all", lambda path: np.arange(100.0)[:, None])
     arguments = ["small", "--cache", "c", "-o", str(tmp_path), "--metrics", "cifar10", "--draws", "1"]
     main([*arguments, "--networks", "12", "--proxies", "table.csv"])
-    (split,) = made_up
-    assert {*split.train, *split.test} <= set(range(0, 100, 2))
     assert "strings, proxies" in table(capsys.readouterr().out)[-1]
     main([*arguments, "--networks", "12"])
-    assert len(made_up) == 2, "what sees strings alone is another row"
+    told, blind = made_up
+    assert np.array_equal(told.train, blind.train)
+
+
+def test_a_cell_has_the_proxies_of_the_one_that_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = TopologySpace()
+    genotypes = space.genotypes()
+    alive = [place for place, genotype in enumerate(genotypes) if space.simplified(genotype) == genotype]
+    known = {place: [float(place)] * 13 for place in alive}
+    monkeypatch.setattr(predictors, "read_proxies", lambda path: known)
+    found = proxies_of_all(Path("table.csv"))
+    assert found.shape == (15_625, 13)
+    assert [genotypes[int(place)] for place in found[:, 0]] == [space.simplified(genotype) for genotype in genotypes]
+    del known[alive[0]]
+    with pytest.raises(InputError, match="table.csv lacks 1 of 9445 cells, the first is"):
+        proxies_of_all(Path("table.csv"))
 
 
 def test_what_is_judged_with_proxies_sees_those_of_its_own_networks() -> None:
