@@ -198,7 +198,7 @@ def test_a_cell_has_the_proxies_of_the_one_that_computes_the_same(monkeypatch: p
     assert found.shape == (15_625, 13)
     assert [genotypes[int(place)] for place in found[:, 0]] == [space.simplified(genotype) for genotype in genotypes]
     del known[alive[0]]
-    with pytest.raises(InputError, match="table.csv lacks 1 of 9445 cells, the first is"):
+    with pytest.raises(InputError, match=r"table\.csv lacks 1 of 9445 cells, the first is"):
         proxies_of_all(Path("table.csv"))
 
 
