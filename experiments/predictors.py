@@ -65,8 +65,7 @@ _JUDGED = (
 #: Random cells that training cells are chosen from, and others that are judged on, which judge as well as all, within
 #: 0.005.
 _POOL, _JUDGED_ON = 4000, 3000
-SEES = ("strings", "strings, proxies")
-LARGE = ("split", "group", "metric", "model", "sees", "seed", "networks", *_JUDGED, "train_s", "networks_a_s", "choice")
+LARGE = ("split", "group", "metric", "model", "seed", "networks", *_JUDGED, "train_s", "networks_a_s", "choice")
 SMALL = ("metric", "model", "sees", "networks", "chosen", "draw", *_JUDGED, "train_s", "choice")
 
 
@@ -80,8 +79,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         added.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
         added.add_argument("--hw-nas-bench", type=Path, help="file HW-NAS-Bench-v1_0.pickle, for devices")
         added.add_argument("--robustness", type=Path, help="CSV with a column pgd@Linf_eps-1.0, a row a cell by index")
-        what = "table of NAS-Bench-Suite-Zero's zero-cost proxies, which predictors then see beside strings"
-        added.add_argument("--proxies", type=Path, help=what)
         added.add_argument("--model", default="auto", choices=("auto", *MODELS))
         added.add_argument("-o", "--output", type=Path, default=Path("runs/predictors") / name)
         added.set_defaults(run=run)
@@ -98,6 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     added.add_argument("--draws", type=int, default=20)
     what = f"train on the most informative of {_POOL:,} random cells instead of random ones"
     added.add_argument("--choose", action="store_true", help=what)
+    what = "table of NAS-Bench-Suite-Zero's zero-cost proxies, which predictors then see beside strings"
+    added.add_argument("--proxies", type=Path, help=what)
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -105,27 +104,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def large(options: argparse.Namespace) -> None:
     """Judge predictors of thousands of cells on the test part of a split."""
     journal = RowJournal(options.output, {}, LARGE)
-    done = {tuple(row[name] for name in ("split", "group", "model", "sees", "seed")) for row in journal.rows()}
+    done = {tuple(row[name] for name in ("split", "group", "model", "seed")) for row in journal.rows()}
     targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
     for group in options.groups:
         if not any(metric in targets for metric in GROUPS[group][1]):
             raise InputError(f"group {group} has no values; give --hw-nas-bench FILE, or name other --groups")
     jobs = [(s, g, seed) for seed in range(options.seeds) for g in options.groups for s in options.splits]
     functional = strings_of("functional")
-    sees, proxies = seen(options.proxies)
     for name, group, seed in jobs:
-        if (name, group, options.model, sees, str(seed)) in done:
+        if (name, group, options.model, str(seed)) in done:
             continue
         # Hundreds of cells share a function, and it matters in which part they are: each seed groups anew.
         split = published_split(len(functional)) if name == "published" else grouped_split(functional, 42 + seed)
         view, metrics = GROUPS[group]
         strings = functional if view == "functional" else strings_of(view)
         chosen = [targets[metric] for metric in metrics if metric in targets]
-        predictor = SEvalPredictor(options.model, distinct=name == "grouped", seed=seed)
         with terminal_progress().task(f"{group}, {name} split, seed {seed}") as show:
-            rows = judge(strings, chosen, split, predictor, show, proxies)
+            rows = judge(
+                strings, chosen, split, SEvalPredictor(options.model, distinct=name == "grouped", seed=seed), show
+            )
         for row in rows:
-            journal.append({**row, "split": name, "group": group, "sees": sees})
+            journal.append({"split": name, "group": group, **row})
     print(large_summary(journal.rows()))
 
 
@@ -190,7 +189,8 @@ def small(options: argparse.Namespace) -> None:
     views = {metric: view for view, metrics in GROUPS.values() for metric in metrics}
     strings: dict[View, list[str]] = {}
     informative: dict[tuple[View, int], Indices] = {}
-    sees, proxies = seen(options.proxies)
+    proxies = None if options.proxies is None else proxies_of_all(options.proxies)
+    sees = "strings" if proxies is None else "strings, proxies"
     chosen = "informative" if options.choose else "random"
     jobs = [(d, m, n) for d in range(options.draws) for m in options.metrics for n in options.networks]
     with terminal_progress().task(f"{len(jobs)} trainings") as show:
@@ -215,11 +215,6 @@ def small(options: argparse.Namespace) -> None:
             (row,) = judge(strings[view], [targets[metric]], split, predictor, lambda fraction, note: None, proxies)
             journal.append({**row, "sees": sees, "chosen": chosen, "draw": draw})
     print(small_summary(journal.rows()))
-
-
-def seen(path: Path | None) -> tuple[str, Values | None]:
-    """Return what predictors see, in words, and the proxies among it."""
-    return ("strings", None) if path is None else ("strings, proxies", proxies_of_all(path))
 
 
 def proxies_of_all(path: Path) -> Values:
@@ -249,17 +244,18 @@ def strings_of(view: View) -> list[str]:
 
 
 def large_summary(rows: Sequence[dict[str, str]]) -> str:
-    """Return a Markdown table, a line a split, metric, model and what that sees: means over seeds."""
+    """Return a Markdown table, a line a metric and split: means over seeds."""
     lines = []
-    for key in product(("published", "grouped"), TARGETS, ("auto", *MODELS), SEES):
-        some = [r for r in rows if (r["split"], r["metric"], r["model"], r["sees"]) == key]
-        if some:
-            split, metric, *_ = key
-            paper = PAPER.get(metric, "") if split == "published" else ""
-            means = [_mean(some, name) for name in ("kendall_tau", "kendall_tau_all", "auc", "coverage")]
-            speed = [_mean(some, "train_s", 0), _mean(some, "networks_a_s", 0)]
-            lines.append([*key, len(some), *means, paper, *speed])
-    header = ["split", "metric", "model", "sees", "seeds", "tau-b", "tau-b over all", "AUC", "coverage of 90 %"]
+    for split in ("published", "grouped"):
+        for metric in TARGETS:
+            for model in ("auto", *MODELS):
+                some = [r for r in rows if (r["split"], r["metric"], r["model"]) == (split, metric, model)]
+                if some:
+                    paper = PAPER.get(metric, "") if split == "published" else ""
+                    means = [_mean(some, name) for name in ("kendall_tau", "kendall_tau_all", "auc", "coverage")]
+                    speed = [_mean(some, "train_s", 0), _mean(some, "networks_a_s", 0)]
+                    lines.append([split, metric, model, len(some), *means, paper, *speed])
+    header = ["split", "metric", "model", "seeds", "tau-b", "tau-b over all", "AUC", "coverage of 90 %"]
     return markdown([*header, "paper's tau-b", "training, s", "networks a second"], lines)
 
 
@@ -268,7 +264,7 @@ def small_summary(rows: Sequence[dict[str, str]]) -> str:
     lines = []
     counts = sorted({int(row["networks"]) for row in rows})
     for metric, model, sees, networks, chosen in product(
-        TARGETS, ("auto", *MODELS), SEES, counts, ("random", "informative")
+        TARGETS, ("auto", *MODELS), ("strings", "strings, proxies"), counts, ("random", "informative")
     ):
         key = (metric, model, sees, str(networks), chosen)
         some = [r for r in rows if (r["metric"], r["model"], r["sees"], r["networks"], r["chosen"]) == key]
