@@ -7,7 +7,7 @@ stride 2 between the stages, then batch norm, ReLU, global average pooling and a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import cast
 
 from torch import Tensor, nn
@@ -89,6 +89,7 @@ class ResidualBlock(nn.Module):
         return cast(Tensor, self.shortcut(x) + self.body(x))
 
 
+@lru_cache(maxsize=1024)  # cells share their operations
 def _part(make: Callable[..., nn.Module], *arguments: object) -> Part:
     return Part((make.__name__, *arguments), partial(make, *arguments))
 

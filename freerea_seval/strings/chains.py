@@ -108,17 +108,18 @@ class Chains:
 
 
 def _link(graph: Graph) -> _Link:
-    sources = [node for node in graph.nodes[1:-1] if not node.refs]
-    bodies = split(tokens(graph))
+    words = tokens(graph)
+    sources = not all([word.refs for word in words[1:-1]])
+    bodies = split(words)
     # Closed: the input and the output are parts of their own, and the output reads what was made last.
     closed = not sources and len(bodies[0]) == 1 and bodies[-1] == ("output",)
     # What is written ^ is counted from the network's first operation, which no link knows.
-    closed = closed and "^" not in join(bodies)
-    opening = tuple(node.kind for node in graph for ref in node.refs if ref.node == 0)
-    last = graph.nodes[-1].refs[0].node
+    closed = closed and "^" not in repr(bodies)
+    opening = tuple([node.kind for node, word in zip(graph, words, strict=True) for ref in word.refs if not ref.node])
+    last = words[-1].refs[0].node
     return _Link(
         bodies[1:-1] if closed else None,
-        bool(sources) and not _depends(graph),
+        sources and not _depends(graph),
         opening if last else (),
         graph.nodes[last].kind if last else "",
     )

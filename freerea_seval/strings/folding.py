@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from heapq import heapify, heappop, heappush
 from itertools import accumulate
 from typing import NamedTuple
@@ -25,6 +26,8 @@ _WORTHWHILE = 3
 _SAVING = 8
 #: Longer units are not searched for.
 _WIDEST = 4096
+#: The runs of so many parts are not remembered.
+_MANY = 256
 #: So many items are compared at once.
 _CHUNK = 64
 
@@ -100,14 +103,23 @@ def _cuts(tokens: Sequence[Token]) -> list[tuple[int, int]]:
 
 def _fold_parts(parts: Sequence[Body]) -> list[Body | _Run]:
     """Fold runs of equal parts; what is folded stays a part of its own."""
+    numbers: dict[Body, int] = {}
+    keys = tuple([numbers.setdefault(part, len(numbers)) for part in parts])
+    runs = (_runs if len(parts) < _MANY else _runs.__wrapped__)(keys, tuple(map(len, parts)))
     items: list[Body | _Run] = []
     done = 0
-    for found in _Line(parts, [len(part) for part in parts]).runs():
+    for found in runs:
         items += parts[done : found.start]
         unit = parts[found.start : found.start + found.period]
         items.append(_Run(found.times, _joined(_fold_parts(unit))))
         done = found.end
     return [*items, *parts[done:]]
+
+
+@lru_cache(maxsize=4096)  # the networks of a space repeat in the same places
+def _runs(keys: tuple[int, ...], weights: tuple[int, ...]) -> list[_Found]:
+    """Return the runs of items, of which equal ones have one number, with these weights."""
+    return _Line(keys, weights).runs()
 
 
 def _joined(items: Sequence[Body | _Run]) -> Body:

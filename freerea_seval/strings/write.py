@@ -36,11 +36,8 @@ def tokens(graph: Graph) -> list[Token]:
                 weights.append(item)
         specs = tuple([nodes[node].outputs[port] for node, port in refs])
         # Parameters that are said come in their place among the inputs; those that follow come behind.
-        follows = node.inputs[len(refs) :] == tuple(weights) and _follow(
-            node.kind, node.attributes, specs, tuple(weights), node.outputs
-        )
-        untied = () if follows else tuple([weight._replace(tied=None) for weight in weights])
-        label = operation_text(node.kind, node.attributes, specs, untied, node.outputs)
+        behind = node.inputs[len(refs) :] == tuple(weights)
+        follows, label = _label(node.kind, node.attributes, specs, tuple(weights), node.outputs, behind)
         default = unread.default(node.kind, position)
         operands: Sequence[Ref | Weight] | None = None
         if not follows:
@@ -59,16 +56,22 @@ def tokens(graph: Graph) -> list[Token]:
 
 
 @lru_cache(maxsize=65536)
-def _follow(
+def _label(
     kind: str,
     attributes: tuple[tuple[str, Value], ...],
     specs: tuple[Spec, ...],
     weights: tuple[Weight, ...],
     outputs: tuple[Spec, ...],
-) -> bool:
-    """Return whether an operation's parameters are what its kind predicts."""
+    behind: bool,
+) -> tuple[bool, str]:
+    """Return whether an operation's parameters go without saying, and what a token says of it but for its operands.
+
+    They do where they come ``behind`` the other inputs, and are what its kind predicts.
+    """
     shapes = predicted_weights(kind, dict(attributes), specs) if outputs else []
-    return list(weights) == [Weight(shape, outputs[0].dtype) for shape in shapes]
+    follows = behind and list(weights) == [Weight(shape, outputs[0].dtype) for shape in shapes]
+    untied = () if follows else tuple([weight._replace(tied=None) for weight in weights])
+    return follows, operation_text(kind, attributes, specs, untied, outputs)
 
 
 @lru_cache(maxsize=65536)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from freerea_patch import TopologySpace
-from freerea_seval.strings.folding import Token, fold
+from freerea_seval.strings import folding
+from freerea_seval.strings.folding import Token, fold, join
 from freerea_seval.strings.graph import Graph, Node, Ref, Spec
 from freerea_seval.strings.read import read
 from freerea_seval.strings.trace import trace
@@ -60,6 +61,14 @@ def test_unfolding_gives_what_was_folded(
     assert " ".join(expand(write(graph))) == flat(graph)
     assert len(write(graph)) <= len(flat(graph)) + 8 * len(steps)
     assert read(write(graph)) == read(flat(graph)) == graph
+
+
+@given(st.lists(st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map(tuple), max_size=20))
+def test_parts_are_folded_alike_whether_their_runs_are_remembered_or_not(parts: list[tuple[str, ...]]) -> None:
+    found = [join(parts), join(parts)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folding, "_MANY", 0)
+        assert found == [join(parts)] * 2
 
 
 def test_the_string_of_fifteen_cells_is_nearly_that_of_two() -> None:
