@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, count
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+_Key = TypeVar("_Key")
 
 #: Rows are made for so many at a time.
 _AT_ONCE = 1024
@@ -73,7 +74,8 @@ class Columns:
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = names
-        self._known = _Rows(names)
+        self._known = _Counted(names)
+        self._sums = _Rows[Sum]()
         self._named: dict[str, slice] = {}
         self._turn = Lock()  # a table cannot grow while another thread reads it
 
@@ -95,37 +97,54 @@ class Columns:
         found = np.empty((len(networks), len(self.names)))
         for start in range(0, len(networks), _AT_ONCE):
             some = networks[start : start + _AT_ONCE]
-            different: dict[Sum, int] = {}
-            items = [different.setdefault(part, len(different)) for parts in some for part in parts.sums]
             times = list(chain.from_iterable([parts.times for parts in some]))
-            with self._turn:
-                blocks = self._blocks(list(different))
             lengths = [len(parts.sums) for parts in some]
-            found[start : start + len(some)] = _added(blocks, items, times, lengths, len(self.names))
+            with self._turn:
+                if len(self._known.values_) + len(self._sums.values_) > _MOST:
+                    self._known, self._sums = _Counted(self.names), _Rows()
+                sums = list(chain.from_iterable([parts.sums for parts in some]))
+                self._add_up([part for part in dict.fromkeys(sums) if part not in self._sums])
+                items = list(map(self._sums.__getitem__, sums))
+                found[start : start + len(some)] = _added(self._sums.table(), items, times, lengths, len(self.names))
         return found
 
-    def _blocks(self, sums: Sequence[Sum]) -> _Table:
-        if len(self._known.values_) > _MOST:
-            self._known = _Rows(self.names)
-        tables = []
-        for start in range(0, len(sums) or 1, _AT_ONCE):
+    def _add_up(self, sums: Sequence[Sum]) -> None:
+        """Remember what sums come to that are new."""
+        for start in range(0, len(sums), _AT_ONCE):
             some = sums[start : start + _AT_ONCE]
             items = list(map(self._known.__getitem__, chain.from_iterable([part.counts for part in some])))
             times = list(chain.from_iterable([part.times for part in some]))
             found = _added(self._known.table(), items, times, [len(part.counts) for part in some], len(self.names))
-            rows, places = np.nonzero(found)
-            tables.append((np.bincount(rows, minlength=len(some)), places, found[rows, places]))
-        lengths, places, values = (np.concatenate(arrays) for arrays in zip(*tables, strict=True))
-        return _Table(_ends(lengths), places, values)
+            rows, places = found.nonzero()
+            self._sums.grow(some, np.bincount(rows, minlength=len(some)), places, found[rows, places])
 
 
-class _Rows(dict[Counts, int]):
-    """Rows of counts in a table that grows by those that are asked for."""
+class _Rows(dict[_Key, int]):
+    """Which row of a table that grows is whose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ends_, self.places_, self.values_ = array("q", [0]), array("q"), array("d")
+
+    def grow(self, keys: Iterable[_Key], lengths: Indices, places: Indices, values: Values) -> None:
+        """Add rows of these lengths."""
+        self.ends_.frombytes((len(self.values_) + lengths.cumsum()).astype(np.int64).tobytes())
+        self.places_.frombytes(places.astype(np.int64).tobytes())
+        self.values_.frombytes(values.tobytes())
+        self.update(zip(keys, count(len(self))))
+
+    def table(self) -> _Table:
+        """Return the table, which must be gone before it grows."""
+        ends, places = (np.frombuffer(part, np.int64) for part in (self.ends_, self.places_))
+        return _Table(ends, places, np.frombuffer(self.values_, np.float64))
+
+
+class _Counted(_Rows[Counts]):
+    """Rows of counts; the table grows by those that are asked for."""
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.place = {name: place for place, name in enumerate(names)}
-        self.ends_, self.places_, self.values_ = array("q", [0]), array("q"), array("d")
 
     def __missing__(self, counts: Counts) -> int:
         place = self.place
@@ -137,11 +156,6 @@ class _Rows(dict[Counts, int]):
         self[counts] = len(self)
         return len(self) - 1
 
-    def table(self) -> _Table:
-        """Return the table, which must be gone before it grows."""
-        ends, places = (np.frombuffer(part, np.int64) for part in (self.ends_, self.places_))
-        return _Table(ends, places, np.frombuffer(self.values_, np.float64))
-
 
 def _added(table: _Table, items: Sequence[int], times: Sequence[float], counts: Sequence[int], width: int) -> Values:
     """Return sums of rows of a table, ``(n, width)``: the ``i``-th is of the next ``counts[i]`` of the items."""
@@ -149,16 +163,19 @@ def _added(table: _Table, items: Sequence[int], times: Sequence[float], counts: 
     starts = table.ends[rows]
     lengths = table.ends[rows + 1] - starts
     ends = _ends(lengths)
-    which = np.arange(ends[-1]) + np.repeat(starts - ends[:-1], lengths)
-    owners = np.repeat(np.repeat(np.arange(len(counts)) * width, counts), lengths)
+    # Methods, which cost a small array less than functions do.
+    which = np.arange(ends[-1]) + (starts - ends[:-1]).repeat(lengths)
+    owners = (np.arange(len(counts)) * width).repeat(counts).repeat(lengths)
     # One after the other, in this order.
     sums = np.bincount(
         owners + table.places[which],
-        np.repeat(np.array(times, dtype=np.float64), lengths) * table.values[which],
+        np.array(times, dtype=np.float64).repeat(lengths) * table.values[which],
         minlength=len(counts) * width,
     )
     return np.asarray(sums, dtype=np.float64).reshape(len(counts), width)
 
 
 def _ends(lengths: Indices) -> Indices:
-    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    ends = np.zeros(len(lengths) + 1, dtype=np.int64)
+    lengths.cumsum(out=ends[1:])
+    return ends

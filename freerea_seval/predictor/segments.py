@@ -13,7 +13,7 @@ from math import prod
 from typing import NamedTuple
 
 from freerea_seval.predictor.counts import Counts, Parts, Sum
-from freerea_seval.predictor.ways import Step, cut, named, ways
+from freerea_seval.predictor.ways import Step, cut, named, step, ways
 from freerea_seval.strings import graph as graphs
 from freerea_seval.strings.blocks import Block, Operation, blocks
 from freerea_seval.strings.grammar import channels
@@ -171,7 +171,7 @@ def _costs(operation: Operation) -> _Costs:
     """Return what an operation costs."""
     kind, attributes, inputs, outputs = node = operation.node
     if kind == "entry":
-        return _Costs(Step(kind, "", ()), Counts({}), Counts({}))
+        return _Costs(step(kind, "", ()), Counts({}), Counts({}))
     shapes = operation.shapes
     width = channels(kind, [graphs.Spec(shape) for shape in shapes[:1]])
     said = [
@@ -191,8 +191,8 @@ def _costs(operation: Operation) -> _Costs:
         **dict(zip(TOTALS, (macs, parameters, elements, 1), strict=False)),
     }
     back = tuple([item.node for item in inputs if isinstance(item, graphs.Ref)])
-    step = Step(group, f"{group}<-{','.join(map(str, back))}", back)
-    return _Costs(step, _few(counted), _few({f"cost live {group} {name}": value for name, value in costs.items()}))
+    its = step(group, f"{group}<-{','.join(map(str, back))}", back)
+    return _Costs(its, _few(counted), _few({f"cost live {group} {name}": value for name, value in costs.items()}))
 
 
 def _few(counted: dict[str, int]) -> Counts:

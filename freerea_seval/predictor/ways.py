@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import log
-from typing import NamedTuple
 
 from freerea_seval.predictor.counts import Counts
 
@@ -28,8 +27,9 @@ _MOST_PATHS = 256
 _WIDEST_FAN = 4
 
 
-class Step(NamedTuple):
-    """An operation without shapes.
+@dataclass(frozen=True, eq=False, slots=True)  # compared by identity, which is quick to hash
+class Step:
+    """An operation without shapes; one object for equal ones, see :func:`step`.
 
     Attributes:
         group: its kind and attributes but for widths.
@@ -40,6 +40,12 @@ class Step(NamedTuple):
     group: str
     word: str
     back: tuple[int, ...]
+
+
+@lru_cache(maxsize=65536)
+def step(group: str, word: str, back: tuple[int, ...]) -> Step:
+    """Return one object for equal steps."""
+    return Step(group, word, back)
 
 
 def cut(reads: Sequence[Sequence[int]]) -> list[int]:
@@ -133,7 +139,8 @@ def _steps(segment: Sequence[Step]) -> tuple[list[str], list[list[int]], int]:
     """
     place, depth = [0], [0]
     labels, reads = ["^"], [list[int]()]
-    for position, (group, _, backs) in enumerate(segment, 1):
+    for position, its in enumerate(segment, 1):
+        group, backs = its.group, its.back
         sources = [place[position - back] for back in backs]
         depth.append(1 + max([depth[position - back] for back in backs], default=0))
         if len(sources) == 1 and group.partition("(")[0] in _ELEMENTWISE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerea_seval.predictor.ways import Step, cut, ways
+from freerea_seval.predictor.ways import Step, cut, step, ways
 
 READS = st.integers(1, 9).flatmap(
     lambda n: st.tuples(*(st.lists(st.integers(0, p - 1), max_size=3) if p else st.just([]) for p in range(n)))
@@ -17,6 +17,10 @@ def test_a_chain_is_cut_where_no_later_operation_reads_past(reads: tuple[list[in
     expected = [p for p in range(len(reads)) if all(read >= p for later in reads[p + 1 :] for read in later)]
     assert cut(reads) == expected
     assert expected[-1] == len(reads) - 1
+
+
+def test_equal_steps_are_one_object() -> None:
+    assert step("add", "add<-2,3", (2, 3)) is step("add", "add<-2,3", (2, 3)) is not step("add", "add<-1,2", (1, 2))
 
 
 def test_a_step_that_the_end_does_not_depend_on_is_on_no_way() -> None:
