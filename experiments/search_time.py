@@ -220,8 +220,8 @@ def _plugin(space: TopologySpace, folder: Path, bound_ms: float, threads: int, c
     source: Any = PredictedSource(Context(space, live=LiveSettings(threads=threads)), str(folder))
     source.evaluate = clocks.predictor.watching(source.evaluate)
     source.strings.strings = clocks.strings.watching(source.strings.strings)
-    for model in source.predictor.models_:
-        model.features_.transform = clocks.features.watching(model.features_.transform)
+    for features in {id(model.features_): model.features_ for model in source.predictor.models_}.values():
+        features.matrix = clocks.features.watching(features.matrix)
     return BoundObjective(Objective(LATENCY, "min", "constraint", upper=bound_ms, unit="ms"), source, LATENCY)
 
 

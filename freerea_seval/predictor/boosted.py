@@ -162,7 +162,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "mixtures_")
         if not len(check_strings(strings)):
             return np.empty(0 if self.single_ else (0, len(self.mixtures_)))
-        matrix = self._beside(self.features_.transform(strings), proxies)
+        matrix = self._beside(self.features_.matrix(strings), proxies)
         costs = matrix[:, self.features_.costs_]
         found = [
             (m.trees_share * self._ask(m.forests, matrix) + (1.0 - m.trees_share) * m.line(costs)) * m.scale + m.mean
@@ -184,7 +184,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         from scipy.stats import kendalltau
 
         values = checked(strings, y)
-        matrix = self._beside(self.features_.transform(strings), proxies)
+        matrix = self._beside(self.features_.matrix(strings), proxies)
         costs = matrix[:, self.features_.costs_]
         growth = []
         for place, (mixture, column) in enumerate(zip(self.mixtures_, values.T, strict=True)):
@@ -271,14 +271,14 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         that their mean is better than each.
         """
         order = self.features_.order_
-        without = np.delete(matrix, order, axis=1)
+        without = np.concatenate([matrix[:, : order.start], matrix[:, order.stop :]], axis=1)
         if forests == 1 or order.start == order.stop:
             return [without]
         return [without, matrix, np.ascontiguousarray(matrix[:, order])][:forests]
 
     def _ask(self, forests: Sequence[xgboost.Booster], matrix: Matrix) -> Values:
         found = [f.inplace_predict(part) for f, part in zip(forests, self._parts(matrix, len(forests)), strict=True)]
-        return np.asarray(np.mean(found, axis=0), dtype=np.float64)
+        return np.asarray(found[0] if len(found) == 1 else np.mean(found, axis=0), dtype=np.float64)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: what JSON can hold, and files."""

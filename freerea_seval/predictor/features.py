@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from freerea_seval.predictor.segments import TOTALS, parts
 
 Matrix = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
+
+#: The features of more networks than this are not remembered.
+_REMEMBERED = 1024
 
 
 class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
@@ -73,8 +77,25 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             InputError: something that is no network string.
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
+        return self.matrix(strings).copy()
+
+    def matrix(self, strings: Sequence[str]) -> Matrix:
+        """Return what :meth:`transform` does, not to be written to, and without scikit-learn's time around it.
+
+        The last matrix is remembered: the models of an ensemble ask for the same one after the other.
+        """
         check_is_fitted(self, "vocabulary_")
-        return _matrix(self._columns(), check_strings(strings), _read(strings))
+        asked, columns = tuple(check_strings(strings)), self._columns()
+        of, last, matrix = getattr(self, "_last", (None, (), None))
+        if matrix is None or of is not columns or last != asked:
+            matrix = _matrix(columns, strings, _read(strings))
+            matrix.flags.writeable = False
+            if len(asked) <= _REMEMBERED:
+                self._last = columns, asked, matrix
+        return matrix
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_last"}
 
     def fit_transform(self, strings: Sequence[str], y: object = None) -> Matrix:
         """Do both, and read every string only once."""
@@ -113,6 +134,15 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def order_(self) -> slice:
         """The columns ``order ...``: what is executed after what, and how far back it reads."""
         return self._columns().named("order ")
+
+
+def share_features(models: Iterable[object]) -> None:
+    """Let models with equal features have the same, so that they look at a string once."""
+    known: dict[tuple[str, ...], StringFeatures] = {}
+    for model in models:
+        features = getattr(model, "features_", None)
+        if isinstance(features, StringFeatures):
+            vars(model)["features_"] = known.setdefault(tuple(features.vocabulary_), features)
 
 
 def check_strings(strings: Sequence[str]) -> Sequence[str]:

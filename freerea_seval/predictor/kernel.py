@@ -97,11 +97,24 @@ def slopes(parameters: Values) -> Values:
     return np.asarray(np.exp(parameters[len(parameters) // 2 : -1]), dtype=np.float64)
 
 
-def between(left: Sequence[Values], right: Sequence[Values]) -> tuple[list[Values], list[Values]]:
-    """Return the squared distances and the inner products of points, block by block."""
+def between(
+    left: Sequence[Values], right: Sequence[Values], squares: Sequence[Values] | None = None
+) -> tuple[list[Values], list[Values]]:
+    """Return the squared distances and the inner products of points, block by block.
+
+    Args:
+        left, right: points, ``(n, d)`` and ``(k, d)`` a block.
+        squares: of the right ones, if they are known.
+    """
     products = [a @ b.T for a, b in zip(left, right, strict=True)]
-    squares = [((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)) for a, b in zip(left, right, strict=True)]
-    return [np.maximum(s - 2.0 * p, 0.0) for s, p in zip(squares, products, strict=True)], products
+    pairs = zip(squared(left), squared(right) if squares is None else squares, strict=True)
+    sums = [a[:, None] + b for a, b in pairs]
+    return [np.maximum(s - 2.0 * p, 0.0) for s, p in zip(sums, products, strict=True)], products
+
+
+def squared(points: Sequence[Values]) -> list[Values]:
+    """Return the inner products of points with themselves, block by block."""
+    return [(part**2).sum(axis=1) for part in points]
 
 
 def likeliest(kernel: Kernel, targets: Values) -> Values:

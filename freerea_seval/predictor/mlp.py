@@ -120,7 +120,7 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "weights_")
         if not len(check_strings(strings)):
             return np.empty(0 if self.single_ else (0, len(self.weights_[-1][1])))
-        x = self._standardised(self._seen(self.features_.transform(strings)))
+        x = self._standardised(self._seen(self.features_.matrix(strings)))
         for place, (matrix, bias) in enumerate(self.weights_):
             x = x @ matrix.T + bias
             if place < len(self.weights_) - 1:

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from freerea_patch import InputError
 from freerea_seval.predictor.choosing import choose
 from freerea_seval.predictor.conformal import Conformal
-from freerea_seval.predictor.features import check_strings
+from freerea_seval.predictor.features import check_strings, share_features
 from freerea_seval.predictor.levels import levels_of, to_levels
 from freerea_seval.predictor.models import Show, State, ask, make, train
 from freerea_seval.predictor.samples import check_enough, numbers
@@ -133,6 +133,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         for place, (name, its) in enumerate(zip(choice.members, choice.parameters, strict=True)):
             show(0.6 + 0.4 * place / len(choice.members), f"training: {name}")
             self.models_.append(train(name, known, targets, more, self.seed, its, self.distinct))
+        share_features([*self.models_, *self.supports_])
         self.members_, self.shares_, self.scales_ = choice.members, choice.shares, choice.scales
         self.choice_, self.compared_ = choice.reason, choice.compared
         self.unseen_ = np.full(values.shape, np.nan)
@@ -311,6 +312,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.supports_ = [
             part(f"support-{i}", Support(self.seed)) if there else None for i, there in enumerate(state["supports"])
         ]
+        share_features([*self.models_, *self.supports_])
         self.conformals_ = [Conformal.restore(conformal) for conformal in state["conformals"]]
         self.levels_ = [None if levels is None else np.array(levels, dtype=np.float64) for levels in state["levels"]]
         self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])

@@ -47,7 +47,7 @@ class Support:
         """Return ``(n,)`` probabilities that a network is supported."""
         if not len(strings):
             return np.empty(0)
-        return np.asarray(self.booster_.inplace_predict(self.features_.transform(strings)), dtype=np.float64)
+        return np.asarray(self.booster_.inplace_predict(self.features_.matrix(strings)), dtype=np.float64)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: what JSON can hold, and files."""

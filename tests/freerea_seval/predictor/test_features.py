@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from math import log1p
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.predictor.features import StringFeatures
+from freerea_seval.predictor.features import StringFeatures, share_features
 from freerea_seval.predictor.segments import TOTALS, describe
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.views import VIEWS
@@ -100,6 +101,29 @@ def test_a_row_has_the_same_bits_alone_and_in_any_batch(strings: list[str]) -> N
     together = features.transform(strings)
     assert np.array_equal(np.concatenate([features.transform([string]) for string in strings]), together)
     assert np.array_equal(features.transform([*strings[::-1], *strings]), np.concatenate([together[::-1], together]))
+
+
+def test_the_last_matrix_is_remembered_and_nothing_else_can_change_it(strings: list[str]) -> None:
+    features = StringFeatures().fit(strings)
+    matrix = features.matrix(strings[:3])
+    assert features.matrix(tuple(strings[:3])) is matrix
+    features.transform(strings[:3])[:] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        matrix[:] = 0
+    fresh = StringFeatures.of(features.vocabulary_)
+    assert np.array_equal(fresh.transform(strings[:3]), matrix)
+    assert np.array_equal(features.transform(strings[2::-1]), matrix[::-1])
+    features.vocabulary_ = features.vocabulary_[:-1]
+    assert np.array_equal(features.transform(strings[2::-1]), matrix[::-1, :-1])
+    assert "_last" not in features.__getstate__()
+
+
+def test_models_with_equal_features_share_them(strings: list[str]) -> None:
+    names = [["a"], ["b"], ["a"]]
+    models = [*(SimpleNamespace(features_=StringFeatures.of(its)) for its in names), None]
+    first, second, *_ = kept = [model.features_ for model in models if model]
+    share_features(models)
+    assert [model.features_ for model in models if model] == [first, second, first] != kept
 
 
 def test_the_transformer_keeps_scikit_learns_contract(strings: list[str]) -> None:

@@ -21,7 +21,7 @@ from sklearn.exceptions import NotFittedError
 from freerea_patch import InputError
 from freerea_seval.predictor import gp, kernel
 from freerea_seval.predictor.gp import GaussianProcessPredictor
-from freerea_seval.predictor.kernel import Kernel, between
+from freerea_seval.predictor.kernel import Kernel, between, squared
 from tests.freerea_seval.predictor.conftest import chain
 
 
@@ -105,7 +105,7 @@ def test_mean_and_deviation_equal_those_of_a_naive_posterior(
 def test_the_loss_is_a_normal_density_and_its_gradient_is_right() -> None:
     rng = np.random.default_rng(0)
     points, targets = [rng.normal(size=(12, 3)), rng.normal(size=(12, 2))], rng.normal(size=12)
-    kernel = Kernel(*between(points, points))
+    kernel = Kernel(*between(points, points, squared(points)))
     for parameters in rng.normal(size=(5, 6)):
         covariance = kernel.covariance(parameters) + (np.exp(parameters[-1]) + 1e-6) * np.eye(12)
         value, gradient = kernel.loss(parameters, targets)
