@@ -13,13 +13,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
 
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import sample
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.measure.drift import summaries
 from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import ROUNDS, Rounds, Runnable, Timing, summary
+from freerea_seval.measure.timing import ROUNDS, Rounds, Runnable, Timing
 from freerea_seval.progress import terminal_progress
 
 WAYS = ("rounds", "naive loop")
@@ -101,23 +101,21 @@ def timing_of(row: Mapping[str, str]) -> Timing:
 
 def latencies(rows: Sequence[dict[str, str]]) -> dict[str, dict[int, dict[int, float]]]:
     """Return milliseconds by way, repetition and cell: the way's own statistic."""
-    times: dict[str, Any] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    visits: dict[str, dict[int, list[tuple[int, Timing]]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
-        times[row["way"]][int(row["repeat"])][int(row["index"])].append(timing_of(row))
-    return {
-        way: {
-            repeat: {index: _statistic(way, timings) for index, timings in cells.items()}
-            for repeat, cells in repeats.items()
-        }
-        for way, repeats in times.items()
-    }
+        visits[row["way"]][int(row["repeat"])].append((int(row["index"]), timing_of(row)))
+    return {way: {repeat: _summed_up(way, its) for repeat, its in repeats.items()} for way, repeats in visits.items()}
 
 
-def _statistic(way: str, timings: Sequence[Timing]) -> float:
+def _summed_up(way: str, visits: Sequence[tuple[int, Timing]]) -> dict[int, float]:
     if way == WAYS[0]:
-        found = summary(timings)
-        return found.latency_ms if found is not None else math.nan
-    return fmean(t.latency_ms for t in timings if t.latency_ms is not None)
+        found = summaries(visits)
+        return {index: math.nan if its is None else its.latency_ms for index, its in found.items()}
+    passes: dict[int, list[float]] = defaultdict(list)
+    for index, timing in visits:
+        if timing.latency_ms is not None:
+            passes[index].append(timing.latency_ms)
+    return {index: fmean(its) for index, its in passes.items()}
 
 
 def agreements(rows: Sequence[dict[str, str]]) -> str:

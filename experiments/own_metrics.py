@@ -24,8 +24,9 @@ from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import Space, sample
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.threads import share_cores
+from freerea_seval.measure.drift import summaries
 from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import Rounds, Runnable, Timing, summary
+from freerea_seval.measure.timing import Rounds, Runnable, Timing
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import published_split
 from freerea_seval.progress import terminal_progress
@@ -118,15 +119,13 @@ def measure(visits: RowJournal, name: str, indices: Sequence[int], rounds: int) 
 
 def latencies(rows: Sequence[Mapping[str, str]], space: str) -> dict[int, list[float]]:
     """Return the milliseconds of each measurement by the index of the network."""
-    timings: dict[int, list[list[Timing]]] = defaultdict(lambda: [[] for _ in range(TWICE)])
-    for row in rows:
-        if row["space"] == space:
-            timings[int(row["index"])][int(row["repeat"])].append(timing_of(row))
-    found: dict[int, list[float]] = {}
-    for index, both in timings.items():
-        sums = [summary(some) for some in both]
-        found[index] = [s.latency_ms for s in sums if s is not None]
-    return found
+    found: dict[int, list[float]] = defaultdict(list)
+    for repeat in range(TWICE):
+        its = [row for row in rows if (row["space"], row["repeat"]) == (space, str(repeat))]
+        for index, summed in summaries([(int(row["index"]), timing_of(row)) for row in its]).items():
+            if summed is not None:
+                found[index].append(summed.latency_ms)
+    return dict(found)
 
 
 def targets(

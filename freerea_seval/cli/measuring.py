@@ -198,12 +198,14 @@ def _visit(networks: Networks, journal: VisitJournal, choice: Choice, manner: Ma
 
 
 def _write(output: Path, networks: Networks, journal: VisitJournal, config: dict[str, Any], manner: Manner) -> None:
+    from freerea_seval.measure.drift import summaries
     from freerea_seval.measure.machine import governor
-    from freerea_seval.measure.records import json_path, summaries, write_results
+    from freerea_seval.measure.records import json_path, write_results
     from freerea_seval.measure.timing import BURST, REWARM, WARM_UPS
     from freerea_seval.versions import versions
 
-    found = summaries(networks.names, journal.timings)
+    summed_up = summaries(journal.visits)
+    found = {name: summed_up[name] for name in networks.names if name in summed_up}
     unable = [name for name, summed in found.items() if summed is None]
     if unable and len(unable) == len(found):
         reason = next(t.reason for t in journal.timings[unable[0]] if t.reason)
@@ -214,7 +216,7 @@ def _write(output: Path, networks: Networks, journal: VisitJournal, config: dict
     facts = {name: value for name, value in config.items() if name != "networks"} | {
         "rounds": manner.rounds,
         "passes": f"{WARM_UPS} to warm up, then a round: {REWARM} that does not count, the median of {BURST} that do",
-        "latency_ms": "mean of the fastest quarter of the rounds, without waiting for a core that others had",
+        "latency_ms": "of all rounds, without the drift of the machine and waiting for a core that others had",
         "budget": manner.budget,
         "governor": governor(),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
-from freerea_seval.measure.timing import Summary, Timing, summary
+from freerea_seval.measure.timing import Summary, Timing
 
 Config = Mapping[str, Any]
 Timings = dict[str, list[Timing]]
@@ -44,8 +44,8 @@ class VisitJournal:
 
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
-        #: Visits by network, and peak megabytes by network, as far as they are known.
-        self.timings: Timings = {}
+        #: Visits in their order, and peak megabytes by network, as far as they are known.
+        self.visits: list[tuple[str, Timing]] = []
         self.peaks: dict[str, float] = {}
         # Through JSON, so that a tuple equals the list that comes back.
         plain = json.loads(json.dumps(config))
@@ -73,11 +73,19 @@ class VisitJournal:
         if not whole:
             self._append({"config": plain})
 
+    @property
+    def timings(self) -> Timings:
+        """Visits by network."""
+        found: Timings = {}
+        for network, timing in self.visits:
+            found.setdefault(network, []).append(timing)
+        return found
+
     def add(self, network: str, timing: Timing) -> None:
         """Add a visit."""
         said = {name: value for name, value in asdict(timing).items() if value is not None}
         self._append({"network": network, **said})
-        self.timings.setdefault(network, []).append(timing)
+        self.visits.append((network, timing))
 
     def add_peak(self, network: str, peak_mb: float) -> None:
         """Add the peak memory of a network."""
@@ -93,7 +101,7 @@ class VisitJournal:
         if "peak_mb" in row:
             self.peaks[network] = float(row["peak_mb"])
         else:
-            self.timings.setdefault(network, []).append(Timing(**{"latency_ms": None, **row}))
+            self.visits.append((network, Timing(**{"latency_ms": None, **row})))
 
     def _append(self, row: Mapping[str, object]) -> None:
         data = (json.dumps(row, allow_nan=False) + "\n").encode()
@@ -112,11 +120,6 @@ def _difference(recorded: Any, config: Mapping[str, Any]) -> str:
     return "another config"
 
 
-def summaries(names: Sequence[str], timings: Timings) -> dict[str, Summary | None]:
-    """Return the summaries of the networks that were visited, in the order of the names; None if one cannot run."""
-    return {name: summary(timings[name]) for name in names if timings.get(name)}
-
-
 def write_results(
     output: Path,
     column: str,
@@ -130,7 +133,7 @@ def write_results(
     Args:
         output: the CSV.
         column: header of the networks' names.
-        found: :func:`summaries`.
+        found: see :func:`freerea_seval.measure.drift.summaries`; in the order of the rows.
         timings, peaks: what they come from, and megabytes by network as far as they are known.
         facts: what the JSON shall say besides.
     """

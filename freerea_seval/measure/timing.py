@@ -72,8 +72,8 @@ class Summary:
     """What the visits to a network come to.
 
     Attributes:
-        latency_ms: the mean of the fastest quarter of the visits. What else runs on the machine only ever adds, on a
-            loaded one to most visits; of a few visits the fastest counts.
+        latency_ms: the mean of the fastest quarter of the visits, as what else runs on the machine only ever adds; or
+            what is left of all of them :func:`without the machine's drift <freerea_seval.measure.drift.summaries>`.
         latency_iqr_ms: distance of the quartiles of all visits.
         rounds: number of visits.
         energy_mj: median of all; None where the machine does not tell.
@@ -86,7 +86,7 @@ class Summary:
 
 
 def summary(timings: Sequence[Timing]) -> Summary | None:
-    """Return what a network's visits come to; None if it cannot run.
+    """Return what a network's visits come to by themselves; None if it cannot run.
 
     Raises:
         ValueError: there is no visit.
@@ -118,8 +118,8 @@ class Rounds(Generic[Network]):
 
     In a round every network has its turn, in an order of the round's own. A turn is a pass that does not count, and
     :data:`BURST` that do; the visit's value is their median, without the time for which another process had the core,
-    as far as the system tells. A disturbance of seconds spoils a round or two, which
-    :func:`summary` leaves out.
+    as far as the system tells. A disturbance of seconds spoils a few neighbours in a
+    round or two, which tell each other's in :func:`freerea_seval.measure.drift.summaries`.
 
     Args:
         networks: what to visit.

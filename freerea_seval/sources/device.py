@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_seval.measure.backends import check_backend
+from freerea_seval.measure.drift import summaries
 from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import Rounds, Runnable, Timing, summary
+from freerea_seval.measure.timing import Rounds, Runnable, Timing
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
@@ -46,17 +47,17 @@ def measure_latency_ms(
     def make(genotype: str) -> Runnable:
         return networks.ready(genotype, device=device)
 
-    timings: dict[str, list[Timing]] = {genotype: [] for genotype in networks.names}
-    total = ROUNDS * len(timings)
-    for done, (genotype, timing) in enumerate(Rounds(networks.names, make).visits(ROUNDS), start=1):
-        timings[genotype].append(timing)
+    visits: list[tuple[str, Timing]] = []
+    total = ROUNDS * len(networks.names)
+    for visit in Rounds(networks.names, make).visits(ROUNDS):
+        visits.append(visit)
         if on_fraction is not None:
-            on_fraction(done / total, "")
-    reasons = [t.reason for found in timings.values() for t in found if t.reason is not None]
-    if timings and len(reasons) == len(timings):
+            on_fraction(len(visits) / total, "")
+    reasons = [timing.reason for _, timing in visits if timing.reason is not None]
+    if reasons and len(reasons) == len(networks.names):
         raise InputError(f"latency cannot be measured on {device!r} ({reasons[0]})")
-    summaries = {genotype: summary(found) for genotype, found in timings.items()}
-    return [UNSUPPORTED if (s := summaries[g]) is None else s.latency_ms for g in genotypes]
+    found = summaries(visits)
+    return [UNSUPPORTED if (its := found[genotype]) is None else its.latency_ms for genotype in genotypes]
 
 
 class DeviceSource:

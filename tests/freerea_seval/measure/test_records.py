@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.measure.records import VisitJournal, json_path, summaries, write_results
+from freerea_seval.measure.drift import summaries
+from freerea_seval.measure.records import VisitJournal, json_path, write_results
 from freerea_seval.measure.timing import Timing
 
 CONFIG = {"threads": 1, "networks": ["a", "b"], "shape": (1, 2)}
@@ -63,8 +64,8 @@ def test_a_line_that_is_none_is_named(tmp_path: Path, line: str) -> None:
 
 def test_the_files_have_empty_cells_and_a_reason_for_what_cannot_run(tmp_path: Path) -> None:
     output = tmp_path / "x.csv"
-    timings = {"b": [VISITS[1][1]], "a": [VISITS[0][1], VISITS[2][1]], "d": [Timing(0, 4.0, 0.1)]}
-    found = summaries(["a", "b", "c", "d"], timings)
+    timings = {"a": [VISITS[0][1], VISITS[2][1]], "b": [VISITS[1][1]], "d": [Timing(0, 4.0, 0.1)]}
+    found = summaries([*VISITS, ("d", Timing(0, 4.0, 0.1))])
     write_results(output, "network", found, timings, {"a": 7.5}, {"threads": 1})
     assert output.read_text().splitlines() == [
         "network,latency_ms,latency_iqr_ms,rounds,peak_mb,energy_mj",
@@ -73,5 +74,5 @@ def test_the_files_have_empty_cells_and_a_reason_for_what_cannot_run(tmp_path: P
         "d,4,0,1,,",
     ]
     assert json.loads(json_path(output).read_text()) == {"threads": 1, "unsupported": {"b": "too large"}}
-    write_results(output, "network", summaries(["d"], timings), timings, {}, {})
+    write_results(output, "network", summaries([("d", Timing(0, 4.0, 0.1))]), timings, {}, {})
     assert output.read_text() == "network,latency_ms,latency_iqr_ms,rounds\nd,4,0,1\n"
