@@ -19,8 +19,8 @@ Indices = npt.NDArray[np.int64]
 
 #: So many visits before and after one tell how fast the machine was at that time.
 _AROUND = 2
-#: Cauchy's weight of a visit is a half at so many standard deviations (Holland 1977, table 1, has 2.4 for clean data).
-_HALF = 1.5
+#: Cauchy's weight of a visit is a half at so many standard deviations (Holland 1977, table 1).
+_HALF = 2.385
 _ITERATIONS = 30
 #: Of fewer networks, the same ones are near each other again and again, and the machine is not told from them.
 FEWEST = 4 * (2 * _AROUND + 1)
