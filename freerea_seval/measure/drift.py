@@ -69,9 +69,8 @@ def without_drift(networks: Indices, latencies: Values) -> Values:
     """
     seen = np.log(latencies)
     near = (_AROUND + 1.0) - np.abs(np.arange(-_AROUND, _AROUND + 1))
-    count = int(networks.max()) + 1
     weights = np.ones(len(seen))
-    its = np.array([np.median(seen[networks == network]) for network in range(count)])
+    its = np.bincount(networks, seen) / np.bincount(networks)
     for _ in range(_ITERATIONS):
         machine = _around(weights * (seen - its[networks]), near) / _around(weights, near)
         its = np.bincount(networks, weights * (seen - machine)) / np.bincount(networks, weights)

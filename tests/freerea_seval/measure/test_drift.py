@@ -80,7 +80,7 @@ def test_the_mean_over_neighbours_is_that_of_a_plain_loop() -> None:
     _, visits = measured(25, 3, drift=0.3, noise=0.1)
     networks = [n for n, _ in visits]
     seen = [float(np.log(t.latency_ms or 0.0)) for _, t in visits]
-    its = [float(np.median([s for s, m in zip(seen, networks, strict=True) if m == n])) for n in range(25)]
+    its = [float(np.mean([s for s, m in zip(seen, networks, strict=True) if m == n])) for n in range(25)]
     weights = [1.0] * len(seen)
     for _ in range(_ITERATIONS):
         machine = []
