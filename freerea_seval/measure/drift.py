@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from freerea_seval.measure.timing import Network, Summary, Timing, summary
+from freerea_seval.measure.timing import Network, Summary, Timing, by_network, summary
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -35,10 +35,7 @@ def summaries(visits: Sequence[tuple[Network, Timing]]) -> dict[Network, Summary
     Args:
         visits: in the order in which they were made.
     """
-    timings: dict[Network, list[Timing]] = {}
-    for network, timing in visits:
-        timings.setdefault(network, []).append(timing)
-    found = {network: summary(some) for network, some in timings.items()}
+    found = {network: summary(some) for network, some in by_network(visits).items()}
     known = {network: its for network, its in found.items() if its is not None}
     if len(known) < FEWEST or all(its.rounds == 1 for its in known.values()):
         return found

@@ -13,7 +13,7 @@ from typing import Any
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
-from freerea_seval.measure.timing import Summary, Timing
+from freerea_seval.measure.timing import Summary, Timing, by_network
 
 Config = Mapping[str, Any]
 Timings = dict[str, list[Timing]]
@@ -76,10 +76,7 @@ class VisitJournal:
     @property
     def timings(self) -> Timings:
         """Visits by network."""
-        found: Timings = {}
-        for network, timing in self.visits:
-            found.setdefault(network, []).append(timing)
-        return found
+        return by_network(self.visits)
 
     def add(self, network: str, timing: Timing) -> None:
         """Add a visit."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,6 +83,14 @@ class Summary:
     latency_iqr_ms: float
     rounds: int
     energy_mj: float | None = None
+
+
+def by_network(visits: Iterable[tuple[Network, Timing]]) -> dict[Network, list[Timing]]:
+    """Return the visits of each network, in their order."""
+    found: dict[Network, list[Timing]] = {}
+    for network, timing in visits:
+        found.setdefault(network, []).append(timing)
+    return found
 
 
 def summary(timings: Sequence[Timing]) -> Summary | None:
