@@ -87,6 +87,14 @@ class Benchmark:
         costs = self._costs(rows)
         return cast("npt.NDArray[np.intp]", rows[is_nondominated(costs)])
 
+    def best_of(self, genotypes: Sequence[str]) -> list[str]:
+        """Return those of some cells that no other of them dominates."""
+        from moocore import is_nondominated
+
+        rows = np.array([self.rows[genotype] for genotype in genotypes], dtype=np.intp)
+        rows = rows[np.isfinite(self.values[rows])]
+        return [self.genotypes[row] for row in rows[is_nondominated(self._costs(rows))]] if len(rows) else []
+
     def quality(self, genotypes: Sequence[str]) -> tuple[float, float]:
         """Return what cells are worth as a front, by their true values.
 

@@ -38,6 +38,8 @@ from freerea_seval.predictor.seval import FEWEST
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder, read_json
 
+#: The share of the budget that a step which only predicts can take.
+_PREDICTING = 0.25
 Fraction = Annotated[float, Field(gt=0, le=1)]
 _METHODS = {method.name: method for method in (*METHODS, *ABLATION)}
 
@@ -51,6 +53,7 @@ class Grid(BaseModel):
         cells: how many measured networks the predictors of hardware learn from; see :meth:`learned_from`.
         seeds: how many.
         budget: of a search; one of several steps has its share.
+        predictions: how many networks a step explores that needs nothing but predictions.
         population, tournament: of every algorithm that has them; steps share them, as they do the budget.
         model: of the predictors.
     """
@@ -64,6 +67,7 @@ class Grid(BaseModel):
     cells: Annotated[list[Annotated[int, Field(ge=FEWEST)]], Field(min_length=1)] = [100]
     seeds: Annotated[int, Field(gt=0)] = 10
     budget: BudgetSection = BudgetSection(metric_seconds=45.0)
+    predictions: Annotated[int, Field(gt=0)] = 1000
     population: int = 100
     tournament: int = 25
     model: str = "auto"
@@ -181,9 +185,7 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
     """Carry out one search, step by step, and say what it is worth."""
     method = run.method
     bound = None if run.quantile is None else benchmark.bound(run.quantile)
-    budget = {name: value / method.steps for name, value in grid.budget.model_dump(exclude_none=True).items()}
-    if "evaluations" in budget:
-        budget["evaluations"] = max(1, round(budget["evaluations"]))
+    budgets = _budgets(grid, method)
     # Steps share the budget, and with a population for all of it each would end soon after its random start.
     sizes = {"population": grid.population // method.steps, "tournament": grid.tournament // method.steps}
     hardware, accuracy, prepare_s = "", "", 0.0
@@ -202,7 +204,7 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
             method,
             benchmark,
             seed=seed,
-            budget=budget,
+            budget=budgets[number],
             sizes=sizes,
             bound=_searched(folder, hardware, benchmark, bound, method) if method.bounded else None,
             hardware=hardware,
@@ -223,9 +225,27 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
     row: dict[str, object] = {"prepare_s": prepare_s, **times(steps, known_s), **counts(steps)}
     row["tau"] = ranking_tau(method, benchmark, steps[-1].history)
     if method.is_pareto:
-        return row | front_quality(benchmark, steps[-1].history, folder / run.path)
+        return row | front_quality(benchmark, steps[-1].history, leaders, folder / run.path)
     assert bound is not None
     return row | answers(benchmark, bound, _answers_of(method, benchmark, bound, steps, leaders))
+
+
+def _budgets(grid: Grid, method: Method) -> list[dict[str, Any]]:
+    """Return the budget of every step: equal parts, but that a step which only predicts needs few seconds."""
+    shares = [1 / method.steps] * method.steps
+    predicts = method.is_pareto and method.trains  # after the first step
+    if predicts and grid.budget.evaluations is None:
+        shares = [1 - _PREDICTING * (method.steps - 1)] + [_PREDICTING] * (method.steps - 1)
+    budgets = [
+        {name: value * share for name, value in grid.budget.model_dump(exclude_none=True).items()} for share in shares
+    ]
+    for budget in budgets:
+        if "evaluations" in budget:
+            budget["evaluations"] = max(1, round(budget["evaluations"]))
+    for budget in budgets[1:]:
+        if predicts:
+            budget.setdefault("evaluations", grid.predictions)
+    return budgets
 
 
 def _searched(folder: Path, hardware: str, benchmark: Benchmark, bound: float | None, method: Method) -> float | None:

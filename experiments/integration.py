@@ -30,8 +30,8 @@ from freerea_seval.progress import terminal_progress
 COLUMNS = (
     *("dataset", "metric", "unit", "direction", "quantile", "bound", "method", "cells", "seed", "status", "error"),
     *("accuracy", "best_accuracy", "regret", "violated", "remeasured_accuracy", "remeasured_regret", "remeasured"),
-    *("tau", "hypervolume", "igd_plus", "front", "metric_s", "predictor_s", "loop_s", "prepare_s"),
-    *("explored", "drawn", "folder"),
+    *("tau", "hypervolume", "igd_plus", "remeasured_hypervolume", "remeasured_igd_plus", "front"),
+    *("metric_s", "predictor_s", "loop_s", "prepare_s", "explored", "drawn", "folder"),
 )
 GRIDS = Path(__file__).parent / "grids"
 #: How many processes may die of a cell of the grid before it is given up.

@@ -13,6 +13,8 @@ Truth = Literal["true", "seval"]
 
 #: Ranks over the whole history instead of FreeREA's sum within the pool, and cells without dead operations.
 RANKED: Mapping[str, Any] = {"aggregation": "ranks", "normalisation": "history", "simplify": True}
+#: A predicted front is searched until nearly all around it is known: what was seen is not proposed again.
+ONWARD: Mapping[str, Any] = {**RANKED, "unseen": 10}
 #: With a population of 100 NSGA-II would end in its second generation; 20 was the best of 20, 50 and 100.
 SMALL: Mapping[str, Any] = {"population": 20}
 
@@ -85,7 +87,7 @@ METHODS = (
     Method("nsga2+seval", "nsga2", SMALL, hardware="seval", role="pareto"),
     Method("random+seval", "random", hardware="seval", role="pareto"),
     Method("pareto+seval-trained", hardware="seval", role="pareto", leaders=(50,), trains=True),
-    Method("pareto-ranked+seval-trained", options=RANKED, hardware="seval", role="pareto", leaders=(50,), trains=True),
+    Method("pareto-ranked+seval-trained", options=ONWARD, hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method("nsga2+seval-trained", "nsga2", SMALL, hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method("random+seval-trained", "random", hardware="seval", role="pareto", leaders=(50,), trains=True),
 )

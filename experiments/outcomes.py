@@ -116,13 +116,24 @@ def answers(benchmark: Benchmark, bound: float, ranked: Sequence[str]) -> dict[s
     return row
 
 
-def front_quality(benchmark: Benchmark, history: History, folder: Path) -> dict[str, object]:
-    """Return what a search's front is worth by true values, and write its points to ``front.csv`` in ``folder``."""
-    genotypes = [c.genotype for c in history.front()]
-    share, distance = benchmark.quality(genotypes)
-    write_points(folder / "front.csv", benchmark, genotypes)
-    # A front of which the device runs nothing is at no distance.
-    return {"hypervolume": share, "igd_plus": distance if math.isfinite(distance) else "", "front": len(genotypes)}
+def front_quality(benchmark: Benchmark, history: History, leaders: Sequence[str], folder: Path) -> dict[str, object]:
+    """Return what a search's front is worth by true values, and write its points to ``front.csv`` in ``folder``.
+
+    Args:
+        benchmark: the truth.
+        history: of the search.
+        leaders: networks that were measured on the way, of which the best join the front in the end.
+        folder: the search's.
+    """
+    front = [c.genotype for c in history.front()]
+    joined = list(dict.fromkeys([*front, *benchmark.best_of(leaders)]))
+    write_points(folder / "front.csv", benchmark, joined)
+    row: dict[str, object] = {"front": len(joined)}
+    for name, genotypes in (("", front), ("remeasured_", joined)):
+        share, distance = benchmark.quality(genotypes)
+        # A front of which the device runs nothing is at no distance.
+        row |= {f"{name}hypervolume": share, f"{name}igd_plus": distance if math.isfinite(distance) else ""}
+    return row
 
 
 def write_points(path: Path, benchmark: Benchmark, genotypes: Sequence[str]) -> None:

@@ -26,6 +26,8 @@ NUMBERS = (
     "tau",
     "hypervolume",
     "igd_plus",
+    "remeasured_hypervolume",
+    "remeasured_igd_plus",
     "front",
     "metric_s",
     "predictor_s",

@@ -30,12 +30,13 @@ class FreeREA(Search):
         near_feasible: let infeasible candidates into the population, behind all feasible ones and by their violation
             (Deb 2000), instead of drawing until ``population`` of them are feasible.
         repair: mutate an infeasible offspring on until it is feasible, at most so many times.
+        unseen: mutate an offspring that was seen before on until it is new, at most so many times.
         start: genotypes to begin with, such as those of an earlier search: the best ``population`` of them, and random
             candidates as far as these are fewer.
 
     Raises:
-        InputError: a population under 2, a tournament outside 2 to ``population``, a negative ``n_random`` or
-            ``repair``, a genotype in ``start`` that is not of the space, or what
+        InputError: a population under 2, a tournament outside 2 to ``population``, a negative ``n_random``,
+            ``repair`` or ``unseen``, a genotype in ``start`` that is not of the space, or what
             :class:`~freerea_patch.search.Search` refuses.
     """
 
@@ -53,11 +54,13 @@ class FreeREA(Search):
         simplify: bool = False,
         near_feasible: bool = False,
         repair: int = 0,
+        unseen: int = 0,
         start: Sequence[str] = (),
     ) -> None:
         _check_sizes(population, tournament, n_random)
-        if repair < 0:
-            raise InputError(f"repair must not be negative, got {repair}")
+        for name, times in (("repair", repair), ("unseen", unseen)):
+            if times < 0:
+                raise InputError(f"{name} must not be negative, got {times}")
         for genotype in start:
             space.check(genotype)
         self.population = population
@@ -65,6 +68,7 @@ class FreeREA(Search):
         self.n_random = n_random
         self.near_feasible = near_feasible
         self.repair = repair
+        self.unseen = unseen
         self.start = tuple(start)
         super().__init__(
             space, terms, seed=seed, aggregation=aggregation, normalisation=normalisation, simplify=simplify
@@ -91,6 +95,7 @@ class FreeREA(Search):
                     self.child(first, second, generation),
                     *(self.random(generation) for _ in range(self.n_random)),
                 ]
+                offspring = [self._renewed(proposal, generation) for proposal in offspring]
                 yield offspring
                 for _ in range(self.repair):
                     offspring = self._mended(offspring, generation)
@@ -105,6 +110,15 @@ class FreeREA(Search):
             if len(population) > self.population:
                 survivors = self.history.ranked(list(population.values()))[: self.population]
                 population = {c.genotype: c for c in survivors}
+
+    def _renewed(self, proposal: Proposal, generation: int) -> Proposal:
+        """Return the proposal, or a mutant of it if it was seen before, or of that one, and so on."""
+        for _ in range(self.unseen):
+            seen = self.history.find(proposal.genotype)
+            if seen is None:
+                break
+            proposal = self.mutant(seen, generation)
+        return proposal
 
     def _mended(self, offspring: Sequence[Proposal], generation: int) -> list[Proposal]:
         """Return the offspring with a mutant in the place of each that is infeasible."""

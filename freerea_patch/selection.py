@@ -63,26 +63,37 @@ def rank_scores(values: Floats, weights: Floats) -> Floats:
     return scores
 
 
-def crowding_distances(points: Floats) -> Floats:
-    """Return the crowding distance of every point of one front (Deb 2002, section III-B).
+def crowding_distances(points: Floats, fronts: Indices | None = None) -> Floats:
+    """Return the crowding distance of every point within its front (Deb 2002, section III-B).
 
     Along each axis, a point adds the gap between its two neighbours over the front's range; the points
     at the ends are infinitely far. An axis on which all points agree adds nothing.
 
     Args:
-        points: ``(n, m)`` points that do not dominate each other.
+        points: ``(n, m)`` finite points.
+        fronts: ``(n,)`` the number of every point's front; all are of one front if left out.
 
     Returns:
         ``(n,)`` distances, larger for lonelier points.
     """
+    fronts = np.zeros(len(points), dtype=np.intp) if fronts is None else fronts
     distances = np.zeros(len(points))
+    if not len(points):
+        return distances
+    # All fronts at once, one after the other: a pool has few points and many fronts.
+    sizes = np.bincount(fronts)
+    sizes = sizes[sizes > 0]
+    last = sizes.cumsum() - 1
+    first = last - sizes + 1
     for axis in points.T:
-        order = np.argsort(axis, kind="stable")
+        order = np.lexsort((axis, fronts))
         ranked = axis[order]
-        spread = ranked[-1] - ranked[0]
-        if spread > 0:
-            distances[order[0]] = distances[order[-1]] = np.inf
-            distances[order[1:-1]] += (ranked[2:] - ranked[:-2]) / spread
+        spread = (ranked[last] - ranked[first]).repeat(sizes)
+        gaps = np.empty(len(points))
+        gaps[1:-1] = ranked[2:] - ranked[:-2]
+        gaps[first] = gaps[last] = np.inf
+        spans = spread > 0
+        distances[order[spans]] += gaps[spans] / spread[spans]
     return distances
 
 
@@ -97,12 +108,11 @@ def nondominated_order(points: Floats) -> Indices:
     Returns:
         ``(n,)`` positions, best first.
     """
-    front = pareto_fronts(points)
+    fronts = pareto_fronts(points)
+    finite = np.isfinite(points).all(axis=1)
     crowding = np.zeros(len(points))
-    for number in np.unique(front[np.isfinite(points).all(axis=1)]):
-        members = front == number
-        crowding[members] = crowding_distances(points[members])
-    return np.lexsort((-crowding, front))
+    crowding[finite] = crowding_distances(points[finite], fronts[finite])
+    return np.lexsort((-crowding, fronts))
 
 
 def pareto_fronts(points: Floats) -> Indices:

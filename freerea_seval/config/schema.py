@@ -31,6 +31,7 @@ class SearchSection(_Section):
     simplify: bool | None = None
     near_feasible: bool | None = None
     repair: int | None = None
+    unseen: int | None = None
     start: tuple[str, ...] | None = None
     seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
 

@@ -77,8 +77,26 @@ def test_the_leaders_of_a_search_without_a_bound_are_the_best() -> None:
 
 def test_a_front_that_the_device_cannot_run_is_worth_nothing(tmp_path: Path) -> None:
     unsupported = replace(TRUTH, values=np.array([np.nan, 5.0, 4.0, 1.0]))
-    row = front_quality(unsupported, history("pareto", a=9.0), tmp_path)
-    assert row == {"hypervolume": 0.0, "igd_plus": "", "front": 1}
+    row = front_quality(unsupported, history("pareto", a=9.0), [], tmp_path)
+    assert row == {
+        "front": 1,
+        "hypervolume": 0.0,
+        "igd_plus": "",
+        "remeasured_hypervolume": 0.0,
+        "remeasured_igd_plus": "",
+    }
+
+
+def test_the_best_of_the_leaders_join_a_front(tmp_path: Path) -> None:
+    searched = history("pareto", b=2.0, c=3.0)
+    row = front_quality(TRUTH, searched, ["d", "c", "a"], tmp_path)
+    with_leaders = TRUTH.quality(["b", "c", *TRUTH.best_of(["d", "c", "a"])])
+    assert (row["remeasured_hypervolume"], row["remeasured_igd_plus"]) == with_leaders
+    assert (row["hypervolume"], row["igd_plus"]) == TRUTH.quality([c.genotype for c in searched.front()])
+    with (tmp_path / "front.csv").open() as file:
+        found = [line["genotype"] for line in csv.DictReader(file)]
+    assert len(found) == len(set(found)) == row["front"]
+    assert set(TRUTH.best_of(["d", "c", "a"])) <= set(found)
 
 
 def test_tau_is_over_all_that_was_generated() -> None:
@@ -88,7 +106,7 @@ def test_tau_is_over_all_that_was_generated() -> None:
 
 
 def test_the_points_of_a_front_are_written_by_their_true_values(tmp_path: Path) -> None:
-    row = front_quality(TRUTH, history("pareto", a=9.0, b=5.0, c=5.5), tmp_path)
+    row = front_quality(TRUTH, history("pareto", a=9.0, b=5.0, c=5.5), [], tmp_path)
     assert row["front"] == 2
     with open(tmp_path / "front.csv", newline="") as file:
         points = {line["genotype"]: (float(line["accuracy"]), float(line["value"])) for line in csv.DictReader(file)}

@@ -313,6 +313,7 @@ def test_another_seed_takes_another_course(algorithm: str) -> None:
         ("freerea", {"tournament": 1}, "tournament must be between 2 and the population (100), not 1"),
         ("freerea", {"n_random": -1}, "n_random must not be negative, got -1"),
         ("freerea", {"repair": -1}, "repair must not be negative, got -1"),
+        ("freerea", {"unseen": -2}, "unseen must not be negative, got -2"),
         ("random", {"simplify": True}, "space bits/4 has no method 'simplified'; leave 'simplify' out"),
         ("freerea-minus", {"population": 4}, "tournament must be between 2 and the population (4), not 5"),
         ("freerea-minus", {"n_random": 1}, "algorithm 'freerea-minus' does not take all of: n_random"),

@@ -1,4 +1,4 @@
-"""What goes beyond the published algorithm: cells without dead operations, near-feasible candidates, repair."""
+"""Beyond the published algorithm: cells without dead operations, near-feasible candidates, repair, new offspring."""
 
 from __future__ import annotations
 
@@ -50,6 +50,24 @@ def test_repair_mutates_an_infeasible_child_on() -> None:
     children = from_infeasible(repaired)
     assert any(c.feasible for c in children)
     assert all(c.proposal.origin == "mutation" for c in children)
+
+
+def test_an_offspring_that_was_seen_is_mutated_on_until_it_is_new() -> None:
+    seam = objectives(Formulas(a=lambda g: float(g.count("1"))), Objective("a"))
+    # At the optimum most mutants were seen: without the option, rounds pass in which nothing is evaluated.
+    renewed, plain = (
+        run(FreeREA(BitSpace(6), seam.terms, population=4, tournament=2, unseen=unseen), seam, BUDGET).history
+        for unseen in (50, 0)
+    )
+    assert max(c.generation for c in renewed) < max(c.generation for c in plain)
+    assert all(parent in renewed for c in renewed for parent in c.proposal.parents)
+
+
+def test_a_search_that_has_seen_all_ends_with_unseen_offspring_as_well() -> None:
+    seam = objectives(Formulas(a=noise("a")), Objective("a"))
+    search = FreeREA(BitSpace(4), seam.terms, population=4, tournament=2, unseen=3)
+    result = run(search, seam, Budget(evaluations=100))
+    assert (result.stopped, len(result.history)) == ("exhausted", 16)
 
 
 def test_a_search_begins_with_what_it_is_given_and_draws_the_rest() -> None:
