@@ -17,9 +17,8 @@ from statistics import fmean, median
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import sample
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.measure.drift import summaries
 from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import ROUNDS, Rounds, Runnable, Timing
+from freerea_seval.measure.timing import ROUNDS, Rounds, Runnable, Timing, summaries
 from freerea_seval.progress import terminal_progress
 
 WAYS = ("rounds", "naive loop")

@@ -24,9 +24,8 @@ from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import Space, sample
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.threads import share_cores
-from freerea_seval.measure.drift import summaries
 from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import Rounds, Runnable, Timing
+from freerea_seval.measure.timing import Rounds, Runnable, Timing, summaries
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import published_split
 from freerea_seval.progress import terminal_progress

@@ -198,10 +198,9 @@ def _visit(networks: Networks, journal: VisitJournal, choice: Choice, manner: Ma
 
 
 def _write(output: Path, networks: Networks, journal: VisitJournal, config: dict[str, Any], manner: Manner) -> None:
-    from freerea_seval.measure.drift import summaries
     from freerea_seval.measure.machine import governor
     from freerea_seval.measure.records import json_path, write_results
-    from freerea_seval.measure.timing import BURST, REWARM, WARM_UPS
+    from freerea_seval.measure.timing import BURST, REWARM, WARM_UPS, summaries
     from freerea_seval.versions import versions
 
     summed_up = summaries(journal.visits)

@@ -1,7 +1,7 @@
 """Time the networks of this folder: python measure.py [--rounds 11] [--threads 1] [--provider CPUExecutionProvider].
 
-It needs onnxruntime and numpy and nothing else, and writes results.csv. If it was stopped, start it again: it goes on
-where it was.
+It needs onnxruntime, numpy, and drift.py beside it, and writes results.csv. If it was stopped, start it again: it goes
+on where it was.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from drift import steadied  # type: ignore[import-not-found]  # beside it on the device
 
 WARM_UPS = 2
 BURST = 3
@@ -84,24 +85,32 @@ def read_visits(path: Path) -> "list[dict[str, str]]":
 
 def write_results(path: Path, visits: "list[dict[str, str]]") -> None:
     """Write a row a network, whole or not at all."""
+    unable = {row["network"]: row["reason"] for row in visits if row["reason"]}
     groups: dict[str, list[dict[str, str]]] = {}
     for row in visits:
         groups.setdefault(row["network"], []).append(row)
+    values = {
+        network: sorted(float(row["latency_ms"]) for row in rows)
+        for network, rows in groups.items()
+        if network not in unable
+    }
+    place = {network: number for number, network in enumerate(values)}
+    # What else the machine does only ever adds: the fastest quarter counts, where its drift cannot be taken out.
+    fastest = [statistics.fmean(its[: (len(its) + 3) // 4]) for its in values.values()]
+    counted = [row for row in visits if row["network"] in place]
+    networks = np.array([place[row["network"]] for row in counted])
+    latencies = steadied(networks, np.array([float(row["latency_ms"]) for row in counted]), np.array(fastest))
     temporary = path.with_suffix(".part")
     with temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["network", "latency_ms", "latency_iqr_ms", "rounds", "machine", "reason"])
         for network, rows in groups.items():
-            reasons = [row["reason"] for row in rows if row["reason"]]
-            if reasons:
-                writer.writerow([network, "", "", "", rows[0]["machine"], reasons[0]])
+            if network in unable:
+                writer.writerow([network, "", "", "", rows[0]["machine"], unable[network]])
                 continue
-            values = sorted(float(row["latency_ms"]) for row in rows)
-            spread = np.subtract(*np.percentile(values, [75, 25]))
-            # What else the machine does only ever adds: the fastest quarter counts.
-            fastest = statistics.fmean(values[: (len(values) + 3) // 4])
+            spread = np.subtract(*np.percentile(values[network], [75, 25]))
             machines = "; ".join(sorted({row["machine"] for row in rows}))
-            writer.writerow([network, f"{fastest:.6g}", f"{spread:.4g}", len(values), machines, ""])
+            writer.writerow([network, f"{latencies[place[network]]:.6g}", f"{spread:.4g}", len(rows), machines, ""])
     os.replace(temporary, path)
 
 

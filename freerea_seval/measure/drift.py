@@ -1,18 +1,15 @@
 """Taking a machine's drift out of visits to many networks: what else it does slows all down, for a second or an hour.
 
+It needs numpy and nothing else, so that it goes along to the devices that networks are exported to.
+
 References:
     Holland 1977: Holland, Welsch, Robust regression using iteratively reweighted least-squares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 import numpy.typing as npt
-
-from freerea_seval.measure.timing import Network, Summary, Timing, by_network, summary
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -26,28 +23,21 @@ _ITERATIONS = 30
 FEWEST = 4 * (2 * _AROUND + 1)
 
 
-def summaries(visits: Sequence[tuple[Network, Timing]]) -> dict[Network, Summary | None]:
-    """Return what visits come to by network, None if it cannot run.
-
-    Of :data:`FEWEST` networks or more, latencies are those :func:`without_drift`; as a whole they are as fast as the
-    fastest visits of each network tell, and of fewer networks, or a single round, they are these.
+def steadied(networks: Indices, latencies: Values, fastest: Values) -> Values:
+    """Return the networks' latencies without the machine's drift, as a whole as fast as their fastest visits.
 
     Args:
-        visits: in the order in which they were made.
+        networks: ``(n,)`` numbers from 0 of the networks, in the order of their visits.
+        latencies: ``(n,)`` of the visits, positive.
+        fastest: ``(k,)`` what the fastest visits of each network say.
+
+    Returns:
+        ``(k,)``; ``fastest`` itself for fewer networks than :data:`FEWEST`, or after a single round.
     """
-    found = {network: summary(some) for network, some in by_network(visits).items()}
-    known = {network: its for network, its in found.items() if its is not None}
-    if len(known) < FEWEST or all(its.rounds == 1 for its in known.values()):
-        return found
-    place = {network: number for number, network in enumerate(known)}
-    counted = [(place[network], t.latency_ms) for network, t in visits if network in place and t.latency_ms is not None]
-    networks, latencies = zip(*counted, strict=True)
-    steady = without_drift(np.array(networks), np.array(latencies))
-    fastest = np.log([its.latency_ms for its in known.values()])
-    steady = np.exp(steady + np.median(fastest - steady))
-    for (network, its), latency in zip(known.items(), steady.tolist(), strict=True):
-        found[network] = replace(its, latency_ms=latency)
-    return found
+    if len(fastest) < FEWEST or len(latencies) == len(fastest):
+        return fastest
+    steady = without_drift(networks, latencies)
+    return np.asarray(np.exp(steady + np.median(np.log(fastest) - steady)), dtype=np.float64)
 
 
 def without_drift(networks: Indices, latencies: Values) -> Values:
@@ -58,8 +48,7 @@ def without_drift(networks: Indices, latencies: Values) -> Values:
     turns, and with weights by which a visit that was disturbed by itself counts little (Holland 1977).
 
     Args:
-        networks: ``(n,)`` numbers from 0 of the networks, in the order of their visits.
-        latencies: ``(n,)`` of the visits, positive.
+        networks, latencies: see :func:`steadied`.
 
     Returns:
         ``(k,)``, a value a network. With one visit each, these are the visits' own.

@@ -17,7 +17,8 @@ from freerea_seval.measure.networks import Networks
 from freerea_seval.measure.records import json_path
 
 _FORMAT = 1
-_SCRIPT = Path(__file__).with_name("device_script.py")
+#: What goes along with the networks, by its name there.
+_SCRIPTS = {"measure.py": "device_script.py", "drift.py": "drift.py"}
 _COLUMNS = ("network", "latency_ms", "latency_iqr_ms", "rounds", "machine", "reason")
 #: Mistakes that an error names; it counts the others.
 _NAMED = 10
@@ -76,7 +77,8 @@ def export(
         except Exception as error:  # whatever the exporter raises
             raise InputError(f"network {name!r} cannot be written as ONNX ({one_line(error)})") from error
         write_atomically(target, content)
-    write_atomically(folder / "measure.py", _SCRIPT.read_text(encoding="utf-8"))
+    for name, source in _SCRIPTS.items():
+        write_atomically(folder / name, Path(__file__).with_name(source).read_text(encoding="utf-8"))
 
 
 class Row(NamedTuple):

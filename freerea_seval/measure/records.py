@@ -130,7 +130,7 @@ def write_results(
     Args:
         output: the CSV.
         column: header of the networks' names.
-        found: see :func:`freerea_seval.measure.drift.summaries`; in the order of the rows.
+        found: see :func:`freerea_seval.measure.timing.summaries`; in the order of the rows.
         timings, peaks: what they come from, and megabytes by network as far as they are known.
         facts: what the JSON shall say besides.
     """

@@ -7,11 +7,14 @@ import statistics
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Generic, TypeVar
 
+import numpy as np
+
+from freerea_seval.measure.drift import steadied
 from freerea_seval.measure.energy import EnergyMeter
 
 _SCHEDULE = Path("/proc/thread-self/schedstat")
@@ -73,7 +76,7 @@ class Summary:
 
     Attributes:
         latency_ms: the mean of the fastest quarter of the visits, as what else runs on the machine only ever adds; or
-            what is left of all of them :func:`without the machine's drift <freerea_seval.measure.drift.summaries>`.
+            what is left of all of them :func:`without the machine's drift <freerea_seval.measure.drift.steadied>`.
         latency_iqr_ms: distance of the quartiles of all visits.
         rounds: number of visits.
         energy_mj: median of all; None where the machine does not tell.
@@ -113,6 +116,24 @@ def summary(timings: Sequence[Timing]) -> Summary | None:
     )
 
 
+def summaries(visits: Sequence[tuple[Network, Timing]]) -> dict[Network, Summary | None]:
+    """Return what visits come to by network, None if it cannot run.
+
+    Args:
+        visits: in the order in which they were made, by which the machine's drift is told from the networks.
+    """
+    found = {network: summary(some) for network, some in by_network(visits).items()}
+    known = {network: its for network, its in found.items() if its is not None}
+    place = {network: number for number, network in enumerate(known)}
+    counted = [(place[network], t.latency_ms) for network, t in visits if network in place and t.latency_ms is not None]
+    networks, latencies = zip(*counted, strict=True) if counted else ((), ())
+    fastest = np.array([its.latency_ms for its in known.values()])
+    steady = steadied(np.array(networks), np.array(latencies), fastest)
+    for (network, its), latency in zip(known.items(), steady.tolist(), strict=True):
+        found[network] = replace(its, latency_ms=latency)
+    return found
+
+
 def spread(values: Sequence[float]) -> float:
     """Return the distance between the quartiles, 0 for a single value."""
     if len(values) < 2:
@@ -127,7 +148,7 @@ class Rounds(Generic[Network]):
     In a round every network has its turn, in an order of the round's own. A turn is a pass that does not count, and
     :data:`BURST` that do; the visit's value is their median, without the time for which another process had the core,
     as far as the system tells. A disturbance of seconds spoils a few neighbours in a
-    round or two, which tell each other's in :func:`freerea_seval.measure.drift.summaries`.
+    round or two, which tell each other's in :func:`summaries`.
 
     Args:
         networks: what to visit.

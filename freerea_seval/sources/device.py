@@ -7,9 +7,8 @@ from collections.abc import Callable, Sequence
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_seval.measure.backends import check_backend
-from freerea_seval.measure.drift import summaries
 from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import Rounds, Runnable, Timing
+from freerea_seval.measure.timing import Rounds, Runnable, Timing, summaries
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo

@@ -259,7 +259,8 @@ def test_an_export_is_measured_without_this_package_and_comes_back(
     (device / "networks" / broken["file"]).write_bytes(b"none")
     # -S: no site-packages but those named here, and whoever imports torch or this package fails.
     hider = "import sys, runpy; sys.path.append(sys.argv.pop(1)); sys.modules.update(torch=None, freerea_seval=None)\n"
-    runner = hider + "sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+    # -I: nor the script's own folder, which Python puts there otherwise.
+    runner = hider + "sys.argv.pop(0); sys.path.insert(0, 'networks'); runpy.run_path(sys.argv[0], run_name='__main__')"
     site = str(Path(np.__file__).parent.parent)
     for rounds in ("1", "3"):
         command = [sys.executable, "-I", "-S", "-c", runner, site, "networks/measure.py", "--rounds", rounds]

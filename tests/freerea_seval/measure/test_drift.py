@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from freerea_seval.measure.drift import _AROUND, _HALF, _ITERATIONS, FEWEST, summaries, without_drift
-from freerea_seval.measure.timing import Timing, summary
+from freerea_seval.measure.drift import _AROUND, _HALF, _ITERATIONS, FEWEST, without_drift
+from freerea_seval.measure.timing import Timing, summaries, summary
 
 Values = npt.NDArray[np.float64]
 Visits = list[tuple[int, Timing]]

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 from torch import nn
 
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.measure import drift
 from freerea_seval.measure.elsewhere import export, import_results
 from freerea_seval.measure.networks import Networks, space_networks
+from freerea_seval.measure.timing import Timing, summaries
 
 CELLS = TopologySpace().genotypes()[:4]
 GOOD = [
@@ -120,7 +126,13 @@ def test_an_export_goes_on_and_refuses_a_folder_of_another(tmp_path: Path) -> No
 
     folder = tmp_path / "out"
     export(networks(list(CELLS[:2])), folder)
-    assert sorted(f.name for f in folder.iterdir()) == ["00000.onnx", "00001.onnx", "manifest.json", "measure.py"]
+    assert sorted(f.name for f in folder.iterdir()) == [
+        "00000.onnx",
+        "00001.onnx",
+        "drift.py",
+        "manifest.json",
+        "measure.py",
+    ]
     (folder / "00001.onnx").unlink()
     (folder / "measure.py").unlink()
     first = (folder / "00000.onnx").read_bytes()
@@ -141,3 +153,30 @@ def test_a_network_that_onnx_cannot_say_is_named(tmp_path: Path) -> None:
     broken = Networks("genotype", CELLS[:1], lambda name: (nn.Linear(7, 7), plain.make(name)[1]), plain.recipe, {})
     with pytest.raises(InputError, match=r"cannot be written as ONNX \(RuntimeError: mat1 and mat2"):
         export(broken, tmp_path / "out")
+
+
+def test_the_script_takes_out_the_drift_of_the_device_as_measuring_here_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    monkeypatch.setitem(sys.modules, "drift", drift)
+    write_results = runpy.run_path(str(Path(drift.__file__).with_name("device_script.py")))["write_results"]
+    rng = np.random.default_rng(0)
+    order = [str(network) for _ in range(3) for network in rng.permutation(drift.FEWEST + 1)]
+    latencies = rng.uniform(5, 9, len(order)).tolist()
+    visits = [
+        (n, Timing(i // (drift.FEWEST + 1), ms, 0.1)) for i, (n, ms) in enumerate(zip(order, latencies, strict=True))
+    ]
+    unable = {"network": "unable", "round": "0", "latency_ms": "", "machine": "device", "reason": "too large"}
+    rows = [
+        {"network": n, "round": str(t.turn), "latency_ms": str(t.latency_ms), "machine": "device", "reason": ""}
+        for n, t in visits
+    ]
+    write_results(tmp_path / "results.csv", [*rows[:5], unable, *rows[5:]])
+    with (tmp_path / "results.csv").open() as file:
+        found = {row["network"]: row for row in csv.DictReader(file)}
+    assert found.pop("unable")["reason"] == "too large"
+    for network, its in summaries(visits).items():
+        assert its is not None
+        assert float(found.pop(network)["latency_ms"]) == pytest.approx(its.latency_ms, rel=1e-5)
+    assert not found

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.measure.drift import summaries
 from freerea_seval.measure.records import VisitJournal, json_path, write_results
-from freerea_seval.measure.timing import Timing
+from freerea_seval.measure.timing import Timing, summaries
 
 CONFIG = {"threads": 1, "networks": ["a", "b"], "shape": (1, 2)}
 VISITS = [
