@@ -24,7 +24,6 @@ from experiments.benchmarks import PGD, write_made_up_tables, write_published_ta
 from experiments.grid import Grid, run_cell, write_true_fronts
 from experiments.tables import RowJournal, as_command
 from freerea_patch import InputError
-from freerea_patch.threads import share_cores
 from freerea_seval.progress import terminal_progress
 
 COLUMNS = (
@@ -95,7 +94,6 @@ def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
     A run that fails is a row with its reason. A cell whose process dies, for want of memory perhaps, is tried again,
     and then left; the same command goes on with what is missing, and tries again what failed.
     """
-    share_cores()
     if any(row["status"] != "ok" for row in journal.rows()):
         journal.forget(lambda row: row["status"] != "ok")
     done = {(f"{row['folder']} {row['metric']}", row["quantile"]) for row in journal.rows()}

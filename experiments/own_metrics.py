@@ -23,7 +23,6 @@ from experiments.proxies import spearman
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.views import Space, sample
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.threads import share_cores
 from freerea_seval.measure.networks import space_networks
 from freerea_seval.measure.timing import Rounds, Runnable, Timing, summaries
 from freerea_seval.predictor.seval import SEvalPredictor
@@ -61,7 +60,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="auto")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/own_metrics"))
     options = parser.parse_args(arguments)
-    share_cores()
     chosen = {name: getattr(options, name) for name in ("networks", "rounds", "seed")}
     visits = RowJournal(options.output / "visits", chosen, VISITS)
     rows = RowJournal(options.output, {**chosen, "cells": options.cells, "model": options.model}, JUDGED)

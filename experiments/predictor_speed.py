@@ -14,10 +14,11 @@ from random import Random
 from statistics import median
 
 import numpy as np
+import torch
+from torch import nn
 
 from experiments.tables import RowJournal, as_command, markdown
 from freerea_patch import TopologySpace
-from freerea_patch.threads import share_cores
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
 
@@ -38,9 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/predictor_speed"))
     options = parser.parse_args(arguments)
-    share_cores()
-    import torch
-
     torch.set_num_threads(options.threads)
     space = TopologySpace()
     cells = Random(options.seed).sample(space.genotypes(), options.train + options.rounds * (256 + 64))
@@ -79,8 +77,6 @@ def published(seed: int) -> Callable[[], float]:
 
     Weights are random, as they do not change the time, and tokens are, too: reading them off a string is not counted.
     """
-    import torch
-    from torch import nn
     from transformers import T5Config, T5EncoderModel
 
     torch.manual_seed(seed)

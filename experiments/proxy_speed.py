@@ -27,7 +27,6 @@ from experiments.tables import as_command, markdown
 from freerea_patch import SizeSpace, TopologySpace, TrainingFree
 from freerea_patch.checkout import open_checkout
 from freerea_patch.spaces.protocol import SearchSpace
-from freerea_patch.threads import share_cores
 from freerea_seval.progress import terminal_progress
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {"nats-tss": TopologySpace, "nats-sss": SizeSpace}
@@ -52,7 +51,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    share_cores()
     lines = []
     for kind in SPACES:
         given = (kind, options.batch_size, options.threads)

@@ -35,7 +35,6 @@ from freerea_patch import (
 )
 from freerea_patch.loop import Times
 from freerea_patch.spaces import DATASETS
-from freerea_patch.threads import share_cores
 from freerea_patch.training_free.live import METRICS
 from freerea_seval.progress import terminal_progress
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
@@ -98,7 +97,6 @@ class Seconds(NamedTuple):
 
 def published_seconds(threads: int) -> Seconds:
     """Return the time of one prediction of the published way: medians of several."""
-    share_cores()
     import torch
 
     from experiments.predictor_speed import published

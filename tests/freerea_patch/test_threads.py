@@ -35,7 +35,11 @@ except InputError:
 """
 
 
-@pytest.mark.parametrize("code", [PATCH, PLUGIN], ids=["patch", "plugin"])
+#: A script that imports torch with its other modules.
+EXPERIMENT = "import experiments.own_metrics\n"
+
+
+@pytest.mark.parametrize("code", [PATCH, PLUGIN, EXPERIMENT], ids=["patch", "plugin", "experiment"])
 def test_the_policy_is_set_before_anything_with_threads_is_imported(code: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     command = [sys.executable, "-c", f"{SPY}{code}print('SEEN', set(seen))"]
