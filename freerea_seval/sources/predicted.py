@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -59,10 +60,9 @@ class PredictedSource:
         self.strings = SpaceStrings(context.space, self._info.view)
         self._last: dict[str, Values] = {}
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
-        # The first prediction imports what is needed, and a full collection of all that was imported would otherwise
-        # come in the middle of the search; neither is part of what the search spends on its networks.
+        # The first prediction imports what is needed, which is not part of what the search spends on its networks.
         self.predictions([context.space.sample(Random(context.seed))])
-        gc.collect()
+        _settle()
 
     def describe(self, metric: str) -> MetricInfo:
         """Return the predicted metric's direction and unit."""
@@ -110,6 +110,12 @@ class PredictedSource:
             found = self.predictor.predict(self.strings.strings(genotypes)).reshape(len(genotypes), -1)
             self._last = dict(zip(genotypes, found, strict=True))
         return np.stack([self._last[genotype] for genotype in genotypes])
+
+
+@cache
+def _settle() -> None:
+    """Collect garbage, once: a collection of all that was imported would otherwise come in the middle of the search."""
+    gc.collect()
 
 
 @dataclass(frozen=True)
