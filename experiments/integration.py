@@ -9,19 +9,22 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
-from multiprocessing import get_context, parent_process
+from functools import partial
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
 from threading import Thread
 
 import yaml
 from pydantic import ValidationError
 
 from experiments.benchmarks import PGD, write_made_up_tables, write_published_tables
-from experiments.grid import Grid, run_cell, write_true_fronts
+from experiments.cells import run_cell
+from experiments.grid import Grid, write_true_fronts
 from experiments.tables import RowJournal, as_command
 from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress
@@ -33,8 +36,9 @@ COLUMNS = (
     *("metric_s", "predictor_s", "loop_s", "prepare_s", "explored", "drawn", "folder"),
 )
 GRIDS = Path(__file__).parent / "grids"
-#: How many processes may die of a cell of the grid before it is given up.
-TRIES = 2
+#: A data set and a seed.
+Cell = tuple[str, int]
+Rows = list[dict[str, object]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,16 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     path = options.grid or GRIDS / ("smoke.yaml" if options.smoke else "full.yaml")
     grid, folder = read_grid(path), options.output or Path("runs") / f"integration-{path.stem}"
+    if options.jobs < 1:
+        raise InputError(f"--jobs must be at least 1, got {options.jobs}")
+    if not options.smoke and (options.cache is None or options.hw_nas_bench is None):
+        raise InputError("a grid needs --cache and --hw-nas-bench, the published tables; or try --smoke")
+    if not options.smoke and PGD in grid.metrics and options.robustness is None:
+        raise InputError(f"metric {PGD!r} of {path} needs --robustness; or leave it out of 'metrics'")
     journal = RowJournal(
         folder, {"grid": grid.model_dump(mode="json", exclude={"seeds"}), "smoke": options.smoke}, COLUMNS
     )
     if options.smoke:
         write_made_up_tables(folder, grid.datasets)
-    elif options.cache is None or options.hw_nas_bench is None:
-        raise InputError("a grid needs --cache and --hw-nas-bench, the published tables; or try --smoke")
     else:
-        if PGD in grid.metrics and options.robustness is None:
-            raise InputError(f"metric {PGD!r} of {path} needs --robustness; or leave it out of 'metrics'")
         write_published_tables(folder, grid.datasets, options.cache, options.hw_nas_bench, options.robustness)
     write_true_fronts(folder, grid)
     began = time.perf_counter()
@@ -91,35 +97,62 @@ def read_grid(path: Path) -> Grid:
 def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
     """Give the cells of a grid to processes, and write rows as they come.
 
-    A run that fails is a row with its reason. A cell whose process dies, for want of memory perhaps, is tried again,
-    and then left; the same command goes on with what is missing, and tries again what failed.
+    A run that fails is a row with its reason. A cell during which a process dies, for want of memory perhaps, is tried
+    again by itself, and is a row as well if that dies, too. The same command goes on with what is missing, and tries
+    again what failed.
     """
     if any(row["status"] != "ok" for row in journal.rows()):
         journal.forget(lambda row: row["status"] != "ok")
     done = {(f"{row['folder']} {row['metric']}", row["quantile"]) for row in journal.rows()}
-    left: dict[tuple[str, int], int] = {
-        (dataset, seed): TRIES for seed in range(grid.seeds) for dataset in grid.datasets
-    }
-    count = len(left)
-    with terminal_progress().task(f"{count} cells of the grid") as show:
-        while left:
-            pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
-            waiting: dict[Future[list[dict[str, object]]], tuple[str, int]] = {
-                pool.submit(run_cell, folder, grid, *cell, done): cell for cell in left
-            }
-            # What dies takes all that is under way with it: the next round has what is left, and its tries.
-            with suppress(BrokenProcessPool):
-                for future in as_completed(waiting):
-                    for row in future.result():
-                        journal.append({column: row.get(column, "") for column in COLUMNS})
-                    del left[waiting[future]]
-                    show(1 - len(left) / count, f"{count - len(left)} done")
+    cells = [(dataset, seed) for seed in range(grid.seeds) for dataset in grid.datasets]
+    finished = 0
+    with terminal_progress().task(f"{len(cells)} cells of the grid") as show:
+
+        def write(rows: Rows) -> None:
+            nonlocal finished
+            for row in rows:
+                journal.append({column: row.get(column, "") for column in COLUMNS})
+            finished += 1
+            show(finished / len(cells), f"{finished} done")
+
+        task = partial(run_cell, folder, grid, done=done)
+        for suspect in _work(cells, jobs, task, write):
+            # The one to blame may be another that was under way at that time.
+            for dataset, seed in _work([suspect], 1, task, write):
+                error = "its process died twice, for want of memory perhaps; try fewer --jobs"
+                write([{"dataset": dataset, "seed": seed, "status": "failed", "error": error}])
+
+
+def _work(
+    cells: Iterable[Cell], jobs: int, task: Callable[[str, int], Rows], write: Callable[[Rows], None]
+) -> list[Cell]:
+    """Give cells to processes and their rows to ``write``, and return the cells during which a process died."""
+    left, lost = deque(cells), list[Cell]()
+    while left:
+        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+        running: dict[Future[Rows], Cell] = {}
+        try:
+            while left or running:
+                while left and len(running) < jobs:  # no more than that, to know which were under way
+                    running[pool.submit(task, *left[0])] = left[0]
+                    left.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    write(future.result())
+                    del running[future]
+        except BrokenProcessPool:
+            lost += running.values()
+        except BaseException:
+            for process in active_children():
+                process.terminate()
+            raise
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            left = {cell: tries - 1 for cell, tries in left.items() if tries > 1}
+    return lost
 
 
 def _end_with_the_parent() -> None:
     """Let a worker end as soon as the experiment does, however that is ended, instead of when its cell is done."""
+    signal(SIGINT, SIG_IGN)  # the experiment gets it, too, and ends its workers
 
     def watch() -> None:
         parent = parent_process()

@@ -51,6 +51,11 @@ class RowJournal:
         if not self.path.exists():
             write_atomically(self.path, ",".join(columns) + "\n")
         text = self.path.read_text()
+        header = text.partition("\n")[0].split(",")
+        if header != self.columns:
+            raise InputError(
+                f"{self.path} has columns of another version ({', '.join(header)}); choose another folder with -o"
+            )
         # A line that a kill cut short goes; every whole line ends in a line feed.
         if not text.endswith("\n"):
             write_atomically(self.path, text[: text.rfind("\n") + 1])

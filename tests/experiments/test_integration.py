@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -12,12 +14,16 @@ from pathlib import Path
 
 import pytest
 
+from experiments import integration
 from experiments.benchmarks import read_benchmark
-from experiments.grid import Grid, run_cell
-from experiments.integration import GRIDS, main, read_grid
+from experiments.cells import run_cell
+from experiments.grid import Grid
+from experiments.integration import COLUMNS, GRIDS, Rows, carry_out, main, read_grid
 from experiments.methods import METHODS
 from experiments.outcomes import metric_seconds, read_search
+from experiments.tables import RowJournal
 from freerea_patch import InputError
+from freerea_seval.config.schema import BudgetSection
 from freerea_seval.runs.folder import RunFolder
 
 
@@ -91,13 +97,14 @@ def test_a_grid_that_was_stopped_goes_on_with_what_is_missing(smoke: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc to see processes")
-def test_the_workers_of_a_killed_experiment_end_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_the_workers_of_an_experiment_that_is_ended_end_with_it(tmp_path: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "experiments.integration", "--smoke", "--jobs", "1", "-o", str(tmp_path / "x")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     deadline = time.monotonic() + 120
     while not list((tmp_path / "x").glob("runs/**/journal.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.kill()
+    os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
     process.wait()
     while members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -120,14 +127,49 @@ def members(session: int) -> list[int]:
 def test_a_run_that_fails_is_a_row_with_its_reason(smoke: Path, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(smoke / "tables", folder / "tables")
-    broken = folder / "runs" / "cifar10" / "any" / "random" / "seed-3" / "step-1"
-    broken.mkdir(parents=True)
-    (broken / "config.yaml").write_text("{}\n")
     grid = read_grid(GRIDS / "smoke.yaml").model_copy(update={"methods": ["random", "freerea"]})
+    assert [row["status"] for row in run_cell(folder, grid, "cifar10", 3, set())] == ["ok", "ok"]
+    (folder / "runs/cifar10/any/random/seed-3/step-1/run.json").write_text("{")
     failed, fine = run_cell(folder, grid, "cifar10", 3, set())
     assert failed["status"] == "failed"
     assert "run.json" in str(failed["error"])
     assert fine["status"] == "ok"
+
+
+@pytest.mark.slow
+def test_a_run_of_another_config_is_made_anew(smoke: Path, tmp_path: Path) -> None:
+    shutil.copytree(smoke / "tables", tmp_path / "tables")
+    grid = read_grid(GRIDS / "smoke.yaml").model_copy(update={"methods": ["random", "freerea+seval"]})
+    longer = grid.model_copy(update={"budget": BudgetSection(evaluations=60)})
+    first, second, again = (run_cell(tmp_path, its, "cifar10", 3, set()) for its in (grid, longer, longer))
+    assert [row["explored"] for row in first] == [40, 40]
+    assert [row["explored"] for row in second] == [60, 60]
+    # What is there of the same config stays, its seconds included; and of the same predictor.
+    assert again == second
+    third = run_cell(tmp_path, longer.model_copy(update={"model": "boosted"}), "cifar10", 3, set())
+    assert third[0] == second[0]
+    assert third[1]["tau"] != second[1]["tau"]
+
+
+def dying_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[str, str]]) -> Rows:
+    """Stands for a cell of the grid; one of them takes its process with it."""
+    if (dataset, seed) == ("cifar10", 1):
+        os._exit(1)
+    return [{"dataset": dataset, "seed": seed, "status": "ok"}]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_cell_whose_process_dies_is_a_row_and_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int
+) -> None:
+    monkeypatch.setattr(integration, "run_cell", dying_cell)
+    journal = RowJournal(tmp_path, {}, COLUMNS)
+    carry_out(tmp_path, Grid(seeds=2), journal, jobs)
+    found = {(row["dataset"], row["seed"]): row for row in journal.rows()}
+    assert len(found) == len(journal.rows()) == 6
+    failed = found.pop(("cifar10", "1"))
+    assert (failed["status"], failed["error"][:24]) == ("failed", "its process died twice, ")
+    assert {row["status"] for row in found.values()} == {"ok"}
 
 
 @pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -141,6 +183,8 @@ def test_the_grids_that_are_shipped_are_valid(path: Path) -> None:
         ("seeds: 0", "seeds: Input should be greater than 0, got 0"),
         ("method: [freerea]", "method: Extra inputs are not permitted"),
         ("methods: [freerae]", "unknown method 'freerae'; valid methods: random,"),
+        ("methods: [freerea, random, freerea]", "'freerea' is there 2 times"),
+        ("metrics: [edgegpu_latencyy]", "unknown metric 'edgegpu_latencyy'; valid metrics: edgegpu_latency,"),
         ("{cells: [40], methods: [ranked+seval-leaders]}", "measures 50 leaders"),
         ("{", "cannot read the grid"),
     ],
@@ -156,6 +200,9 @@ def test_a_grid_that_cannot_be_used_is_one_clear_line(tmp_path: Path, text: str,
 def test_a_grid_without_its_tables_says_which(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="needs --cache and --hw-nas-bench"):
         main([str(GRIDS / "headline.yaml"), "-o", str(tmp_path / "x")])
+    with pytest.raises(InputError, match="--jobs must be at least 1, got 0"):
+        main([str(GRIDS / "headline.yaml"), "--jobs", "0", "-o", str(tmp_path / "x")])
+    assert not (tmp_path / "x").exists()
 
 
 def test_accuracy_under_attack_is_measured_on_cifar10_only() -> None:

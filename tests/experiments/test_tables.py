@@ -57,5 +57,11 @@ def test_rows_of_another_experiment_are_refused(tmp_path: Path) -> None:
         journal(tmp_path, seed=2)
 
 
+def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
+    RowJournal(tmp_path, {}, ["a", "b"])
+    with pytest.raises(InputError, match=r"has columns of another version \(a, b\); choose another folder with -o"):
+        RowJournal(tmp_path, {}, ["a", "b", "c"])
+
+
 def test_a_markdown_table() -> None:
     assert markdown(["x", "y"], [[1, "a"], [2, ""]]) == "| x | y |\n| --- | --- |\n| 1 | a |\n| 2 |  |"
