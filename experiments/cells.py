@@ -7,17 +7,17 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from experiments.benchmarks import Benchmark, read_benchmark
 from experiments.grid import Grid, Run, runs
-from experiments.methods import Method, search_config
+from experiments.methods import SCORES, Method, search_config
 from experiments.nsga2 import PymooNSGA2
 from experiments.outcomes import (
     Found,
@@ -35,6 +35,7 @@ from experiments.outcomes import (
 from freerea_patch import ALGORITHMS, History, Objective, Search, TopologySpace
 from freerea_seval.config.schema import Config
 from freerea_seval.files import write_atomically
+from freerea_seval.predictor.training import Target
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder, read_json
 
@@ -98,14 +99,15 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
     budgets = _budgets(grid, method)
     # Steps share the budget, and with a population for all of it each would end soon after its random start.
     sizes = {"population": grid.population // method.steps, "tournament": grid.tournament // method.steps}
-    hardware, accuracy, prepare_s = "", "", 0.0
+    folders = {"hardware": "", "accuracy": "", "scores": ""}
+    prepare_s = 0.0
     measured: list[str] = []
     if run.cells is not None:
         count = run.cells - sum(method.leaders)
         rng = Random(f"{benchmark.dataset} {benchmark.metric} {seed}")
         measured = rng.sample(benchmark.genotypes, count)
-        hardware = f"predictors/{benchmark.dataset}/{benchmark.metric}-{count}-cells-{seed}"
-        prepare_s = _train(folder, hardware, grid, benchmark, benchmark.metric, measured, seed)
+        folders["hardware"] = f"predictors/{benchmark.dataset}/{benchmark.metric}-{count}-cells-{seed}"
+        prepare_s = _train(folder, folders["hardware"], grid, _hardware(benchmark, measured), seed, benchmark.dataset)
     steps: list[Found] = []
     leaders: list[str] = []
     known_s = 0.0
@@ -116,9 +118,8 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
             seed=seed + number * _APART,
             budget=budgets[number],
             sizes=sizes,
-            bound=_searched(folder, hardware, benchmark, bound, method) if method.bounded else None,
-            hardware=hardware,
-            accuracy=accuracy,
+            bound=_searched(folder, folders["hardware"], benchmark, bound, method) if method.bounded else None,
+            **folders,
         )
         if steps and method.bounded:
             known_s += _go_on(folder, config, benchmark, steps[-1].history)
@@ -126,12 +127,14 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
         if number < len(method.leaders):
             leaders += next_leaders(benchmark, bound, steps[-1].history, leaders, method.leaders[number])
         if number + 1 < method.steps:
-            hardware = f"{run.path}/{benchmark.metric}-{number + 1}"
-            known = list(dict.fromkeys([*measured, *leaders]))
-            prepare_s += _train(folder, hardware, grid, benchmark, benchmark.metric, known, seed)
+            lessons = {"hardware": _hardware(benchmark, list(dict.fromkeys([*measured, *leaders])))}
             if method.trains:
-                accuracy = f"{run.path}/accuracy-{number + 1}"
-                prepare_s += _train(folder, accuracy, grid, benchmark, "accuracy", leaders, seed)
+                lessons["accuracy"] = _accuracy(benchmark, leaders)
+            if method.trains and method.bounded:
+                lessons["scores"] = _scores(steps[0].history)
+            for name, lesson in lessons.items():
+                folders[name] = f"{run.path}/{name}-{number + 1}"
+                prepare_s += _train(folder, folders[name], grid, lesson, seed, benchmark.dataset)
     row: dict[str, object] = {"prepare_s": prepare_s, **times(steps, known_s), **counts(steps)}
     row["tau"] = ranking_tau(method, benchmark, steps[-1].history)
     if method.is_pareto:
@@ -143,8 +146,7 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
 def _budgets(grid: Grid, method: Method) -> list[dict[str, Any]]:
     """Return the budget of every step: equal parts, but that a step which only predicts needs few seconds."""
     shares = [1 / method.steps] * method.steps
-    predicts = method.is_pareto and method.trains  # after the first step
-    if predicts and grid.budget.evaluations is None:
+    if method.trains and grid.budget.evaluations is None:
         shares = [1 - _PREDICTING * (method.steps - 1)] + [_PREDICTING] * (method.steps - 1)
     budgets = [
         {name: value * share for name, value in grid.budget.model_dump(exclude_none=True).items()} for share in shares
@@ -153,7 +155,7 @@ def _budgets(grid: Grid, method: Method) -> list[dict[str, Any]]:
         if "evaluations" in budget:
             budget["evaluations"] = max(1, round(budget["evaluations"]))
     for budget in budgets[1:]:
-        if predicts:
+        if method.trains:
             budget.setdefault("evaluations", grid.predictions)
     return budgets
 
@@ -173,7 +175,8 @@ def _go_on(folder: Path, config: dict[str, Any], benchmark: Benchmark, history: 
     """Let a step begin with what the one before explored, as far as its own predictor sees it within the bound.
 
     Returns:
-        The seconds of training-free metrics that are known from the step before; the step's budget grows by them.
+        The seconds of training-free metrics that are known from the step before; the step's budget grows by them. A
+        step that predicts these metrics is not charged for them.
     """
     from freerea_seval.predictor.folder import load_predictor
     from freerea_seval.strings.encode import SpaceStrings
@@ -184,7 +187,8 @@ def _go_on(folder: Path, config: dict[str, Any], benchmark: Benchmark, history: 
     strings = SpaceStrings(TopologySpace(benchmark.dataset), info.view).strings([c.genotype for c in history])
     values = predictor.predict(strings)
     kept = [c for c, value in zip(history, values, strict=True) if term.admits(float(value))]
-    known_s = sum(map(metric_seconds, kept))
+    measures = any(o["metric"] in SCORES and "table" in o["source"] for o in config["objectives"])
+    known_s = sum(map(metric_seconds, kept)) if measures else 0.0
     config["search"]["start"] = [c.genotype for c in kept]
     more = {"metric_seconds": known_s, "total_seconds": known_s, "evaluations": len(kept)}
     config["budget"] = {name: value + more.get(name, 0.0) for name, value in config["budget"].items()}
@@ -223,27 +227,48 @@ def _run(folder: Path, path: str, config: Mapping[str, Any]) -> Found:
     return read_search(place)
 
 
-def _train(
-    folder: Path, path: str, grid: Grid, benchmark: Benchmark, metric: str, genotypes: Sequence[str], seed: int
-) -> float:
-    """Train a predictor of a metric on some cells, unless it is there, and return the seconds that it took."""
+class _Lesson(NamedTuple):
+    """What a predictor learns: networks, their values ``(n,)`` or ``(n, m)``, and what these are."""
+
+    genotypes: Sequence[str]
+    values: npt.NDArray[np.float64]
+    targets: Sequence[Target]
+
+
+def _hardware(benchmark: Benchmark, genotypes: Sequence[str]) -> _Lesson:
+    values = benchmark.values[[benchmark.rows[genotype] for genotype in genotypes]]
+    target = Target(benchmark.metric, benchmark.unit, benchmark.direction)
+    return _Lesson(genotypes, np.where(np.isnan(values), np.inf, values), [target])
+
+
+def _accuracy(benchmark: Benchmark, genotypes: Sequence[str]) -> _Lesson:
+    values = benchmark.accuracies[[benchmark.rows[genotype] for genotype in genotypes]]
+    return _Lesson(genotypes, values, [Target("accuracy", "%", "max")])
+
+
+def _scores(history: History) -> _Lesson:
+    values = np.array([[candidate.values[score] for score in SCORES] for candidate in history])
+    return _Lesson([c.genotype for c in history], values, [Target(score, "", "max") for score in SCORES])
+
+
+def _train(folder: Path, path: str, grid: Grid, lesson: _Lesson, seed: int, dataset: str) -> float:
+    """Train a predictor, unless it is there, and return the seconds that it took."""
     from freerea_seval.predictor.folder import save_predictor
-    from freerea_seval.predictor.training import Target, train_predictor
+    from freerea_seval.predictor.training import train_predictor
     from freerea_seval.strings.encode import SpaceStrings
     from freerea_seval.strings.views import default_view
 
-    space, view = TopologySpace(benchmark.dataset), default_view(metric)
-    source = benchmark if metric == benchmark.metric else replace(benchmark, values=benchmark.accuracies)
-    values = source.values[[benchmark.rows[genotype] for genotype in genotypes]]
+    space, view = TopologySpace(dataset), default_view(lesson.targets[0].name)
     receipt = folder / f"{path}.json"
-    learned = sha256(repr((grid.model, view, seed, list(genotypes), values.tolist())).encode()).hexdigest()
-    if receipt.exists() and (receipted := read_json(receipt))["learned"] == learned:
-        return float(receipted["seconds"])
+    said = repr((grid.model, view, seed, lesson.targets, list(lesson.genotypes), lesson.values.tolist()))
+    learned = sha256(said.encode()).hexdigest()
+    if receipt.exists() and (known := read_json(receipt))["learned"] == learned:
+        return float(known["seconds"])
     began = time.perf_counter()
     predictor, info = train_predictor(
-        SpaceStrings(space, view).strings(genotypes),
-        np.where(np.isnan(values), np.inf, values),
-        [Target(metric, benchmark.unit, benchmark.direction) if source is benchmark else Target(metric, "%", "max")],
+        SpaceStrings(space, view).strings(lesson.genotypes),
+        lesson.values,
+        lesson.targets,
         space_name=space.name,
         view=view,
         model=grid.model,

@@ -11,10 +11,12 @@ from freerea_patch.training_free.live import METRICS
 
 Truth = Literal["true", "seval"]
 
+#: The training-free metrics that take time: skip is read off a cell.
+SCORES = ("naswot", "logsynflow")
 #: Ranks over the whole history instead of FreeREA's sum within the pool, and cells without dead operations.
 RANKED: Mapping[str, Any] = {"aggregation": "ranks", "normalisation": "history", "simplify": True}
-#: A predicted front is searched until nearly all around it is known: what was seen is not proposed again.
-ONWARD: Mapping[str, Any] = {**RANKED, "unseen": 10}
+#: Predictions cost so little that a search converges long before its time is over: then it goes on with what is new.
+ONWARD: Mapping[str, Any] = {"unseen": 10}
 #: With a population of 100 NSGA-II would end in its second generation; 20 was the best of 20, 50 and 100.
 SMALL: Mapping[str, Any] = {"population": 20}
 
@@ -31,13 +33,14 @@ class Method:
             predictor. None: the search does not know it.
         role: what the search uses it for.
         confidence: the probability with which a predicted bound is to hold.
-        training_free: whether naswot, logsynflow and skip are fitness terms.
         leaders: with several steps, how many of the best networks of each are measured on the device after it. They
             come out of the number that the predictor may learn from: the others are random, and the next step has a
             predictor that learned from all so far. The answer is one that was measured.
         chance: what is searched has at least this probability to keep the bound, by the predictor's own errors; less
             than a half makes sense before leaders are measured.
-        trains: whether the leaders are trained as well, and the next step has a predictor of their accuracy.
+        trains: whether the leaders are trained as well. The next step has a predictor of their accuracy, and predicts
+            all else that it needs, so that it can look at many more networks.
+        onward: options of such a step, beside ``options``.
     """
 
     name: str
@@ -46,10 +49,10 @@ class Method:
     hardware: Truth | None = None
     role: Literal["fitness", "constraint", "pareto"] = "constraint"
     confidence: float | None = None
-    training_free: bool = True
     leaders: tuple[int, ...] = ()
     chance: float | None = None
     trains: bool = False
+    onward: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -78,7 +81,15 @@ METHODS = (
     Method("ranked+seval", options=RANKED, hardware="seval"),
     Method("ranked+seval-confident", options=RANKED, hardware="seval", confidence=0.9),
     Method("ranked+seval-leaders", options=RANKED, hardware="seval", leaders=(25, 25), chance=0.1),
-    Method("ranked+seval-trained", options=RANKED, hardware="seval", leaders=(25, 25), chance=0.1, trains=True),
+    Method(
+        "ranked+seval-trained",
+        options=RANKED,
+        onward=ONWARD,
+        hardware="seval",
+        leaders=(25, 25),
+        chance=0.1,
+        trains=True,
+    ),
     Method("fitness+true", hardware="true", role="fitness"),
     Method("fitness+seval", hardware="seval", role="fitness"),
     Method("pareto+true", hardware="true", role="pareto"),
@@ -87,7 +98,15 @@ METHODS = (
     Method("nsga2+seval", "nsga2", SMALL, hardware="seval", role="pareto"),
     Method("random+seval", "random", hardware="seval", role="pareto"),
     Method("pareto+seval-trained", hardware="seval", role="pareto", leaders=(50,), trains=True),
-    Method("pareto-ranked+seval-trained", options=ONWARD, hardware="seval", role="pareto", leaders=(50,), trains=True),
+    Method(
+        "pareto-ranked+seval-trained",
+        options=RANKED,
+        onward=ONWARD,
+        hardware="seval",
+        role="pareto",
+        leaders=(50,),
+        trains=True,
+    ),
     Method("nsga2+seval-trained", "nsga2", SMALL, hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method("random+seval-trained", "random", hardware="seval", role="pareto", leaders=(50,), trains=True),
 )
@@ -118,6 +137,7 @@ def search_config(
     bound: float | None = None,
     hardware: str = "",
     accuracy: str = "",
+    scores: str = "",
 ) -> dict[str, Any]:
     """Return the config of one step of a method.
 
@@ -130,12 +150,15 @@ def search_config(
         bound: of the hardware metric, if the method has one.
         hardware: folder of the predictor of the hardware metric, if the method predicts it.
         accuracy: folder of a predictor of accuracy, for a step after training.
+        scores: folder of a predictor of the training-free :data:`SCORES`, for a step that only predicts.
     """
     table = {"table": f"tables/{benchmark.dataset}.csv"}
     objectives: list[dict[str, Any]] = []
     # A Pareto front is of accuracy itself as soon as there is a predictor of it, not of a score that stands for it.
-    if method.training_free and not (method.is_pareto and accuracy):
-        objectives += [{"metric": metric, "source": table, "role": "fitness", "direction": "max"} for metric in METRICS]
+    if not (method.is_pareto and accuracy):
+        for metric in METRICS:
+            source = {"seval": scores} if scores and metric in SCORES else table
+            objectives.append({"metric": metric, "source": source, "role": "fitness", "direction": "max"})
     if accuracy:
         role = "pareto" if method.is_pareto else "fitness"
         objectives.append({"metric": "accuracy", "source": {"seval": accuracy}, "role": role, "direction": "max"})
@@ -151,14 +174,17 @@ def search_config(
             if method.confidence is not None and method.hardware == "seval":
                 term["confidence"] = method.confidence
         objectives.append(term)
-    options = {} if method.algorithm == "random" else dict(sizes)
+    options: dict[str, Any] = {} if method.algorithm == "random" else dict(sizes)
+    options |= method.options
+    if accuracy:
+        options |= method.onward
     if method.algorithm == "freerea-minus":
         options["tournament"] = min(5, sizes["tournament"])  # as in the public code
     if method.algorithm == "nsga2":
         options.pop("tournament")
     return {
         "space": f"nats-tss/{benchmark.dataset}",
-        "search": {"algorithm": method.algorithm, **options, **method.options, "seeds": [seed]},
+        "search": {"algorithm": method.algorithm, **options, "seeds": [seed]},
         "budget": dict(budget),
         "objectives": objectives,
     }

@@ -27,12 +27,14 @@ class Found(NamedTuple):
         history: all that it evaluated.
         seconds: charged, by what they were spent on.
         loop_s: those of the loop.
+        predicted: the metrics that predictors gave.
         scoring: how the history aggregates and normalises.
     """
 
     history: History
     seconds: Mapping[str, float]
     loop_s: float
+    predicted: frozenset[str]
     scoring: Mapping[str, Any]
 
 
@@ -51,7 +53,9 @@ def read_search(path: Path) -> Found:
         history.add(Proposal(entry.genotype, entry.generation, entry.parents), entry.evaluation)
     result = folder.result(seed)
     assert result is not None
-    return Found(history, result["seconds"], read_json(folder.seed(seed) / "clock.json")["loop_s"], scoring)
+    predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
+    loop_s = read_json(folder.seed(seed) / "clock.json")["loop_s"]
+    return Found(history, result["seconds"], loop_s, predicted, scoring)
 
 
 def merged(steps: Sequence[Found]) -> History:
@@ -169,10 +173,10 @@ def times(steps: Sequence[Found], known_s: float = 0.0) -> dict[str, float]:
         steps: of the search.
         known_s: seconds of metrics that a step was charged although an earlier one had computed them.
     """
-    seconds = [(name, value) for step in steps for name, value in step.seconds.items()]
+    seconds = [(name in step.predicted, value) for step in steps for name, value in step.seconds.items()]
     return {
-        "metric_s": sum(value for name, value in seconds if name in METRICS) - known_s,
-        "predictor_s": sum(value for name, value in seconds if name not in METRICS),
+        "metric_s": sum(value for predicted, value in seconds if not predicted) - known_s,
+        "predictor_s": sum(value for predicted, value in seconds if predicted),
         "loop_s": sum(step.loop_s for step in steps),
     }
 
