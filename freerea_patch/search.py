@@ -107,9 +107,10 @@ class Search(ABC):
         Raises:
             RuntimeError: the proposal is not waiting: never asked, or told already.
         """
-        if self._pending.pop(proposal.genotype, None) is None:
+        if proposal.genotype not in self._pending:
             raise RuntimeError(f"tell() without ask(): {proposal.genotype!r} is not waiting for an evaluation")
         candidate = self.history.add(proposal, evaluation)
+        del self._pending[proposal.genotype]  # after an evaluation that lacks a metric, it still waits
         if candidate.feasible:
             self._idle_rounds = 0
         return candidate

@@ -7,6 +7,19 @@ import tempfile
 from pathlib import Path
 
 
+def lock(handle: int) -> None:
+    """Keep other processes from locking a file as long as it is open, where the system can.
+
+    Raises:
+        BlockingIOError: another process has locked it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from freerea_patch import InputError
@@ -56,11 +57,14 @@ def run_search(
         settings = load_config(path, [*overrides, *extra])
         # The default search has no files of its own: what an override names is looked for where the user is.
         base = path.parent if config else Path()
-        target = output or Path("runs") / f"{path.stem}-{datetime.now():%Y%m%d-%H%M%S}"
+        # To the microsecond, so that searches that are started together have folders of their own.
+        target = output or Path("runs") / f"{path.stem}-{datetime.now():%Y%m%d-%H%M%S-%f}"
         folder = RunFolder.create(target, settings, base)
         try:
             _execute(folder)
-        except InputError:
+        except InputError as error:
+            if any(target.glob("measured-*")) or any(target.glob("predictor-*")):
+                raise InputError(f"{error}; what was measured is in {target}, for --resume {target}") from error
             if not any(journal.stat().st_size for journal in target.glob("seed-*/journal.jsonl")):
                 shutil.rmtree(target)  # nothing was evaluated: leave no folder that says otherwise
             raise
@@ -125,9 +129,10 @@ def list_objectives() -> None:
     for record in load_registry():
         origin = record.origin + (f"; source: {{{record.name}: ...}}, {record.argument}" if record.argument else "")
         table.add_section()
-        table.add_row(f"[bold]{record.name}[/]", "", "", "", f"[italic]{origin}[/]")
+        table.add_row(f"[bold]{escape(record.name)}[/]", "", "", "", f"[italic]{escape(origin)}[/]")
         for info in record.metrics:
-            table.add_row("", info.name, info.unit, better[info.direction], info.description)
+            said = (info.name, info.unit, better[info.direction], info.description)
+            table.add_row("", *map(escape, said))  # a package's words are no markup
         if not record.metrics:
             table.add_row("", "(yours)", "", "", "")
     # A pipe has no width of its own; what reads it should not meet cut lines.

@@ -278,7 +278,8 @@ def main() -> None:
             _fail(str(error))
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[attr-defined]
-            if not message:  # called without a command: typer has shown the help
+            if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
+                typer.echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
         raise

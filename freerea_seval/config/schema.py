@@ -13,6 +13,10 @@ from freerea_patch.history import Aggregation, Normalisation
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Side = Literal["lower", "upper"]
+#: Columns of every result, which no metric can have.
+RESERVED = ("#", "genotype", "score", "seed")
+#: More than any search evaluates, and few enough for what counts them.
+_MOST = 10**9
 
 
 class _Section(BaseModel):
@@ -60,7 +64,7 @@ class BudgetSection(_Section):
     metric_seconds: Positive | None = None
     wall_seconds: Positive | None = None
     total_seconds: Positive | None = None
-    evaluations: Annotated[int, Field(gt=0)] | None = None
+    evaluations: Annotated[int, Field(gt=0, le=_MOST)] | None = None
 
     @model_validator(mode="after")
     def _some_limit(self) -> BudgetSection:
@@ -77,7 +81,7 @@ class LiveSection(_Section):
     initialisations: Annotated[int, Field(ge=1)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "cpu"
-    threads: Annotated[int, Field(ge=1)] | None = None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     cache: str | None = None
 
     @field_validator("cache", mode="before")
@@ -179,6 +183,8 @@ class Config(_Section):
         columns = [section.column for section in (*self.objectives, *self.report)]
         columns += [f"{section.column}_{side}" for section in self.objectives for side in section.promised]
         for column in columns:
+            if column in RESERVED:
+                raise ValueError(f"{column!r} is a column of the result itself; give that metric another 'name'")
             if columns.count(column) > 1:
                 raise ValueError(f"two metrics are recorded as {column!r}; give one of them another 'name'")
         return self

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from freerea_patch import InputError
-from freerea_seval.files import write_atomically
+from freerea_seval.files import lock, write_atomically
 from freerea_seval.measure.timing import Summary, Timing, by_network
 
 Config = Mapping[str, Any]
@@ -20,7 +20,9 @@ Timings = dict[str, list[Timing]]
 
 
 def journal_path(output: Path) -> Path:
-    """Return the journal's place beside a CSV."""
+    """Return the journal's place beside a CSV; raise :class:`InputError` for a folder."""
+    if output.is_dir():
+        raise InputError(f"{output} is a folder; give a file with -o")
     return output.with_name(output.name + ".journal.jsonl")
 
 
@@ -47,31 +49,19 @@ class VisitJournal:
         #: Visits in their order, and peak megabytes by network, as far as they are known.
         self.visits: list[tuple[str, Timing]] = []
         self.peaks: dict[str, float] = {}
-        # Through JSON, so that a tuple equals the list that comes back.
-        plain = json.loads(json.dumps(config))
-        data = path.read_bytes() if path.exists() else b""
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                row = json.loads(line)
-                if number > 1:
-                    self._take(row)
-                    continue
-                recorded = row["config"]
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                raise InputError(
-                    f"{path}, line {number}: not a line of a journal ({type(error).__name__}: {error});"
-                    " restore the file, or delete it from this line on"
-                ) from None
-            if recorded != plain:
-                raise InputError(
-                    f"{path} is of another measurement ({_difference(recorded, plain)}); choose another -o"
-                )
-        if len(whole) < len(data):
-            os.truncate(path, len(whole))
         self._handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            lock(self._handle)
+        except BlockingIOError:
+            os.close(self._handle)
+            raise InputError(f"{path} is being written by another process; wait for it, or choose another -o") from None
+        try:
+            whole = self._read(json.loads(json.dumps(config)))  # through JSON: a tuple equals the list that comes back
+        except InputError:
+            self.close()
+            raise
         if not whole:
-            self._append({"config": plain})
+            self._append({"config": config})
 
     @property
     def timings(self) -> Timings:
@@ -92,6 +82,30 @@ class VisitJournal:
     def close(self) -> None:
         """Close the file."""
         os.close(self._handle)
+
+    def _read(self, config: Config) -> bytes:
+        """Take in what is there, and return it without a torn last line, which goes."""
+        data = self.path.read_bytes()
+        whole = data[: data.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                if number > 1:
+                    self._take(row)
+                    continue
+                recorded = row["config"]
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise InputError(
+                    f"{self.path}, line {number}: not a line of a journal ({type(error).__name__}: {error});"
+                    " restore the file, or delete it from this line on"
+                ) from None
+            if recorded != config:
+                raise InputError(
+                    f"{self.path} is of another measurement ({_difference(recorded, config)}); choose another -o"
+                )
+        if len(whole) < len(data):
+            os.truncate(self.path, len(whole))
+        return whole
 
     def _take(self, row: dict[str, Any]) -> None:
         network = row.pop("network")

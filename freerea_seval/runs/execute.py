@@ -83,7 +83,12 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     space = make_space(config.space, base)
     live = LiveSettings(**config.live.model_dump())
     context = Context(space, live, base, folder, config.search.seeds[0], progress or Progress())
+    terms = [term for section in config.objectives for term in section.objectives()]
+    make_search(config.search.algorithm, space, terms, **config.search.options())
     opener = _Opener(load_registry(), context)
+    # What is measured for the search comes last, when all else is known to be right.
+    for metric in sorted([*config.objectives, *config.report], key=_is_measured):
+        opener.source(metric)
     objectives = [opener.objective(section) for section in config.objectives]
     report = [opener.metric(section) for section in config.report]
     options = algorithm_options(config.search.algorithm) | config.search.options()
@@ -94,8 +99,12 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
             "report": [bound.section for bound in report],
         }
     )
-    terms = [term for bound in objectives for term in _terms(bound)]
-    return Setup(resolved, space, ObjectiveSet(terms), report, opener.preparation)
+    bound_terms = [term for bound in objectives for term in _terms(bound)]
+    return Setup(resolved, space, ObjectiveSet(bound_terms), report, opener.preparation)
+
+
+def _is_measured(section: MetricSection) -> bool:
+    return isinstance(section.source_argument, dict) and "measure" in section.source_argument
 
 
 def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
@@ -128,7 +137,7 @@ class _Opener:
         self.preparation: dict[str, float] = {}
 
     def source(self, section: MetricSection) -> Source:
-        key = json.dumps([section.source_name, section.source_argument], sort_keys=True, default=str)
+        key = repr((section.source_name, section.source_argument))
         if key not in self._open:
             source = self._registry.open(section.source_name, section.source_argument, self._context)
             self._open[key] = source

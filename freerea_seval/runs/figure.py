@@ -76,7 +76,7 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
             x, y = zip(*front, strict=True)
             axes.plot(x, y, style, ms=5, lw=1.2, color=_FRONT, label="front" if first else None)
     axes.set_xlabel(label(pareto[0]))
-    axes.set_ylabel("score (sum of normalised fitness metrics)" if scored else label(pareto[1]))
+    axes.set_ylabel("score of the fitness metrics" if scored else label(pareto[1]))
     axes.set_title("What the search saw")
     _explain(axes)
 

@@ -26,7 +26,7 @@ from typing import Any, cast
 from freerea_patch import InputError
 from freerea_seval.config.load import dump_config, load_config
 from freerea_seval.config.schema import Config
-from freerea_seval.files import write_atomically
+from freerea_seval.files import lock, write_atomically
 from freerea_seval.runs.journal import Journal
 from freerea_seval.versions import versions
 
@@ -52,9 +52,7 @@ class RunFolder:
             InputError: the folder has something in it.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(
-                f"run folder {path} exists and is not empty; choose another with -o, or continue it: --resume {path}"
-            )
+            raise _taken(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {"base": str(base.resolve()), "seeds": config.search.seeds, "versions": versions()}
         # The folder appears with all that resuming needs, or not at all.
@@ -63,7 +61,12 @@ class RunFolder:
             draft.mkdir()
             write_atomically(draft / "run.json", json.dumps(record, indent=2) + "\n")
             write_atomically(draft / "config.yaml", dump_config(config))
-            os.replace(draft, path)
+            try:
+                os.replace(draft, path)
+            except OSError as error:
+                if path.is_dir() and any(path.iterdir()):  # another process was faster
+                    raise _taken(path) from error
+                raise
         return cls(path, config, base.resolve())
 
     def resolve(self, config: Config) -> None:
@@ -121,17 +124,18 @@ class RunFolder:
         Raises:
             InputError: another process is at it.
         """
-        try:
-            import fcntl
-        except ImportError:  # not on Windows
-            yield
-            return
         with open(self.path / ".lock", "w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file.fileno())
             except BlockingIOError:
                 raise InputError(f"run {self.path} is being written by another process; wait for it") from None
             yield
+
+
+def _taken(path: Path) -> InputError:
+    return InputError(
+        f"run folder {path} exists and is not empty; choose another with -o, or continue it: --resume {path}"
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def read_history(folder: RunFolder, seed: int) -> History:
     """Return the history of one seed, from its journal."""
-    history = History([term for section in folder.config.objectives for term in section.objectives()])
+    config = folder.config
+    scoring = {name: value for name in ("aggregation", "normalisation") if (value := getattr(config.search, name))}
+    history = History([term for section in config.objectives for term in section.objectives()], **scoring)
     for entry in folder.journal(seed).entries():
         proposal = Proposal(entry.genotype, entry.generation, entry.parents)
         history.add(proposal, entry.evaluation)

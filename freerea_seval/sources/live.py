@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freerea_patch import InputError, Measured, MetricCache, TrainingFree
+from freerea_patch.imports import importable_from
 from freerea_patch.threads import share_cores
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.registry import Context, LiveSettings, MetricInfo
@@ -58,15 +59,16 @@ class TrainingFreeSource:
     def __init__(self, context: Context, argument: None) -> None:
         live = context.live
         prepare_torch(live)
-        self._metrics = TrainingFree(
-            context.space,
-            batch=context.batch,
-            batch_size=live.batch_size,
-            initialisations=live.initialisations,
-            seed=live.seed,
-            device=live.device,
-            cache=open_cache(live, context.base),
-        )
+        with importable_from(context.base):  # a batch may be a function of the user's
+            self._metrics = TrainingFree(
+                context.space,
+                batch=context.batch,
+                batch_size=live.batch_size,
+                initialisations=live.initialisations,
+                seed=live.seed,
+                device=live.device,
+                cache=open_cache(live, context.base),
+            )
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""

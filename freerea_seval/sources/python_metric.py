@@ -28,7 +28,8 @@ class PythonSource:
     def __init__(self, context: Context, argument: Any) -> None:
         if not isinstance(argument, str):
             raise InputError(f"source 'python': expected pkg.module:callable, got {argument!r}")
-        with importable_from(context.base):
+        self._base = context.base
+        with importable_from(self._base):
             function = import_object(argument, "source 'python'")
         if not callable(function):
             raise InputError(f"source 'python': {argument!r} is not callable, but a {type(function).__name__}")
@@ -54,9 +55,11 @@ class PythonSource:
             yield {metric: Measured(value, seconds) for metric in metrics}
 
     def _call(self, genotype: str) -> float:
-        argument = self._space.build(genotype) if self._takes_network else genotype
         try:
-            value = self._function(argument)
+            with importable_from(self._base):  # it may import more as it runs
+                value = self._function(self._space.build(genotype) if self._takes_network else genotype)
+        except InputError:
+            raise
         except Exception as error:  # a user's function may raise anything
             message = next(iter(str(error).splitlines()), "")
             raise InputError(
@@ -67,7 +70,7 @@ class PythonSource:
         if not isinstance(value, bool) and hasattr(value, "__float__"):
             try:
                 return float(value)
-            except (TypeError, ValueError, RuntimeError):
+            except (TypeError, ValueError, RuntimeError, OverflowError):
                 pass
         raise InputError(
             f"source 'python': {self._name} returned a {type(value).__name__} for {genotype!r};"

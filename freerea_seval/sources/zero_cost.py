@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from freerea_patch import Measured
+from freerea_patch.imports import importable_from
 from freerea_seval.proxies.live import ZeroCost
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import open_cache, prepare_torch
@@ -20,14 +21,15 @@ class ZeroCostSource:
     def __init__(self, context: Context, argument: None) -> None:
         live = context.live
         prepare_torch(live)
-        self._proxies = ZeroCost(
-            context.space,
-            batch=context.batch,
-            batch_size=live.batch_size,
-            seed=live.seed,
-            device=live.device,
-            cache=open_cache(live, context.base),
-        )
+        with importable_from(context.base):  # a batch may be a function of the user's
+            self._proxies = ZeroCost(
+                context.space,
+                batch=context.batch,
+                batch_size=live.batch_size,
+                seed=live.seed,
+                device=live.device,
+                cache=open_cache(live, context.base),
+            )
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a proxy's direction and unit."""
