@@ -86,11 +86,12 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     terms = [term for section in config.objectives for term in section.objectives()]
     make_search(config.search.algorithm, space, terms, **config.search.options())
     opener = _Opener(load_registry(), context)
-    # What is measured for the search comes last, when all else is known to be right.
-    for metric in sorted([*config.objectives, *config.report], key=_is_measured):
-        opener.source(metric)
-    objectives = [opener.objective(section) for section in config.objectives]
+    # What is measured for the search comes last, when all else is known to be right: sources stay open.
+    for section in config.objectives:
+        if not _is_measured(section):
+            opener.objective(section)
     report = [opener.metric(section) for section in config.report]
+    objectives = [opener.objective(section) for section in config.objectives]
     options = algorithm_options(config.search.algorithm) | config.search.options()
     resolved = config.model_copy(
         update={

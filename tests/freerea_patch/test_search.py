@@ -73,6 +73,14 @@ def test_telling_what_was_not_asked_is_an_error() -> None:
         search.tell(Proposal("11"), Evaluation({"a": 1.0}))
 
 
+def test_a_proposal_whose_evaluation_lacks_a_metric_still_waits() -> None:
+    search = scripted(["00"])
+    (proposal,) = search.ask()
+    with pytest.raises(KeyError, match="a"):
+        search.tell(proposal, Evaluation({}))
+    assert search.tell(proposal, Evaluation({"a": 1.0})).values == {"a": 1.0}
+
+
 def test_telling_twice_is_an_error() -> None:
     search = scripted(["00"])
     (proposal,) = search.ask()

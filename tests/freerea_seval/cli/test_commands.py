@@ -76,6 +76,16 @@ def test_a_batch_on_the_command_line_is_looked_for_where_the_user_is(
     assert call("search", config, "-o", "run", "--batch", "b.npz") == 0
 
 
+def test_a_batch_may_be_a_function_of_a_module_beside_the_config(tmp_path: Path) -> None:
+    module = f"batch_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{module}.py").write_text("import numpy\ndef images(n): return numpy.ones((n, 3, 32, 32))\n")
+    config = write_search(tmp_path, budget="evaluations: 4")
+    text = config.read_text().replace("role: pareto", "role: pareto}\n  - {metric: naswot, source: training-free")
+    live = f"live: {{cache: off, batch_size: 4, initialisations: 1, batch: '{module}:images'}}\n"
+    config.write_text(text + live)
+    assert call("search", config, "-o", tmp_path / "run") == 0
+
+
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     config = write_search(tmp_path, delay=0.05)
     process = subprocess.Popen(
@@ -90,6 +100,22 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     error = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
     assert error == f"\nstopped; go on with: freerea-seval search --resume {tmp_path / 'run'}\n"
+
+
+def test_objectives_shows_what_a_package_says_of_itself_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from freerea_seval.sources import installed
+    from freerea_seval.sources.registry import MetricInfo, Registry, SourceRecord
+
+    registry = Registry()
+    metric = MetricInfo("energy", "min", "[mJ]", "by a meter [arXiv 1234] [/x]")
+    registry.add(SourceRecord("board", "a package [of mine]", "package.module:Board", metrics=(metric,)))
+    monkeypatch.setattr(installed, "load_registry", lambda: registry)
+    assert call("objectives") == 0
+    printed = capsys.readouterr().out
+    for said in ("[mJ]", "[arXiv 1234] [/x]", "[of mine]"):
+        assert said in printed
 
 
 def test_objectives_lists_every_source_and_metric(capsys: pytest.CaptureFixture[str]) -> None:

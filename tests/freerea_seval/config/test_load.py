@@ -132,6 +132,18 @@ def test_without_confidence_nothing_is_promised(tmp_path: Path) -> None:
             GOOD.replace("max: 5", "max: 5, confidence: 0.9") + "report: [{metric: latency_upper, source: device}]",
             "two metrics are recorded as 'latency_upper'",
         ),
+        (
+            GOOD.replace("metric: naswot", "metric: naswot, name: genotype"),
+            "'genotype' is a column of the result itself; give that metric another 'name'",
+        ),
+        (GOOD + "budget: {evaluations: 20}", "not valid YAML at line"),
+        (GOOD + "budget: {evaluations: 20}", "'budget' is there twice"),
+        ("space: 2024-99-99", "not valid YAML: month must be in 1..12"),
+        ("[" * 5000, "not valid YAML"),
+        (
+            GOOD.replace("evaluations: 10", "evaluations: 10000000000000000000"),
+            "should be less than or equal to 1000000000",
+        ),
         (GOOD + "search: {seeds: [1, 1]}", "a seed is listed twice"),
         (GOOD + "live: {batch_size: 1}", "live.batch_size: input should be greater than or equal to 2"),
         ("budget: {evaluations: 1}\nobjectives: []", "objectives: list should have at least 1 item"),

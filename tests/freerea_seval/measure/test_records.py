@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.measure.records import VisitJournal, json_path, write_results
+from freerea_seval.measure.records import VisitJournal, journal_path, json_path, write_results
 from freerea_seval.measure.timing import Timing, summaries
 
 CONFIG = {"threads": 1, "networks": ["a", "b"], "shape": (1, 2)}
@@ -17,6 +17,27 @@ VISITS = [
     ("b", Timing(0, None, 0.5, reason="too large")),
     ("a", Timing(1, 2.5, 0.25)),
 ]
+
+
+def test_two_processes_do_not_write_one_journal(tmp_path: Path) -> None:
+    first = VisitJournal(tmp_path / "j.jsonl", CONFIG)
+    with pytest.raises(InputError, match="is being written by another process"):
+        VisitJournal(tmp_path / "j.jsonl", CONFIG)
+    first.close()
+    VisitJournal(tmp_path / "j.jsonl", CONFIG).close()
+
+
+def test_a_refused_journal_is_left_to_others(tmp_path: Path) -> None:
+    VisitJournal(tmp_path / "j.jsonl", CONFIG).close()
+    with pytest.raises(InputError, match="is of another measurement"):
+        VisitJournal(tmp_path / "j.jsonl", {"threads": 2})
+    VisitJournal(tmp_path / "j.jsonl", CONFIG).close()
+
+
+def test_a_folder_has_no_journal(tmp_path: Path) -> None:
+    for folder in (tmp_path, Path(".")):
+        with pytest.raises(InputError, match="is a folder; give a file with -o"):
+            journal_path(folder)
 
 
 def test_what_was_added_comes_back_and_a_torn_line_goes(tmp_path: Path) -> None:

@@ -33,6 +33,10 @@ def many(genotype): return torch.zeros(3)
 def fails(genotype): raise RuntimeError("no such\\ndevice")
 def two(first, second): return 0
 def nothing(): return 0
+def lazy(genotype):
+    import late_helper_of_a_user
+    return late_helper_of_a_user.answer
+def huge(genotype): return 10**400
 def optional(genotype, scale=2): return scale
 class Meter:
     factor = 3
@@ -46,8 +50,9 @@ limit = 3
 def user_module(tmp_path: Path) -> Iterator[None]:
     (tmp_path / f"{MODULE}.py").write_text(CODE)
     (tmp_path / "helper_of_a_user.py").write_text("length = len\n")
+    (tmp_path / "late_helper_of_a_user.py").write_text("answer = 42\n")
     yield
-    for name in (MODULE, "helper_of_a_user"):
+    for name in (MODULE, "helper_of_a_user", "late_helper_of_a_user"):
         sys.modules.pop(name, None)
 
 
@@ -58,7 +63,7 @@ def value(context: Context, name: str, genotype: str = A) -> float:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("convolutions", 2), ("tensor", 2.5), ("array", 0.5), ("optional", 2), ("Meter.read", 3)],
+    [("convolutions", 2), ("tensor", 2.5), ("array", 0.5), ("optional", 2), ("Meter.read", 3), ("lazy", 42)],
 )
 def test_the_callable_gets_the_genotype(topology: Context, name: str, expected: float) -> None:
     found = value(topology, name)
@@ -114,6 +119,7 @@ def test_the_search_path_is_left_as_it_was(topology: Context) -> None:
         ("word", "word returned a str for"),
         ("truth", "truth returned a bool for"),
         ("many", "many returned a Tensor for"),
+        ("huge", "huge returned a int for"),
         ("fails", "fails failed for"),
     ],
 )

@@ -1,0 +1,123 @@
+"""What was measured outlives a mistake, mistakes that cost nothing to find come first, and searches keep apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from freerea_patch import InputError
+from freerea_seval.cli.main import main
+from freerea_seval.config.load import load_config
+from freerea_seval.runs.folder import RunFolder
+from freerea_seval.runs.report import read_history
+from freerea_seval.sources import device
+from tests.freerea_seval.runs.searches import write_search
+
+CALIBRATED = """
+space: nats-tss
+search: {population: 4, tournament: 2}
+budget: {evaluations: 6}
+live: {cache: off, batch_size: 4, initialisations: 1}
+objectives:
+  - {metric: worth, source: {python: metric_of_this_test:worth}, direction: max}
+  - {metric: latency, source: {seval: {measure: latency, networks: 12}}, role: pareto}
+report: [{metric: params, source: cost}]
+"""
+
+
+def call(*arguments: object) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["freerea-seval", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+    return int(end.value.code or 0)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with a search that measures latencies first, which here are made up at once."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "metric_of_this_test.py").write_text("def worth(genotype): raise OSError('no board')\n")
+    (tmp_path / "search.yaml").write_text(CALIBRATED)
+
+    def made_up(space: object, genotypes: list[str], **options: object) -> list[float]:
+        (tmp_path / "was-measured").touch()
+        return [1.0 + genotype.count("conv") for genotype in genotypes]
+
+    monkeypatch.setattr(device, "measure_latency_ms", made_up)
+    yield tmp_path
+    sys.modules.pop("metric_of_this_test", None)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.tournament=11", "tournament must be between 2 and the population (4), not 11"),
+        ("search.start=[x]", "'x'"),
+        ("objectives.1.max=5", "max"),
+        ("report.0.metric=parms", "parms"),
+        ("objectives.0.source={python: metric_of_this_test:none}", "has no 'none'"),
+    ],
+)
+def test_a_cheap_mistake_is_found_before_anything_is_measured(
+    place: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
+) -> None:
+    assert call("search", "search.yaml", "-o", "run", "--set", override) == 2
+    assert message in capsys.readouterr().err
+    assert not (place / "was-measured").exists()
+    assert not (place / "run").exists()
+
+
+def test_what_was_measured_stays_when_the_search_fails_and_a_resumed_one_uses_it(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("search", "search.yaml", "-o", "run") == 2
+    error = capsys.readouterr().err
+    assert "no board" in error
+    assert "--resume run" in error
+    measured = (place / "run" / "measured-latency.csv").read_bytes()
+    (place / "metric_of_this_test.py").write_text("def worth(genotype): return len(set(genotype)) * 1.5\n")
+    sys.modules.pop("metric_of_this_test")
+    (place / "was-measured").unlink()
+    assert call("search", "--resume", "run") == 0
+    assert (place / "run" / "measured-latency.csv").read_bytes() == measured
+    assert not (place / "was-measured").exists()
+
+
+def test_a_folder_that_another_search_was_faster_to_take_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config(write_search(tmp_path))
+    replace = os.replace
+
+    def late(source: Path, target: Path) -> None:
+        if Path(target) == tmp_path / "run":
+            (tmp_path / "run" / "seed-0").mkdir(parents=True)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", late)
+    with pytest.raises(InputError, match="exists and is not empty; choose another with -o"):
+        RunFolder.create(tmp_path / "run", config, tmp_path)
+
+
+def test_the_history_of_a_run_is_scored_as_the_search_scored_it(tmp_path: Path) -> None:
+    options = "population: 12, tournament: 4, aggregation: ranks, normalisation: history, "
+    config = write_search(tmp_path, options=options)
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    found = json.loads((tmp_path / "run" / "seed-3" / "result.json").read_text())["front"]
+    history = read_history(RunFolder.open(tmp_path / "run"), 3)
+    assert [c.genotype for c in history.front()] == [row["genotype"] for row in found]
+    assert history.scores(history.front()).tolist() == [row["score"] for row in found]
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Usage: ")
+    assert "\n  search" in printed.out
+    assert printed.err == ""
