@@ -172,7 +172,15 @@ def fronts(
     x_label: str,
     y_label: str,
 ) -> str:
-    """Draw found fronts as points beside the true front, a staircase: what is possible lies below it."""
+    """Draw found fronts as points beside the true front, a staircase: what is possible lies below it.
+
+    Its lowest quarter is left out: it begins with networks that compute next to nothing, at the accuracy of chance, and
+    would take most of the figure.
+    """
+    if true:
+        lowest = sorted(y for _, y in true)[len(true) // 4]
+        true = [point for point in true if point[1] >= lowest]
+        series = [(look, [point for point in points if point[1] >= lowest]) for look, points in series]
     everything = [*true, *(point for _, points in series for point in points)]
     axes = Axes(
         _spread(min(x for x, _ in everything), max(x for x, _ in everything), 0.05),

@@ -3,7 +3,8 @@
 ``python -m experiments.own_metrics``
 
 Memory is the peak of a training step, of all cells and of as many networks of the size space as are measured. Latency
-is measured twice: how far one measurement agrees with the other shows what noise leaves to be predicted.
+is measured twice: how far one measurement agrees with the other shows its noise. A predictor can agree more
+with a measurement than another one does: it learns from many, and their noise evens out.
 """
 
 from __future__ import annotations

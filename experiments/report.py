@@ -130,8 +130,8 @@ def _times(document: Document, runs: Sequence[Run], looks: Mapping[Line, Look]) 
         key(_PARTS),
     )
     document.table(
-        "Search time in seconds, means over all runs. The predictor's share is that of the sum; before the search, "
-        "preparing it, measured cells and training, takes what the last column says.",
+        "Search time in seconds, means over all runs. The predictor's share is that of the sum. Preparation is what "
+        "training its predictors takes; measuring a device and training networks are not in it, as tables give them.",
         ["method", "runs", *(f"{part}, s" for part in _PARTS), "sum, s", "predictor's share", "preparation, s"],
         lines,
     )
@@ -257,7 +257,8 @@ def _fronts(document: Document, folder: Path, runs: Sequence[Run], looks: Mappin
     for benchmark, some in benchmarks.items():
         series = []
         for line, own in _by(some, lambda run: run.line, looks).items():
-            median = sorted(own, key=lambda run: run.numbers["hypervolume"])[len(own) // 2]
+            volumes = [run.numbers.get("remeasured_hypervolume", run.numbers["hypervolume"]) for run in own]
+            median = own[sorted(range(len(own)), key=volumes.__getitem__)[len(own) // 2]]
             points = read_points(folder / median.folder / "front.csv") if median.folder else []
             if points:
                 series.append((looks[line], points))
@@ -269,8 +270,8 @@ def _fronts(document: Document, folder: Path, runs: Sequence[Run], looks: Mappin
             panels.append((title, drawn))
     if panels:
         document.figure(
-            "True values of the fronts that searches found, beside the true front: of each method the run with the "
-            "median hypervolume. The boxes show and hide methods.",
+            "True values of the fronts that searches found, leaders included, beside the true front but for its lowest "
+            "quarter: of each method the run with the median hypervolume. The boxes show and hide methods.",
             panels,
             legend([look for line, look in looks.items() if line in shown], lines=False, true_front=True),
         )

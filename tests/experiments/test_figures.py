@@ -123,13 +123,19 @@ def test_zero_is_in_sight_also_where_all_values_are_one(value: float) -> None:
 
 
 def test_fronts_are_in_one_frame_with_the_true_front() -> None:
-    text = fronts("t", [(A, [(2.0, 60.0), (1.0, 50.0)])], [(1.0, 55.0), (3.0, 70.0)], "min", "ms", "%")
+    text = fronts("t", [(A, [(2.0, 60.0), (1.0, 56.0)])], [(1.0, 55.0), (3.0, 70.0)], "min", "ms", "%")
     svg = ElementTree.fromstring(text)
     (first, low), (second, high) = marks(svg, A)
     assert first < second
     assert high < low
-    assert titles(svg) == ["true front", "a & <b>: 1, 50.00", "a & <b>: 2, 60.00"]
+    assert titles(svg) == ["true front", "a & <b>: 1, 56.00", "a & <b>: 2, 60.00"]
     assert all(LEFT <= x <= WIDTH - RIGHT and TOP <= y <= HEIGHT - BOTTOM for x, y in marks(svg, A))
+
+
+def test_the_lowest_quarter_of_the_true_front_is_left_out() -> None:
+    true = [(float(place), 10.0 * place) for place in range(1, 9)]
+    svg = ElementTree.fromstring(fronts("t", [(A, [(2.0, 29.0), (5.0, 30.0)])], true, "min", "ms", "%"))
+    assert titles(svg) == ["true front", "a & <b>: 5, 30.00"]
 
 
 def test_a_front_may_lack_the_true_one_and_be_a_single_point() -> None:
