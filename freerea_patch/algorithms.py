@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 from freerea_patch.errors import InputError, unknown_name
@@ -194,6 +195,9 @@ class RandomSearch(Search):
 
 
 def _check_sizes(population: int, tournament: int, n_random: int) -> None:
+    for name, size in (("population", population), ("tournament", tournament), ("n_random", n_random)):
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise InputError(f"{name} must be a whole number, got {size!r}")
     if population < 2:
         raise InputError(f"population must be at least 2, not {population}")
     if not 2 <= tournament <= population:
@@ -210,6 +214,12 @@ ALGORITHMS: dict[str, type[Search]] = {
 }
 
 
+def algorithm_options(algorithm: str) -> dict[str, Any]:
+    """Return the options of an algorithm with their defaults."""
+    parameters = signature(ALGORITHMS[algorithm]).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "seed"}
+
+
 def make_search(
     algorithm: str, space: SearchSpace, terms: Sequence[Objective], *, seed: int = 0, **options: Any
 ) -> Search:
@@ -224,7 +234,8 @@ def make_search(
     """
     if algorithm not in ALGORITHMS:
         raise unknown_name("algorithm", algorithm, ALGORITHMS)
-    try:
-        return ALGORITHMS[algorithm](space, terms, seed=seed, **options)
-    except TypeError:
-        raise InputError(f"algorithm {algorithm!r} does not take all of: {', '.join(options)}") from None
+    known = algorithm_options(algorithm)
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of algorithm {algorithm!r}:", option, known)
+    return ALGORITHMS[algorithm](space, terms, seed=seed, **options)

@@ -54,8 +54,10 @@ class Budget:
         if all(limit is None for limit in limits.values()):
             raise InputError(f"a budget needs at least one of: {', '.join(limits)}")
         for name, limit in limits.items():
-            if limit is not None and not limit > 0:
+            if limit is not None and (isinstance(limit, (bool, str)) or not limit > 0):
                 raise InputError(f"budget {name} must be a positive number, not {limit!r}")
+        if self.evaluations is not None and not isinstance(self.evaluations, int):
+            raise InputError(f"budget evaluations must be a whole number, not {self.evaluations!r}")
 
     @property
     def uses_clock(self) -> bool:

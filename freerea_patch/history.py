@@ -203,14 +203,15 @@ class History:
 
         With a Pareto objective, the non-dominated candidates, sorted along the first Pareto objective,
         best first; without one, the single best-scoring candidate. Scores are normalised over the
-        history. Empty if nothing feasible has been evaluated.
+        history. Empty if nothing feasible has been evaluated, or nothing that has a value in all that selects.
         """
         if not self._feasible:
             return []
         if not self._pareto_terms:
-            return self.ranked(self._feasible)[:1]
+            best = self.ranked(self._feasible)[:1]
+            return best if np.isfinite(self.scores(self._feasible)).any() else []
         points = self._points(self._feasible)
-        front = np.flatnonzero(pareto_fronts(points) == 0)
+        front = np.flatnonzero((pareto_fronts(points) == 0) & np.isfinite(points).all(axis=1))
         front = front[np.argsort(-self._pareto[front, 0], kind="stable")]
         return [self._feasible[i] for i in front.tolist()]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import inspect
 import io
 import json
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from freerea_patch import (
-    ALGORITHMS,
     BoundObjective,
     Budget,
     Candidate,
@@ -25,6 +23,7 @@ from freerea_patch import (
     make_search,
     run,
 )
+from freerea_patch.algorithms import algorithm_options
 from freerea_seval.config.schema import Config, MetricSection, ObjectiveSection
 from freerea_seval.config.spaces import make_space
 from freerea_seval.files import write_atomically
@@ -120,12 +119,6 @@ def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
                 " only a predictor ('seval') does; leave 'confidence' out"
             )
         yield BoundObjective(term, source.bounds(section.metric, side, probability), section.metric)
-
-
-def algorithm_options(algorithm: str) -> dict[str, Any]:
-    """Return the options of an algorithm with their defaults."""
-    parameters = inspect.signature(ALGORITHMS[algorithm]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "seed"}
 
 
 class _Opener:

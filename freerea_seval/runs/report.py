@@ -59,6 +59,8 @@ def print_report(folder: RunFolder, console: Console) -> None:
         for result in results:
             kind = "front" if is_pareto(config) else "best"
             title = f"seed {result['seed']}: the {kind} of {result['explored']} networks"
+            if result["stopped"] == "exhausted":
+                title += "; it ran out of new ones"
             rows = [{"#": number, **row} for number, row in enumerate(result["front"], start=1)]
             _print_rows(config, console, title, "#", rows)
             lines += _summary(config, result)

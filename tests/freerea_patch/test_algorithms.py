@@ -313,11 +313,24 @@ def test_another_seed_takes_another_course(algorithm: str) -> None:
         ("freerea", {"tournament": 1}, "tournament must be between 2 and the population (100), not 1"),
         ("freerea", {"n_random": -1}, "n_random must not be negative, got -1"),
         ("freerea", {"repair": -1}, "repair must not be negative, got -1"),
+        ("freerea", {"population": 10.0}, "population must be a whole number, got 10.0"),
+        ("freerea", {"tournament": "3"}, "tournament must be a whole number, got '3'"),
         ("freerea", {"unseen": -2}, "unseen must not be negative, got -2"),
         ("random", {"simplify": True}, "space bits/4 has no method 'simplified'; leave 'simplify' out"),
         ("freerea-minus", {"population": 4}, "tournament must be between 2 and the population (4), not 5"),
-        ("freerea-minus", {"n_random": 1}, "algorithm 'freerea-minus' does not take all of: n_random"),
-        ("random", {"population": 5}, "algorithm 'random' does not take all of: population"),
+        (
+            "freerea-minus",
+            {"n_random": 1},
+            "unknown option of algorithm 'freerea-minus': 'n_random'. Valid: population, tournament",
+        ),
+        (
+            "random",
+            {"population": 5},
+            (
+                "unknown option of algorithm 'random': 'population'; did you mean 'normalisation'?"
+                " Valid: aggregation, normalisation, simplify"
+            ),
+        ),
         ("freerae", {}, "unknown algorithm 'freerae'; did you mean 'freerea'? Valid: freerea, freerea-minus, random"),
     ],
 )

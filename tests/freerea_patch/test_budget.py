@@ -60,3 +60,16 @@ def test_a_budget_without_a_limit_is_refused() -> None:
 def test_a_limit_that_is_not_positive_is_refused(limit: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"budget {limit} must be a positive number, not {value!r}"):
         Budget(**{limit: value})
+
+
+@pytest.mark.parametrize("evaluations", [2.5, 1e2])
+def test_networks_are_counted_in_whole_numbers(evaluations: Any) -> None:
+    with pytest.raises(InputError, match=f"budget evaluations must be a whole number, not {evaluations}"):
+        Budget(evaluations=evaluations)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("value", ["10", True])
+def test_a_limit_is_a_number(limit: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"budget {limit} must be a positive number, not {value!r}"):
+        Budget(**{limit: value})

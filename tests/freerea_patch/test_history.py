@@ -170,3 +170,12 @@ def test_without_pareto_objectives_the_front_is_the_single_best() -> None:
     best = add(history, "y", a=2.0, b=1.0)
     assert not history.is_pareto
     assert history.front() == [best]
+
+
+@pytest.mark.parametrize("terms", [FITNESS, PARETO], ids=["score", "pareto"])
+def test_what_has_no_values_is_no_result(terms: tuple[Objective, ...]) -> None:
+    history = History(terms)
+    add(history, "x", **{term.name: math.nan for term in terms})
+    assert history.front() == []
+    known = add(history, "y", **{term.name: 1.0 for term in terms})
+    assert history.front() == [known]

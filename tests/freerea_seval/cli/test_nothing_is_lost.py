@@ -115,6 +115,14 @@ def test_the_history_of_a_run_is_scored_as_the_search_scored_it(tmp_path: Path) 
     assert history.scores(history.front()).tolist() == [row["score"] for row in found]
 
 
+def test_a_search_that_finds_nothing_new_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_search(tmp_path, budget="evaluations: 100")
+    text = config.read_text().replace("direction: max}", "role: constraint, min: 1400}", 1)
+    config.write_text(text)
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert "; it ran out of new ones" in capsys.readouterr().out
+
+
 def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert call() == 0
     printed = capsys.readouterr()

@@ -105,7 +105,7 @@ def test_every_algorithm_runs_from_a_config(tmp_path: Path, algorithm: str) -> N
 
 
 def test_an_option_of_another_algorithm_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="algorithm 'random' does not take all of: population"):
+    with pytest.raises(InputError, match="option of algorithm 'random': 'population'"):
         start(write_search(tmp_path, algorithm="random"), tmp_path / "run")
 
 

@@ -102,6 +102,6 @@ def test_a_predictor_is_trained_for_it_and_remembers_its_space(
     rows = [f"{depth}x{width},{depth * width}" for depth, width in cells]
     Path("t.csv").write_text("\n".join(["genotype,energy_mj", *rows]) + "\n")
     assert call("train", "t.csv", "--metric", "energy_mj", "--space", "towers_space:Towers", "-o", "p") == 0
-    assert call("predict", "p", "4x16", "1x2") == 0
+    assert call("predict", "p", "4x16", "1x2", "--space", "towers_space:Towers") == 0
     big, small = (float(line.split(",")[1]) for line in capsys.readouterr().out.splitlines()[-2:])
     assert big > small
