@@ -68,11 +68,18 @@ def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     show_run(run)
 
 
+#: What NumPy takes as a seed.
+_MOST_SEED = 2**32 - 1
+
 UnsupportedOption = Annotated[
     float | None, typer.Option(help="Number that marks networks that the device cannot run, such as -1.")
 ]
 MissingOption = Annotated[
     bool, typer.Option("--missing", help="An empty cell was not measured; without this, the device cannot run it.")
+]
+PredictorSpaceOption = Annotated[
+    str | None,
+    typer.Option(help="Search space; by default the predictor's own, if built in. Your own: pkg.module:Class."),
 ]
 ProxiesOption = Annotated[
     Path | None, typer.Option(help="CSV with a genotype (or index) column and one a zero-cost proxy.")
@@ -99,9 +106,13 @@ def train(
     scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",
     proxies: ProxiesOption = None,
     base: Annotated[
-        list[Path] | None, typer.Option(help="Predictor of another metric or data set to start from; repeatable.")
+        list[Path] | None,
+        typer.Option(
+            help="Predictor of another metric or data set to start from; repeatable. One of the same metric would know"
+            " what cross-validation holds out, and is refused."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes the training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes the training.", min=0, max=_MOST_SEED)] = 0,
 ) -> None:
     """Train a predictor from a table of your measurements."""
     from freerea_seval.cli.predicting import Cells, Training, train_from_table
@@ -114,14 +125,14 @@ def train(
 def predict(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
     genotypes: Annotated[list[str] | None, typer.Argument(help="Genotypes; or - to read them, one a line.")] = None,
-    space: Annotated[str | None, typer.Option(help="Search space; by default the predictor's own.")] = None,
+    space: PredictorSpaceOption = None,
     interval: Annotated[
         float | None, typer.Option(help="Bounds that hold the value with this probability, such as 0.9.")
     ] = None,
     proxies: ProxiesOption = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write, instead of printing.")] = None,
 ) -> None:
-    """Predict metrics for genotypes, as CSV. An empty cell is a network that cannot run."""
+    """Predict metrics for genotypes, as CSV. An empty cell is a network that cannot run; inf is no bound."""
     from freerea_seval.cli.predicting import predict_genotypes
 
     predict_genotypes(predictor, genotypes or [], space, output, interval, proxies)
@@ -131,7 +142,7 @@ def predict(
 def evaluate(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
     table: Annotated[Path, typer.Argument(help="CSV of measurements that it did not learn from.")],
-    space: Annotated[str | None, typer.Option(help="Search space; by default the predictor's own.")] = None,
+    space: PredictorSpaceOption = None,
     interval: Annotated[float, typer.Option(help="Nominal coverage of the intervals to judge.")] = 0.9,
     unsupported: UnsupportedOption = None,
     missing: MissingOption = False,
@@ -210,7 +221,9 @@ def measure_run(
         str | None, typer.Option(help="Time for measuring, such as 60s or 1h: the most informative networks first.")
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Peak resident memory too, in a process a network.")] = False,
-    seed: Annotated[int, typer.Option(help="Fixes random networks and the order of visits.")] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Fixes random networks and the order of visits.", min=0, max=_MOST_SEED)
+    ] = 0,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="CSV to write; the same command goes on after a kill.")
     ] = None,
@@ -231,7 +244,7 @@ def measure_export(
     count: CountOption = None,
     genotypes: GenotypesOption = None,
     batch_size: BatchSizeOption = None,
-    seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.")] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.", min=0, max=_MOST_SEED)] = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
 ) -> None:
     """Write networks as ONNX, for another device. With a script that needs only onnxruntime and numpy."""

@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
     from freerea_patch.spaces.protocol import SearchSpace
     from freerea_seval.predictor.card import PredictorInfo
     from freerea_seval.predictor.seval import SEvalPredictor
-    from freerea_seval.strings.views import View
 
     Values = npt.NDArray[np.float64]
 
+#: How to mend a cell, in these commands' words.
+_CELL = ", or write a number and say --unsupported NUMBER; if it was not measured, leave it empty and say --missing"
+#: Scores in the metric's unit, which may be a millionth or a million.
+_IN_UNIT = ("rmse", "width")
 _SHOWN = ("kendall_tau", "spearman", "r2", "rmse", "auc", "kendall_tau_all", "coverage", "width")
 
 
@@ -54,8 +58,9 @@ def train_from_table(
 ) -> None:
     """Train a predictor from a CSV and save it."""
     from freerea_seval.config.spaces import make_space
+    from freerea_seval.predictor.bases import load_bases
     from freerea_seval.predictor.folder import save_predictor
-    from freerea_seval.predictor.training import Proxies, Target, train_predictor
+    from freerea_seval.predictor.training import Proxies, Target, data_hash, train_predictor
     from freerea_seval.sources.table import unit_of
 
     direction = _direction(training.direction)
@@ -63,27 +68,29 @@ def train_from_table(
         raise InputError(f"{output} exists already; choose another folder with -o")
     space = make_space(space_name)
     genotypes, values = _read(table, metrics, space, cells)
-    view, base = _base(training, metrics[0])
+    known_as = space_name if ":" in space_name else space.name
+    bases = load_bases(training.base, metrics, (known_as, space.name), training.view)
     proxies = None
     if training.proxies is not None:
         proxies = Proxies(*_proxies(training.proxies, space, genotypes, without=metrics))
-    strings = _strings(space, view, genotypes)
+    strings = _strings(space, bases.view, genotypes)
+    bases.check_data(data_hash(strings, values))
     with terminal_progress().task(f"training on {len(genotypes)} networks") as show:
         predictor, info = train_predictor(
             strings,
             values[:, 0] if len(metrics) == 1 else values,
             [Target(m, unit_of(m) if training.unit is None else training.unit, direction) for m in metrics],
-            space_name=space_name if ":" in space_name else space.name,
-            view=view,
+            space_name=known_as,
+            view=bases.view,
             model=training.model,
             scale=training.scale,
             seed=training.seed,
             proxies=proxies,
-            base=base,
+            base=bases.predictors,
             show=show,
         )
     save_predictor(output, predictor, info)
-    print(f"{output}: predicts {', '.join(metrics)} of {info.space} from the {view} view, trained on", end=" ")
+    print(f"{output}: predicts {', '.join(metrics)} of {info.space} from the {info.view} view, trained on", end=" ")
     print(f"{len(genotypes)} networks")
     print(f"chose {info.choice}")
     for metric in info.metrics:
@@ -100,7 +107,6 @@ def predict_genotypes(
     proxies: Path | None = None,
 ) -> None:
     """Write a predictor's values for genotypes as CSV."""
-    from freerea_seval.config.spaces import make_space
     from freerea_seval.files import write_atomically
     from freerea_seval.predictor.folder import load_predictor
 
@@ -109,25 +115,24 @@ def predict_genotypes(
         genotypes = [line.strip() for line in sys.stdin if line.strip()]
     if not genotypes:
         raise InputError("nothing to predict: give genotypes as arguments, or - to read them from standard input")
-    space = make_space(space_name or info.space)
+    space = _space(folder, info, space_name)
     for genotype in genotypes:
         space.check(genotype)
     more = _seen(folder, info, proxies, space, genotypes)
     strings = _strings(space, info.view, genotypes)
     names = [metric.name for metric in info.metrics]
-    columns: dict[str, Any] = {}
-    if interval is None:
-        columns |= zip(names, predictor.predict(strings, more).reshape(len(strings), -1).T, strict=True)
-    else:
-        parts = [part.reshape(len(strings), -1).T for part in predictor.predict(strings, more, interval=interval)]
-        for name, value, low, high in zip(names, *parts, strict=True):
-            columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    found = (
+        [predictor.predict(strings, more)] if interval is None else predictor.predict(strings, more, interval=interval)
+    )
+    parts = [part.reshape(len(strings), -1) for part in found]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["genotype", *columns])
-    # As in every table of this package, a network that cannot run has an empty cell.
-    rows = ([f"{v:.6g}" if math.isfinite(v) else "" for v in row] for row in zip(*columns.values(), strict=True))
-    writer.writerows([genotype, *row] for genotype, row in zip(genotypes, rows, strict=True))
+    writer.writerow(["genotype", *(f"{n}{of}" for n in names for of in ("", "_low", "_high")[: len(parts)])])
+    for row, genotype in enumerate(genotypes):
+        said = [_cells(".6g", *(part[row, place] for part in parts)) for place in range(len(names))]
+        writer.writerow([genotype, *chain(*said)])
+    if interval is not None:
+        _tell_infinite(predictor, info, interval)
     if output is None:
         print(text.getvalue(), end="")
     else:
@@ -144,7 +149,6 @@ def evaluate_predictor(
     proxies: Path | None = None,
 ) -> None:
     """Judge a predictor by measurements that it did not learn from; print scores, and write them with a figure."""
-    from freerea_seval.config.spaces import make_space
     from freerea_seval.files import write_atomically
     from freerea_seval.predictor.folder import load_predictor
     from freerea_seval.predictor.scores import scatter, scores
@@ -152,7 +156,7 @@ def evaluate_predictor(
     predictor, info = load_predictor(folder)
     if output is not None and output.exists():
         raise InputError(f"{output} exists already; choose another folder with -o")
-    space = make_space(space_name or info.space)
+    space = _space(folder, info, space_name)
     names = [metric.name for metric in info.metrics]
     genotypes, values = _read(table, names, space, cells)
     more = _seen(folder, info, proxies, space, genotypes)
@@ -170,6 +174,7 @@ def evaluate_predictor(
             supported=supported[:, place],
         )
         print(f"{metric.name}, {len(genotypes)} networks: {_said(judged[metric.name])}")
+    _tell_infinite(predictor, info, interval)
     if output is None:
         return
     output.mkdir(parents=True)
@@ -177,8 +182,11 @@ def evaluate_predictor(
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["genotype", *(f"{n}{of}" for n in names for of in ("", "_predicted", "_low", "_high"))])
     for row, genotype in enumerate(genotypes):
-        cells_of = [part[row, place] for place in range(len(names)) for part in (values, found, low, high)]
-        writer.writerow([genotype, *(f"{v:.10g}" if math.isfinite(v) else "" for v in cells_of)])
+        genotype_cells = [genotype]
+        for place in range(len(names)):
+            genotype_cells += _cells(".10g", values[row, place])
+            genotype_cells += _cells(".10g", *(part[row, place] for part in (found, low, high)))
+        writer.writerow(genotype_cells)
     write_atomically(output / "predictions.csv", text.getvalue())
     for place, metric in enumerate(info.metrics):
         shown = (values[:, place], found[:, place])
@@ -198,13 +206,13 @@ def _read(table: Path, metrics: Sequence[str], space: SearchSpace, cells: Cells)
     """
     import numpy as np
 
-    from freerea_seval.sources.table import read_table
+    from freerea_seval.sources.table import Advice, read_table
 
     if len(set(metrics)) < len(metrics):
         raise InputError(f"a metric is named twice in {', '.join(metrics)}; name each once")
     columns = []
     for metric in metrics:
-        genotypes, numbers = read_table(table, space, metric)
+        genotypes, numbers = read_table(table, space, metric, advice=Advice("", _CELL))
         column = np.array(numbers, dtype=np.float64)
         empty = np.isnan(column)
         if empty.all():
@@ -223,29 +231,6 @@ def _read(table: Path, metrics: Sequence[str], space: SearchSpace, cells: Cells)
     values = np.stack(columns, axis=1)
     told = ~np.isnan(values).all(axis=1)
     return [genotypes[row] for row in np.flatnonzero(told)], values[told]
-
-
-def _base(training: Training, metric: str) -> tuple[View, dict[str, SEvalPredictor]]:
-    """Return the view to learn from, and base predictors by what they predict.
-
-    Raises:
-        InputError: a folder holds no predictor, or one of another view.
-    """
-    from freerea_seval.predictor.folder import load_predictor
-    from freerea_seval.strings.views import check_view, default_view
-
-    loaded = {folder: load_predictor(folder) for folder in training.base}
-    views = [info.view for _, info in loaded.values()]
-    view = check_view(training.view or next(iter(views), default_view(metric)))
-    base = {}
-    for folder, (predictor, info) in loaded.items():
-        if info.view != view:
-            raise InputError(
-                f"--base {folder} reads the {info.view} view of networks, and this predictor is to read the {view} one;"
-                " leave it out, or take predictors of one view"
-            )
-        base[f"{', '.join(metric.name for metric in info.metrics)} of {info.space} ({folder})"] = predictor
-    return view, base
 
 
 def _seen(
@@ -281,9 +266,9 @@ def _proxies(
     """
     import numpy as np
 
-    from freerea_seval.sources.table import Table
+    from freerea_seval.sources.table import Advice, Table
 
-    table = Table(path, space)
+    table = Table(path, space, advice=Advice("", ""))
     names = [name for name in table.columns if name not in without] if names is None else names
     if not names:
         raise InputError(f"{path} has no column beside those that name networks and metrics; expected one a proxy")
@@ -297,7 +282,7 @@ def _proxies(
             raise InputError(
                 f"{path} has no row for {genotype!r}; add the row, with an empty cell for a proxy that is not known"
             )
-    columns = [table.column(name) for name in names]
+    columns = [table.column(name, seconds=False) for name in names]
     return names, np.array([[column[genotype].value for column in columns] for genotype in genotypes])
 
 
@@ -318,5 +303,47 @@ def _direction(said: str) -> Direction:
 
 
 def _said(scores: dict[str, float]) -> str:
-    recalls = [name for name in scores if name.startswith("top_")]
-    return ", ".join(f"{n.replace('_', ' ')} {scores[n]:.3f}" for n in (*_SHOWN, *recalls) if n in scores)
+    names = [name for name in (*_SHOWN, *(n for n in scores if n.startswith("top_"))) if name in scores]
+    return ", ".join(f"{n.replace('_', ' ')} {scores[n]:{'.4g' if n in _IN_UNIT else '.3f'}}" for n in names)
+
+
+def _cells(form: str, value: float, *bounds: float) -> list[str]:
+    """Return a value and its bounds as text.
+
+    As in every table of this package, a network that cannot run has an empty cell, and then so have its bounds. Those
+    of one that can are written even if they are infinite, which is all that few measurements can promise.
+    """
+    numbers = (value, *bounds)
+    return [f"{number:{form}}" for number in numbers] if math.isfinite(value) else [""] * len(numbers)
+
+
+def _tell_infinite(predictor: SEvalPredictor, info: PredictorInfo, interval: float) -> None:
+    """Say on standard error, in one line, which metrics were measured too rarely for an interval."""
+    from freerea_seval.predictor.conformal import samples_needed
+
+    needed = samples_needed(interval)
+    samples = zip(info.metrics, (conformal.samples for conformal in predictor.conformals_), strict=True)
+    few = [f"{metric.name} from {count}" for metric, count in samples if count < needed]
+    if few:
+        print(
+            f"freerea-seval: an interval that holds with probability {interval:g} takes {needed} measurements, and the"
+            f" predictor learned {', '.join(few)}: bounds are infinite; measure more, or ask for a smaller --interval",
+            file=sys.stderr,
+        )
+
+
+def _space(folder: Path, info: PredictorInfo, given: str | None) -> SearchSpace:
+    """Return the space of the genotypes, of the user's choice or the predictor's.
+
+    Raises:
+        InputError: nobody names the space but the folder, and it is none of the built-in ones: that would run code.
+    """
+    from freerea_patch import SPACES
+    from freerea_seval.config.spaces import make_space
+
+    if given is None and info.space.partition("/")[0] not in SPACES:
+        raise InputError(
+            f"predictor {folder} learned from networks of the space {info.space!r}, which is not built in, and a folder"
+            " alone does not make this command run code; if you trust that space, give it: --space pkg.module:Class"
+        )
+    return make_space(info.space if given is None else given)

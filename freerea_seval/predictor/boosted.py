@@ -15,6 +15,7 @@ from freerea_patch import InputError
 from freerea_seval.predictor.features import Matrix, StringFeatures, check_strings
 from freerea_seval.predictor.line import Line, draw_line
 from freerea_seval.predictor.samples import checked
+from freerea_seval.predictor.trees import load_trees
 
 if TYPE_CHECKING:
     import xgboost
@@ -313,16 +314,12 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             Exception: it does not fit together; xgboost has types of its own.
         """
-        import xgboost
-
         self.features_ = StringFeatures.of(state["vocabulary"])
         self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])
         self.mixtures_ = []
         costs = self.features_.costs_
         for place, metric in enumerate(state["metrics"]):
-            forests = tuple(xgboost.Booster({"nthread": 1}) for _ in range(metric["forests"]))
-            for number, forest in enumerate(forests):
-                forest.load_model(bytearray(files[f"trees-{place}-{number}.json"]))
+            forests = tuple(load_trees(files[f"trees-{place}-{n}.json"]) for n in range(metric["forests"]))
             line = Line(float(metric["intercept"]), np.array(metric["coefficients"], dtype=np.float64))
             if line.coefficients.shape != (costs.stop - costs.start,):
                 raise ValueError(f"{line.coefficients.size} coefficients of {costs.stop - costs.start} costs")

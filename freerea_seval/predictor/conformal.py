@@ -161,6 +161,12 @@ class Conformal:
         return bound
 
 
+def samples_needed(coverage: float) -> int:
+    """Return how many errors an interval takes to be finite; with fewer, nothing narrower than all can be promised."""
+    side = _probability((1 + _probability(coverage, "coverage")) / 2, "confidence")
+    return math.ceil(side / (1 - side) - 1e-9)  # ceil((n + 1) c) <= n; what is subtracted is rounding error
+
+
 def _ranks(samples: int) -> npt.NDArray[np.int64]:
     """Return the ranks, 1 to ``samples``, of the sorted errors that are kept, the first and the last among them."""
     return np.linspace(1, samples, min(samples, _MOST)).round().astype(np.int64)

@@ -6,7 +6,7 @@ The strings are those of :mod:`freerea_seval.strings.grammar`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -147,7 +147,10 @@ def share_features(models: Iterable[object]) -> None:
 
 def check_strings(strings: Sequence[str]) -> Sequence[str]:
     """Return ``strings``; raise :class:`InputError` unless it is a sequence of strings."""
-    if isinstance(strings, str) or not all(isinstance(string, str) for string in strings):
+    # A table of pandas counts its rows and yields the names of its columns; a set has no order that values could have.
+    listed = hasattr(strings, "__len__") and getattr(strings, "ndim", 1) == 1
+    listed = listed and not isinstance(strings, (str, bytes, Mapping, Set))
+    if not listed or not all(isinstance(string, str) for string in strings):
         raise InputError("expected a list of network strings, such as SpaceStrings(space).strings(genotypes) gives")
     return strings
 

@@ -15,6 +15,8 @@ Values = npt.NDArray[np.float64]
 #: Fewer values of a metric than this teach nothing.
 FEWEST = 5
 SCALINGS = ("standard", "minmax")
+#: Squares of larger numbers, and of differences smaller than one over this, are none that a double can hold.
+_LARGEST = 1e150
 
 
 def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
@@ -54,6 +56,24 @@ def check_enough(known: npt.NDArray[np.bool_], least: int) -> None:
         raise InputError(
             f"a predictor needs at least {least} values of each metric, got {fewest}; measure more networks"
         )
+
+
+def check_range(values: Values) -> None:
+    """Raise :class:`InputError` unless the known values of each metric, ``(n, m)``, can be squared and summed."""
+    finite = np.where(np.isfinite(values), values, 0.0)
+    rows, columns = np.nonzero(np.abs(finite) > _LARGEST)
+    if len(rows):
+        raise InputError(
+            f"{len(rows)} values are beyond {_LARGEST:g}, the first, at index {rows[0]}, is"
+            f" {finite[rows[0], columns[0]]:g}; give the metric in a larger unit"
+        )
+    for column in values.T:
+        spread = float(np.ptp(column[np.isfinite(column)]))
+        if 0 < spread < 1 / _LARGEST:
+            raise InputError(
+                f"values of a metric differ by {spread:g} at most, and {1 / _LARGEST:g} is the least that can be"
+                " computed with; give the metric in a smaller unit"
+            )
 
 
 def scales(values: Values, scaling: str) -> tuple[Values, Values]:

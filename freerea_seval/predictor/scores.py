@@ -42,7 +42,8 @@ def scores(
         top: for which k top-k recall is given: whole numbers, or shares of ``n`` between 0 and 1.
 
     Returns:
-        By name, each left out where it is not defined (a correlation of constants, k of fewer than k + 1 networks):
+        By name, each left out where it is not defined (a correlation of constants, k of fewer than k + 1 networks)
+        or larger than a double can be:
 
         - ``kendall_tau`` (tau-b, Kendall 1945) and ``spearman`` over the networks measured as supported;
         - ``rmse`` (in the metric's unit) and ``r2`` over those of them that have a finite prediction;
@@ -89,7 +90,8 @@ def scores(
         found["coverage"] = float(np.mean((bottom <= values[runs]) & (values[runs] <= ceiling)))
         finite = np.isfinite(bottom) & np.isfinite(ceiling)
         if finite.any():
-            found["width"] = float(np.mean(ceiling[finite] - bottom[finite]))
+            with np.errstate(over="ignore"):
+                found["width"] = float(np.mean(ceiling[finite] - bottom[finite]))
     if not runs.all():
         if "kendall_tau" in (over_all := _correlations(true_rank, guessed_rank)):
             found["kendall_tau_all"] = over_all["kendall_tau"]
@@ -97,19 +99,18 @@ def scores(
             from sklearn.metrics import roc_auc_score
 
             found["auc"] = float(roc_auc_score(runs, column(supported, "probabilities of support")))
-    return found
+    return {name: score for name, score in found.items() if np.isfinite(score)}  # JSON has no other numbers
 
 
 def _errors(values: Values, guessed: Values) -> dict[str, float]:
     both = np.isfinite(guessed)
     if not both.any():
         return {}
-    values, errors = values[both], guessed[both] - values[both]
-    found = {"rmse": float(np.sqrt(np.mean(errors**2)))}
-    if np.ptp(values) > 0:
-        with np.errstate(all="ignore"):  # values that are almost equal have a variance of zero
+    with np.errstate(all="ignore"):  # values that are almost equal have a variance of zero, and squares may overflow
+        values, errors = values[both], guessed[both] - values[both]
+        found = {"rmse": float(np.sqrt(np.mean(errors**2)))}
+        if np.ptp(values) > 0:
             share = np.sum(errors**2) / np.sum((values - values.mean()) ** 2)
-        if np.isfinite(share):
             found["r2"] = float(1 - share)
     return found
 

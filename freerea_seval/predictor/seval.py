@@ -11,12 +11,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
+from freerea_seval.predictor.arguments import as_proxies, check_base, check_settings, check_side
 from freerea_seval.predictor.choosing import choose
 from freerea_seval.predictor.conformal import Conformal
 from freerea_seval.predictor.features import check_strings, share_features
 from freerea_seval.predictor.levels import levels_of, to_levels
 from freerea_seval.predictor.models import Show, State, ask, make, train
-from freerea_seval.predictor.samples import check_enough, numbers
+from freerea_seval.predictor.samples import check_enough, check_range, numbers
 from freerea_seval.predictor.scales import Scale
 from freerea_seval.predictor.support import Support
 
@@ -85,28 +86,23 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             y: ``(n,)`` values in the metric's unit, or ``(n, m)`` of several metrics.
             proxies: ``(n, k)`` zero-cost proxies, or whatever else is known of a network; NaN where it is not.
             base: trained predictors of other metrics or data sets, whose predictions the model then sees beside the
-                strings: what they learned helps where little was measured.
+                strings: what they learned helps where little was measured. They must not have learned values of
+                these metrics themselves: they would know what cross-validation holds out, and scores and intervals
+                would be far too good.
             show: is told the fraction done and a note.
 
         Raises:
             InputError: fewer than ten supported networks of a metric, values and strings that do not fit together, a
-                value of -inf, a string that is none, an unknown model or scale, or a parameter that the model lacks.
-            InputError: a base predictor that learned from proxies.
+                value of -inf or beyond 1e150, a string that is none, an unknown model or scale, or a parameter that
+                the model lacks.
+            InputError: something else than predictors as a base, or one that learned from proxies.
         """
+        check_settings(self.model, self.scale, self.parameters, self.seed)
         values = _checked(strings, y)
         strings = list(strings)
         self.single_ = np.ndim(y) == 1
-        self.proxies_: int = 0 if proxies is None else int(np.shape(proxies)[-1])
-        self.base_ = list(base)
-        for other in self.base_:
-            check_is_fitted(other, "models_")
-            if other.proxies_:
-                raise InputError(
-                    f"a base predictor learned from {other.proxies_} proxies, which nobody gives it here;"
-                    " take base predictors of strings alone"
-                )
-        if self.parameters and self.model == "auto":
-            raise InputError("parameters belong to a model; name one beside them, such as model: boosted")
+        self.proxies_: int = 0 if proxies is None else as_proxies(proxies).shape[1]
+        self.base_ = check_base(base)
         self.supports_ = [self._learn_support(strings, column) for column in values.T]
         values = np.where(np.isposinf(values), np.nan, values)
         rows = np.flatnonzero(~np.isnan(values).all(axis=1))
@@ -199,6 +195,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         proxies: npt.ArrayLike | None = None,
     ) -> Values:
         """Return values that the metrics stay above (``lower``) or below with a probability, shaped as predictions."""
+        check_side(side)
         values = self._values(strings, proxies)
         found = [getattr(c, side)(column, confidence) for c, column in zip(self.conformals_, values.T, strict=True)]
         return self._shaped(np.stack(found, axis=1))
@@ -249,7 +246,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"expected {self.proxies_ or 'no'} proxies a network, as in training")
         columns: list[Values] = []
         if proxies is not None:
-            found = np.asarray(proxies, dtype=np.float64)
+            found = as_proxies(proxies)
             if found.shape != (len(strings), self.proxies_):
                 raise InputError(f"expected proxies of shape {(len(strings), self.proxies_)}, got {found.shape}")
             columns.append(found)
@@ -278,7 +275,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             states[name], its = part.state()
             files |= {f"{name}-{file}": content for file, content in its.items()}
         said = {
-            "parameters": self.get_params(deep=False),
+            "parameters": {**self.get_params(deep=False), "seed": int(self.seed)},  # JSON knows no integers of NumPy
             "base": len(self.base_),
             "members": list(self.members_),
             "shares": self.shares_.tolist(),
@@ -331,4 +328,5 @@ def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
         )
     values = values[:, None] if values.ndim == 1 else values
     check_enough(np.isfinite(values), FEWEST)
+    check_range(values)
     return values

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_seval.predictor.features import StringFeatures
+from freerea_seval.predictor.trees import load_trees
 
 Values = npt.NDArray[np.float64]
 _TREES = "support.json"
@@ -55,9 +56,6 @@ class Support:
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Take up what :meth:`state` returned; any exception means that it does not fit together."""
-        import xgboost
-
         self.features_ = StringFeatures.of(state["vocabulary"])
-        self.booster_ = xgboost.Booster({"nthread": 1})
-        self.booster_.load_model(bytearray(files[_TREES]))
+        self.booster_ = load_trees(files[_TREES])
         self.probability(["input[1x1] output"])

@@ -62,7 +62,7 @@ def train_predictor(
         view: which view of the networks the strings are.
         model, scale, parameters, seed: see :class:`~freerea_seval.predictor.seval.SEvalPredictor`.
         proxies: what else the predictor sees.
-        base: trained predictors whose predictions it sees, by what they predict.
+        base: trained predictors whose predictions it sees, by what they predict; none that learned these values.
         show: is told the fraction done and a note.
 
     Returns:
@@ -76,7 +76,6 @@ def train_predictor(
     predictor = SEvalPredictor(model, scale, parameters, seed=seed)
     predictor.fit(strings, values, more, base=list(others.values()), show=show)
     columns = np.asarray(values, dtype=np.float64).reshape(len(strings), -1)
-    learned = [strings, columns.tolist(), *([] if more is None else [more.tolist()])]
     info = PredictorInfo(
         metrics=tuple(
             PredictedMetric(
@@ -90,13 +89,19 @@ def train_predictor(
         space=space_name,
         view=view,
         samples=len(strings),
-        trained_on=hashlib.sha256(json.dumps(learned).encode()).hexdigest(),
+        trained_on=data_hash(strings, columns, more),
         choice=predictor.choice_,
         proxies=() if proxies is None else tuple(proxies.names),
         base=tuple(others),
         versions=versions(),
     )
     return predictor, info
+
+
+def data_hash(strings: Sequence[str], values: Values, proxies: Values | None = None) -> str:
+    """Return the SHA-256 of what a predictor learns from: strings, ``(n, m)`` values and proxies."""
+    learned = [list(strings), values.tolist(), *([] if proxies is None else [proxies.tolist()])]
+    return hashlib.sha256(json.dumps(learned).encode()).hexdigest()
 
 
 def _unseen_scores(values: Values, unseen: Values, direction: Direction) -> dict[str, float]:

@@ -105,12 +105,13 @@ def read_table(
     *,
     key: str | None = None,
     on_problem: Callable[[InputError], object] = _raise,
+    advice: Advice | None = None,
 ) -> tuple[list[str], list[float]]:
     """Return a table's genotypes and their values of one metric, in the order of the file.
 
-    The arguments and errors are those of :class:`Table` and :meth:`Table.column`.
+    The arguments and errors are those of :class:`Table` and :meth:`Table.column`; seconds are not looked at.
     """
-    column = Table(path, space, key=key, on_problem=on_problem).column(metric)
+    column = Table(path, space, key=key, on_problem=on_problem, advice=advice).column(metric, seconds=False)
     return list(column), [measured.value for measured in column.values()]
 
 
@@ -118,6 +119,13 @@ def unit_of(column: str) -> str:
     """Return the unit that a column's name ends in, empty if none."""
     name, _, ending = column.rpartition("_")
     return _UNITS.get(ending.lower(), "") if name else ""
+
+
+class Advice(NamedTuple):
+    """How to mend a key column or a cell, behind what anyone can do: by default in the words of a search's config."""
+
+    key: str = ", or name it with 'key: COLUMN'"
+    cell: str = ", or leave out the row and write 'missing: unsupported'"
 
 
 class _Row(NamedTuple):
@@ -139,6 +147,7 @@ class Table:
         key: the key column's name, if it is another than those above.
         on_problem: is called with the error of each row that cannot be used, which is then left out; by
             default it raises the error.
+        advice: what errors say on mending.
 
     Raises:
         InputError: the file cannot be read, is no CSV, has no rows, or has two columns of one name.
@@ -153,15 +162,15 @@ class Table:
         *,
         key: object = None,
         on_problem: Callable[[InputError], object] = _raise,
+        advice: Advice | None = None,
     ) -> None:
-        self.path = path
-        self._on_problem = on_problem
+        self.path, self._on_problem, self._advice = path, on_problem, advice or Advice()
         lines = _read(path)
         _, self._header = lines.pop(0)
         for name in self._header:
             if name and self._header.count(name) > 1:
                 raise InputError(f"{path} has two columns named {name!r}; rename one")
-        place = self._header.index(_find_key(path, self._header, key))
+        place = self._header.index(_find_key(path, self._header, key, self._advice.key))
         whole = all(_is_index(fields[place]) for _, fields in lines if place < len(fields))
         by_index = self._header[place] == _INDEX_COLUMN or (key is not None and whole)
         genotype_of = _indexed(path, space) if by_index else _checked(space)
@@ -188,27 +197,27 @@ class Table:
         keys = (*_GENOTYPE_COLUMNS, _INDEX_COLUMN, self._key)
         return [name for name in self._header if name and name not in keys]
 
-    def column(self, metric: str) -> dict[str, Measured]:
+    def column(self, metric: str, seconds: bool = True) -> dict[str, Measured]:
         """Return a column by genotype, in the order of the file; an empty cell is :data:`UNSUPPORTED`, which is NaN.
 
         Raises:
             InputError: there is no such column.
-            InputError: a value, or the seconds beside it, is not a finite number, or contradicts another row.
+            InputError: a value, or the seconds beside it, if they are asked for, is not a finite number, or
+                contradicts another row.
         """
         if metric not in self._header or metric == self._key:
             numbers = [n for n, text in zip(self._header, self._rows[0].fields, strict=True) if _is_number(text)]
             raise unknown_name(f"metric of table {self.path}:", metric, [n for n in numbers if n != self._key])
-        seconds = _SECONDS.format(metric)
-        place = self._header.index(metric)
-        seconds_place = self._header.index(seconds) if seconds in self._header else None
+        name, place = _SECONDS.format(metric), self._header.index(metric)
+        seconds_place = self._header.index(name) if seconds and name in self._header else None
         column: dict[str, Measured] = {}
         for row in self._rows:
             try:
-                charged = 0.0 if seconds_place is None else _number(row.fields[seconds_place], seconds)
+                charged = 0.0 if seconds_place is None else self._number(row.fields[seconds_place], name)
                 if charged < 0:
-                    raise InputError(f"{seconds} is {charged:g}; seconds cannot be negative")
+                    raise InputError(f"{name} is {charged:g}; seconds cannot be negative")
                 text = row.fields[place]
-                value = _number(text, metric) if text else UNSUPPORTED
+                value = self._number(text, metric) if text else UNSUPPORTED
                 first = column.setdefault(row.genotype, Measured(value, charged))
                 if first.value != value and not (math.isnan(first.value) and not text):
                     above = _said(first.value)
@@ -218,6 +227,15 @@ class Table:
             except InputError as error:
                 self._on_problem(InputError(f"{self.path}, line {row.line}: {error}"))
         return column
+
+    def _number(self, text: str, name: str) -> float:
+        value = float(text) if _is_number(text) else math.nan
+        if not math.isfinite(value):
+            raise InputError(
+                f"{name} is {text[:40]!r}, expected a finite number; if the device cannot run the network, leave the"
+                f" cell empty{self._advice.cell}"
+            )
+        return value
 
 
 _Columns = dict[str, dict[str, Measured]]
@@ -237,16 +255,6 @@ def _read_once(path: Path, space: SearchSpace, key: object) -> tuple[Table, _Col
         _last.clear()
         _last[known] = table, {}
     return _last[known]
-
-
-def _number(text: str, name: str) -> float:
-    value = float(text) if _is_number(text) else math.nan
-    if not math.isfinite(value):
-        raise InputError(
-            f"{name} is {text[:40]!r}, expected a finite number; if the device cannot run the network, leave the"
-            " cell empty, or leave out the row and write 'missing: unsupported'"
-        )
-    return value
 
 
 def _read(path: Path) -> list[tuple[int, list[str]]]:
@@ -278,7 +286,7 @@ def _read(path: Path) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _find_key(path: Path, header: Sequence[str], key: object) -> str:
+def _find_key(path: Path, header: Sequence[str], key: object, advice: str) -> str:
     if key is not None:
         if not isinstance(key, str) or key not in header:
             raise unknown_name(f"column of table {path}:", key, filter(None, header))
@@ -288,7 +296,7 @@ def _find_key(path: Path, header: Sequence[str], key: object) -> str:
             return name
     raise InputError(
         f"{path} has no column that names the networks; expected one of {', '.join(_GENOTYPE_COLUMNS)},"
-        f" {_INDEX_COLUMN}, got {', '.join(header)}; rename one, or name it with 'key: COLUMN'"
+        f" {_INDEX_COLUMN}, got {', '.join(header)}; rename one{advice}"
     )
 
 

@@ -32,11 +32,12 @@ class UnseenError(Exception):
 
 
 class Census(Watcher):
-    """Counts operations by kind: whether the autograd graph shows them all."""
+    """Counts operations by kind, and their plain arguments: whether the autograd graph shows them all."""
 
     def __init__(self) -> None:
         super().__init__()
         self.kinds: Counter[str] = Counter()
+        self.arguments: Counter[tuple[str, str]] = Counter()
         self.unseen: UnseenError | None = None
         self.stale: list[Tensor] = []
         self._identities: list[tuple[Tensor, Tensor]] = []
@@ -50,6 +51,7 @@ class Census(Watcher):
         if schema.kind in PASSING or not (isinstance(result, (Tensor, list, tuple)) or schema.writes):
             return
         self.kinds[schema.kind] += 1
+        self.arguments.update((schema.kind, name) for name, value in arguments.items() if _is_shown(name, value))
         given = [t for value in arguments.values() for t in tensors_in(value) if t is not None]
         if not any(t.requires_grad for t in given) or (self.stale and self.is_stale(given)):
             # The network may catch the error.
@@ -92,6 +94,7 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
     for tensor in inputs:
         leaves[id(tensor)] = Ref(builder.add("input", {}, {}, [], [spec_of(tensor)]))
     seen: Counter[str] = Counter()
+    shown: Counter[tuple[str, str]] = Counter()
     made: dict[Any, list[Source]] = {}
     for function in _reachable(results):
         if hasattr(function, "operation"):
@@ -103,11 +106,15 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
         else:
             operation = _operation(function, made, leaves)
             seen[operation.kind] += 1
+            shown.update((operation.kind, name) for name in operation.arguments)
             made[function] = _add(builder, operation, _outputs(function))
     for kind in PASSING:
         del seen[kind]
     if seen != census.kinds:
         raise UnseenError(", ".join(sorted((census.kinds - seen) + (seen - census.kinds))))
+    # An overload with an argument that is not saved may look like one without: round(decimals=2) like round.
+    if hidden := census.arguments - shown:
+        raise UnseenError(", ".join(f"{name} of {kind}" for kind, name in sorted(hidden)))
     refs = []
     for tensor in results:
         source = made[tensor.grad_fn][tensor.output_nr] if tensor.grad_fn is not None else leaves.get(id(tensor))
@@ -119,6 +126,11 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
 
 def _same_memory(one: Tensor, other: Tensor) -> bool:
     return one.untyped_storage()._cdata == other.untyped_storage()._cdata  # type: ignore[no-any-return]
+
+
+def _is_shown(name: str, value: object) -> bool:
+    """Return whether an argument is one that the autograd graph has to show."""
+    return name not in _TOLD and isinstance(value, (int, float, complex, str, list, tuple)) and not tensors_in(value)
 
 
 class _Operation(NamedTuple):
@@ -179,6 +191,8 @@ def _operation(function: Any, made: Mapping[Any, list[Source]], leaves: Mapping[
     overload = _overload(cast(Hashable, type(function)), function.name(), len(function.next_functions))
     inputs = _inputs(function, made, leaves)
     arguments = {name: _signed(getattr(function, f"_saved_{name}")) for name in overload.saved}
+    if any(map(tensors_in, arguments.values())):
+        raise UnseenError(overload.kind)  # another overload has a tensor by the name of this one's number
     for place, (name, optional) in enumerate(overload.tensors):
         if overload.lists or inputs[place] is not None:
             continue

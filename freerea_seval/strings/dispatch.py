@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, cast
 
 from torch import Tensor
@@ -21,7 +22,12 @@ from freerea_seval.strings.watching import Watcher, tensors_in
 #: Where a tensor lies in its storage: offset, shape, strides.
 _Place = tuple[int, tuple[int, ...], tuple[int, ...]]
 #: Operations in place that do not read what was there.
-_BLIND = frozenset(("copy", "fill", "zero", "uniform", "normal", "random", "exponential", "bernoulli"))
+_BLIND = frozenset(
+    (
+        *("copy", "fill", "zero"),
+        *("uniform", "normal", "random", "exponential", "bernoulli", "cauchy", "log_normal", "geometric"),
+    )
+)
 
 
 @dataclass
@@ -32,7 +38,7 @@ class _Memory:
         place, spec: of the tensor that fills it.
         source: what made all of it; None if nothing has been written there.
         places: what made each tensor in it.
-        written: what was written over parts of it since then.
+        written: what was written over parts of it since then, and where.
         twins: for every identity with one end here, its two ends, this one first.
     """
 
@@ -40,7 +46,7 @@ class _Memory:
     spec: Spec
     source: Source | None
     places: dict[_Place, Source]
-    written: list[Ref] = field(default_factory=list)
+    written: list[tuple[Ref, _Place]] = field(default_factory=list)
     twins: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @property
@@ -114,8 +120,11 @@ class Recorder(Watcher):
             return ref
         place = _place(tensor)
         if place not in memory.places and memory.written:
-            parts = [memory.source, *memory.written] if memory.source is not None else memory.written
-            memory.source = Ref(self.builder.add("update", {}, {}, cast("list[Source]", parts), [memory.spec]))
+            parts: list[Source] = [] if memory.source is None else [memory.source]
+            parts += [ref for ref, _ in memory.written]
+            # What is written may not depend on what was there, so that only this says where it is.
+            where = _where(memory.place, [part for _, part in memory.written])
+            memory.source = Ref(self.builder.add("update", where, {}, parts, [memory.spec]))
             memory.places = {memory.place: memory.source}
             memory.written = []
         if place not in memory.places:
@@ -131,8 +140,9 @@ class Recorder(Watcher):
         source, spec = cast(Source, memory.source), spec_of(tensor)
         if isinstance(source, Parameter) and spec.elements == source.spec.elements:
             return source._replace(spec=spec)
-        kind = "reshape" if spec.elements == memory.spec.elements else "as_strided"
-        return Ref(self.builder.add(kind, {}, {}, [source], [spec]))
+        where = _where(memory.place, [_place(tensor)])
+        kind = "reshape" if spec.elements == memory.spec.elements and not where else "as_strided"
+        return Ref(self.builder.add(kind, where, {}, [source], [spec]))
 
     def _is_view(self, arguments: Mapping[str, Any], results: Sequence[Tensor]) -> bool:
         """Return whether results are an argument, unchanged, or a parameter, reshaped or transposed."""
@@ -207,7 +217,7 @@ class Recorder(Watcher):
             if tensor.numel() >= memory.spec.elements:
                 memory.place, memory.spec, memory.source, memory.written = place, spec_of(tensor), ref, []
             else:
-                memory.written.append(ref)
+                memory.written.append((ref, place))
             self.paused = True
             try:
                 waiting += [_twin(tensor, *ends) for ends in memory.twins if _storage(ends[1]) not in seen]
@@ -222,6 +232,41 @@ def _twin(written: Tensor, one: Tensor, other: Tensor) -> Tensor:
         return other
     offset = int(written.storage_offset() - one.storage_offset() + other.storage_offset())
     return other.as_strided(written.shape, written.stride(), offset)
+
+
+def _where(whole: _Place, parts: Sequence[_Place]) -> dict[str, object]:
+    """Return where parts lie in a whole, as attributes: nothing for parts at its beginning without gaps."""
+    offsets: list[int] = []
+    strides: list[int] = []
+    gaps = False
+    for offset, shape, steps in parts:
+        offsets.append(_in_order(offset - whole[0], whole))
+        size = prod(shape)
+        for length, step in zip(shape, steps, strict=True):
+            size //= max(length, 1)
+            if length > 1:
+                strides.append(_in_order(step, whole))
+                gaps = gaps or strides[-1] != size
+    where: dict[str, object] = {"offset": offsets} if any(offsets) else {}
+    return where | {"stride": strides} if gaps else where
+
+
+def _in_order(distance: int, whole: _Place) -> int:
+    """Return a distance in memory as one in a tensor whose last dimension is the innermost.
+
+    Devices may lay the same tensor out in another order.
+    """
+    _, shape, strides = whole
+    found, size = 0, prod(shape)
+    inner = []
+    for length, stride in zip(shape, strides, strict=True):
+        size //= max(length, 1)
+        if length > 1 and stride:
+            inner.append((stride, size))
+    for stride, size in sorted(inner, reverse=True):
+        steps, distance = divmod(distance, stride)
+        found += steps * size
+    return found + distance
 
 
 def _storage(tensor: Tensor) -> int:

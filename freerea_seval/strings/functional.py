@@ -5,7 +5,8 @@ Two networks that compute the same function, given the same weights on correspon
 - identities are folded, multiplications by zero and what follows from zeros are zero, and added zeros are dropped;
 - what does not reach the output is gone;
 - equal operations without parameters on the same inputs are one;
-- sums of sums are one sum, in no order, where nothing else reads the inner one;
+- sums of sums are one sum, where nothing else reads the inner one;
+- terms, factors, and what a maximum or a minimum is of, have no order;
 - operations come in an order that the graph alone decides.
 
 Convolutions and products without bias map zeros to zeros. So do norms: a norm of zeros yields its bias, which starts at
@@ -19,7 +20,7 @@ from typing import NamedTuple
 
 from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Value, Weight
 from freerea_seval.strings.ordering import canonical_order
-from freerea_seval.strings.rules import predicted_weights
+from freerea_seval.strings.rules import COMMUTATIVE, predicted_weights
 from freerea_seval.strings.write import operation_text
 
 #: Operations that pass their input on.
@@ -59,7 +60,11 @@ _NEUTRAL = {
 }
 #: Sources that differ though they read the same.
 _UNLIKE = frozenset(("input", "constant", "output"))
-_RANDOM = ("rand", "bernoulli", "normal", "multinomial", "native_dropout", "exponential", "empty")
+_RANDOM = (
+    *("rand", "bernoulli", "binomial", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal"),
+    *("poisson", "sample_dirichlet", "standard_gamma", "uniform", "empty", "rrelu_with_noise"),
+    *("native_dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "fused_dropout"),
+)
 
 
 class _Row(NamedTuple):
@@ -95,7 +100,7 @@ def _ordered(graph: Graph) -> tuple[Graph, list[int]]:
     order = canonical_order(
         [_label(row, rows, weights) for row in rows],
         [[(item.node, item.port) for item in row.inputs if isinstance(item, Ref)] for row in rows],
-        [_is_sum(row) for row in rows],
+        [_is_unordered(row) for row in rows],
         [place for place, row in enumerate(rows) if row.kind == "input"],
     )
     return _graph(rows, order, weights)
@@ -160,7 +165,7 @@ def _simplified(graph: Graph, parameters: Sequence[int]) -> list[_Row]:
                 spec = graph.spec(item)
                 read = Ref(add(_Row("zeros", (), (), (spec,), item.node)))
             given.append(read)
-        if _is_sum(node):
+        if _is_unordered(node):
             given.sort(key=_place)
         place = add(_Row(node.kind, node.attributes, tuple(given), node.outputs, position))
         values.append([Ref(place, port) for port in range(len(node.outputs))])
@@ -178,6 +183,11 @@ def _place(item: Ref | int) -> tuple[int, int]:
 
 def _is_sum(node: Node | _Row) -> bool:
     return node.kind == "add" and not node.attributes
+
+
+def _is_unordered(node: Node | _Row) -> bool:
+    """Return whether the order of an operation's inputs says nothing."""
+    return node.kind in COMMUTATIVE and not node.attributes
 
 
 def _passed(node: Node, inputs: Sequence[Ref | int | None], rows: Sequence[_Row]) -> Ref | None:
@@ -274,7 +284,7 @@ def _merged(rows: Sequence[_Row]) -> list[_Row]:
     moved: list[int] = []
     for row in rows:
         inputs = [Ref(moved[item.node], item.port) if isinstance(item, Ref) else item for item in row.inputs]
-        if _is_sum(row):
+        if _is_unordered(row):
             inputs.sort(key=_place)
         row = row._replace(inputs=tuple(inputs))
         place = known.setdefault(_equal(row, len(merged)), len(merged))
@@ -307,7 +317,7 @@ def _graph(rows: Sequence[_Row], order: Sequence[int], weights: Sequence[Weight]
             else:
                 inputs.append(weights[item]._replace(tied=readers.get(item)))
         readers.update((item, new) for item in row.inputs if not isinstance(item, Ref))
-        if _is_sum(row):
+        if _is_unordered(row):
             inputs.sort(key=lambda item: (isinstance(item, Weight), item))
         nodes.append(Node(row.kind, row.attributes, tuple(inputs), row.outputs))
     return Graph(tuple(nodes)), [rows[place].origin for place in order]

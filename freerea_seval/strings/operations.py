@@ -13,7 +13,7 @@ from torch import Tensor
 from freerea_seval.strings.grammar import ordered
 from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Value, Weight
 from freerea_seval.strings.rows import Parameter, Row, Source
-from freerea_seval.strings.rules import WINDOWS, predicted_results
+from freerea_seval.strings.rules import COMMUTATIVE, WINDOWS, predicted_results
 from freerea_seval.strings.tidying import tidy
 
 #: ATen's names for one thing, which depend on the device, on the training mode and on the caller.
@@ -59,9 +59,9 @@ SILENT = frozenset(
     )
 )
 _GEOMETRY = {"kernel_size": "k", "stride": "s", "padding": "p", "dilation": "d", "output_padding": "o", "groups": "g"}
-#: Kinds whose result does not depend on the order of their first two inputs, at their default attributes.
-COMMUTATIVE = frozenset(("add", "mul", "maximum", "minimum"))
 _BIASED = frozenset(("conv", "deconv", "linear"))
+#: Types of arguments that can be compared and said; the packed weights of a quantised layer are none.
+_PLAIN = (int, float, complex, str, list, tuple, torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
 class Schema(NamedTuple):
@@ -224,13 +224,15 @@ def _attributes(
         return {}  # the shape of the result says it
     attributes: dict[str, Value] = {}
     for name, value in arguments.items():
+        if name in SILENT or not isinstance(value, (*_PLAIN, Tensor)):
+            continue
         default = defaults.get(name)
         if name == "dim" and shape:
             rank = len(shape) + (kind == "stack")
             value, default = (
                 _positive(dim, rank) if isinstance(dim, (int, list, tuple)) else dim for dim in (value, default)
             )
-        if value is None or name in SILENT or value == default:
+        if isinstance(value, _PLAIN) and value == default:
             continue
         if name in ("split_size", "split_sizes"):
             name = "sizes"
@@ -259,7 +261,13 @@ def _positive(value: int | list[int] | tuple[int, ...], rank: int) -> int | list
 
 
 def _value(value: object) -> Value | None:
-    """Return an argument as a value of the grammar, None where it says nothing."""
+    """Return an argument as a value of the grammar, None where it says nothing.
+
+    Raises:
+        TypeError: a tensor, which is an input: its values are no part of a string.
+    """
+    if isinstance(value, Tensor):
+        raise TypeError("a tensor is no value of an attribute")
     if isinstance(value, (bool, int)):
         return int(value)
     if isinstance(value, float):

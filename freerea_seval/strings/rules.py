@@ -9,7 +9,9 @@ parameter), ``matmul`` (any other), ``bn``, ``layer_norm``, ``group_norm``, ``at
 
 Kinds that are not in ATen: ``input``, ``output``, ``unused`` (parameters that nothing reads), ``constant`` (a tensor
 that is neither input nor parameter nor made by an operation), ``update`` (the first input, with the others, which
-were made in place, written over parts of it).
+were made in place, written over parts of it: ``offset`` says how many elements come before each, ``stride`` how many
+lie from one to the next in each of its dimensions longer than one, part by part; offsets of 0 and strides without gaps
+go without saying; an ``as_strided`` that no network called is read in the same way).
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ WINDOWS = (*CONVOLUTIONS, *POOLS)
 BARE = {"conv": "out", "deconv": "out", "linear": "out", "embedding": "out"}
 #: Kinds that read two tensors unless something is said.
 BINARY = frozenset(("add", "sub", "mul", "div", "matmul", "cat", "maximum", "minimum"))
+#: Kinds whose result does not depend on the order of their first two inputs, at their default attributes.
+COMMUTATIVE = frozenset(("add", "mul", "maximum", "minimum"))
 #: Kinds without results.
 SINKS = frozenset(("output", "unused"))
 #: More results are written out: a string that nobody wrote could ask for any number.

@@ -38,7 +38,7 @@ def trace(
         inputs: its arguments, ``(n, c, h, w)`` tensors for images, or a mapping of them by name; tensors may also be
             inside of lists, tuples and mappings.
         route: ``"autograd"`` walks the autograd graph, ``"dispatch"`` records what is dispatched, ``"auto"`` does the
-            second where the first does not see everything.
+            second where the first fails or does not see everything.
         training: whether all but batch norm, whose operation is the same, runs in training mode.
         inplace: whether operations in place get an attribute ``inplace``, which strings do not have; route
             ``"dispatch"`` alone shows them.
@@ -59,10 +59,14 @@ def trace(
         if route != "dispatch":
             try:
                 return _by_autograd(network, inputs)
-            except UnseenError as error:
+            except Exception as error:
+                # Inputs that require a gradient may fail where plain ones do not: work in place on them, for one.
                 if route == "autograd":
+                    if isinstance(error, InputError):
+                        raise
+                    reason = next(iter(str(error).splitlines()), type(error).__name__)
                     raise InputError(
-                        f"the autograd graph does not show everything that this network executes ({error}); use route"
+                        f"the autograd graph does not show everything that this network executes ({reason}); use route"
                         " 'dispatch'"
                     ) from None
         return dispatched(network, inputs, inplace)

@@ -270,7 +270,7 @@ def test_pruning_keeps_the_forests_and_trees_that_order_best_what_was_left_out(
         ("coefficients", "coefficients of"),
         ("one coefficient", "1 coefficients of"),
         ("file", "trees-0-0"),
-        ("trees", "Invalid model format"),
+        ("trees", "no trees of XGBoost"),
         ("name", "scale"),
     ],
 )

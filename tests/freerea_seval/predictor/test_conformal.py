@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from freerea_patch import InputError
-from freerea_seval.predictor.conformal import Conformal
+from freerea_seval.predictor.conformal import Conformal, samples_needed
 
 Values = npt.NDArray[np.float64]
 FINITE = st.floats(-1e6, 1e6)
@@ -198,3 +198,11 @@ def test_what_gives_no_interval_is_an_error_of_one_line(call: Any, message: str)
     with pytest.raises(InputError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9, 0.95, 0.99])
+def test_an_interval_is_finite_from_so_many_samples_on(coverage: float) -> None:
+    needed = samples_needed(coverage)
+    for samples, finite in ((needed - 1, False), (needed, True)):
+        bounds = Conformal.fit(np.arange(float(samples)), np.zeros(samples)).bounds([1.0], coverage)
+        assert bool(np.isfinite(bounds).all()) == finite

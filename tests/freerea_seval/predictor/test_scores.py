@@ -248,3 +248,13 @@ def test_a_figure_that_cannot_be_written_is_an_error_of_one_line(name: str, mess
         scatter(tmp_path / name, [1.0], [1.0], metric="latency", unit="ms")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scores_beyond_the_largest_number_are_left_out_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    measured, predicted = np.arange(-6.0, 6.0) * 1e307, -np.arange(-6.0, 6.0) * 1e307
+    wide = np.full(12, 1.7e308)
+    found = scores(measured, predicted, direction="min", low=-wide, high=wide)
+    assert {"rmse", "r2", "width"}.isdisjoint(found)
+    assert found["kendall_tau"] == pytest.approx(-1.0)
+    assert found["coverage"] == 1.0
+    assert not list(recwarn)

@@ -56,7 +56,7 @@ def test_the_seed_is_all_the_randomness(strings: list[str], runs: np.ndarray[tup
 
 @pytest.mark.parametrize(
     ("damage", "message"),
-    [("shorter vocabulary", "mismatch"), ("no file", "support.json"), ("another file", "Invalid model format")],
+    [("shorter vocabulary", "mismatch"), ("no file", "support.json"), ("another file", "no trees of XGBoost")],
 )
 def test_what_does_not_fit_together_is_refused(damage: str, message: str, support: Support) -> None:
     state, files = support.state()

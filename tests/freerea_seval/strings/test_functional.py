@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from freerea_seval.strings.functional import functional
+from freerea_seval.strings.operations import kind_of
 from freerea_seval.strings.read import read
 from freerea_seval.strings.trace import trace
 from freerea_seval.strings.write import write
@@ -70,6 +71,8 @@ RULES = {
     "operations with one parameter are": ("conv(k1) conv(k1)<-2,w4x4x1x1~1 mul<-2,1", "conv(k1) mul<-1,1"),
     "norms with the same weight and bias are": ("bn bn<-2,w4~1,w4~1 mul<-2,1", "bn mul<-1,1"),
     "draws are not": ("bernoulli bernoulli<-2 mul<-2,1", "bernoulli bernoulli<-2 mul"),
+    "products of the same factors are one": ("tanh mul<-1,2 mul<-2,3 cat<-2,1", "tanh mul<-2,1 cat<-1,1"),
+    "products of products are not one product": ("relu tanh<-2 mul<-2,1 mul<-1,4", "relu tanh<-2 mul mul<-4,1"),
     "sums of sums are one sum": ("relu add<-2,1 add<-1,3", "relu add<-2,2,1"),
     "a sum that is read twice stays": ("relu add<-1,2 gelu add<-1,2", "relu add<-2,1 gelu add<-2,1"),
     "a term that counts twice does so": ("relu add<-1,1", "relu add<-1,1"),
@@ -81,6 +84,25 @@ RULES = {
 def test_each_rule(rule: str) -> None:
     operations, expected = RULES[rule]
     assert view(operations) == expected
+
+
+def random_kinds() -> list[str]:
+    """Return the kinds of operations that PyTorch marks as random, but for layers, which draw in training alone."""
+    layers = ("attention", "rnn", "gru", "lstm", "softmax", "sdp", "cudnn", "mem_eff")
+    found = set()
+    for name in torch._C._dispatch_get_all_op_names():
+        operation, _, overload = name.removeprefix("aten::").partition(".")
+        func = getattr(getattr(torch.ops.aten, operation, None), overload or "default", None)
+        if name.startswith("aten::") and func is not None and torch.Tag.nondeterministic_seeded in func.tags:
+            found.add(kind_of(operation))
+    return sorted(kind for kind in found - {"dropout", "rrelu"} if not any(layer in kind for layer in layers))
+
+
+def test_two_draws_stay_two() -> None:
+    kinds = random_kinds()
+    assert {"uniform", "poisson", "geometric", "binomial", "log_normal", "randn"} <= set(kinds)
+    for kind in kinds:
+        assert view(f"{kind} {kind}<-2 sub<-2,1").count(kind) == 2 or view(f"{kind} {kind}<-2 sub").startswith("2*")
 
 
 def test_sums_that_become_equal_are_one() -> None:
@@ -95,6 +117,12 @@ EQUAL = {
         "conv(k3) bn conv(k1)<-3 bn add<-1,3",
         "conv(k1) conv(k3)<-2 bn bn<-3 add<-2,1",
     ),
+    "a gate before or behind what it gates": (
+        "conv(k3) sigmoid conv(k1)<-3 mul<-1,2",
+        "conv(k1) conv(k3)<-2 sigmoid mul<-1,3",
+    ),
+    "a maximum in another order": ("conv(k3) relu<-2 maximum<-2,1", "relu conv(k3)<-2 maximum<-2,1"),
+    "a minimum in another order": ("conv(k3) relu<-2 minimum<-2,1", "relu conv(k3)<-2 minimum<-2,1"),
     "sums with other brackets": (
         "conv(k1) conv(k3)<-2 conv(k5)<-3 add<-3,2 add<-1,2",
         "conv(k1) conv(k3)<-2 conv(k5)<-3 add<-2,1 add<-1,4",
@@ -111,6 +139,8 @@ UNEQUAL = {
     "the order of a concatenation": ("relu tanh<-2 cat(dim=1)<-1,2", "relu tanh<-2 cat(dim=1)<-2,1"),
     "a term that counts twice": ("relu add<-1,1", "relu"),
     "a term that counts three times": ("relu add<-1,1 add<-1,2", "relu add<-1,1"),
+    "what is divided by what": ("relu tanh<-2 div<-1,2", "relu tanh<-2 div<-2,1"),
+    "a square or a product": ("relu mul<-1,1", "relu mul<-1,2"),
     "what is subtracted from what": ("relu tanh<-2 sub<-1,2", "relu tanh<-2 sub<-2,1"),
     "which branch has the convolution": ("relu conv(k3) tanh<-3 add", "relu tanh<-2 conv(k3) add<-1,3"),
     "which convolution comes first": ("conv(k3) conv(k1)", "conv(k1) conv(k3)"),
@@ -161,7 +191,7 @@ def test_a_norm_that_is_run_twice_is_read_back() -> None:
     network = Function(lambda x: norm(torch.tanh(norm(x))) * norm(x), norm=norm)
     graph = functional(trace(network, [torch.zeros(1, 4, 8, 8)]))
     assert read(write(graph)) == graph
-    assert write(graph) == INPUT + "bn tanh bn<-1,w4~2,w4~2 mul<-1,3 output"
+    assert write(graph) == INPUT + "bn tanh bn<-1,w4~2,w4~2 mul<-3,1 output"
     assert graph.parameters == 8
 
 

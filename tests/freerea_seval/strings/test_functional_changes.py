@@ -105,7 +105,7 @@ def renumber(ops: list[Op], random: Random) -> None:
 
 def swap(ops: list[Op], random: Random) -> None:
     for op in ops:
-        if op.kind == "add" and not op.attributes:
+        if op.kind in ("add", "mul", "maximum") and not op.attributes:
             op.inputs = tuple(random.sample(op.inputs, len(op.inputs)))
 
 

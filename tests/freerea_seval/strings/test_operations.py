@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freerea_patch.networks.nats import ResidualBlock, Zero
+from freerea_seval.strings.graph import Spec
+from freerea_seval.strings.operations import Builder
+from freerea_seval.strings.trace import trace
 from freerea_seval.strings.write import write
 from tests.freerea_seval.strings.tracing import Function, sees, string_of, traced
 
@@ -56,6 +59,40 @@ def test_a_residual_block_reads_as_it_runs() -> None:
 )
 def test_a_token_tells_what_an_operation_is(layer: nn.Module, shape: tuple[int, ...], token: str) -> None:
     assert write(traced(layer, torch.ones(1, *shape))).split()[-2] == token
+
+
+@pytest.mark.parametrize(
+    ("function", "token"),
+    [
+        (lambda x: 2 ** x.tanh(), "pow(self=2)"),
+        (lambda x: 10 ** x.tanh(), "pow(self=10)"),
+        (lambda x: x.tanh() ** 3, "pow(exponent=3)"),
+        (lambda x: x.tanh() ** x.tanh(), "pow<-2,1"),
+        (lambda x: x.tanh().round(), "round"),
+        (lambda x: x.tanh().round(decimals=1), "round(decimals=1)"),
+        (lambda x: x.tanh().round(decimals=2), "round(decimals=2)"),
+    ],
+)
+def test_a_token_has_what_overloads_of_an_operation_differ_in(function: Callable[[Tensor], Any], token: str) -> None:
+    layer = nn.Linear(4, 4)
+    network = Function(lambda x: function(layer(x)), layer=layer)
+    assert write(trace(network, [torch.rand(1, 4)])).split()[-2] == token
+    assert write(traced(network, torch.rand(1, 4))).split()[-2] == token
+
+
+def test_a_tensor_is_no_attribute() -> None:
+    with pytest.raises(TypeError, match=r"^a tensor is no value of an attribute$"):
+        Builder().add("pow", {"exponent": torch.ones(1, 4)}, {}, [], [Spec((1, 4))])
+
+
+@pytest.mark.skipif(torch.backends.quantized.engine == "none", reason="no kernels for quantised layers")
+@pytest.mark.filterwarnings("ignore")
+def test_a_dynamically_quantised_layer_is_an_operation() -> None:
+    quantised: Callable[..., nn.Module] = torch.ao.quantization.quantize_dynamic
+    network = quantised(nn.Sequential(nn.Linear(4, 6), nn.ReLU()), {nn.Linear})
+    graph = traced(network, torch.ones(1, 4))
+    assert [node.kind for node in graph] == ["input", "linear_dynamic", "relu", "output"]
+    assert graph.nodes[1].outputs == (Spec((1, 6)),)
 
 
 def test_a_linear_layer_is_one_operation_in_any_number_of_dimensions() -> None:

@@ -85,6 +85,54 @@ def test_shared_modules_and_tied_weights_are_counted_once() -> None:
     assert graph.nodes[2].weights == (Weight((10, 4), tied=1),)
 
 
+def written_to(x: Tensor) -> Tensor:
+    x[:, 0] = 0
+    return x.relu()
+
+
+def written_to_a_piece(x: Tensor) -> Tensor:
+    for piece in x.chunk(2, 1):
+        piece.add_(1)
+    return x.relu()
+
+
+def written_to_a_row(x: Tensor) -> Tensor:
+    row, *_ = x.unbind(1)
+    row.mul_(2)
+    return x.relu()
+
+
+@pytest.mark.parametrize(
+    ("function", "string"),
+    [
+        (lambda x: x.sub_(0.5).relu(), "input[1x4] sub(0.5) relu output"),
+        (lambda x: x.relu_().tanh(), "input[1x4] relu tanh output"),
+        (written_to, "input[1x4] select(dim=1,index=0) fill(value=0)[1]<- update<-3,1 relu output"),
+        (
+            written_to_a_piece,
+            "input[1x4] split(dim=1,sizes=2) add(1) update[1x4]<-3,1 as_strided(offset=2)[1x2] add(1)"
+            " update(offset=2)[1x4]<-3,1 relu output",
+        ),
+        (written_to_a_row, "input[1x4] unbind(dim=1) mul(2) update<-3,1 relu output"),
+        (lambda x: torch.from_numpy(x.numpy()).relu(), "input[1x4] constant[1x4]<- relu output"),
+    ],
+)
+def test_what_works_in_place_on_its_input_or_leaves_torch_has_a_graph(function: Any, string: str) -> None:
+    x = torch.ones(1, 4)
+    assert write(trace(Function(function), [x])) == string
+    assert torch.equal(x, torch.ones(1, 4))
+
+
+def test_a_saved_value_that_was_written_to_is_no_failure_of_the_network() -> None:
+    def late(x: Tensor) -> Tensor:
+        y = x.sigmoid()
+        z = y**2
+        y.add_(1)
+        return z * y
+
+    assert string_of(late) == "input[1x4] sigmoid pow(exponent=2) add(1)<-2 mul output"
+
+
 def test_control_flow_on_shapes_and_on_values() -> None:
     def on_shape(x: Tensor) -> Tensor:
         return torch.relu(x) if x.shape[0] > 1 else torch.tanh(x)
