@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 
-if TYPE_CHECKING:
-    from freerea_seval.predictor.seval import SEvalPredictor
-
+Predictor = TypeVar("Predictor")
 #: What NumPy and scikit-learn take as a seed.
 MOST_SEED = 2**32 - 1
 
@@ -31,18 +29,16 @@ def check_settings(model: Any, scale: Any, parameters: Any, seed: Any) -> None:
         raise InputError(f"seed must be a whole number from 0 to {MOST_SEED}, not {seed!r}")
 
 
-def check_base(base: Any) -> list[SEvalPredictor]:
-    """Return base predictors as a list.
+def check_base(base: Any, kind: type[Predictor]) -> list[Predictor]:
+    """Return base predictors, all of one kind, as a list.
 
     Raises:
         InputError: something else, or one that learned from proxies.
         sklearn.exceptions.NotFittedError: one that has learned nothing.
     """
-    from freerea_seval.predictor.seval import SEvalPredictor
-
-    others = base if isinstance(base, Sequence) else [None]
-    if not all(isinstance(other, SEvalPredictor) for other in others):
-        raise InputError(f"base must be a list of trained predictors (SEvalPredictor), not {str(base)[:60]!r}")
+    others: Sequence[Any] = base if isinstance(base, Sequence) else [None]
+    if not all(isinstance(other, kind) for other in others):
+        raise InputError(f"base must be a list of trained predictors ({kind.__name__}), not {str(base)[:60]!r}")
     for other in base:
         check_is_fitted(other, "models_")
         if other.proxies_:

@@ -102,7 +102,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         strings = list(strings)
         self.single_ = np.ndim(y) == 1
         self.proxies_: int = 0 if proxies is None else as_proxies(proxies).shape[1]
-        self.base_ = check_base(base)
+        self.base_ = check_base(base, SEvalPredictor)
         self.supports_ = [self._learn_support(strings, column) for column in values.T]
         values = np.where(np.isposinf(values), np.nan, values)
         rows = np.flatnonzero(~np.isnan(values).all(axis=1))
