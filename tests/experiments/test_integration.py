@@ -100,12 +100,19 @@ def test_a_grid_that_was_stopped_goes_on_with_what_is_missing(smoke: Path, tmp_p
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_the_workers_of_an_experiment_that_is_ended_end_with_it(tmp_path: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "experiments.integration", "--smoke", "--jobs", "1", "-o", str(tmp_path / "x")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        # In the background of a shell, SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "x").glob("runs/**/journal.jsonl")) and time.monotonic() < deadline:
         time.sleep(0.1)
     os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
-    process.wait()
+    assert process.wait() == -how
     while members(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert members(process.pid) == []
