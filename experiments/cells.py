@@ -151,12 +151,11 @@ def _budgets(grid: Grid, method: Method) -> list[dict[str, Any]]:
     budgets = [
         {name: value * share for name, value in grid.budget.model_dump(exclude_none=True).items()} for share in shares
     ]
-    for budget in budgets:
+    for number, budget in enumerate(budgets):
         if "evaluations" in budget:
             budget["evaluations"] = max(1, round(budget["evaluations"]))
-    for budget in budgets[1:]:
-        if method.trains:
-            budget.setdefault("evaluations", grid.predictions)
+        elif method.trains and number > 0:
+            budget["evaluations"] = grid.predictions
     return budgets
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
@@ -47,17 +46,6 @@ def check_base(base: Any, kind: type[Predictor]) -> list[Predictor]:
                 " take base predictors of strings alone"
             )
     return list(base)
-
-
-def as_proxies(proxies: Any) -> npt.NDArray[np.float64]:
-    """Return proxies as ``(n, k)``; raise :class:`InputError` if they are no table of numbers."""
-    try:
-        found = np.asarray(proxies, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"expected numbers as proxies, got {type(proxies).__name__} ({error})") from None
-    if found.ndim != 2:
-        raise InputError(f"expected proxies of shape (n, k), a row a network, got shape {found.shape}")
-    return found
 
 
 def check_side(side: Any) -> None:

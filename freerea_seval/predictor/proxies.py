@@ -38,7 +38,7 @@ class ProxyColumns:
         Raises:
             InputError: no table of numbers, or an empty one.
         """
-        table = _signed_logarithms(_table(proxies))
+        table = _signed_logarithms(as_table(proxies))
         if not table.size:
             raise InputError(f"proxies need at least one network and one column, got shape {table.shape}")
         lowest = np.where(np.isfinite(table), table, np.inf).min(axis=0)
@@ -56,7 +56,7 @@ class ProxyColumns:
         Raises:
             InputError: no table of numbers, or not as many columns as in training.
         """
-        table = _table(proxies)
+        table = as_table(proxies)
         if table.shape[1] != len(self.mean_):
             raise InputError(f"expected {len(self.mean_)} proxies a network, as in training, got {table.shape[1]}")
         return np.asarray((self._filled(_signed_logarithms(table)) - self.mean_) / self.scale_, dtype=np.float64)
@@ -85,7 +85,8 @@ class ProxyColumns:
         return columns
 
 
-def _table(proxies: npt.ArrayLike) -> Values:
+def as_table(proxies: npt.ArrayLike) -> Values:
+    """Return proxies as ``(n, k)``; raise :class:`InputError` if they are no table of numbers."""
     try:
         table = np.asarray(proxies, dtype=np.float64)
     except (TypeError, ValueError) as error:

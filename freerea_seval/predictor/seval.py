@@ -11,12 +11,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
-from freerea_seval.predictor.arguments import as_proxies, check_base, check_settings, check_side
+from freerea_seval.predictor.arguments import check_base, check_settings, check_side
 from freerea_seval.predictor.choosing import choose
 from freerea_seval.predictor.conformal import Conformal
 from freerea_seval.predictor.features import check_strings, share_features
 from freerea_seval.predictor.levels import levels_of, to_levels
 from freerea_seval.predictor.models import Show, State, ask, make, train
+from freerea_seval.predictor.proxies import as_table
 from freerea_seval.predictor.samples import check_enough, check_range, numbers
 from freerea_seval.predictor.scales import Scale
 from freerea_seval.predictor.support import Support
@@ -101,7 +102,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         values = _checked(strings, y)
         strings = list(strings)
         self.single_ = np.ndim(y) == 1
-        self.proxies_: int = 0 if proxies is None else as_proxies(proxies).shape[1]
+        self.proxies_: int = 0 if proxies is None else as_table(proxies).shape[1]
         self.base_ = check_base(base, SEvalPredictor)
         self.supports_ = [self._learn_support(strings, column) for column in values.T]
         values = np.where(np.isposinf(values), np.nan, values)
@@ -246,7 +247,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise InputError(f"expected {self.proxies_ or 'no'} proxies a network, as in training")
         columns: list[Values] = []
         if proxies is not None:
-            found = as_proxies(proxies)
+            found = as_table(proxies)
             if found.shape != (len(strings), self.proxies_):
                 raise InputError(f"expected proxies of shape {(len(strings), self.proxies_)}, got {found.shape}")
             columns.append(found)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.cli.main import main
 from freerea_seval.config.load import load_config
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import read_history
 from freerea_seval.sources import device
+from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 
 CALIBRATED = """
@@ -28,14 +28,6 @@ objectives:
   - {metric: latency, source: {seval: {measure: latency, networks: 12}}, role: pareto}
 report: [{metric: params, source: cost}]
 """
-
-
-def call(*arguments: object) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["freerea-seval", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-    return int(end.value.code or 0)
 
 
 @pytest.fixture

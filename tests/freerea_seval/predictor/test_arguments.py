@@ -91,7 +91,10 @@ def test_base_predictors_that_are_none(learned: SEvalPredictor) -> None:
 
 @pytest.mark.parametrize(
     ("proxies", "message"),
-    [([["a"]] * 12, "expected numbers as proxies, got list"), (3, r"expected proxies of shape \(n, k\)")],
+    [
+        ([["a"]] * 12, "expected a table of numbers as proxies, got list"),
+        (3, r"expected proxies of shape \(networks, proxies\), got shape \(\)"),
+    ],
 )
 def test_proxies_that_are_none(proxies: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
