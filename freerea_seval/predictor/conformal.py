@@ -163,7 +163,12 @@ class Conformal:
 
 def samples_needed(coverage: float) -> int:
     """Return how many errors an interval takes to be finite; with fewer, nothing narrower than all can be promised."""
-    side = _probability((1 + _probability(coverage, "coverage")) / 2, "confidence")
+    return samples_of_bound((1 + _probability(coverage, "coverage")) / 2)
+
+
+def samples_of_bound(confidence: float) -> int:
+    """Return how many errors a bound on one side takes to be finite."""
+    side = _probability(confidence, "confidence")
     return math.ceil(side / (1 - side) - 1e-9)  # ceil((n + 1) c) <= n; what is subtracted is rounding error
 
 
