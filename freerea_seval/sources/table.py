@@ -294,9 +294,10 @@ def _find_key(path: Path, header: Sequence[str], key: object, advice: str) -> st
     for name in (*_GENOTYPE_COLUMNS, _INDEX_COLUMN):
         if name in header:
             return name
+    mend = "rename one" if len(header) > 1 else "separate columns by commas, or rename it"
     raise InputError(
         f"{path} has no column that names the networks; expected one of {', '.join(_GENOTYPE_COLUMNS)},"
-        f" {_INDEX_COLUMN}, got {', '.join(header)}; rename one{advice}"
+        f" {_INDEX_COLUMN}, got {', '.join(header)}; {mend}{advice}"
     )
 
 

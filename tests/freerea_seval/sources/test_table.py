@@ -148,7 +148,7 @@ BROKEN = {
         "expected one of genotype, arch_str, architecture, index, got cell, latency_ms; rename one, or name it",
     ),
     "repeated column": (f"genotype,a,a\n{A},1,2\n", "has two columns named 'a'"),
-    "semicolons": (f"genotype;latency_ms\n{A};1,5\n", "has no column that names the networks"),
+    "semicolons": (f"genotype;latency_ms\n{A};1,5\n", "; separate columns by commas, or rename it"),
     "too few fields": (f"genotype,a,b\n{A},1,2\n{B},1\n", "line 3: expected 3 fields as in the header, got 2"),
     "too many fields": (f"genotype,a,b\n{A},1,2,3\n", "line 2: expected 3 fields as in the header, got 4"),
     "foreign genotype": ("genotype,a\n64:32:8:40:16,1\n", "line 2: '64:32:8:40:16' is not a cell"),
