@@ -32,7 +32,7 @@ from experiments.outcomes import (
     read_search,
     times,
 )
-from freerea_patch import ALGORITHMS, History, Objective, Search, TopologySpace
+from freerea_patch import ALGORITHMS, History, NothingFeasible, Objective, Search, TopologySpace
 from freerea_seval.config.schema import Config
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.training import Target
@@ -76,6 +76,10 @@ def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[
         try:
             with _known("nsga2", PymooNSGA2):
                 row |= _search(folder, grid, run, benchmark, seed)
+        except NothingFeasible as error:  # the search has no answer, which is a result
+            row["error"] = str(error)
+            if run.quantile is not None:
+                row |= answers(benchmark, benchmark.bound(run.quantile), [])
         except Exception as error:  # one bad run never ends the batch
             row |= {"status": "failed", "error": " ".join(f"{type(error).__name__}: {error}".split())}
         rows.append(row)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from freerea_patch.algorithms import ALGORITHMS, FreeREA, FreeREAMinus, RandomSearch, make_search
 from freerea_patch.budget import Budget, Ledger
-from freerea_patch.errors import InputError
+from freerea_patch.errors import InputError, NothingFeasible
 from freerea_patch.evaluation import BoundObjective, Measured, MetricSource, ObjectiveSet
 from freerea_patch.history import Candidate, History, Proposal
 from freerea_patch.loop import SearchResult, Stopwatch, Times, run
@@ -33,6 +33,7 @@ __all__ = [
     "Measured",
     "MetricCache",
     "MetricSource",
+    "NothingFeasible",
     "Objective",
     "ObjectiveSet",
     "Objectives",

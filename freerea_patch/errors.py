@@ -14,6 +14,10 @@ class InputError(ValueError):
     """
 
 
+class NothingFeasible(InputError):  # noqa: N818 - it is an outcome as well
+    """A search has ended without a candidate within its constraints."""
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InputError:
     """Return the error for a name outside a list of valid ones, with the nearest as a suggestion."""
     names = sorted(valid)

@@ -87,7 +87,7 @@ def run(
         stopwatch: the clocks to go by.
 
     Raises:
-        InputError: no candidate is within the constraints.
+        NothingFeasible: no candidate is within the constraints.
     """
     ledger = ledger or Ledger()
     stopwatch = stopwatch or Stopwatch()

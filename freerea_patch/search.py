@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from itertools import islice
 from random import Random
 
-from freerea_patch.errors import InputError
+from freerea_patch.errors import InputError, NothingFeasible
 from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
 from freerea_patch.objective import Evaluation, Objective
 from freerea_patch.spaces.protocol import SearchSpace
@@ -78,7 +78,7 @@ class Search(ABC):
 
         Raises:
             RuntimeError: candidates of the last call have not been told.
-            InputError: the search is exhausted without having found a single feasible candidate.
+            NothingFeasible: the search is exhausted without having found a single feasible candidate.
         """
         if self._pending:
             raise RuntimeError(
@@ -96,7 +96,7 @@ class Search(ABC):
                 return list(self._pending.values())
         if not len(self.history):
             bounds = "; ".join(_describe_bounds(t) for t in self.history.terms if t.role == "constraint")
-            raise InputError(
+            raise NothingFeasible(
                 f"none of {self.history.evaluated} candidates is within the constraints ({bounds}); loosen a bound"
             )
         return []

@@ -144,6 +144,19 @@ def test_a_run_that_fails_is_a_row_with_its_reason(smoke: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_a_search_that_finds_nothing_within_its_bound_has_no_answer_but_has_not_failed(
+    smoke: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(smoke / "tables", tmp_path / "tables")
+    asked = {"methods": ["ranked+seval-confident"], "quantiles": [1e-6]}
+    (row,) = run_cell(tmp_path, read_grid(GRIDS / "smoke.yaml").model_copy(update=asked), "cifar10", 0, set())
+    assert row["status"] == "ok"
+    assert "is within the constraints" in str(row["error"])
+    assert row["best_accuracy"]
+    assert not {"accuracy", "regret", "remeasured_regret"} & set(row)
+
+
+@pytest.mark.slow
 def test_a_run_of_another_config_is_made_anew(smoke: Path, tmp_path: Path) -> None:
     shutil.copytree(smoke / "tables", tmp_path / "tables")
     grid = read_grid(GRIDS / "smoke.yaml").model_copy(update={"methods": ["random", "freerea+seval"]})

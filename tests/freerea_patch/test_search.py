@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from freerea_patch import Evaluation, InputError, Objective, Proposal, RandomSearch, Search
+from freerea_patch import Evaluation, NothingFeasible, Objective, Proposal, RandomSearch, Search
 from freerea_patch.search import PATIENCE, Rounds
 from tests.freerea_patch.synthetic import BitSpace
 
@@ -120,7 +120,7 @@ def test_a_search_that_never_finds_a_feasible_candidate_says_which_bounds_are_in
         Objective("latency", role="constraint", upper=3.0),
     ]
     search = RandomSearch(BitSpace(2), terms)
-    with pytest.raises(InputError) as error:  # noqa: PT012 - the search takes several rounds to find out
+    with pytest.raises(NothingFeasible) as error:  # noqa: PT012 - the search takes several rounds to find out
         while True:
             for proposal in search.ask():
                 search.tell(proposal, Evaluation({"params": 9.0}))
