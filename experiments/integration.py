@@ -22,9 +22,9 @@ from threading import Thread
 import yaml
 from pydantic import ValidationError
 
-from experiments.benchmarks import PGD, write_made_up_tables, write_published_tables
-from experiments.cells import run_cell
-from experiments.grid import Grid, write_true_fronts
+from experiments.searches.benchmarks import PGD, write_made_up_tables, write_published_tables
+from experiments.searches.cells import run_cell
+from experiments.searches.grid import Grid, write_true_fronts
 from experiments.tables import RowJournal, as_command
 from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress

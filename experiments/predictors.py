@@ -20,7 +20,7 @@ from experiments.targets import TARGETS, Target, read_targets
 from experiments.zero_cost import read_proxies
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.informative import most_informative
-from freerea_seval.predictor.models import MODELS
+from freerea_seval.predictor.models.by_name import MODELS
 from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import Split, grouped_split, published_split

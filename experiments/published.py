@@ -17,7 +17,7 @@ from experiments.targets import DEVICES, read_targets
 from experiments.views import PUBLISHED, strings_of
 from freerea_patch import TopologySpace
 from freerea_patch.spaces import DATASETS
-from freerea_seval.predictor import t5
+from freerea_seval.predictor.models import t5
 from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.splits import published_split
 from freerea_seval.progress import terminal_progress
@@ -89,7 +89,7 @@ def fresh(folder: Path, strings: Sequence[str], seed: int) -> str:
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
         from transformers import PreTrainedTokenizerFast
 
-        from freerea_seval.predictor.encoder import drawing, make_encoder
+        from freerea_seval.predictor.models.encoder import drawing, make_encoder
 
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
-from experiments.document import Document
-from experiments.figures import Band, Bar, Look, bands, bars, fronts, key, legend
-from experiments.runs import Line, Run, name_of, read_config, read_points, read_runs, title_of
-from experiments.statistics import Summary, closed, paired_p, summarise
+from experiments.page.document import Document
+from experiments.page.figures import Band, Bar, Look, bands, bars, fronts, key, legend
+from experiments.page.runs import Line, Run, name_of, read_config, read_points, read_runs, title_of
+from experiments.page.statistics import Summary, closed, paired_p, summarise
 from experiments.tables import as_command
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically

@@ -136,7 +136,7 @@ def most_informative_first(space: SearchSpace, genotypes: Sequence[str]) -> list
     """
     import numpy as np
 
-    from freerea_seval.predictor.features import StringFeatures
+    from freerea_seval.predictor.features.matrix import StringFeatures
     from freerea_seval.strings.encode import SpaceStrings
 
     features = StringFeatures().fit_transform(SpaceStrings(space, "executed").strings(genotypes)).astype(np.float64)

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
-from freerea_seval.predictor.models import MOST_FOR_GP, UNPRUNED, Show, ask, members, prune, train
-from freerea_seval.predictor.samples import FEWEST
-from freerea_seval.predictor.scales import Scale, ScaleName, fit_scale
+from freerea_seval.predictor.models.by_name import MOST_FOR_GP, UNPRUNED, Show, ask, members, prune, train
+from freerea_seval.predictor.models.samples import FEWEST
+from freerea_seval.predictor.models.scales import Scale, ScaleName, fit_scale
 
 Values = npt.NDArray[np.float64]
 Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
@@ -64,8 +64,8 @@ def choose(
     """Choose by cross-validation on the training networks alone.
 
     Args:
-        model: one of :data:`~freerea_seval.predictor.models.MODELS`, or ``auto``.
-        scale: one of :data:`~freerea_seval.predictor.scales.SCALES`, or ``auto`` for each metric's own.
+        model: one of :data:`~freerea_seval.predictor.models.by_name.MODELS`, or ``auto``.
+        scale: one of :data:`~freerea_seval.predictor.models.scales.SCALES`, or ``auto`` for each metric's own.
         strings, values, proxies: ``(n,)``, ``(n, m)`` in the metrics' units and ``(n, k)``; NaN for not known.
         seed: fixes the folds and the models.
         parameters: of the model, if one is named.

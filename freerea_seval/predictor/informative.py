@@ -14,9 +14,9 @@ import numpy.typing as npt
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
-from freerea_seval.predictor.features import check_strings
-from freerea_seval.predictor.gp import GaussianProcessPredictor
-from freerea_seval.predictor.kernel import Kernel, between
+from freerea_seval.predictor.features.matrix import check_strings
+from freerea_seval.predictor.models.gp import GaussianProcessPredictor
+from freerea_seval.predictor.models.kernel import Kernel, between
 
 Indices = npt.NDArray[np.int64]
 

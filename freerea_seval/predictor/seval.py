@@ -14,13 +14,13 @@ from freerea_patch import InputError
 from freerea_seval.predictor.arguments import check_base, check_settings, check_side
 from freerea_seval.predictor.choosing import choose
 from freerea_seval.predictor.conformal import Conformal
-from freerea_seval.predictor.features import check_strings, share_features
+from freerea_seval.predictor.features.matrix import check_strings, share_features
+from freerea_seval.predictor.features.proxies import as_table
 from freerea_seval.predictor.levels import levels_of, to_levels
-from freerea_seval.predictor.models import Show, State, ask, make, train
-from freerea_seval.predictor.proxies import as_table
-from freerea_seval.predictor.samples import check_enough, check_range, numbers
-from freerea_seval.predictor.scales import Scale
-from freerea_seval.predictor.support import Support
+from freerea_seval.predictor.models.by_name import Show, State, ask, make, train
+from freerea_seval.predictor.models.samples import check_enough, check_range, numbers
+from freerea_seval.predictor.models.scales import Scale
+from freerea_seval.predictor.models.support import Support
 
 Values = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: ``boosted``, ``gp``, ``mlp``, ``t5``, ``ensemble`` or ``auto``, which chooses by cross-validation on the
-            training data alone; see :data:`~freerea_seval.predictor.models.MODELS`.
+            training data alone; see :data:`~freerea_seval.predictor.models.by_name.MODELS`.
         scale: ``linear``, ``log``, ``rank`` or ``auto``: on what scale metrics are learned.
         parameters: of the model, by name; only with a model that is named.
         distinct: predict networks unlike those of training: equal strings are held out together and weigh as one.

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from experiments import integration
-from experiments.benchmarks import read_benchmark
-from experiments.cells import run_cell
-from experiments.grid import Grid
 from experiments.integration import COLUMNS, GRIDS, Rows, carry_out, main, read_grid
-from experiments.methods import METHODS
-from experiments.outcomes import metric_seconds, read_search
+from experiments.searches.benchmarks import read_benchmark
+from experiments.searches.cells import run_cell
+from experiments.searches.grid import Grid
+from experiments.searches.methods import METHODS
+from experiments.searches.outcomes import metric_seconds, read_search
 from experiments.tables import RowJournal
 from freerea_patch import InputError
 from freerea_seval.config.schema import BudgetSection

@@ -12,7 +12,7 @@ import pytest
 from experiments import published
 from experiments.published import fresh, main
 from experiments.targets import Target
-from freerea_seval.predictor import t5
+from freerea_seval.predictor.models import t5
 
 pytest.importorskip("transformers")
 TINY = {"d_model": 16, "layers": 1, "heads": 2, "d_ff": 16}
@@ -54,7 +54,7 @@ def test_two_metrics_are_learned_together_in_the_published_setting(
 
 @pytest.mark.usefixtures("small")
 def test_new_weights_have_the_published_shape_and_a_tokenizer_that_reads_the_strings(tmp_path: Path) -> None:
-    from freerea_seval.predictor.encoder import TextTokenizer, load_encoder
+    from freerea_seval.predictor.models.encoder import TextTokenizer, load_encoder
 
     string = next(words(None, "published", ["cell"]))
     folder = fresh(tmp_path / "t5", [string], 0)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.page.runs import NUMBERS, TEXTS
+from experiments.page.statistics import paired_p, summarise
 from experiments.report import main, report
-from experiments.runs import NUMBERS, TEXTS
-from experiments.statistics import paired_p, summarise
 from freerea_patch import InputError
 
 COMMAND = "python -m experiments.report"

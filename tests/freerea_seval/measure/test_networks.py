@@ -15,7 +15,7 @@ from torch import Tensor
 
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
 from freerea_seval.measure.networks import draw, farthest_first, most_informative_first, read_genotypes, space_networks
-from freerea_seval.predictor.features import StringFeatures
+from freerea_seval.predictor.features.matrix import StringFeatures
 from freerea_seval.strings.encode import SpaceStrings
 
 SPACE = TopologySpace()

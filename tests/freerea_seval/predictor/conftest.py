@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from freerea_seval.predictor.boosted import BoostedPredictor
+from freerea_seval.predictor.models.boosted import BoostedPredictor
 
 
 def chain(seed: int) -> str:
@@ -39,8 +39,8 @@ def in_fresh_processes(expression: str) -> list[str]:
         expression: makes it of ``strings`` and their ``values``, with the predictors' classes.
     """
     script = (
-        "import sys, numpy as np; from freerea_seval.predictor.boosted import BoostedPredictor\n"
-        "from freerea_seval.predictor.mlp import MLPPredictor\n"
+        "import sys, numpy as np; from freerea_seval.predictor.models.boosted import BoostedPredictor\n"
+        "from freerea_seval.predictor.models.mlp import MLPPredictor\n"
         "from freerea_seval.predictor.seval import SEvalPredictor\n"
         "from tests.freerea_seval.predictor.conftest import chain, cost\n"
         "strings = list(dict.fromkeys(map(chain, range(70))))[:60]; values = [cost(s) for s in strings]\n"

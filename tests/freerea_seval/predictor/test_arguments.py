@@ -10,7 +10,7 @@ import pytest
 
 from freerea_patch import InputError
 from freerea_seval.predictor.folder import load_predictor, save_predictor
-from freerea_seval.predictor.samples import check_range
+from freerea_seval.predictor.models.samples import check_range
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.training import Target, train_predictor
 from tests.freerea_seval.predictor.conftest import chain

@@ -13,8 +13,8 @@ import pytest
 
 from freerea_patch import InputError
 from freerea_seval.predictor import informative
-from freerea_seval.predictor.gp import GaussianProcessPredictor
 from freerea_seval.predictor.informative import most_informative
+from freerea_seval.predictor.models.gp import GaussianProcessPredictor
 
 
 def naive_choice(strings: list[str], count: int) -> list[str]:

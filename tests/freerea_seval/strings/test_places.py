@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from freerea_seval.predictor.features import StringFeatures
+from freerea_seval.predictor.features.matrix import StringFeatures
 from freerea_seval.strings.encode import network_string
 from freerea_seval.strings.graph import Graph, Node, integers
 from freerea_seval.strings.read import read

@@ -1,0 +1,1 @@
+"""What ``experiments.integration`` carries out: benchmarks, methods, and what their searches find."""

@@ -1,0 +1,102 @@
+"""The model ``ridge``: a line through what base predictors say, for tens of networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import RidgeCV
+from sklearn.utils.validation import check_is_fitted
+
+from freerea_patch import InputError
+from freerea_seval.predictor.models.samples import Values, checked
+from freerea_seval.predictor.models.scales import Scale, fit_scale
+
+#: Strengths of the penalty to choose from, by leave-one-out error.
+_PENALTIES = np.logspace(-3, 2, 11)
+
+
+class RidgePredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn regressor from what is known of networks beside their strings, which it does not read.
+
+    What predictors of related metrics say orders networks nearly right, but its scale is another metric's. So each
+    column is put on the scale of its ranks in training, and a ridge regression weighs them. Models that read strings
+    err differently, and on few networks by more: the mean with them is better than either.
+
+    Args:
+        seed: changes nothing; all models have one.
+
+    Attributes:
+        columns_: the scale of each column.
+        coefficients_: ``(m, k + 1)`` of each metric, the intercept last.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def fit(self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None) -> RidgePredictor:
+        """Learn metrics.
+
+        Args:
+            strings: ``(n,)`` network strings.
+            y: ``(n,)`` values of a metric, or ``(n, m)`` of several; NaN among several is not known.
+            proxies: ``(n, k)`` what is known of every network; what is not finite counts as the lowest of its column.
+
+        Raises:
+            InputError: there are no proxies, fewer than five values of a metric, or not as many values as strings.
+        """
+        values = checked(strings, y)
+        if proxies is None:
+            raise InputError("model 'ridge' reads no strings; give it proxies or base predictors, or take another")
+        self.single_ = np.ndim(y) == 1
+        table = np.asarray(proxies, dtype=np.float64)
+        # One that is nowhere finite tells nothing.
+        told = [column if np.isfinite(column).any() else np.zeros_like(column) for column in table.T]
+        self.columns_ = [fit_scale("rank", column) for column in told]
+        points = self._points(table)
+        self.coefficients_ = np.empty((values.shape[1], len(self.columns_) + 1))
+        for row, column in zip(self.coefficients_, values.T, strict=True):
+            known = ~np.isnan(column)
+            ridge = RidgeCV(_PENALTIES).fit(points[known], column[known])
+            row[:] = [*ridge.coef_, ridge.intercept_]
+        return self
+
+    def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
+        """Predict ``(n,)`` or ``(n, m)`` values, as there were in training.
+
+        Raises:
+            InputError: proxies are not there as in training.
+            sklearn.exceptions.NotFittedError: before :meth:`fit`.
+        """
+        check_is_fitted(self, "coefficients_")
+        table = np.asarray(np.empty((len(strings), 0)) if proxies is None else proxies, dtype=np.float64)
+        if table.shape != (expected := (len(strings), len(self.columns_))):
+            raise InputError(f"expected proxies of shape {expected}, got {table.shape}")
+        # A sum row by row, unlike a matrix product, gives a row the same bits whatever rows come with it.
+        points = self._points(table)
+        found = np.stack([(points * row[:-1]).sum(axis=1) + row[-1] for row in self.coefficients_], axis=1)
+        return found[:, 0] if self.single_ else found
+
+    def _points(self, table: Values) -> Values:
+        columns = [
+            np.where(np.isfinite(column), scale.score(np.where(np.isfinite(column), column, 0.0)), scale.scores[0])
+            for column, scale in zip(table.T, self.columns_, strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what was learned: what JSON can hold, and no files."""
+        check_is_fitted(self, "coefficients_")
+        columns = [scale.state() for scale in self.columns_]
+        return {"single": self.single_, "columns": columns, "coefficients": self.coefficients_.tolist()}, {}
+
+    def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+        self.single_ = bool(state["single"])
+        self.columns_ = [Scale.restore(column) for column in state["columns"]]
+        self.coefficients_ = np.array(state["coefficients"], dtype=np.float64)
+        if self.coefficients_.ndim != 2 or self.coefficients_.shape[1] != len(self.columns_) + 1:
+            raise ValueError(f"coefficients of shape {self.coefficients_.shape} for {len(self.columns_)} columns")
