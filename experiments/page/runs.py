@@ -91,7 +91,7 @@ def title_of(benchmark: Benchmark) -> str:
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Read the rows; one that a running experiment has half written is left for the next report."""
+    """Read the rows by benchmark; one that a running experiment has half written is left for the next report."""
     path = folder / "rows.csv"
     command = f"python -m experiments.integration GRID.yaml -o {folder}"
     if not path.is_file():
@@ -106,7 +106,8 @@ def read_runs(folder: Path) -> list[Run]:
     runs = [_run(row, f"{path}, row {place}") for place, row in enumerate(reader, start=2)]
     if not runs:
         raise InputError(f"{path} has no rows yet; go on with: {command}")
-    return runs
+    # Processes finish in any order.
+    return sorted(runs, key=lambda run: (run.dataset.casefold(), run.metric))
 
 
 def _run(row: Mapping[str, str | None], where: str) -> Run:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.page.runs import NUMBERS, TEXTS
+from experiments.page.runs import NUMBERS, TEXTS, read_runs
 from experiments.page.statistics import paired_p, summarise
 from experiments.report import main, report
 from freerea_patch import InputError
@@ -269,6 +269,12 @@ def test_a_run_that_found_nothing_within_the_bound_counts_as_outside(tmp_path: P
     assert (numbers["before, mean"], numbers["before, outside"]) == ("2.00", "75.0 %")
     assert (numbers["after, mean"], numbers["after, outside"]) == ("2.00", "75.0 %")
     assert (numbers["p"], numbers["measured"]) == ("", "")
+
+
+def test_benchmarks_come_in_one_order_whichever_process_was_first(tmp_path: Path) -> None:
+    rows, later = made_up_rows(), made_up_rows()[len(made_up_rows()) // len(BENCHMARKS) :]
+    one, other = write(tmp_path / "one", rows), write(tmp_path / "other", [*later, *rows[: -len(later)]])
+    assert read_runs(one) == read_runs(other)
 
 
 def test_sections_without_rows_are_left_out(tmp_path: Path) -> None:
