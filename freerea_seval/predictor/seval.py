@@ -11,9 +11,11 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
+from freerea_patch.objective import Direction
 from freerea_seval.predictor.arguments import check_base, check_settings, check_side
 from freerea_seval.predictor.choosing import choose
 from freerea_seval.predictor.conformal import Conformal
+from freerea_seval.predictor.constants import values_of_constants, which_are_constant
 from freerea_seval.predictor.features.matrix import check_strings, share_features
 from freerea_seval.predictor.features.proxies import as_table
 from freerea_seval.predictor.levels import levels_of, to_levels
@@ -78,6 +80,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         proxies: npt.ArrayLike | None = None,
         *,
         base: Sequence[SEvalPredictor] = (),
+        directions: Sequence[Direction] | None = None,
         show: Show = lambda fraction, note: None,
     ) -> SEvalPredictor:
         """Learn metrics.
@@ -90,6 +93,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 strings: what they learned helps where little was measured. They must not have learned values of
                 these metrics themselves: they would know what cross-validation holds out, and scores and intervals
                 would be far too good.
+            directions: which values are better, one a metric; None: larger ones. See :mod:`.constants`.
             show: is told the fraction done and a note.
 
         Raises:
@@ -137,6 +141,9 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.unseen_[rows] = choice.unseen
         self.levels_ = [levels_of(column, found) for column, found in zip(values.T, self.unseen_.T, strict=True)]
         self.unseen_ = to_levels(self.unseen_, self.levels_)
+        constant = which_are_constant(strings)
+        self.constants_ = values_of_constants(values, constant, directions or ["max"] * values.shape[1])
+        self.unseen_ = self._with_constants(self.unseen_, constant)
         self.conformals_ = [
             Conformal.fit(column[known], found[known])
             for column, found in zip(values.T, self.unseen_.T, strict=True)
@@ -235,11 +242,16 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             for share, name, model in zip(self.shares_, self.members_, self.models_, strict=True)
         )
         found = np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1)
-        values = to_levels(found, self.levels_)
+        values = self._with_constants(to_levels(found, self.levels_), which_are_constant(strings))
         for column, support in enumerate(self.supports_):
             if support is not None:
                 values[support.probability(strings) < 0.5, column] = np.inf
         return values if rows is None else values[rows]
+
+    def _with_constants(self, values: Values, constant: npt.NDArray[np.bool_]) -> Values:
+        """Return ``(n, m)`` predictions with those of networks whose output is constant, where there are any."""
+        told = constant[:, None] & ~np.isnan(values) & ~np.isnan(self.constants_)
+        return np.where(told, self.constants_, values)
 
     def _more(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> Values | None:
         """Return what the model sees beside strings: proxies, and predictions of the base predictors."""
@@ -284,6 +296,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "supports": [support is not None for support in self.supports_],
             "conformals": [conformal.state() for conformal in self.conformals_],
             "levels": [None if levels is None else levels.tolist() for levels in self.levels_],
+            "constants": [None if np.isnan(value) else float(value) for value in self.constants_],
             "single": bool(self.single_),
             "proxies": self.proxies_,
             "choice": self.choice_,
@@ -313,6 +326,9 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         share_features([*self.models_, *self.supports_])
         self.conformals_ = [Conformal.restore(conformal) for conformal in state["conformals"]]
         self.levels_ = [None if levels is None else np.array(levels, dtype=np.float64) for levels in state["levels"]]
+        self.constants_ = np.array([np.nan if value is None else float(value) for value in state["constants"]])
+        if self.constants_.shape != (len(self.scales_),) or np.isinf(self.constants_).any():
+            raise ValueError(f"values of constant networks: {state['constants']}")
         self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])
         self.choice_, self.compared_ = str(state["choice"]), dict(state["compared"])
         self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None, interval=0.5)

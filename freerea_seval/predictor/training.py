@@ -74,7 +74,8 @@ def train_predictor(
     strings = list(strings)
     more, others = None if proxies is None else proxies.values, base or {}
     predictor = SEvalPredictor(model, scale, parameters, seed=seed)
-    predictor.fit(strings, values, more, base=list(others.values()), show=show)
+    directions = [target.direction for target in targets]
+    predictor.fit(strings, values, more, base=list(others.values()), directions=directions, show=show)
     columns = np.asarray(values, dtype=np.float64).reshape(len(strings), -1)
     info = PredictorInfo(
         metrics=tuple(

@@ -98,7 +98,7 @@ def test_the_folder_holds_strict_json_and_a_card_and_nothing_is_left_beside_it(s
         raise AssertionError(constant)
 
     manifest = json.loads((saved / "predictor.json").read_text(), parse_constant=refuse)
-    assert (manifest["format"], manifest["kind"]) == (4, "seval")
+    assert (manifest["format"], manifest["kind"]) == (5, "seval")
     assert manifest["files"] == {name: hashlib.sha256((saved / name).read_bytes()).hexdigest() for name in FILES}
     assert (saved / "README.md").read_text() == card(INFO)
 
@@ -240,8 +240,8 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(signed=False, state__single=True), r"damaged \(predictor.json is not as it was written\)"),
         (edit(signed=False, digest=""), r"damaged \(predictor.json is not as it was written\)"),
         (edit(signed=False, digest=...), r"damaged \(predictor.json is not as it was written\)"),
-        (edit(format=5), "written in format 5 by a newer freerea-seval, and this one reads 4; update the package"),
-        (edit(format=5, kind="encoder"), "written in format 5 by a newer freerea-seval"),
+        (edit(format=6), "written in format 6 by a newer freerea-seval, and this one reads 5; update the package"),
+        (edit(format=6, kind="encoder"), "written in format 6 by a newer freerea-seval"),
         (edit(signed=False, format=2), "written in format 2 by an older freerea-seval; train it anew$"),
         (edit(format=1, info=...), "written in format 1 by an older freerea-seval; train it anew$"),
         (edit(kind="boosted"), "expected a predictor of kind 'seval', got 'boosted'; train it anew"),
