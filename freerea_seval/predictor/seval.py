@@ -147,7 +147,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.conformals_ = [
             Conformal.fit(column[known], found[known])
             for column, found in zip(values.T, self.unseen_.T, strict=True)
-            for known in [np.isfinite(column) & np.isfinite(found)]
+            for known in [np.isfinite(column) & np.isfinite(found) & ~constant]  # their errors tell nothing of others
         ]
         show(1.0, "trained")
         return self
