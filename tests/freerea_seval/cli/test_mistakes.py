@@ -299,7 +299,7 @@ def test_a_damaged_predictor_and_a_wrong_genotype_are_refused(place: Path, capsy
         shutil.rmtree(place / "q")
 
 
-@pytest.mark.parametrize(("version", "expected"), [(2, "by an older freerea-seval; train it anew"), (5, "by a newer")])
+@pytest.mark.parametrize(("version", "expected"), [(2, "by an older freerea-seval; train it anew"), (6, "by a newer")])
 def test_a_predictor_of_another_version_is_named(
     place: Path, capsys: pytest.CaptureFixture[str], version: int, expected: str
 ) -> None:
