@@ -16,7 +16,8 @@ from freerea_seval.predictor.models.samples import FEWEST
 from freerea_seval.predictor.models.scales import Scale, ScaleName, fit_scale
 
 Values = npt.NDArray[np.float64]
-Fold = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+Indices = npt.NDArray[np.int64]
+Fold = tuple[Indices, Indices]
 
 #: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
 MANY = 2000
@@ -69,11 +70,12 @@ def choose(
         strings, values, proxies: ``(n,)``, ``(n, m)`` in the metrics' units and ``(n, k)``; NaN for not known.
         seed: fixes the folds and the models.
         parameters: of the model, if one is named.
-        distinct: hold equal strings out together.
+        distinct: hold equal strings out together, and judge by the mean of what they reach: one string is one network.
         show: is told the fraction done and a note.
         base: whether there are predictions of base predictors among the proxies.
     """
-    folds = _folds(strings, seed, distinct)
+    unit = np.unique(np.array(strings), return_inverse=True)[1] if distinct else None
+    folds = _folds(len(strings), seed, unit)
     names = _candidates(model, len(strings), proxies is not None, base)
     parts = {name: members(name, len(strings), proxies is not None) for name in names}
     simple = sorted({member for those in parts.values() for member in those})
@@ -112,7 +114,7 @@ def choose(
         return found
 
     by_scale = {name: unseen(first, [name] * values.shape[1]) for name in tried}
-    best = [max(tried, key=lambda name: _tau(values[:, j], by_scale[name][:, j])) for j in range(values.shape[1])]
+    best = [max(tried, key=lambda name: _tau(values[:, j], by_scale[name][:, j], unit)) for j in range(values.shape[1])]
     scales = tuple(fit_scale(name, column) for name, column in zip(best, values.T, strict=True))
     predictions = {first: np.stack([by_scale[name][:, j] for j, name in enumerate(best)], axis=1)}
     for name in simple:
@@ -125,7 +127,7 @@ def choose(
             np.mean([s.score(predictions[part][:, j]) for part in parts[name]], axis=0) for j, s in enumerate(scales)
         ]
         mixed[name] = np.stack([s.value(column) for s, column in zip(scales, scores, strict=True)], axis=1)
-        taus[name] = [_tau(column, found) for column, found in zip(values.T, mixed[name].T, strict=True)]
+        taus[name] = [_tau(column, found, unit) for column, found in zip(values.T, mixed[name].T, strict=True)]
     worth = _WORTH if len(strings) > MANY else 0.0
     chosen = [
         max(names, key=lambda name: taus[name][j] - worth * (len(parts[name]) - 1)) for j in range(values.shape[1])
@@ -155,13 +157,14 @@ def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[st
     return [*alone, "mlp", *(f"{name}+mlp" for name in alone)]
 
 
-def _folds(strings: Sequence[str], seed: int, distinct: bool) -> list[Fold]:
-    """Return what is trained on and what is held out, in turn."""
-    units, unit = np.unique(np.array(strings), return_inverse=True) if distinct else (np.arange(len(strings)),) * 2
-    if len(strings) > MANY:
-        cuts = [train_test_split(np.arange(len(units)), test_size=1 / _FOLDS, random_state=seed)]
+def _folds(networks: int, seed: int, unit: Indices | None) -> list[Fold]:
+    """Return what is trained on and what is held out, in turn; networks of a unit are held out together."""
+    unit = np.arange(networks) if unit is None else unit
+    units = np.arange(unit.max() + 1)
+    if networks > MANY:
+        cuts = [train_test_split(units, test_size=1 / _FOLDS, random_state=seed)]
     else:
-        cuts = list(KFold(min(_FOLDS, len(units)), shuffle=True, random_state=seed).split(np.arange(len(units))))
+        cuts = list(KFold(min(_FOLDS, len(units)), shuffle=True, random_state=seed).split(units))
     return [(np.flatnonzero(np.isin(unit, kept)), np.flatnonzero(np.isin(unit, left))) for kept, left in cuts]
 
 
@@ -169,10 +172,18 @@ def _rows(proxies: Values | None, rows: npt.NDArray[np.int64]) -> Values | None:
     return None if proxies is None else proxies[rows]
 
 
-def _tau(values: Values, predicted: Values) -> float:
+def _tau(values: Values, predicted: Values, unit: Indices | None) -> float:
+    """Return Kendall's tau-b over networks, or over the means of units.
+
+    A string that hundreds of networks have would otherwise decide alone which model orders new strings best.
+    """
     from scipy.stats import kendalltau
 
     known = np.isfinite(values) & np.isfinite(predicted)
+    if unit is not None:
+        _, place, size = np.unique(unit[known], return_inverse=True, return_counts=True)
+        values, predicted = (np.bincount(place, column[known]) / size for column in (values, predicted))
+        known = np.ones(len(size), dtype=bool)
     if not known.any() or np.ptp(values[known]) == 0 or np.ptp(predicted[known]) == 0:
         return 0.0
     return float(kendalltau(values[known], predicted[known], variant="b").statistic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,30 +13,23 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.matrix import Matrix, StringFeatures, check_strings
+from freerea_seval.predictor.models.forests import KINDS, Forest, Growth, ask, grow, growth_again, growth_of, select
 from freerea_seval.predictor.models.line import Line, draw_line
-from freerea_seval.predictor.models.samples import checked
+from freerea_seval.predictor.models.samples import averaged, checked
 from freerea_seval.predictor.models.trees import load_trees
-
-if TYPE_CHECKING:
-    import xgboost
 
 Values = npt.NDArray[np.float64]
 
 #: Folds of the comparison between the trees and the line.
 _FOLDS = 3
-#: Fewer different strings get small trees.
-_FEW = 500
 #: From so many different strings on, trees do without the line.
 _MANY = 2000
-_FORESTS = 3
-#: Numbers of trees that pruning tries: noisy metrics want fewer than others.
-_PRUNED = (100, 150, 200, 300, 400, 500)
 
 
 class _Mixture(NamedTuple):
     """What predicts one metric, standardised: trees on all features, and a line on costs."""
 
-    forests: tuple[xgboost.Booster, ...]
+    forests: tuple[Forest, ...]
     line: Line
     trees_share: float
     mean: float
@@ -59,9 +52,10 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         colsample_bynode: share of the features that a split chooses from.
         distinct: equal strings weigh as one, however many networks have them. Without this they weigh as many as they
             are, which is right for predicting networks like those of training.
-        order: two more forests, of which one sees the order of execution beside all else, and one that order alone.
-        growth: how many of these forests each metric has, and how many trees each of them; see :meth:`prune`. None:
-            all forests, ``n_estimators`` trees.
+        order: the mean of five forests, of which four see the order of execution; see
+            :data:`~freerea_seval.predictor.models.forests.KINDS`.
+        growth: which of these forests each metric has, how many trees each has and how often it counts; see
+            :meth:`prune`. None: all forests, ``n_estimators`` trees.
         seed: fixes the two shares and the folds.
 
     Attributes:
@@ -78,7 +72,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         colsample_bynode: float = 0.3,
         distinct: bool = False,
         order: bool = False,
-        growth: Sequence[tuple[int, int]] | None = None,
+        growth: Sequence[Growth] | None = None,
         seed: int = 0,
     ) -> None:
         self.n_estimators = n_estimators
@@ -117,18 +111,15 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         matrix = self.features_.fit_transform(strings)
         self.proxies_ = 0 if proxies is None else np.shape(proxies)[-1]
         matrix = self._beside(matrix, proxies)
-        everything = (_FORESTS if self.order else 1, self.n_estimators)
-        growth = [everything] * values.shape[1] if self.growth is None else list(self.growth)
+        growth = [None] * values.shape[1] if self.growth is None else list(self.growth)
         if len(growth) != values.shape[1]:
             raise InputError(f"growth is of {len(growth)} metrics, and there are {values.shape[1]}")
         self.mixtures_ = [
-            self._fit_metric(strings, matrix, column, *its) for column, its in zip(values.T, growth, strict=True)
+            self._fit_metric(strings, matrix, column, its) for column, its in zip(values.T, growth, strict=True)
         ]
         return self
 
-    def _fit_metric(
-        self, strings: Sequence[str], matrix: Matrix, values: Values, forests: int, trees: int | None
-    ) -> _Mixture:
+    def _fit_metric(self, strings: Sequence[str], matrix: Matrix, values: Values, growth: Growth | None) -> _Mixture:
         known = np.flatnonzero(~np.isnan(values))
         mean = float(values[known].mean())
         scale = float(values[known].std()) if np.ptp(values[known]) > 0 else 1.0
@@ -149,9 +140,8 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             rows, weights = known, np.ones(len(known))
         x = matrix[rows]
         costs = x[:, self.features_.costs_]
-        share = 1.0 if len(x) >= _MANY else self._best_share(x, costs, targets, weights, forests, trees)
-        grown = self._grow(x, targets, weights, forests, trees)
-        return _Mixture(grown, draw_line(costs, targets, weights), share, mean, scale)
+        share = 1.0 if len(x) >= _MANY else self._best_share(x, costs, targets, weights, growth)
+        return _Mixture(self._grow(x, targets, weights, growth), draw_line(costs, targets, weights), share, mean, scale)
 
     def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
         """Predict ``(n,)`` or ``(n, m)`` values, as there were in training.
@@ -166,15 +156,17 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         matrix = self._beside(self.features_.matrix(strings), proxies)
         costs = matrix[:, self.features_.costs_]
         found = [
-            (m.trees_share * self._ask(m.forests, matrix) + (1.0 - m.trees_share) * m.line(costs)) * m.scale + m.mean
+            (m.trees_share * ask(m.forests, matrix, self.features_.order_) + (1.0 - m.trees_share) * m.line(costs))
+            * m.scale
+            + m.mean
             for m in self.mixtures_
         ]
         return found[0] if self.single_ else np.stack(found, axis=1)
 
-    def prune(
-        self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None
-    ) -> list[tuple[int, int]]:
+    def prune(self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None) -> list[Growth]:
         """Cut each metric's forests back to what orders networks best that were left out of training.
+
+        With ``distinct``, each different string is one network, and all forests stay: strings are too few for a choice.
 
         Args:
             strings, y, proxies: as in :meth:`fit`, of the networks that were left out.
@@ -185,29 +177,22 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         from scipy.stats import kendalltau
 
         values = checked(strings, y)
+        if self.distinct and proxies is None:
+            strings, values = averaged(strings, values)
         matrix = self._beside(self.features_.matrix(strings), proxies)
         costs = matrix[:, self.features_.costs_]
-        growth = []
         for place, (mixture, column) in enumerate(zip(self.mixtures_, values.T, strict=True)):
             known = ~np.isnan(column)
-            trees = mixture.forests[0].num_boosted_rounds()
             line = (1.0 - mixture.trees_share) * mixture.line(costs[known])
-            parts = self._parts(matrix[known], len(mixture.forests))
-            sums, grown = np.zeros((len(parts), int(known.sum()))), 0
-            best, kept = -np.inf, (len(parts), trees)
-            for count in [*(count for count in _PRUNED if count < trees), trees]:
-                for total, forest, part in zip(sums, mixture.forests, parts, strict=True):
-                    total += forest.inplace_predict(part, iteration_range=(grown, count))
-                grown = count
-                for forests in range(1, len(parts) + 1):
-                    found = mixture.trees_share * sums[:forests].mean(axis=0) + line
-                    tau = kendalltau(column[known], found).statistic
-                    if tau > best:
-                        best, kept = tau, (forests, count)
-            growth.append(kept)
-            pruned = tuple(forest[: kept[1]] for forest in mixture.forests[: kept[0]])
-            self.mixtures_[place] = mixture._replace(forests=pruned)
-        return growth
+
+            def score(
+                found: Values, share: float = mixture.trees_share, line: Values = line, told: Values = column[known]
+            ) -> float:
+                return float(kendalltau(told, share * found + line).statistic)
+
+            forests = select(mixture.forests, matrix[known], self.features_.order_, score, among=not self.distinct)
+            self.mixtures_[place] = mixture._replace(forests=forests)
+        return [growth_again(mixture.forests) for mixture in self.mixtures_]
 
     def _beside(self, matrix: Matrix, proxies: npt.ArrayLike | None) -> Matrix:
         """Put proxies behind the features."""
@@ -221,7 +206,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.concatenate([matrix, np.where(np.isfinite(more), more, np.nan)], axis=1)
 
     def _best_share(
-        self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values, forests: int, trees: int | None
+        self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values, growth: Growth | None
     ) -> float:
         """Return the share of the trees whose mixture has the least squared error out of fold."""
         grown = np.empty_like(targets)
@@ -229,57 +214,30 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if len(targets) < 2 * _FOLDS:
             return 0.0
         for kept, left in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(matrix):
-            growing = self._grow(matrix[kept], targets[kept], weights[kept], forests, trees)
-            grown[left] = self._ask(growing, matrix[left])
+            growing = self._grow(matrix[kept], targets[kept], weights[kept], growth)
+            grown[left] = ask(growing, matrix[left], self.features_.order_)
             line[left] = draw_line(costs[kept], targets[kept], weights[kept])(costs[left])
         apart = grown - line
         if not apart.any():
             return 0.0
         return float(np.clip(((targets - line) * weights) @ apart / ((apart * weights) @ apart), 0.0, 1.0))
 
-    def _grow(
-        self, matrix: Matrix, targets: Values, weights: Values, forests: int, trees: int | None
-    ) -> tuple[xgboost.Booster, ...]:
+    def _grow(self, matrix: Matrix, targets: Values, weights: Values, growth: Growth | None) -> tuple[Forest, ...]:
         import xgboost
 
-        count = len(matrix)
-        depth, usual, rate = (3, 200, 0.1) if count < _FEW else (5 if count < _MANY else 7, 400, 0.05)
-        parameters = {
-            "objective": "reg:squarederror",
-            "tree_method": "hist",
-            "base_score": 0.0,
-            "nthread": 1,
+        if growth is None:
+            growth = growth_of(tuple(KINDS) if self.order else ("plain",), self.n_estimators, len(matrix))
+        settings = {
             "seed": self.seed,
-            "max_depth": depth if self.max_depth is None else self.max_depth,
-            "min_child_weight": 1 if count < _MANY else 3,
-            "learning_rate": rate if self.learning_rate is None else self.learning_rate,
+            "max_depth": self.max_depth,
+            "learning_rate": self.learning_rate,
             "subsample": self.subsample,
             "colsample_bynode": self.colsample_bynode,
         }
         try:
-            rounds = usual if trees is None else trees
-            return tuple(
-                xgboost.train(parameters, xgboost.DMatrix(part, targets, weight=weights, nthread=1), rounds)
-                for part in self._parts(matrix, forests)
-            )
+            return grow(matrix, self.features_.order_, targets, weights, growth, settings)
         except (xgboost.core.XGBoostError, TypeError) as error:
             raise InputError(f"xgboost cannot train with {self} ({first_line(error)}); mend its parameters") from error
-
-    def _parts(self, matrix: Matrix, forests: int) -> list[Matrix]:
-        """Return what the first forests see: all but the order of execution; all; and that order alone.
-
-        Devices take more time for one order than for another. Forests that see different things err differently, so
-        that their mean is better than each.
-        """
-        order = self.features_.order_
-        without = np.concatenate([matrix[:, : order.start], matrix[:, order.stop :]], axis=1)
-        if forests == 1 or order.start == order.stop:
-            return [without]
-        return [without, matrix, np.ascontiguousarray(matrix[:, order])][:forests]
-
-    def _ask(self, forests: Sequence[xgboost.Booster], matrix: Matrix) -> Values:
-        found = [f.inplace_predict(part) for f, part in zip(forests, self._parts(matrix, len(forests)), strict=True)]
-        return np.asarray(found[0] if len(found) == 1 else np.mean(found, axis=0), dtype=np.float64)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: what JSON can hold, and files."""
@@ -288,7 +246,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             {
                 "intercept": m.line.intercept,
                 "coefficients": m.line.coefficients.tolist(),
-                "forests": len(m.forests),
+                "forests": [[forest.kind, forest.times] for forest in m.forests],
                 "trees_share": m.trees_share,
                 "mean": m.mean,
                 "scale": m.scale,
@@ -302,9 +260,9 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "metrics": metrics,
         }
         files = {
-            f"trees-{i}-{j}.json": bytes(forest.save_raw("json"))
+            f"trees-{i}-{forest.kind}.json": bytes(forest.trees.save_raw("json"))
             for i, mixture in enumerate(self.mixtures_)
-            for j, forest in enumerate(mixture.forests)
+            for forest in mixture.forests
         }
         return said, files
 
@@ -319,7 +277,12 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.mixtures_ = []
         costs = self.features_.costs_
         for place, metric in enumerate(state["metrics"]):
-            forests = tuple(load_trees(files[f"trees-{place}-{n}.json"]) for n in range(metric["forests"]))
+            forests = tuple(
+                Forest(kind, load_trees(files[f"trees-{place}-{kind}.json"]), int(times))
+                for kind, times in metric["forests"]
+            )
+            if not forests or not all(f.kind in KINDS and f.times > 0 for f in forests):
+                raise ValueError(f"forests {metric['forests']}")
             line = Line(float(metric["intercept"]), np.array(metric["coefficients"], dtype=np.float64))
             if line.coefficients.shape != (costs.stop - costs.start,):
                 raise ValueError(f"{line.coefficients.size} coefficients of {costs.stop - costs.start} costs")

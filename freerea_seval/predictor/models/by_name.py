@@ -17,8 +17,8 @@ Values = npt.NDArray[np.float64]
 State = tuple[dict[str, Any], dict[str, bytes]]
 Show = Callable[[float, str], None]
 
-#: What ``model`` may be beside ``auto``: ``ordered`` is ``boosted`` with forests that see the order of execution,
-#: ``ridge`` sees base predictors (and proxies) alone, and ``ensemble`` is the mean of two others.
+#: What ``model`` may be beside ``auto``: ``ordered`` is ``boosted`` with forests that see the order of execution as
+#: well, ``ridge`` sees base predictors (and proxies) alone, and ``ensemble`` is the mean of two others.
 MODELS = ("boosted", "ordered", "gp", "ridge", "mlp", "t5", "ensemble")
 _CLASSES = {
     "boosted": "freerea_seval.predictor.models.boosted:BoostedPredictor",
@@ -31,7 +31,7 @@ _CLASSES = {
 #: Models that use proxies; the others see strings alone.
 USE_PROXIES = ("boosted", "ordered", "gp", "ridge")
 #: What is pruned has this size before.
-UNPRUNED: Mapping[str, Mapping[str, Any]] = {"ordered": {"n_estimators": 600}}
+UNPRUNED: Mapping[str, Mapping[str, Any]] = {"ordered": {"n_estimators": 800}}
 #: Beyond so many networks a Gaussian process takes too long: it grows with the cube.
 MOST_FOR_GP = 1000
 

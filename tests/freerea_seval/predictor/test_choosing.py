@@ -14,6 +14,7 @@ from sklearn.model_selection import KFold
 from freerea_patch import InputError
 from freerea_seval.predictor import choosing
 from freerea_seval.predictor.choosing import Choice, choose
+from freerea_seval.predictor.models.forests import KINDS
 
 Values = npt.NDArray[np.float64]
 
@@ -119,10 +120,10 @@ def test_of_many_networks_trees_are_pruned_by_what_was_left_out(
     table = np.stack([values, np.random.default_rng(0).standard_normal(120)], axis=1)
     choice = choose("auto", "linear", strings, table, None, 0, {}, False, lambda fraction, note: None)
     assert choice.members == ("ordered",)
-    ((forests, trees), noise) = choice.parameters[0]["growth"]
-    assert forests in (1, 2, 3)
-    assert trees in (100, 150, 200, 300, 400, 500, 600)
-    assert len(noise) == 2
+    growth, noise = choice.parameters[0]["growth"]
+    assert set(growth) | set(noise) <= set(KINDS)
+    assert {trees for trees, _ in growth.values()} <= {100, 150, 200, 300, 400, 500, 600, 800}
+    assert growth != noise
 
 
 def test_every_network_is_left_out_once_by_folds_of_the_seed(
@@ -173,13 +174,32 @@ def test_distinct_networks_are_held_out_with_all_that_have_their_string(
 ) -> None:
     monkeypatch.setattr(choosing, "MANY", many)
     strings = [f"input[1x{i % 9 + 1}] output" for i in range(60)]
-    for kept, left in choosing._folds(strings, 0, True):
+    for kept, left in choosing._folds(60, 0, np.arange(60) % 9):
         assert not {strings[i] for i in kept} & {strings[i] for i in left}
         assert sorted([*kept, *left]) == list(range(60))
-    shared = [
-        {strings[i] for i in kept} & {strings[i] for i in left} for kept, left in choosing._folds(strings, 0, False)
-    ]
+    shared = [{strings[i] for i in kept} & {strings[i] for i in left} for kept, left in choosing._folds(60, 0, None)]
     assert all(shared)
+
+
+@pytest.mark.parametrize("distinct", [False, True])
+def test_one_string_of_many_networks_does_not_decide_what_orders_distinct_ones_best(
+    distinct: bool, hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lowest = min(hidden, key=lambda string: hidden[string])
+    strings = [*hidden, *[lowest] * 400]
+
+    def ask(name: str, model: Seen, asked: Sequence[str], proxies: Values | None) -> Values:
+        """One knows all but where the lowest stands, the other little but that."""
+        rng = np.random.default_rng(0)
+        if name == "boosted":
+            return np.array([[9.0 if string == lowest else hidden[string]] for string in asked])
+        return np.array([[-9.0 if string == lowest else rng.standard_normal()] for string in asked])
+
+    monkeypatch.setattr(choosing, "train", lambda *arguments: Seen(frozenset(), 1))
+    monkeypatch.setattr(choosing, "ask", ask)
+    values = np.array([hidden[string] for string in strings])[:, None]
+    choice = choose("auto", "linear", strings, values, None, 0, {}, distinct, lambda fraction, note: None)
+    assert choice.members[0] == ("boosted" if distinct else "gp")
 
 
 def test_a_named_scale_is_used_for_every_metric(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ INFO = PredictorInfo(
     choice="boosted on rank scale",
     versions={"xgboost-cpu": "3.2.0"},
 )
-FILES = ["boosted-trees-0-0.json", "boosted-trees-1-0.json", "support-0-support.json"]
+FILES = ["boosted-trees-0-plain.json", "boosted-trees-1-plain.json", "support-0-support.json"]
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_the_folder_holds_strict_json_and_a_card_and_nothing_is_left_beside_it(s
         raise AssertionError(constant)
 
     manifest = json.loads((saved / "predictor.json").read_text(), parse_constant=refuse)
-    assert (manifest["format"], manifest["kind"]) == (5, "seval")
+    assert (manifest["format"], manifest["kind"]) == (6, "seval")
     assert manifest["files"] == {name: hashlib.sha256((saved / name).read_bytes()).hexdigest() for name in FILES}
     assert (saved / "README.md").read_text() == card(INFO)
 
@@ -227,13 +227,16 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
     [
         (lambda folder: shutil.rmtree(folder), "no such folder; train one first, or mend the path"),
         (lambda folder: (folder / "predictor.json").unlink(), "predictor.json is missing; name a folder that holds"),
-        (lambda folder: (folder / FILES[1]).unlink(), "boosted-trees-1-0.json is missing; name a folder that holds"),
+        (
+            lambda folder: (folder / FILES[1]).unlink(),
+            "boosted-trees-1-plain.json is missing; name a folder that holds",
+        ),
         (lambda folder: (folder / FILES[2]).unlink(), "support-0-support.json is missing; name a folder that holds"),
         (write("predictor.json", "metric: latency"), r"damaged \(predictor.json is not JSON: .*\); copy it again"),
         (write("predictor.json", "[" * 100_000), r"damaged \(predictor.json is not JSON"),
         (write("predictor.json", "[1]"), "expected a predictor of kind 'seval', got None"),
         (cut("predictor.json"), r"damaged \(predictor.json is not JSON"),
-        (cut(FILES[0]), r"damaged \(boosted-trees-0-0.json is not the file that predictor.json was written with\)"),
+        (cut(FILES[0]), r"damaged \(boosted-trees-0-plain.json is not the file that predictor.json was written with\)"),
         (cut(FILES[2]), r"damaged \(support-0-support.json is not the file that predictor.json was written with\)"),
         (edit(signed=False, info__samples=61), r"damaged \(predictor.json is not as it was written\); copy it again"),
         (edit(signed=False, extra=1), r"damaged \(predictor.json is not as it was written\)"),

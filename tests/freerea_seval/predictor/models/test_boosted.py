@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from freerea_patch import InputError
 from freerea_seval.predictor.models.boosted import BoostedPredictor
+from freerea_seval.predictor.models.forests import KINDS, Forest, Growth, growth_again
 from freerea_seval.predictor.models.line import draw_line
 from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
 
@@ -200,10 +201,9 @@ def test_distinct_strings_weigh_the_same_however_often_they_occur(strings: list[
     often, they = [*strings[:30], *strings[:5] * 20], [*values[:30], *values[:5] * 20]
     once = BoostedPredictor(n_estimators=20).fit(strings[:30], np.array(values[:30]) - np.mean(values[:30]))
     same, other = (
-        BoostedPredictor(n_estimators=20, distinct=distinct).fit(often, they).mixtures_[0].forests[0].save_raw("json")
-        for distinct in (True, False)
+        BoostedPredictor(n_estimators=20, distinct=distinct).fit(often, they).state()[1] for distinct in (True, False)
     )
-    assert once.mixtures_[0].forests[0].num_boosted_rounds() == 20
+    assert once.mixtures_[0].forests[0].trees.num_boosted_rounds() == 20
     assert same != other
     weighed = BoostedPredictor(n_estimators=20, distinct=True).fit(often, they).predict(strings)
     assert weighed == pytest.approx(once.predict(strings) + np.mean(values[:30]), abs=1.5)
@@ -214,7 +214,7 @@ def test_a_state_restores_the_same_bits(proxies: bool, strings: list[str], value
     more = np.random.default_rng(0).standard_normal((120, 3)) if proxies else None
     predictor = BoostedPredictor(n_estimators=20).fit(strings, two(strings, values), more)
     state, files = predictor.state()
-    assert sorted(files) == ["trees-0-0.json", "trees-1-0.json"]
+    assert sorted(files) == ["trees-0-plain.json", "trees-1-plain.json"]
     again = BoostedPredictor(n_estimators=20)
     again.restore(json.loads(json.dumps(state)), files)
     assert np.array_equal(again.predict(strings, more), predictor.predict(strings, more))
@@ -226,40 +226,46 @@ def test_what_learned_nothing_has_no_state() -> None:
         BoostedPredictor().state()
 
 
-def naive_growth(model: BoostedPredictor, strings: list[str], values: Values) -> tuple[int, int]:
-    """Predict with every number of forests and trees, and keep what orders best."""
-    (mixture,) = model.mixtures_
-    matrix = model.features_.transform(strings)
-    parts = model._parts(matrix, 3)
-    line = mixture.line(matrix[:, model.features_.costs_])
-    found = {}
-    for trees in (100, 150, 200):
-        each = [f[:trees].inplace_predict(part) for f, part in zip(mixture.forests, parts, strict=True)]
-        for forests in (1, 2, 3):
-            mean = np.mean(each[:forests], axis=0)
-            mixed = mixture.trees_share * mean + (1 - mixture.trees_share) * line
-            found[forests, trees] = kendalltau(values, mixed).statistic
-    return max(found, key=lambda growth: found[growth])
+def test_pruning_keeps_the_forests_that_order_best_what_was_left_out(strings: list[str], values: list[float]) -> None:
+    noisy = np.array(values) + np.random.default_rng(3).standard_normal(120)
+    model = BoostedPredictor(order=True, n_estimators=200).fit(strings[:60], noisy[:60])
+    assert 0.1 < share(model) < 0.9, "both models must have a part for this to be a test"
+    every = {}
+    for mixture in [model.mixtures_[0]]:
+        for forest in mixture.forests:
+            for trees in (100, 150, 200):
+                alone = mixture._replace(forests=(Forest(forest.kind, forest.trees[:trees], 1),))
+                model.mixtures_ = [alone]
+                every[forest.kind, trees] = kendalltau(noisy[60:], model.predict(strings[60:])).statistic
+        model.mixtures_ = [mixture]
+    (growth,) = model.prune(strings[60:], noisy[60:])
+    for kind, (trees, _) in growth.items():
+        assert trees == max((100, 150, 200), key=lambda n: every[kind, n])
+    assert kendalltau(noisy[60:], model.predict(strings[60:])).statistic >= max(every.values())
+    # Trained with that growth, the trees are those that were left over, and of two metrics each has its own.
+    both = np.stack([noisy[:60]] * 2, axis=1)
+    again = BoostedPredictor(order=True, growth=[growth, {"median": (7, 1)}]).fit(strings[:60], both)
+    assert [growth_again(mixture.forests) for mixture in again.mixtures_] == [growth, {"median": (7, 1)}]
+    forests = zip(again.mixtures_[0].forests, model.mixtures_[0].forests, strict=True)
+    assert all(one.trees.get_dump() == other.trees.get_dump() for one, other in forests)
+    with pytest.raises(InputError, match="growth is of 1 metrics, and there are 2"):
+        again.set_params(growth=[growth]).fit(strings[:60], both)
 
 
-def test_pruning_keeps_the_forests_and_trees_that_order_best_what_was_left_out(
+def test_for_distinct_strings_no_forest_is_left_out_and_one_string_counts_as_one(
     strings: list[str], values: list[float]
 ) -> None:
     noisy = np.array(values) + np.random.default_rng(3).standard_normal(120)
-    model = BoostedPredictor(order=True, n_estimators=200).fit(strings[:60], noisy[:60])
-    expected = naive_growth(model, strings[60:], noisy[60:])
-    growth = model.prune(strings[60:], noisy[60:])
-    assert growth == [expected]
-    assert len(model.mixtures_[0].forests) == expected[0]
-    assert {forest.num_boosted_rounds() for forest in model.mixtures_[0].forests} == {expected[1]}
-    # Trained with that growth, the trees are those that were left over, and of two metrics each has its own.
-    again = BoostedPredictor(order=True, growth=[*growth, (1, 7)]).fit(strings[:60], np.stack([noisy[:60]] * 2, axis=1))
-    assert [len(m.forests) for m in again.mixtures_] == [expected[0], 1]
-    assert again.mixtures_[1].forests[0].num_boosted_rounds() == 7
-    forests = zip(again.mixtures_[0].forests, model.mixtures_[0].forests, strict=True)
-    assert all(one.get_dump() == other.get_dump() for one, other in forests)
-    with pytest.raises(InputError, match="growth is of 1 metrics, and there are 2"):
-        again.set_params(growth=growth).fit(strings[:60], np.stack([noisy[:60]] * 2, axis=1))
+
+    def growth(more: int) -> Growth:
+        """Prune, given so many networks more of a string that is predicted badly."""
+        model = BoostedPredictor(order=True, n_estimators=200, distinct=True).fit(strings[:60], noisy[:60])
+        return model.prune([*strings[60:], *[strings[70]] * more], [*noisy[60:], *[noisy[70]] * more])[0]
+
+    once = growth(0)
+    assert list(once) == list(KINDS)
+    assert {times for _, times in once.values()} == {1}
+    assert growth(500) == once
 
 
 @pytest.mark.parametrize(
@@ -269,9 +275,12 @@ def test_pruning_keeps_the_forests_and_trees_that_order_best_what_was_left_out(
         ("cost", "coefficients of"),
         ("coefficients", "coefficients of"),
         ("one coefficient", "1 coefficients of"),
-        ("file", "trees-0-0"),
+        ("file", "trees-0-plain"),
         ("trees", "no trees of XGBoost"),
         ("name", "scale"),
+        ("kind", "trees-0-oak"),
+        ("times", "forests"),
+        ("none", "forests"),
     ],
 )
 def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str, fitted: BoostedPredictor) -> None:
@@ -289,7 +298,13 @@ def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str
     elif damage == "file":
         files = {}
     elif damage == "trees":
-        files = {"trees-0-0.json": b"{}"}
+        files = {"trees-0-plain.json": b"{}"}
+    elif damage == "kind":
+        metric["forests"] = [["oak", 1]]
+    elif damage == "times":
+        metric["forests"] = [["plain", 0]]
+    elif damage == "none":
+        metric["forests"] = []
     else:
         del metric["scale"]
     with pytest.raises(Exception, match=message):
