@@ -188,7 +188,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             def score(
                 found: Values, share: float = mixture.trees_share, line: Values = line, told: Values = column[known]
             ) -> float:
-                return float(kendalltau(told, share * found + line).statistic)
+                return float(np.nan_to_num(kendalltau(told, share * found + line).statistic))  # NaN: all are equal
 
             forests = select(mixture.forests, matrix[known], self.features_.order_, score, among=not self.distinct)
             self.mixtures_[place] = mixture._replace(forests=forests)

@@ -252,6 +252,14 @@ def test_pruning_keeps_the_forests_that_order_best_what_was_left_out(strings: li
         again.set_params(growth=[growth]).fit(strings[:60], both)
 
 
+@pytest.mark.parametrize("distinct", [False, True])
+def test_a_metric_that_never_differs_can_be_pruned(distinct: bool, strings: list[str]) -> None:
+    model = BoostedPredictor(order=True, n_estimators=110, distinct=distinct).fit(strings[:60], np.full(60, 3.0))
+    (growth,) = model.prune(strings[60:], np.full(60, 3.0))
+    assert set(growth) <= set(KINDS)
+    assert model.predict(strings) == pytest.approx(np.full(120, 3.0))
+
+
 def test_for_distinct_strings_no_forest_is_left_out_and_one_string_counts_as_one(
     strings: list[str], values: list[float]
 ) -> None:
