@@ -2,6 +2,7 @@
 
 ``python -m experiments.predictors large --cache cached_metrics --hw-nas-bench HW-NAS-Bench.pickle --robustness T.csv``
 ``python -m experiments.predictors small ...``
+``python -m experiments.predictors again --hw-nas-bench HW-NAS-Bench.pickle``
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import kendalltau
 
 from experiments.tables import RowJournal, as_command, markdown
-from experiments.targets import TARGETS, Target, read_targets
+from experiments.targets import DEVICES, TARGETS, Target, read_devices, read_targets
 from experiments.zero_cost import read_proxies
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.informative import most_informative
@@ -97,6 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     added.add_argument("--choose", action="store_true", help=what)
     what = "table of NAS-Bench-Suite-Zero's zero-cost proxies, which predictors then see beside strings"
     added.add_argument("--proxies", type=Path, help=what)
+    added = commands.add_parser(
+        "again", help=(what := "how well a second measurement of a device ranks"), description=what
+    )
+    added.add_argument("--hw-nas-bench", type=Path, required=True, help="file HW-NAS-Bench-v1_0.pickle")
+    added.set_defaults(run=again)
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -234,6 +241,21 @@ def proxies_of_all(path: Path) -> Values:
     if missing:
         raise InputError(f"{path} lacks {len(missing)} of {len(set(alive))} cells, the first is {min(missing)}")
     return np.array([table[place] for place in alive])
+
+
+def again(options: argparse.Namespace) -> None:
+    """Print how well values of a device agree with those of nearly the same networks, which were measured apart.
+
+    The networks of a cell for CIFAR-10 and for CIFAR-100 differ in the last layer alone.
+    """
+    first, second = (read_devices(options.hw_nas_bench, dataset) for dataset in ("cifar10", "cifar100"))
+    test = published_split(len(TopologySpace().genotypes())).test
+    lines = []
+    for name in DEVICES:
+        pair = np.stack([first[name].values[test], second[name].values[test]])
+        pair = pair[:, np.isfinite(pair).all(axis=0)]
+        lines.append([name, pair.shape[1], f"{kendalltau(*pair).statistic:.4f}"])
+    print(markdown(["metric", "test cells", "tau-b"], lines))
 
 
 def strings_of(view: View) -> list[str]:

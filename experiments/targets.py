@@ -62,9 +62,17 @@ def read_targets(cache: Path, hw_nas_bench: Path | None, robustness: Path | None
             raise InputError(f"{robustness} cannot be used ({error}); expected a CSV with a column {PGD}") from None
         targets["pgd"] = Target("pgd", values, "max")
     if hw_nas_bench is not None:
-        space = TopologySpace()
-        table = list(HwNasBenchSource(Context(space), str(hw_nas_bench)).evaluate(space.genotypes(), DEVICES))
-        for device in DEVICES:
-            values = np.array([row[device].value for row in table])
-            targets[device] = Target(device, np.where(np.isnan(values), np.inf, values), "min")
+        targets |= read_devices(hw_nas_bench)
     return targets
+
+
+def read_devices(hw_nas_bench: Path, dataset: str = "cifar10") -> dict[str, Target]:
+    """Return the published values of devices, by name, of the cells' networks for a data set.
+
+    Raises:
+        InputError: the file cannot be used.
+    """
+    space = TopologySpace(dataset)
+    table = list(HwNasBenchSource(Context(space), str(hw_nas_bench)).evaluate(space.genotypes(), DEVICES))
+    values = {device: np.array([row[device].value for row in table]) for device in DEVICES}
+    return {d: Target(d, np.where(np.isnan(column), np.inf, column), "min") for d, column in values.items()}

@@ -18,7 +18,7 @@ from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.predictor.informative import most_informative
 from freerea_seval.predictor.seval import SEvalPredictor
-from freerea_seval.predictor.splits import Split
+from freerea_seval.predictor.splits import Split, published_split
 from tests.freerea_seval.predictor.conftest import chain, cost
 
 Values = npt.NDArray[np.float64]
@@ -200,6 +200,25 @@ def test_a_cell_has_the_proxies_of_the_one_that_computes_the_same(monkeypatch: p
     del known[alive[0]]
     with pytest.raises(InputError, match=r"table\.csv lacks 1 of 9445 cells, the first is"):
         proxies_of_all(Path("table.csv"))
+
+
+def test_a_second_measurement_is_compared_on_the_test_cells_that_both_have(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal(15_625)
+    noisy = values + 0.2 * rng.standard_normal(15_625)
+    values[::3], noisy[1::3] = np.inf, np.inf
+
+    def read(path: Path, dataset: str) -> dict[str, Target]:
+        return {device: Target(device, {"cifar10": values, "cifar100": noisy}[dataset], "min") for device in DEVICES}
+
+    monkeypatch.setattr(predictors, "read_devices", read)
+    main(["again", "--hw-nas-bench", "hw.pickle"])
+    test = published_split(15_625).test
+    both = test[test % 3 == 2]
+    expected = f"{kendalltau(values[both], noisy[both]).statistic:.4f}"
+    assert table(capsys.readouterr().out) == [[device, str(len(both)), expected] for device in DEVICES]
 
 
 def test_what_is_judged_with_proxies_sees_those_of_its_own_networks() -> None:
