@@ -24,6 +24,8 @@ Values = npt.NDArray[np.float64]
 _FOLDS = 3
 #: From so many different strings on, trees do without the line.
 _MANY = 2000
+#: So many networks are enough to choose among forests by; choices by hundreds are worse than none.
+_ENOUGH = 1000
 
 
 class _Mixture(NamedTuple):
@@ -166,7 +168,8 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def prune(self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None) -> list[Growth]:
         """Cut each metric's forests back to what orders networks best that were left out of training.
 
-        With ``distinct``, each different string is one network, and all forests stay: strings are too few for a choice.
+        All forests stay where fewer than a thousand networks were left out, too few for a choice. With ``distinct``, each
+        different string is one network.
 
         Args:
             strings, y, proxies: as in :meth:`fit`, of the networks that were left out.
@@ -190,7 +193,9 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ) -> float:
                 return float(np.nan_to_num(kendalltau(told, share * found + line).statistic))  # NaN: all are equal
 
-            forests = select(mixture.forests, matrix[known], self.features_.order_, score, among=not self.distinct)
+            forests = select(
+                mixture.forests, matrix[known], self.features_.order_, score, among=len(strings) >= _ENOUGH
+            )
             self.mixtures_[place] = mixture._replace(forests=forests)
         return [growth_again(mixture.forests) for mixture in self.mixtures_]
 

@@ -20,6 +20,7 @@ import pytest
 
 from freerea_patch import TopologySpace
 from freerea_seval.cli.main import main
+from freerea_seval.predictor.folder import FORMAT
 
 CELLS = TopologySpace().genotypes()[:40]
 
@@ -299,7 +300,9 @@ def test_a_damaged_predictor_and_a_wrong_genotype_are_refused(place: Path, capsy
         shutil.rmtree(place / "q")
 
 
-@pytest.mark.parametrize(("version", "expected"), [(2, "by an older freerea-seval; train it anew"), (6, "by a newer")])
+@pytest.mark.parametrize(
+    ("version", "expected"), [(2, "by an older freerea-seval; train it anew"), (FORMAT + 1, "by a newer")]
+)
 def test_a_predictor_of_another_version_is_named(
     place: Path, capsys: pytest.CaptureFixture[str], version: int, expected: str
 ) -> None:

@@ -19,7 +19,7 @@ from sklearn.exceptions import NotFittedError
 from freerea_patch import InputError
 from freerea_seval.predictor import folder as module
 from freerea_seval.predictor.card import PredictedMetric, PredictorInfo, card
-from freerea_seval.predictor.folder import load_predictor, save_predictor
+from freerea_seval.predictor.folder import FORMAT, load_predictor, save_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
 
 INFO = PredictorInfo(
@@ -98,7 +98,7 @@ def test_the_folder_holds_strict_json_and_a_card_and_nothing_is_left_beside_it(s
         raise AssertionError(constant)
 
     manifest = json.loads((saved / "predictor.json").read_text(), parse_constant=refuse)
-    assert (manifest["format"], manifest["kind"]) == (6, "seval")
+    assert (manifest["format"], manifest["kind"]) == (FORMAT, "seval")
     assert manifest["files"] == {name: hashlib.sha256((saved / name).read_bytes()).hexdigest() for name in FILES}
     assert (saved / "README.md").read_text() == card(INFO)
 
@@ -243,8 +243,11 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(signed=False, state__single=True), r"damaged \(predictor.json is not as it was written\)"),
         (edit(signed=False, digest=""), r"damaged \(predictor.json is not as it was written\)"),
         (edit(signed=False, digest=...), r"damaged \(predictor.json is not as it was written\)"),
-        (edit(format=7), "written in format 7 by a newer freerea-seval, and this one reads 6; update the package"),
-        (edit(format=7, kind="encoder"), "written in format 7 by a newer freerea-seval"),
+        (
+            edit(format=FORMAT + 1),
+            f"written in format {FORMAT + 1} by a newer freerea-seval, and this one reads {FORMAT}; update the package",
+        ),
+        (edit(format=FORMAT + 1, kind="encoder"), f"written in format {FORMAT + 1} by a newer freerea-seval"),
         (edit(signed=False, format=2), "written in format 2 by an older freerea-seval; train it anew$"),
         (edit(format=1, info=...), "written in format 1 by an older freerea-seval; train it anew$"),
         (edit(kind="boosted"), "expected a predictor of kind 'seval', got 'boosted'; train it anew"),

@@ -16,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from freerea_patch import InputError
+from freerea_seval.predictor.models import boosted
 from freerea_seval.predictor.models.boosted import BoostedPredictor
 from freerea_seval.predictor.models.forests import KINDS, Forest, Growth, growth_again
 from freerea_seval.predictor.models.line import draw_line
@@ -226,7 +227,10 @@ def test_what_learned_nothing_has_no_state() -> None:
         BoostedPredictor().state()
 
 
-def test_pruning_keeps_the_forests_that_order_best_what_was_left_out(strings: list[str], values: list[float]) -> None:
+def test_pruning_keeps_the_forests_that_order_best_what_was_left_out(
+    strings: list[str], values: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(boosted, "_ENOUGH", 60)
     noisy = np.array(values) + np.random.default_rng(3).standard_normal(120)
     model = BoostedPredictor(order=True, n_estimators=200).fit(strings[:60], noisy[:60])
     assert 0.1 < share(model) < 0.9, "both models must have a part for this to be a test"
@@ -260,7 +264,7 @@ def test_a_metric_that_never_differs_can_be_pruned(distinct: bool, strings: list
     assert model.predict(strings) == pytest.approx(np.full(120, 3.0))
 
 
-def test_for_distinct_strings_no_forest_is_left_out_and_one_string_counts_as_one(
+def test_by_few_networks_no_forest_is_left_out_and_a_distinct_string_counts_as_one(
     strings: list[str], values: list[float]
 ) -> None:
     noisy = np.array(values) + np.random.default_rng(3).standard_normal(120)
@@ -273,7 +277,7 @@ def test_for_distinct_strings_no_forest_is_left_out_and_one_string_counts_as_one
     once = growth(0)
     assert list(once) == list(KINDS)
     assert {times for _, times in once.values()} == {1}
-    assert growth(500) == once
+    assert growth(2000) == once
 
 
 @pytest.mark.parametrize(
