@@ -168,8 +168,8 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def prune(self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None) -> list[Growth]:
         """Cut each metric's forests back to what orders networks best that were left out of training.
 
-        All forests stay where fewer than a thousand networks were left out, too few for a choice. With ``distinct``, each
-        different string is one network.
+        All forests stay where fewer than a thousand networks of a metric were left out, too few for a choice. With
+        ``distinct``, each different string is one network.
 
         Args:
             strings, y, proxies: as in :meth:`fit`, of the networks that were left out.
@@ -193,9 +193,8 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             ) -> float:
                 return float(np.nan_to_num(kendalltau(told, share * found + line).statistic))  # NaN: all are equal
 
-            forests = select(
-                mixture.forests, matrix[known], self.features_.order_, score, among=len(strings) >= _ENOUGH
-            )
+            among = int(known.sum()) >= _ENOUGH
+            forests = select(mixture.forests, matrix[known], self.features_.order_, score, among=among)
             self.mixtures_[place] = mixture._replace(forests=forests)
         return [growth_again(mixture.forests) for mixture in self.mixtures_]
 
