@@ -12,6 +12,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
+from freerea_patch.errors import unknown_name
 from freerea_seval.predictor.features.matrix import Matrix, StringFeatures, check_strings
 from freerea_seval.predictor.models.forests import KINDS, Forest, Growth, ask, grow, growth_again, growth_of, select
 from freerea_seval.predictor.models.line import Line, draw_line
@@ -116,6 +117,9 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         growth = [None] * values.shape[1] if self.growth is None else list(self.growth)
         if len(growth) != values.shape[1]:
             raise InputError(f"growth is of {len(growth)} metrics, and there are {values.shape[1]}")
+        for kind in (kind for its in growth if its is not None for kind in its or ("none",)):
+            if kind not in KINDS:
+                raise unknown_name("forest", kind, KINDS)
         self.mixtures_ = [
             self._fit_metric(strings, matrix, column, its) for column, its in zip(values.T, growth, strict=True)
         ]

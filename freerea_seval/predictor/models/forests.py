@@ -84,7 +84,7 @@ def grow(
         order: which of its columns are of the order of execution.
         targets, weights: ``(n,)``.
         growth: which forests.
-        settings: of XGBoost, beside those that follow from ``n``; None for the latter, too.
+        settings: of XGBoost; what is None follows from ``n``.
 
     Raises:
         XGBoostError, TypeError: xgboost refuses a setting.

@@ -256,6 +256,12 @@ def test_pruning_keeps_the_forests_that_order_best_what_was_left_out(
         again.set_params(growth=[growth]).fit(strings[:60], both)
 
 
+@pytest.mark.parametrize(("growth", "name"), [({"oak": (5, 1)}, "oak"), ({}, "none")])
+def test_forests_that_there_are_not_are_refused(growth: Growth, name: str, strings: list[str]) -> None:
+    with pytest.raises(InputError, match=f"unknown forest '{name}'.*coarse, coarse-median, median, plain"):
+        BoostedPredictor(order=True, growth=[growth]).fit(strings[:10], range(10))
+
+
 @pytest.mark.parametrize("distinct", [False, True])
 def test_a_metric_that_never_differs_can_be_pruned(distinct: bool, strings: list[str]) -> None:
     model = BoostedPredictor(order=True, n_estimators=110, distinct=distinct).fit(strings[:60], np.full(60, 3.0))
