@@ -20,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from experiments.predictors import PAPER, proxies_of_all, strings_of
+from experiments.predictors import PAPER, proxies_of_all, split_of, strings_of
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.targets import TARGETS, Target, read_targets
+from experiments.zero_cost import nan_where_missing
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces.cell import OPERATIONS, parse_cell
 from freerea_seval.files import write_atomically
-from freerea_seval.predictor.splits import Split, grouped_split, published_split
+from freerea_seval.predictor.splits import Split
 from freerea_seval.progress import terminal_progress
 
 Values = npt.NDArray[np.float64]
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ONE_HOT: (one_hot(TopologySpace().genotypes()), fit_trees),
         FOREST: (proxies_of_all(options.proxies), fit_forest),
     }
-    functional = strings_of("functional") if "grouped" in options.splits else []
+    functional = strings_of("functional")
     jobs = [
         job
         for job in product(options.splits, targets, models, range(options.seeds))
@@ -71,9 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with terminal_progress().task(f"{len(jobs)} trainings") as show:
         for count, (name, metric, model, seed) in enumerate(jobs):
             show(count / len(jobs), f"{metric}: {model}")
-            split = published_split(15_625) if name == "published" else grouped_split(functional, 42 + seed)
             features, fit = models[model]
-            row = judge(features, targets[metric], split, fit, seed)
+            row = judge(features, targets[metric], split_of(name, functional, seed), fit, seed)
             journal.append({"split": name, "metric": metric, "model": model, "seed": seed, **row})
     rows = [*ours, *journal.rows()]
     print(summary(rows))
@@ -122,8 +122,7 @@ def fit_forest(features: Values, values: Values, train: Indices, validation: Ind
     """Fit a random forest, with the leaves that predict the validation part best."""
     from sklearn.ensemble import RandomForestRegressor
 
-    # What does not exist is NaN or, in the published table, -1e8; a forest of scikit-learn reads NaN as missing.
-    known = np.where(np.isfinite(features) & (features > -1e8), features, np.nan)
+    known = nan_where_missing(features)
 
     def fitted(leaf: int) -> tuple[Values, str]:
         model = RandomForestRegressor(300, min_samples_leaf=leaf, max_features=1 / 3, random_state=seed)
@@ -142,7 +141,7 @@ def _tau(values: Values, predicted: Values) -> float:
 
 
 def our_rows(folder: Path) -> list[dict[str, str]]:
-    """Read what ``experiments.predictors large`` has written.
+    """Read what ``experiments.predictors large`` has written of the default model.
 
     Raises:
         InputError: it is not there, or has other columns.
@@ -150,7 +149,8 @@ def our_rows(folder: Path) -> list[dict[str, str]]:
     try:
         with (folder / "rows.csv").open(newline="", encoding="utf-8") as file:
             names = ("split", "metric", "kendall_tau")
-            return [{"model": "ours", **{name: row[name] for name in names}} for row in csv.DictReader(file)]
+            rows = [row for row in csv.DictReader(file) if row["model"] == "auto" and row["kendall_tau"]]
+            return [{"model": "ours", **{name: row[name] for name in names}} for row in rows]
     except (OSError, KeyError) as error:
         raise InputError(
             f"{folder} cannot be used ({error}); expected what python -m experiments.predictors large has written"

@@ -121,8 +121,7 @@ def large(options: argparse.Namespace) -> None:
     for name, group, seed in jobs:
         if (name, group, options.model, str(seed)) in done:
             continue
-        # Hundreds of cells share a function, and it matters in which part they are: each seed groups anew.
-        split = published_split(len(functional)) if name == "published" else grouped_split(functional, 42 + seed)
+        split = split_of(name, functional, seed)
         view, metrics = GROUPS[group]
         strings = functional if view == "functional" else strings_of(view)
         chosen = [targets[metric] for metric in metrics if metric in targets]
@@ -241,6 +240,14 @@ def proxies_of_all(path: Path) -> Values:
     if missing:
         raise InputError(f"{path} lacks {len(missing)} of {len(set(alive))} cells, the first is {min(missing)}")
     return np.array([table[place] for place in alive])
+
+
+def split_of(name: str, functional: Sequence[str], seed: int) -> Split:
+    """Return the published split, or one of the cells by their functional strings.
+
+    Hundreds of cells share a function, and it matters in which part they are: each seed groups anew.
+    """
+    return published_split(len(functional)) if name == "published" else grouped_split(functional, 42 + seed)
 
 
 def again(options: argparse.Namespace) -> None:

@@ -136,9 +136,7 @@ def predict(table: Table, truth: Sequence[float], train: int, seeds: Sequence[in
     indices = sorted(table)
     if len(indices) <= train + 1:
         raise InputError(f"{len(indices)} cells are too few to train on {train} of them and test on the rest")
-    features = np.array([table[i] for i in indices])
-    # The trees take NaN for missing, and nothing infinite.
-    features[~np.isfinite(features) | (features <= -1e8)] = np.nan
+    features = nan_where_missing(np.array([table[i] for i in indices]))
     targets = np.array([truth[i] for i in indices])
     taus = []
     for seed in seeds:
@@ -156,6 +154,11 @@ def predict(table: Table, truth: Sequence[float], train: int, seeds: Sequence[in
         model.fit(features[seen], targets[seen])
         taus.append(float(kendalltau(model.predict(features[rest]), targets[rest]).statistic))
     return taus
+
+
+def nan_where_missing(proxies: Floats) -> Floats:
+    """Return proxies with NaN, which trees take for missing, where they do not exist: nothing infinite, and no -1e8."""
+    return np.where(np.isfinite(proxies) & (proxies > -1e8), proxies, np.nan)
 
 
 def read_proxies(path: Path) -> Table:

@@ -96,7 +96,7 @@ def test_a_summary_has_means_over_seeds_and_the_papers_figures_of_its_split() ->
 def test_rows_of_ours_that_cannot_be_used_are_an_error_of_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cannot be used .*expected what python -m experiments\.predictors large"):
         our_rows(tmp_path)
-    (tmp_path / "rows.csv").write_text("split,metric\npublished,pgd\n")
+    (tmp_path / "rows.csv").write_text("split,metric,model\npublished,pgd,auto\n")
     with pytest.raises(InputError, match="'kendall_tau'"):
         our_rows(tmp_path)
 
@@ -118,7 +118,9 @@ def test_the_experiment_goes_on_where_it_stopped_and_draws_what_it_found(
     monkeypatch.setattr(baselines, "judge", fake)
     ours = tmp_path / "ours"
     ours.mkdir()
-    (ours / "rows.csv").write_text("split,metric,kendall_tau\npublished,cifar10,0.9\n")
+    (ours / "rows.csv").write_text(
+        "split,metric,model,kendall_tau\npublished,cifar10,auto,0.9\npublished,cifar10,gp,0.1\npublished,pgd,auto\n"
+    )
     arguments = ["--cache", "c", "--proxies", "p", "--ours", str(ours), "-o", str(tmp_path / "out")]
     main([*arguments, "--seeds", "1"])
     main([*arguments, "--seeds", "2"])

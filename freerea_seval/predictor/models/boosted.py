@@ -117,7 +117,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         growth = [None] * values.shape[1] if self.growth is None else list(self.growth)
         if len(growth) != values.shape[1]:
             raise InputError(f"growth is of {len(growth)} metrics, and there are {values.shape[1]}")
-        for kind in (kind for its in growth if its is not None for kind in its or ("none",)):
+        for kind in [kind for its in self.growth or () for kind in its or ("none",)]:
             if kind not in KINDS:
                 raise unknown_name("forest", kind, KINDS)
         self.mixtures_ = [

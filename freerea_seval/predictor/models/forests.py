@@ -135,7 +135,7 @@ def select(
         among: choose; otherwise, the mean is of all.
     """
     found: dict[str, Values] = {}
-    cut: dict[str, xgboost.Booster] = {}
+    trees: dict[str, int] = {}
     for forest in forests:
         part, most = _seen(matrix, order, KINDS[forest.kind]), forest.trees.num_boosted_rounds()
         best, total, grown = -np.inf, np.zeros(len(matrix)), 0
@@ -143,9 +143,10 @@ def select(
             total = total + forest.trees.inplace_predict(part, iteration_range=(grown, count))
             grown = count
             if (reached := score(total)) > best:
-                best, found[forest.kind], cut[forest.kind] = reached, total, forest.trees[:count]
+                best, found[forest.kind], trees[forest.kind] = reached, total, count
+    cut = [forest._replace(trees=forest.trees[: trees[forest.kind]], times=1) for forest in forests]
     if not among:
-        return tuple(Forest(kind, trees, 1) for kind, trees in cut.items())
+        return tuple(cut)
     picked: list[str] = []
     best, total = -np.inf, np.zeros(len(matrix))
     while len(picked) < _PICKS:
@@ -155,7 +156,7 @@ def select(
             break
         best, total = scores[kind], total + found[kind]
         picked.append(kind)
-    return tuple(Forest(kind, cut[kind], picked.count(kind)) for kind in cut if kind in picked)
+    return tuple(forest._replace(times=picked.count(forest.kind)) for forest in cut if forest.kind in picked)
 
 
 def growth_again(forests: Sequence[Forest]) -> Growth:
