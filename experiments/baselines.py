@@ -18,11 +18,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau
 
 from experiments.predictors import PAPER, proxies_of_all, split_of, strings_of
 from experiments.tables import RowJournal, as_command, markdown
-from experiments.targets import TARGETS, Target, read_targets
+from experiments.targets import TARGETS, Target, add_tables, read_targets, tau
 from experiments.zero_cost import nan_where_missing
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces.cell import OPERATIONS, parse_cell
@@ -46,9 +45,7 @@ _LEAVES = (1, 3)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Judge both on the test part of a split, and put them beside ours and the published figures."""
     parser = argparse.ArgumentParser(prog="python -m experiments.baselines", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
-    parser.add_argument("--hw-nas-bench", type=Path, help="file HW-NAS-Bench-v1_0.pickle, for devices")
-    parser.add_argument("--robustness", type=Path, help="CSV with a column pgd@Linf_eps-1.0, a row a cell by index")
+    add_tables(parser)
     parser.add_argument("--proxies", type=Path, required=True, help="table of NAS-Bench-Suite-Zero's values")
     parser.add_argument("--ours", type=Path, help="folder of python -m experiments.predictors large")
     parser.add_argument("--splits", nargs="+", default=["published"], choices=["published", "grouped"])
@@ -88,8 +85,8 @@ def judge(
     began = time.perf_counter()
     predicted, choice = fit(features, target.values, train, validation, seed)
     seconds = time.perf_counter() - began
-    tau = _tau(target.values[test], predicted[test])
-    return {"networks": len(train), "kendall_tau": f"{tau:.6g}", "train_s": f"{seconds:.1f}", "choice": choice}
+    reached = tau(target.values[test], predicted[test])
+    return {"networks": len(train), "kendall_tau": f"{reached:.6g}", "train_s": f"{seconds:.1f}", "choice": choice}
 
 
 def one_hot(genotypes: Sequence[str]) -> Values:
@@ -133,11 +130,7 @@ def fit_forest(features: Values, values: Values, train: Indices, validation: Ind
 
 
 def _best(found: Iterable[Fitted], values: Values, validation: Indices) -> Fitted:
-    return max(found, key=lambda one: _tau(values[validation], one[0][validation]))
-
-
-def _tau(values: Values, predicted: Values) -> float:
-    return float(kendalltau(values, predicted, variant="b").statistic)
+    return max(found, key=lambda one: tau(values[validation], one[0][validation]))
 
 
 def our_rows(folder: Path) -> list[dict[str, str]]:
@@ -164,7 +157,7 @@ def means(rows: Sequence[dict[str, str]], split: str) -> dict[str, dict[str, flo
         if row["split"] == split:
             found[row["model"]].setdefault(row["metric"], []).append(float(row["kendall_tau"]))
     if split == "published":
-        found["SEval-NAS"] = {metric: [tau] for metric, tau in PAPER.items()}
+        found["SEval-NAS"] = {metric: [published] for metric, published in PAPER.items()}
     return {name: {metric: float(np.mean(taus)) for metric, taus in its.items()} for name, its in found.items()}
 
 

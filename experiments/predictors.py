@@ -15,10 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau
 
 from experiments.tables import RowJournal, as_command, markdown
-from experiments.targets import DEVICES, TARGETS, Target, read_devices, read_targets
+from experiments.targets import DEVICES, TARGETS, Target, add_tables, read_devices, read_targets, tau
 from experiments.zero_cost import read_proxies
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.informative import most_informative
@@ -78,9 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=help, description=help)
-        added.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
-        added.add_argument("--hw-nas-bench", type=Path, help="file HW-NAS-Bench-v1_0.pickle, for devices")
-        added.add_argument("--robustness", type=Path, help="CSV with a column pgd@Linf_eps-1.0, a row a cell by index")
+        add_tables(added)
         added.add_argument("--model", default="auto", choices=("auto", *MODELS))
         added.add_argument("-o", "--output", type=Path, default=Path("runs/predictors") / name)
         added.set_defaults(run=run)
@@ -261,7 +258,7 @@ def again(options: argparse.Namespace) -> None:
     for name in DEVICES:
         pair = np.stack([first[name].values[test], second[name].values[test]])
         pair = pair[:, np.isfinite(pair).all(axis=0)]
-        lines.append([name, pair.shape[1], f"{kendalltau(*pair).statistic:.4f}"])
+        lines.append([name, pair.shape[1], f"{tau(*pair):.4f}"])
     print(markdown(["metric", "test cells", "tau-b"], lines))
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import kendalltau
 
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.objective import Direction
@@ -36,6 +38,18 @@ class Target(NamedTuple):
     name: str
     values: npt.NDArray[np.float64]
     direction: Direction
+
+
+def add_tables(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name the files of :func:`read_targets`."""
+    parser.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
+    parser.add_argument("--hw-nas-bench", type=Path, help="file HW-NAS-Bench-v1_0.pickle, for devices")
+    parser.add_argument("--robustness", type=Path, help=f"CSV with a column {PGD}, a row a cell by index")
+
+
+def tau(values: npt.NDArray[np.float64], predicted: npt.NDArray[np.float64]) -> float:
+    """Return Kendall's tau-b of ``(n,)`` values and predictions."""
+    return float(kendalltau(values, predicted, variant="b").statistic)
 
 
 def read_targets(cache: Path, hw_nas_bench: Path | None, robustness: Path | None) -> dict[str, Target]:

@@ -15,11 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import kendalltau
 
 from experiments.predictors import GROUPS, strings_of
 from experiments.tables import RowJournal, as_command, markdown
-from experiments.targets import Target, read_targets
+from experiments.targets import Target, read_targets, tau
 from freerea_patch import InputError
 from freerea_seval.predictor.folder import load_predictor, save_predictor
 from freerea_seval.predictor.scores import scores
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         split = published_split(len(strings))
         bases = [base_predictor(options.output, strings, targets[name], split, view) for name in BASES[metric]]
         test = [strings[i] for i in split.test]
-        alone = [_tau(base.predict(test), targets[metric].values[split.test]) for base in bases]
+        alone = [tau(base.predict(test), targets[metric].values[split.test]) for base in bases]
         with terminal_progress().task(f"{metric}: {len(jobs)} trainings") as show:
             for count, (draw, networks) in enumerate(jobs):
                 show(count / len(jobs), f"{networks} cells")
@@ -117,10 +116,6 @@ def judge(
         "train_s": f"{seconds:.1f}",
         "choice": predictor.choice_,
     }
-
-
-def _tau(predicted: Values, values: Values) -> float:
-    return float(kendalltau(predicted, values, variant="b").statistic)
 
 
 def summary(rows: Sequence[dict[str, str]]) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from experiments import baselines
 from experiments.baselines import FOREST, ONE_HOT, fit_forest, fit_trees, judge, main, means, one_hot, our_rows, summary
-from experiments.targets import Target
+from experiments.targets import Target, tau
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces.cell import OPERATIONS, parse_cell
 from freerea_seval.predictor.splits import Split
@@ -51,7 +51,7 @@ def test_what_predicts_the_validation_part_best_is_kept(monkeypatch: pytest.Monk
         with monkeypatch.context() as patch:
             patch.setattr(baselines, "_DEPTHS", (depth,))
             predicted, choice = fit_trees(features, values, SPLIT.train, SPLIT.validation, 0)
-        taus[choice] = baselines._tau(values[SPLIT.validation], predicted[SPLIT.validation])
+        taus[choice] = tau(values[SPLIT.validation], predicted[SPLIT.validation])
     _, kept = fit_trees(features, values, SPLIT.train, SPLIT.validation, 0)
     assert taus[kept] == max(taus.values())
 
