@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +13,7 @@ from sklearn.model_selection import KFold, train_test_split
 from freerea_seval.predictor.models.by_name import MOST_FOR_GP, UNPRUNED, Show, ask, members, prune, train
 from freerea_seval.predictor.models.samples import FEWEST
 from freerea_seval.predictor.models.scales import Scale, ScaleName, fit_scale
+from freerea_seval.predictor.shares import Evidence, shares_of
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -114,35 +114,58 @@ def choose(
         return found
 
     by_scale = {name: unseen(first, [name] * values.shape[1]) for name in tried}
-    best = [max(tried, key=lambda name: _tau(values[:, j], by_scale[name][:, j], unit)) for j in range(values.shape[1])]
+    best: list[ScaleName] = []
+    for j, column in enumerate(values.T):
+        ordered = Evidence(column, {name: found[:, j] for name, found in by_scale.items()}, unit).taus()
+        best.append(max(tried, key=lambda name: ordered[name]))
     scales = tuple(fit_scale(name, column) for name, column in zip(best, values.T, strict=True))
     predictions = {first: np.stack([by_scale[name][:, j] for j, name in enumerate(best)], axis=1)}
     for name in simple:
         if name != first:
             predictions[name] = unseen(name, best)
-    mixed: dict[str, Values] = {}
-    taus: dict[str, list[float]] = {}
-    for name in names:
-        scores = [
-            np.mean([s.score(predictions[part][:, j]) for part in parts[name]], axis=0) for j, s in enumerate(scales)
-        ]
-        mixed[name] = np.stack([s.value(column) for s, column in zip(scales, scores, strict=True)], axis=1)
-        taus[name] = [_tau(column, found, unit) for column, found in zip(values.T, mixed[name].T, strict=True)]
-    worth = _WORTH if len(strings) > MANY else 0.0
-    chosen = [
-        max(names, key=lambda name: taus[name][j] - worth * (len(parts[name]) - 1)) for j in range(values.shape[1])
-    ]
-    used = tuple(part for part in simple if any(part in parts[name] for name in chosen))
-    compared = {name: float(np.mean(those)) for name, those in taus.items()}
+    scored = [{part: s.score(found[:, j]) for part, found in predictions.items()} for j, s in enumerate(scales)]
+    mixes = [_mix(c, s, its, parts, unit, seed) for c, s, its in zip(values.T, scales, scored, strict=True)]
+    used = [part for part in simple if any(part in mixed.shares for mixed in mixes)]
+    shares = np.array([[mixed.shares.get(part, 0.0) for mixed in mixes] for part in used])
+    compared = {name: float(np.mean([mixed.taus[name] for mixed in mixes])) for name in names}
     return Choice(
-        used,
-        np.array([[(part in parts[name]) / len(parts[name]) for name in chosen] for part in used]),
+        tuple(used),
+        shares,
         tuple({**parameters, **pruned.get(part, {})} for part in used),
         scales,
-        np.stack([mixed[name][:, j] for j, name in enumerate(chosen)], axis=1),
+        np.stack([mixed.unseen for mixed in mixes], axis=1),
         compared,
-        _reason(chosen, compared, best, len(strings)),
+        _reason(dict(zip(used, shares.mean(axis=1), strict=True)), compared, best, len(strings)),
     )
+
+
+class _Mixed(NamedTuple):
+    """What predicts a metric: shares of models, the tau-b of every candidate, and what the models had not seen."""
+
+    shares: dict[str, float]
+    taus: dict[str, float]
+    unseen: Values
+
+
+def _mix(
+    values: Values,
+    scale: Scale,
+    scores: Mapping[str, Values],
+    parts: Mapping[str, Sequence[str]],
+    unit: Indices | None,
+    seed: int,
+) -> _Mixed:
+    """Choose among candidates for a metric, each the mean of its parts, by what these say of networks unseen."""
+    found = {name: scale.value(np.mean([scores[part] for part in those], axis=0)) for name, those in parts.items()}
+    evidence = Evidence(values, found, unit)
+    taus = evidence.taus()
+    weights: Mapping[str, float]
+    if len(values) > MANY:
+        weights = {max(taus, key=lambda name: taus[name] - _WORTH * (len(parts[name]) - 1)): 1.0}
+    else:
+        weights = evidence.wins(seed)
+    shares = shares_of(weights, parts)
+    return _Mixed(shares, taus, scale.value(np.sum([share * scores[part] for part, share in shares.items()], axis=0)))
 
 
 def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[str]:
@@ -172,28 +195,8 @@ def _rows(proxies: Values | None, rows: npt.NDArray[np.int64]) -> Values | None:
     return None if proxies is None else proxies[rows]
 
 
-def _tau(values: Values, predicted: Values, unit: Indices | None) -> float:
-    """Return Kendall's tau-b over networks, or over the means of units.
-
-    A string that hundreds of networks have would otherwise decide alone which model orders new strings best.
-    """
-    from scipy.stats import kendalltau
-
-    known = np.isfinite(values) & np.isfinite(predicted)
-    if unit is not None:
-        _, place, size = np.unique(unit[known], return_inverse=True, return_counts=True)
-        values, predicted = (np.bincount(place, column[known]) / size for column in (values, predicted))
-        known = np.ones(len(size), dtype=bool)
-    if not known.any() or np.ptp(values[known]) == 0 or np.ptp(predicted[known]) == 0:
-        return 0.0
-    return float(kendalltau(values[known], predicted[known], variant="b").statistic)
-
-
-def _reason(chosen: Sequence[str], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
+def _reason(shares: Mapping[str, float], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
     how = "five-fold cross-validation" if networks <= MANY else "a fifth of the networks held out"
-    models = " and ".join(
-        name if count == len(chosen) else f"{name} ({count} of {len(chosen)} metrics)"
-        for name, count in Counter(chosen).items()
-    )
+    models = " and ".join(name if len(shares) == 1 else f"{name} ({share:.0%})" for name, share in shares.items())
     taus = ", ".join(f"{name} {tau:.3f}" for name, tau in compared.items())
     return f"{models} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"

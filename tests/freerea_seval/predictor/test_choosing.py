@@ -70,25 +70,33 @@ def chosen(
 
 
 @pytest.mark.parametrize(
-    ("noise", "expected"),
-    [
-        ({"boosted": 0.1, "gp": 3.0}, ("boosted",)),
-        ({"boosted": 3.0, "gp": 0.1}, ("gp",)),
-        ({"boosted": 0.5, "gp": 0.5}, ("boosted", "gp")),
-    ],
+    ("noise", "best"), [({"boosted": 0.1, "gp": 3.0}, "boosted"), ({"boosted": 3.0, "gp": 0.1}, "gp")]
 )
 def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
-    noise: dict[str, float], expected: tuple[str, ...], hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    noise: dict[str, float], best: str, hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     choice, _ = chosen(monkeypatch, hidden, noise)
-    assert choice.members == expected
+    assert choice.members == (best,)
+    assert choice.shares.tolist() == [[1.0]]
     assert set(choice.compared) == {"boosted", "gp", "boosted+gp"}
-    name = "+".join(expected)
-    assert max(choice.compared, key=lambda model: choice.compared[model]) == name
+    assert max(choice.compared, key=lambda model: choice.compared[model]) == best
     assert choice.reason.startswith(
-        f"{name} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
+        f"{best} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
     )
-    assert kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic == pytest.approx(choice.compared[name])
+    assert kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic == pytest.approx(choice.compared[best])
+
+
+def test_models_that_are_equally_good_are_mixed(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    choice, _ = chosen(monkeypatch, hidden, {"boosted": 0.5, "gp": 0.5})
+    assert choice.members == ("boosted", "gp")
+    assert choice.shares.sum() == pytest.approx(1)
+    assert choice.shares.min() > 0.3
+    shares = " and ".join(
+        f"{name} ({share:.0%})" for name, share in zip(choice.members, choice.shares[:, 0], strict=True)
+    )
+    assert choice.reason.startswith(f"{shares} on linear scale, by Kendall's tau")
+    reached = kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic
+    assert reached > max(choice.compared["boosted"], choice.compared["gp"])
 
 
 def test_each_metric_has_the_models_that_predict_it_best(
@@ -108,7 +116,7 @@ def test_each_metric_has_the_models_that_predict_it_best(
     assert choice.shares.tolist() == [[1.0, 0.0], [0.0, 1.0]]
     # Not 1: every fold has a scale of its own.
     assert min(kendalltau(*columns).statistic for columns in zip(choice.unseen.T, values.T, strict=True)) > 0.95
-    assert choice.reason.startswith("boosted (1 of 2 metrics) and gp (1 of 2 metrics) on linear scale")
+    assert choice.reason.startswith("boosted (50%) and gp (50%) on linear scale")
 
 
 def test_of_many_networks_trees_are_pruned_by_what_was_left_out(
@@ -209,7 +217,8 @@ def test_a_named_scale_is_used_for_every_metric(hidden: dict[str, float], monkey
     assert choice.members == ("boosted", "gp")
     assert {name for name, *_ in fake.log} == {"boosted", "gp"}
     assert len(fake.log) == 10
-    assert "ensemble on log scale" in choice.reason
+    assert choice.shares.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert "boosted (50%) and gp (50%) on log scale" in choice.reason
 
 
 def test_a_metric_that_was_not_measured_everywhere_is_judged_where_it_was(
