@@ -19,6 +19,8 @@ Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Fold = tuple[Indices, Indices]
 
+#: Of fewer networks, the best model is so by chance: models share. Of more, that is no better than the best one.
+FEW = 50
 #: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
 MANY = 2000
 _FOLDS = 5
@@ -159,12 +161,9 @@ def _mix(
     found = {name: scale.value(np.mean([scores[part] for part in those], axis=0)) for name, those in parts.items()}
     evidence = Evidence(values, found, unit)
     taus = evidence.taus()
-    weights: Mapping[str, float]
-    if len(values) > MANY:
-        weights = {max(taus, key=lambda name: taus[name] - _WORTH * (len(parts[name]) - 1)): 1.0}
-    else:
-        weights = evidence.wins(seed)
-    shares = shares_of(weights, parts)
+    worth = _WORTH if len(values) > MANY else 0.0
+    best = max(taus, key=lambda name: taus[name] - worth * (len(parts[name]) - 1))
+    shares = shares_of(evidence.wins(seed) if len(evidence) < FEW else {best: 1}, parts)
     return _Mixed(shares, taus, scale.value(np.sum([share * scores[part] for part, share in shares.items()], axis=0)))
 
 

@@ -35,6 +35,9 @@ class Evidence:
         self._values = _means(values[known], None if unit is None else unit[known])
         self._found = {name: _means(c[known], None if unit is None else unit[known]) for name, c in found.items()}
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def taus(self) -> dict[str, float]:
         """Return Kendall's tau-b of each candidate; 0 where nothing differs."""
         return {name: _tau(self._values, column) for name, column in self._found.items()}
@@ -45,25 +48,25 @@ class Evidence:
         Of few networks the best candidate is so by chance: drawn again, they would choose another. The mean of what
         they would choose (Breiman 1996) predicts better than the one choice.
         """
-        count, won = len(self._values), dict.fromkeys(self._found, 0)
+        won = dict.fromkeys(self._found, 0)
         rng = np.random.default_rng(seed)
         for _ in range(_DRAWS if len(won) > 1 else 1):
-            rows = rng.integers(0, max(1, count), count)
+            rows = rng.integers(0, max(1, len(self)), len(self))
             taus = {name: _tau(self._values[rows], column[rows]) for name, column in self._found.items()}
             won[max(taus, key=lambda name: taus[name])] += 1
         return won
 
 
-def shares_of(weights: Mapping[str, float], parts: Mapping[str, Sequence[str]]) -> dict[str, float]:
-    """Return the share of each model, of candidates that count so much and are means of their parts.
+def shares_of(won: Mapping[str, int], parts: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Return the share of each model, of candidates that have won so often and are means of their parts.
 
     Models with less than a tenth go, and the others take their place.
     """
     shares: dict[str, float] = {}
-    total = sum(weights.values())
-    for name, weight in weights.items():
+    total = sum(won.values())
+    for name, times in won.items():
         for part in parts[name]:
-            shares[part] = shares.get(part, 0.0) + weight / total / len(parts[name])
+            shares[part] = shares.get(part, 0.0) + times / total / len(parts[name])
     kept = {part: share for part, share in shares.items() if share >= _LEAST}
     return {part: share / sum(kept.values()) for part, share in kept.items()}
 

@@ -83,8 +83,8 @@ def test_without_an_order_the_first_wins(values: Values) -> None:
 def test_a_candidate_shares_what_it_wins_among_its_parts() -> None:
     parts = {"a": ("a",), "b": ("b",), "a+b": ("a", "b")}
     assert shares_of({"a": 50, "b": 30, "a+b": 20}, parts) == pytest.approx({"a": 0.6, "b": 0.4})
-    assert shares_of({"a+b": 1.0}, parts) == {"a": 0.5, "b": 0.5}
-    assert shares_of({"b": 1.0}, parts) == {"b": 1.0}
+    assert shares_of({"a+b": 1}, parts) == {"a": 0.5, "b": 0.5}
+    assert shares_of({"b": 1}, parts) == {"b": 1.0}
 
 
 def test_a_model_with_less_than_a_tenth_has_no_part() -> None:
