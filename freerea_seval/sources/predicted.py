@@ -78,11 +78,11 @@ class PredictedSource:
         Raises:
             InputError: the predictor has seen too few networks to promise it.
         """
-        from freerea_seval.predictor.conformal import samples_of_bound
+        from freerea_seval.predictor.conformal import samples_needed
 
         column = [known.name for known in self._info.metrics].index(metric)
         samples = self.predictor.conformals_[column].samples
-        needed = samples_of_bound(confidence)
+        needed = samples_needed(confidence)
         if samples < needed:
             raise InputError(
                 f"the predictor {self._where} learned {metric!r} from {samples} networks, and a bound that holds with"

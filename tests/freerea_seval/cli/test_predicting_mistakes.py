@@ -91,21 +91,21 @@ def test_bounds_of_few_measurements_are_infinite_and_said_to_be(capsys: pytest.C
     measured = write_table(Path("t.csv"), {"a": values, "b": range(30)}, CELLS[:30])
     assert call("train", measured, "--metric", "a", "--metric", "b", "--missing", "-o", "p", *QUICK) == 0
     capsys.readouterr()
-    assert call("predict", "p", CELLS[0], "--interval", "0.9") == 0
+    assert call("predict", "p", CELLS[0], "--interval", "0.95") == 0
     printed = capsys.readouterr()
     (row,) = rows(printed.out)
     assert (row["a_low"], row["a_high"]) == ("-inf", "inf")
     assert float(row["a"]) > 0
     assert float(row["b_low"]) < float(row["b_high"]) < 100
-    said = "an interval that holds with probability 0.9 takes 19 measurements, and the predictor learned a from 15: "
+    said = "an interval that holds with probability 0.95 takes 19 measurements, and the predictor learned a from 15: "
     assert printed.err.startswith(f"freerea-seval: {said}")
     assert printed.err.count("\n") == 1
-    assert call("evaluate", "p", measured, "--missing", "-o", "e") == 0
+    assert call("evaluate", "p", measured, "--missing", "--interval", "0.95", "-o", "e") == 0
     assert said in capsys.readouterr().err
     written = rows(Path("e/predictions.csv").read_text())
     assert {(row["a_low"], row["a_high"]) for row in written} == {("-inf", "inf")}
     assert [row["a"] for row in written] == [str(value) for value in values]
-    assert call("predict", "p", CELLS[0], "--interval", "0.8") == 0
+    assert call("predict", "p", CELLS[0], "--interval", "0.9") == 0
     assert capsys.readouterr().err == ""
 
 

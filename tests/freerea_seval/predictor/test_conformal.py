@@ -28,7 +28,7 @@ def draw(rng: np.random.Generator, n: int) -> tuple[Values, Values, Values]:
 
 
 @pytest.mark.parametrize("normalised", [False, True])
-@pytest.mark.parametrize(("n", "coverage"), [(20, 0.9), (60, 0.9), (60, 0.5), (200, 0.8)])
+@pytest.mark.parametrize(("n", "coverage"), [(9, 0.9), (12, 0.9), (20, 0.9), (60, 0.9), (60, 0.5), (200, 0.8)])
 def test_intervals_cover_a_new_value_as_often_as_they_promise(n: int, coverage: float, normalised: bool) -> None:
     rng, draws, hits = np.random.default_rng(n), 1_500, 0
     for _ in range(draws):  # marginal coverage: a new calibration set and one new value each time
@@ -39,6 +39,8 @@ def test_intervals_cover_a_new_value_as_often_as_they_promise(n: int, coverage: 
         hits += int(low[0] <= measured[n] <= high[0])
     # Without ties each side errs as often as its rank says, at most 1 / (n + 1) less than half of the rest.
     exact = 1 - 2 * math.floor((n + 1) * (1 - coverage) / 2 + 1e-9) / (n + 1)
+    if exact == 1:  # too few for a side: the largest error on either is exceeded as often as any other
+        exact = n / (n + 1)
     assert coverage <= exact + 1e-9
     least, most = binom.interval(1 - 1e-5, draws, exact)
     assert least <= hits <= most
@@ -91,7 +93,10 @@ def test_too_few_samples_for_a_coverage_give_infinite_bounds() -> None:
         low, high = Conformal.fit(errors[:n], np.zeros(n)).bounds([0.0], coverage)
         return float(low[0]), float(high[0])
 
-    assert bounds(18, 0.9) == (-math.inf, math.inf)
+    assert bounds(8, 0.9) == (-math.inf, math.inf)
+    for few in (9, 18):
+        most = np.abs(errors[:few]).max()
+        assert bounds(few, 0.9) == (-most, most)
     assert bounds(19, 0.9) == (errors.min(), errors.max())
     assert Conformal.fit(errors[:8], np.zeros(8)).upper([3.0], 0.9) == math.inf
     assert Conformal.fit(errors[:9], np.zeros(9)).upper([0.0], 0.9) == errors[:9].max()
