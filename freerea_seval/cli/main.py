@@ -201,6 +201,10 @@ CountOption = Annotated[int | None, typer.Option("--networks", help="So many ran
 GenotypesOption = Annotated[
     Path | None, typer.Option("--genotypes", help="These networks: one a line, or a CSV's column genotype.")
 ]
+InformativeOption = Annotated[
+    bool,
+    typer.Option("--informative", help="Those of 1,000 networks, or of --genotypes, that teach a predictor most."),
+]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
 SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: nats-tss, nats-sss, ...")]
 
@@ -212,6 +216,7 @@ def measure_run(
     space: SpaceChoice = None,
     count: CountOption = None,
     genotypes: GenotypesOption = None,
+    informative: InformativeOption = False,
     backend: Annotated[str, typer.Option(help="eager, compile (torch.compile) or onnx (ONNX Runtime).")] = "eager",
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     batch_size: BatchSizeOption = None,
@@ -232,7 +237,7 @@ def measure_run(
     from freerea_seval.cli.measuring import Choice, Manner
     from freerea_seval.cli.measuring import measure as measure_networks
 
-    choice = Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed)
+    choice = Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed, informative)
     measure_networks(choice, Manner(backend, device, threads, rounds, budget, memory), output)
 
 
@@ -243,6 +248,7 @@ def measure_export(
     space: SpaceChoice = None,
     count: CountOption = None,
     genotypes: GenotypesOption = None,
+    informative: InformativeOption = False,
     batch_size: BatchSizeOption = None,
     seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.", min=0, max=_MOST_SEED)] = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
@@ -250,7 +256,8 @@ def measure_export(
     """Write networks as ONNX, for another device. With a script that needs only onnxruntime and numpy."""
     from freerea_seval.cli.measuring import Choice, export_networks
 
-    export_networks(Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed), output)
+    choice = Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed, informative)
+    export_networks(choice, output)
 
 
 @measure.command("import")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SPACE = "nats-tss"
 _NETWORKS = 100
-#: Networks among which a budget chooses.
+#: Random networks among which the most informative are found.
 _POOL = 1000
 
 
@@ -34,6 +34,7 @@ class Choice(NamedTuple):
     genotypes: Path | None
     batch_size: int | None
     seed: int
+    informative: bool
 
 
 class Manner(NamedTuple):
@@ -126,12 +127,17 @@ def choose(choice: Choice, ordered: bool = False) -> Networks:
 
     space = make_space(choice.space or _SPACE)
     if choice.genotypes is not None:
-        genotypes = read_genotypes(choice.genotypes, space)[: choice.amount]
+        genotypes = read_genotypes(choice.genotypes, space)
+        wanted = choice.amount or len(genotypes)
     else:
-        genotypes = draw(space, choice.amount or (_POOL if ordered else _NETWORKS), choice.seed)
+        wanted = choice.amount or (_POOL if ordered else _NETWORKS)
+        pool = max(wanted, _POOL) if choice.informative else wanted
+        genotypes = draw(space, pool, choice.seed, least=choice.amount or 1)
+    if not choice.informative:
+        genotypes = genotypes[:wanted]
     prepare_torch(LiveSettings())
-    if ordered:
-        genotypes = most_informative_first(space, genotypes)
+    if ordered or choice.informative:
+        genotypes = most_informative_first(space, genotypes)[:wanted]
     return space_networks(space, genotypes, choice.batch_size or 1, choice.seed, choice.space or _SPACE)
 
 
@@ -142,6 +148,7 @@ def _given(choice: Choice) -> Networks:
         ("--networks", choice.amount),
         ("--genotypes", choice.genotypes),
         ("--batch-size", choice.batch_size),
+        ("--informative", choice.informative or None),
     ):
         if value is not None:
             raise InputError(

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Tries a network, before a space is taken to have no more.
 _TRIES = 20
+#: Networks that are put in order; more take seconds, and no budget gets to them where order counts.
+_ORDERED = 300
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,14 @@ def space_networks(
     return Networks("genotype", list(dict.fromkeys(genotypes)), make, recipe, about)
 
 
-def draw(space: SearchSpace, count: int, seed: int) -> list[str]:
+def draw(space: SearchSpace, count: int, seed: int, least: int | None = None) -> list[str]:
     """Return different random networks of a space, all in random order if it has no more than these.
+
+    Args:
+        space: the search space.
+        count: how many.
+        seed: draws them.
+        least: so many will do, where the space has no more; None for all.
 
     Raises:
         InputError: the space seems to have fewer, and does not list them.
@@ -92,7 +100,10 @@ def draw(space: SearchSpace, count: int, seed: int) -> list[str]:
         drawn[space.sample(rng)] = None
         if len(drawn) == count:
             return list(drawn)
-    raise InputError(f"space {space.name} gave {len(drawn)} different networks, not {count}; ask for fewer")
+    if least is not None and len(drawn) >= least:
+        return list(drawn)
+    asked = count if least is None else least
+    raise InputError(f"space {space.name} gave {len(drawn)} different networks, not {asked}; ask for fewer")
 
 
 def read_genotypes(path: Path, space: SearchSpace) -> list[str]:
@@ -126,36 +137,18 @@ def read_genotypes(path: Path, space: SearchSpace) -> list[str]:
 
 
 def most_informative_first(space: SearchSpace, genotypes: Sequence[str]) -> list[str]:
-    """Return the networks so that each is as unlike those before it as any that is left.
+    """Return the networks so that a predictor learns most from the first of them.
 
-    Unlike is the distance of what the predictor sees in their strings, every feature scaled to unit variance. The
-    first is the nearest to the mean: measured alone, it tells most of the others.
+    It is the order of :func:`~freerea_seval.predictor.informative.most_informative`, on strings of what a device runs.
+    Networks beyond the first hundreds, of which one is worth as much as another, follow as they were.
 
     Raises:
         InputError: as :class:`freerea_seval.strings.encode.SpaceStrings`.
     """
-    import numpy as np
-
-    from freerea_seval.predictor.features.matrix import StringFeatures
+    from freerea_seval.predictor.informative import most_informative
     from freerea_seval.strings.encode import SpaceStrings
 
-    features = StringFeatures().fit_transform(SpaceStrings(space, "executed").strings(genotypes)).astype(np.float64)
-    scale = features.std(axis=0)
-    points = (features - features.mean(axis=0)) / np.where(scale > 0, scale, 1.0)
-    return [genotypes[place] for place in farthest_first(points)]
-
-
-def farthest_first(points: Any) -> list[int]:
-    """Return the order of points, ``(n, d)``, that begins nearest to 0 and goes on farthest from all before."""
-    import numpy as np
-
-    if not len(points):
-        return []
-    order = [int((points**2).sum(axis=1).argmin())]
-    nearest = np.full(len(points), np.inf)
-    while len(order) < len(points):
-        np.minimum(nearest, ((points - points[order[-1]]) ** 2).sum(axis=1), out=nearest)
-        nearest[order[-1]] = -1.0
-        order.append(int(nearest.argmax()))
-        # A point that equals one before it has distance 0; one that was taken, -1.
-    return order
+    strings = SpaceStrings(space, "executed").strings(genotypes)
+    first = most_informative(strings, min(_ORDERED, len(set(strings)))).tolist()
+    taken = set(first)
+    return [genotypes[place] for place in (*first, *(i for i in range(len(genotypes)) if i not in taken))]

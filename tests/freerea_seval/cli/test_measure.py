@@ -19,7 +19,7 @@ from freerea_patch import TopologySpace
 from freerea_seval.cli.measuring import parse_seconds
 from freerea_seval.config.spaces import make_space
 from freerea_seval.measure import backends
-from freerea_seval.measure.networks import draw
+from freerea_seval.measure.networks import draw, most_informative_first
 from freerea_seval.sources.registry import Context
 from freerea_seval.sources.table import TableSource
 from tests.freerea_seval.cli.test_mistakes import call, refused
@@ -156,7 +156,19 @@ def test_a_budget_is_kept_and_every_network_has_its_rounds(place: Path) -> None:
     header = journal(place / "some.csv")[0]["config"]
     assert isinstance(header, dict)
     assert header["networks"][: len(measured)] == [row["genotype"] for row in measured]
-    assert header["networks"] != draw(TopologySpace(), 150, 0)
+    assert header["networks"] == most_informative_first(TopologySpace(), draw(TopologySpace(), 150, 0))
+
+
+def test_networks_that_teach_most_are_measured_instead_of_random_ones(place: Path) -> None:
+    best = most_informative_first(TopologySpace(), draw(TopologySpace(), 1000, 0))
+    arguments = ("measure", "--space", "nats-tss", "--networks", "3", "--rounds", "1", "--informative")
+    assert call(*arguments, "-o", "some.csv") == 0
+    assert [row["genotype"] for row in rows(place / "some.csv")] == best[:3]
+    (place / "cells.txt").write_text("\n".join(CELLS[:30]))
+    listed = ("--genotypes", "cells.txt", "--networks", "2", "--rounds", "1", "--informative")
+    assert call("measure", *listed, "-o", "listed.csv") == 0
+    expected = most_informative_first(TopologySpace(), CELLS[:30])[:2]
+    assert [row["genotype"] for row in rows(place / "listed.csv")] == expected
 
 
 def test_what_cannot_run_is_empty_and_train_and_tables_take_it_for_unsupported(
@@ -210,6 +222,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "a space with inputs": ((*SPACE, *IMAGE, *OUT), "--input goes with networks given as pkg.module:factory"),
     "a network without inputs": (("measure_nets:small", *OUT), "give the shape of its input"),
     "a network and a space": (("measure_nets:small", *IMAGE, *SPACE, *OUT), "leave out --space"),
+    "informative networks of one's own": (("measure_nets:small", *IMAGE, "--informative", *OUT), "leave out --informative"),
     "a network that is not there": (("measure_nets:smal", *IMAGE, *OUT), "'measure_nets' has no 'smal'"),
     "an input that is none": (("measure_nets:small", "--input", "1x3", *OUT), "--input '1x3': expected sizes"),
     "a space where nothing runs": (("--space", "measure_nets:Broken", "--networks", "2", *OUT), "none of 2 networks can run"),

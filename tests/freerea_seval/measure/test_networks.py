@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from random import Random
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
-from freerea_seval.measure.networks import draw, farthest_first, most_informative_first, read_genotypes, space_networks
-from freerea_seval.predictor.features.matrix import StringFeatures
+from freerea_seval.measure import networks
+from freerea_seval.measure.networks import draw, most_informative_first, read_genotypes, space_networks
+from freerea_seval.predictor.informative import most_informative
 from freerea_seval.strings.encode import SpaceStrings
 
 SPACE = TopologySpace()
@@ -35,6 +32,9 @@ def test_a_space_without_a_list_is_sampled_and_may_have_too_few() -> None:
     assert len(set(draw(space, 5, seed=0))) == 5
     with pytest.raises(InputError, match="space dice gave 6 different networks, not 7; ask for fewer"):
         draw(space, 7, seed=0)
+    assert len(draw(space, 7, seed=0, least=2)) == 6
+    with pytest.raises(InputError, match="space dice gave 6 different networks, not 7; ask for fewer"):
+        draw(space, 100, seed=0, least=7)
 
 
 @pytest.mark.parametrize(
@@ -62,40 +62,31 @@ def test_a_wrong_list_of_genotypes_is_refused(tmp_path: Path, text: str, expecte
         read_genotypes(path, SPACE)
 
 
-@given(st.integers(0, 12), st.integers(1, 3), st.integers(0, 99))
-def test_each_point_is_as_far_as_any_from_those_before(count: int, width: int, seed: int) -> None:
-    points = np.array([[Random(f"{seed} {i} {j}").randrange(4) for j in range(width)] for i in range(count)], float)
-    points = points.reshape(count, width)
-    order = farthest_first(points)
-    assert sorted(order) == list(range(count))
-
-    def distance(place: int, before: list[int]) -> Any:
-        return min(((points[place] - points[other]) ** 2).sum() for other in before)
-
-    for place in range(1, count):
-        best = max(distance(other, order[:place]) for other in order[place:])
-        assert distance(order[place], order[:place]) == best
-
-
-def test_the_first_networks_leave_none_as_far_away_as_random_ones_do() -> None:
+def test_the_first_networks_are_those_that_a_predictor_learns_most_from(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = draw(SPACE, 60, seed=0)
+    expected = most_informative(SpaceStrings(SPACE, "executed").strings(cells), 60)
+    assert most_informative_first(SPACE, cells) == [cells[i] for i in expected]
+    monkeypatch.setattr(networks, "_ORDERED", 7)
     order = most_informative_first(SPACE, cells)
-    assert sorted(order) == sorted(cells)
-    features = StringFeatures().fit_transform(SpaceStrings(SPACE).strings(order)).astype(float)
-    points = (features - features.mean(axis=0)) / np.where(features.std(axis=0) > 0, features.std(axis=0), 1)
+    assert order[:7] == [cells[i] for i in expected[:7]]
+    assert order[7:] == [cell for cell in cells if cell not in order[:7]]
 
-    def farthest(chosen: list[int]) -> float:
-        return float(max(min(((p - points[c]) ** 2).sum() for c in chosen) for p in points))
 
-    rng = Random(0)
-    assert farthest(list(range(15))) < min(farthest(rng.sample(range(60), 15)) for _ in range(20))
+def test_networks_with_the_string_of_another_come_last() -> None:
+    def build(genotype: str) -> nn.Module:
+        return nn.Conv2d(3, int(genotype.rstrip("'")), 1)
+
+    space = cast(SearchSpace, SimpleNamespace(name="widths", input_shape=(3, 4, 4), build=build))
+    order = most_informative_first(space, [*map(str, range(1, 13)), *(f"{width}'" for width in range(1, 13))])
+    assert sorted(order[:12], key=int) == [str(width) for width in range(1, 13)]
+    assert order[12:] == [f"{width}'" for width in range(1, 13)]
 
 
 def test_the_inputs_are_random_images_that_follow_the_seed() -> None:
-    networks = space_networks(SPACE, [CELLS[0], CELLS[0]], batch_size=2, seed=1)
-    assert networks.names == [CELLS[0]]
-    (images,) = cast("list[Tensor]", networks.make(CELLS[0])[1])
+    found = space_networks(SPACE, [CELLS[0], CELLS[0]], batch_size=2, seed=1)
+    assert found.names == [CELLS[0]]
+    (images,) = cast("list[Tensor]", found.make(CELLS[0])[1])
     assert images.shape == (2, 3, 32, 32)
     assert float(images.std()) == pytest.approx(1, abs=0.1)
-    (again,) = cast("list[Tensor]", networks.make(CELLS[0])[1])
+    (again,) = cast("list[Tensor]", found.make(CELLS[0])[1])
     assert (images == again).all()
