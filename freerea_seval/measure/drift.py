@@ -53,7 +53,9 @@ def without_drift(networks: Indices, latencies: Values) -> Values:
     Returns:
         ``(k,)``, a value a network. With one visit each, these are the visits' own.
     """
-    seen = np.log(latencies)
+    level = np.median(np.log(latencies))
+    # No clock tells a billionth. Without rounding, the iterations can make differences out of a value's last bits.
+    seen = np.round(np.log(latencies) - level, 9)
     near = (_AROUND + 1.0) - np.abs(np.arange(-_AROUND, _AROUND + 1))
     weights = np.ones(len(seen))
     its = np.bincount(networks, seen) / np.bincount(networks)
@@ -63,7 +65,7 @@ def without_drift(networks: Indices, latencies: Values) -> Values:
         noise = seen - machine - its[networks]
         spread = np.median(np.abs(noise)) / 0.6745 + 1e-9  # of a normal distribution's middle half
         weights = 1.0 / (1.0 + (noise / (_HALF * spread)) ** 2)
-    return np.asarray(its, dtype=np.float64)
+    return np.asarray(its + level, dtype=np.float64)
 
 
 def _around(values: Values, near: Values) -> Values:
