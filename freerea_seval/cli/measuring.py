@@ -137,7 +137,8 @@ def choose(choice: Choice, ordered: bool = False) -> Networks:
         genotypes = genotypes[:wanted]
     prepare_torch(LiveSettings())
     if ordered or choice.informative:
-        genotypes = most_informative_first(space, genotypes)[:wanted]
+        with terminal_progress().task(f"choosing among {len(genotypes)} networks") as show:
+            genotypes = most_informative_first(space, genotypes, show)[:wanted]
     return space_networks(space, genotypes, choice.batch_size or 1, choice.seed, choice.space or _SPACE)
 
 

@@ -136,11 +136,20 @@ def read_genotypes(path: Path, space: SearchSpace) -> list[str]:
     return list(dict.fromkeys(genotype for _, genotype in lines))
 
 
-def most_informative_first(space: SearchSpace, genotypes: Sequence[str]) -> list[str]:
+def most_informative_first(
+    space: SearchSpace,
+    genotypes: Sequence[str],
+    show: Callable[[float, str], object] = lambda fraction, note: None,
+) -> list[str]:
     """Return the networks so that a predictor learns most from the first of them.
 
     It is the order of :func:`~freerea_seval.predictor.informative.most_informative`, on strings of what a device runs.
     Networks beyond the first hundreds, of which one is worth as much as another, follow as they were.
+
+    Args:
+        space: the search space.
+        genotypes: its networks.
+        show: is told the fraction done, and a note.
 
     Raises:
         InputError: as :class:`freerea_seval.strings.encode.SpaceStrings`.
@@ -148,7 +157,7 @@ def most_informative_first(space: SearchSpace, genotypes: Sequence[str]) -> list
     from freerea_seval.predictor.informative import most_informative
     from freerea_seval.strings.encode import SpaceStrings
 
-    strings = SpaceStrings(space, "executed").strings(genotypes)
+    strings = SpaceStrings(space, "executed").strings(genotypes, show)
     first = most_informative(strings, min(_ORDERED, len(set(strings)))).tolist()
     taken = set(first)
     return [genotypes[place] for place in (*first, *(i for i in range(len(genotypes)) if i not in taken))]

@@ -20,7 +20,7 @@ Indices = npt.NDArray[np.int64]
 Fold = tuple[Indices, Indices]
 
 #: Of fewer networks, the best model is so by chance: models share. Of more, that is no better than the best one.
-FEW = 50
+_FEW = 50
 #: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
 MANY = 2000
 _FOLDS = 5
@@ -163,7 +163,7 @@ def _mix(
     taus = evidence.taus()
     worth = _WORTH if len(values) > MANY else 0.0
     best = max(taus, key=lambda name: taus[name] - worth * (len(parts[name]) - 1))
-    shares = shares_of(evidence.wins(seed) if len(evidence) < FEW else {best: 1}, parts)
+    shares = shares_of(evidence.wins(seed) if len(evidence) < _FEW else {best: 1}, parts)
     return _Mixed(shares, taus, scale.value(np.sum([share * scores[part] for part, share in shares.items()], axis=0)))
 
 
