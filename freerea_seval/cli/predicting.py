@@ -61,7 +61,7 @@ def train_from_table(
     from freerea_seval.predictor.bases import load_bases
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Proxies, Target, data_hash, train_predictor
-    from freerea_seval.sources.table import unit_of
+    from freerea_seval.units import unit_of
 
     direction = _direction(training.direction)
     if output.exists():

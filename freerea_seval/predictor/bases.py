@@ -10,8 +10,8 @@ from freerea_patch import InputError
 from freerea_seval.predictor.card import PredictorInfo
 from freerea_seval.predictor.folder import load_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
-from freerea_seval.sources.table import unit_of
 from freerea_seval.strings.views import View, check_view, default_view
+from freerea_seval.units import without_unit
 
 _WHY = "it knows values that cross-validation holds out, so that scores and intervals would be far too good"
 
@@ -59,9 +59,9 @@ def load_bases(folders: Sequence[Path], metrics: Sequence[str], spaces: Sequence
                 f"--base {folder} reads the {info.view} view of networks, and this predictor is to read the {chosen}"
                 " one; leave it out, or take predictors of one view"
             )
-        known = {_bare(name) for space in spaces for name in _names(info, space)}
+        known = {without_unit(name) for space in spaces for name in _names(info, space)}
         for metric in metrics:
-            if _bare(metric) in known:
+            if without_unit(metric) in known:
                 raise InputError(
                     f"--base {folder} predicts {metric} of {info.space}, too: {_WHY}; leave it out, or, if it is of"
                     " another device, say so in the column's name"
@@ -77,8 +77,3 @@ def _names(info: PredictorInfo, space: str) -> list[str]:
         before, found, _ = said.partition(f" of {space} (")
         names += before.split(", ") if found else []
     return names
-
-
-def _bare(metric: str) -> str:
-    """Return a metric's name without its unit: in another unit it is the same."""
-    return metric.rpartition("_")[0] if unit_of(metric) else metric

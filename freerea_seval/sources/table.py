@@ -16,13 +16,12 @@ from typing import Any, NamedTuple, NoReturn
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_patch.errors import unknown_name
 from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.units import unit_of
 
 _GENOTYPE_COLUMNS = ("genotype", "arch_str", "architecture")
 _INDEX_COLUMN = "index"
 #: A column of this name, behind a metric's, holds the seconds that the metric took.
 _SECONDS = "{}_seconds"
-#: Units that the end of a column's name tells: ``latency_ms`` is in ms.
-_UNITS = {"ms": "ms", "s": "s", "mj": "mJ", "mb": "MB", "pct": "%"}
 _OPTIONS = ("path", "key", "missing", "unsupported")
 _MISSING = ("error", "unsupported")
 
@@ -113,12 +112,6 @@ def read_table(
     """
     column = Table(path, space, key=key, on_problem=on_problem, advice=advice).column(metric, seconds=False)
     return list(column), [measured.value for measured in column.values()]
-
-
-def unit_of(column: str) -> str:
-    """Return the unit that a column's name ends in, empty if none."""
-    name, _, ending = column.rpartition("_")
-    return _UNITS.get(ending.lower(), "") if name else ""
 
 
 class Advice(NamedTuple):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from freerea_patch import InputError, Measured, SearchSpace, SizeSpace, TopologySpace
 from freerea_seval.sources.registry import Context, MetricInfo
-from freerea_seval.sources.table import Table, TableSource, read_table, unit_of
+from freerea_seval.sources.table import Table, TableSource, read_table
 
 ErrorOf = Callable[[Callable[[], object]], str]
 A, B, C = TopologySpace().genotypes()[:3]
@@ -74,24 +74,6 @@ def test_the_direction_is_the_users_to_know_and_the_unit_is_in_the_name(topology
     write(topology.base, f"genotype,latency_ms\n{A},1.5\n")
     info = TableSource(topology, "mine.csv").describe("latency_ms")
     assert info == MetricInfo("latency_ms", None, "ms", "column of mine.csv")
-
-
-@pytest.mark.parametrize(
-    ("column", "unit"),
-    [
-        ("latency_ms", "ms"),
-        ("energy_mJ", "mJ"),
-        ("size_mb", "MB"),
-        ("time_s", "s"),
-        ("acc_pct", "%"),
-        ("accuracy", ""),
-        ("ms", ""),
-        ("_ms", ""),
-        ("items", ""),
-    ],
-)
-def test_units_are_told_by_the_end_of_a_name(column: str, unit: str) -> None:
-    assert unit_of(column) == unit
 
 
 def test_a_network_may_have_two_rows_that_agree(topology: Context) -> None:
