@@ -64,7 +64,7 @@ def test_a_wrong_list_of_genotypes_is_refused(tmp_path: Path, text: str, expecte
 
 def test_the_first_networks_are_those_that_a_predictor_learns_most_from(monkeypatch: pytest.MonkeyPatch) -> None:
     cells = draw(SPACE, 60, seed=0)
-    expected = most_informative(SpaceStrings(SPACE, "executed").strings(cells), 60)
+    expected = most_informative(SpaceStrings(SPACE, "executed").strings(cells), 60, length_scale=networks._LENGTH_SCALE)
     assert most_informative_first(SPACE, cells) == [cells[i] for i in expected]
     monkeypatch.setattr(networks, "_ORDERED", 7)
     order = most_informative_first(SPACE, cells)

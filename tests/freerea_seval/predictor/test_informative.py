@@ -17,12 +17,12 @@ from freerea_seval.predictor.informative import most_informative
 from freerea_seval.predictor.models.gp import GaussianProcessPredictor
 
 
-def naive_choice(strings: list[str], count: int) -> list[str]:
+def naive_choice(strings: list[str], count: int, length: float) -> list[str]:
     """Choose with the whole posterior covariance, updated in each step, of every network, equal ones too."""
     process = GaussianProcessPredictor()
     points = process.learn_points(sorted(set(strings)))
     everyone = [points[sorted(set(strings)).index(string)] for string in strings]
-    amplitude, length, slope, noise = np.exp([0.0, 0.0, -3.0, -2.0])
+    amplitude, slope, noise = np.exp([0.0, -3.0, -2.0])
     covariance = np.empty((len(strings), len(strings)))
     for i, a in enumerate(everyone):
         for j, b in enumerate(everyone):
@@ -39,11 +39,12 @@ def naive_choice(strings: list[str], count: int) -> list[str]:
     return chosen
 
 
+@pytest.mark.parametrize("length_scale", [1.0, 2.7])
 @pytest.mark.parametrize("repeated", [0, 3, 30])
-def test_the_choice_equals_that_of_a_naive_twin(strings: list[str], repeated: int) -> None:
+def test_the_choice_equals_that_of_a_naive_twin(strings: list[str], repeated: int, length_scale: float) -> None:
     some = strings[:40] + strings[5:8] * repeated
-    chosen = most_informative(some, 12)
-    assert [some[row] for row in chosen] == naive_choice(some, 12)
+    chosen = most_informative(some, 12, length_scale=length_scale)
+    assert [some[row] for row in chosen] == naive_choice(some, 12, length_scale)
     assert chosen.dtype == np.int64
 
 
@@ -133,3 +134,9 @@ def test_what_cannot_be_chosen_from_is_an_error_of_one_line(call: Any, message: 
     with pytest.raises(InputError, match=message) as caught:
         call(strings)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("length_scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_length_scale_is_a_positive_number(strings: list[str], length_scale: float) -> None:
+    with pytest.raises(InputError, match="expected a positive number as length_scale, got"):
+        most_informative(strings, 3, length_scale=length_scale)
