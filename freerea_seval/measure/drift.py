@@ -53,9 +53,10 @@ def without_drift(networks: Indices, latencies: Values) -> Values:
     Returns:
         ``(k,)``, a value a network. With one visit each, these are the visits' own.
     """
-    level = np.median(np.log(latencies))
+    logarithms = np.log(latencies)
+    level = np.median(logarithms)
     # No clock tells a billionth. Without rounding, the iterations can make differences out of a value's last bits.
-    seen = np.round(np.log(latencies) - level, 9)
+    seen = np.round(logarithms - level, 9)
     near = (_AROUND + 1.0) - np.abs(np.arange(-_AROUND, _AROUND + 1))
     weights = np.ones(len(seen))
     its = np.bincount(networks, seen) / np.bincount(networks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
@@ -137,13 +138,14 @@ def choose(
         scales,
         np.stack([mixed.unseen for mixed in mixes], axis=1),
         compared,
-        _reason(dict(zip(used, shares.mean(axis=1), strict=True)), compared, best, len(strings)),
+        _reason([mixed.name for mixed in mixes], compared, best, len(strings)),
     )
 
 
 class _Mixed(NamedTuple):
-    """What predicts a metric: shares of models, the tau-b of every candidate, and what the models had not seen."""
+    """What predicts a metric: its name, shares of models, the tau-b of every candidate, and what they had not seen."""
 
+    name: str
     shares: dict[str, float]
     taus: dict[str, float]
     unseen: Values
@@ -163,8 +165,13 @@ def _mix(
     taus = evidence.taus()
     worth = _WORTH if len(values) > MANY else 0.0
     best = max(taus, key=lambda name: taus[name] - worth * (len(parts[name]) - 1))
-    shares = shares_of(evidence.wins(seed) if len(evidence) < _FEW else {best: 1}, parts)
-    return _Mixed(shares, taus, scale.value(np.sum([share * scores[part] for part, share in shares.items()], axis=0)))
+    if len(parts) > 1 and len(evidence) < _FEW:
+        shares = shares_of(evidence.wins(seed), parts)
+        best = " + ".join(f"{share:.2f} {part}" for part, share in shares.items()) if len(shares) > 1 else min(shares)
+    else:
+        shares = shares_of({best: 1}, parts)
+    unseen = scale.value(np.sum([share * scores[part] for part, share in shares.items()], axis=0))
+    return _Mixed(best, shares, taus, unseen)
 
 
 def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[str]:
@@ -194,8 +201,11 @@ def _rows(proxies: Values | None, rows: npt.NDArray[np.int64]) -> Values | None:
     return None if proxies is None else proxies[rows]
 
 
-def _reason(shares: Mapping[str, float], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
+def _reason(chosen: Sequence[str], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
     how = "five-fold cross-validation" if networks <= MANY else "a fifth of the networks held out"
-    models = " and ".join(name if len(shares) == 1 else f"{name} ({share:.0%})" for name, share in shares.items())
+    models = " and ".join(
+        name if count == len(chosen) else f"{name} ({count} of {len(chosen)} metrics)"
+        for name, count in Counter(chosen).items()
+    )
     taus = ", ".join(f"{name} {tau:.3f}" for name, tau in compared.items())
     return f"{models} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"

@@ -50,7 +50,7 @@ class Evidence:
         """
         won = dict.fromkeys(self._found, 0)
         rng = np.random.default_rng(seed)
-        for _ in range(_DRAWS if len(won) > 1 else 1):
+        for _ in range(_DRAWS):
             rows = rng.integers(0, max(1, len(self)), len(self))
             taus = {name: _tau(self._values[rows], column[rows]) for name, column in self._found.items()}
             won[max(taus, key=lambda name: taus[name])] += 1

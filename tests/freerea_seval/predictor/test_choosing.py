@@ -94,10 +94,8 @@ def test_of_few_networks_models_share_by_how_often_each_would_be_chosen(
     assert choice.members == ("boosted", "gp")
     assert choice.shares.sum() == pytest.approx(1)
     assert 0.1 <= choice.shares.min() < 0.5
-    shares = " and ".join(
-        f"{name} ({share:.0%})" for name, share in zip(choice.members, choice.shares[:, 0], strict=True)
-    )
-    assert choice.reason.startswith(f"{shares} on linear scale, by Kendall's tau")
+    boosted, gp = choice.shares[:, 0]
+    assert choice.reason.startswith(f"{boosted:.2f} boosted + {gp:.2f} gp on linear scale, by Kendall's tau")
     reached = kendalltau(choice.unseen[:, 0], list(few.values())).statistic
     assert reached > max(choice.compared["boosted"], choice.compared["gp"])
 
@@ -106,6 +104,9 @@ def test_of_more_networks_the_best_mean_predicts(hidden: dict[str, float], monke
     choice, _ = chosen(monkeypatch, hidden, {"boosted": 0.5, "gp": 0.5})
     assert choice.shares.tolist() == [[0.5], [0.5]]
     assert max(choice.compared, key=lambda model: choice.compared[model]) == "boosted+gp"
+    assert choice.reason.startswith(
+        "boosted+gp on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
+    )
     reached = kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic
     assert reached == pytest.approx(choice.compared["boosted+gp"])
 
@@ -127,7 +128,7 @@ def test_each_metric_has_the_models_that_predict_it_best(
     assert choice.shares.tolist() == [[1.0, 0.0], [0.0, 1.0]]
     # Not 1: every fold has a scale of its own.
     assert min(kendalltau(*columns).statistic for columns in zip(choice.unseen.T, values.T, strict=True)) > 0.95
-    assert choice.reason.startswith("boosted (50%) and gp (50%) on linear scale")
+    assert choice.reason.startswith("boosted (1 of 2 metrics) and gp (1 of 2 metrics) on linear scale")
 
 
 def test_of_many_networks_trees_are_pruned_by_what_was_left_out(
@@ -229,7 +230,7 @@ def test_a_named_scale_is_used_for_every_metric(hidden: dict[str, float], monkey
     assert {name for name, *_ in fake.log} == {"boosted", "gp"}
     assert len(fake.log) == 10
     assert choice.shares.tolist() == [[0.5, 0.5], [0.5, 0.5]]
-    assert "boosted (50%) and gp (50%) on log scale" in choice.reason
+    assert "ensemble on log scale" in choice.reason
 
 
 def test_a_metric_that_was_not_measured_everywhere_is_judged_where_it_was(

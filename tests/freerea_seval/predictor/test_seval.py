@@ -76,8 +76,8 @@ def test_it_says_what_it_chose_and_why(auto: SEvalPredictor) -> None:
     for name, tau in auto.compared_.items():
         assert f"{name} {tau:.3f}" in auto.choice_
     assert auto.shares_.shape == (len(auto.members_), 2)
-    assert auto.shares_.sum(axis=0) == pytest.approx(np.ones(2))
-    assert (auto.shares_.max(axis=1) >= 0.1).all()
+    assert (auto.shares_.sum(axis=0) == 1).all()
+    assert (auto.shares_.max(axis=1) > 0).all()
 
 
 def test_predictions_of_unseen_networks_are_kept_for_those_that_were_measured(
