@@ -14,11 +14,6 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("freerea_patch", "freerea_seval", "experiments")
 
 
-def sources() -> Iterator[Path]:
-    for package in (*PACKAGES, "tests"):
-        yield from sorted((ROOT / package).rglob("*.py"))
-
-
 def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -60,11 +55,6 @@ def test_no_module_imports_itself_in_a_circle_when_it_is_loaded() -> None:
 
     for name in graph:
         visit(name, ())
-
-
-def test_no_file_is_longer_than_350_lines() -> None:
-    long = {str(path.relative_to(ROOT)): n for path in sources() if (n := path.read_text().count("\n")) > 350}
-    assert not long
 
 
 @pytest.mark.slow

@@ -29,18 +29,18 @@ def encode_network(
 
     view = check_view(view_name)
     prepare_torch(LiveSettings())
-    from freerea_seval.strings.trace import trace
+    from freerea_seval.strings.trace.tracer import trace
 
     module = build_network(network)
     given = make_tensors(inputs, module)
     if published:
-        from freerea_seval.strings.published import published_string
+        from freerea_seval.strings.trace.sevalnas_format import published_string
 
         string = published_string(module, list(given.values()) if isinstance(given, dict) else given)
         _show(string, {"format": "published", "characters": len(string)}, output)
         return
-    from freerea_seval.strings.tokenizer import Tokenizer
-    from freerea_seval.strings.write import write
+    from freerea_seval.strings.text.serialize import write
+    from freerea_seval.strings.text.tokenizer import Tokenizer
 
     graph = trace(module, given)
     string = write(view_of(graph, view))
@@ -81,7 +81,7 @@ def encode_space(
         if published:
             import torch
 
-            from freerea_seval.strings.published import published_string
+            from freerea_seval.strings.trace.sevalnas_format import published_string
 
             strings = []
             for done, genotype in enumerate(genotypes):

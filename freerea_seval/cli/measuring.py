@@ -13,9 +13,9 @@ from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress
 
 if TYPE_CHECKING:
+    from freerea_seval.measure.network_spec import Recipe
     from freerea_seval.measure.networks import Networks
-    from freerea_seval.measure.recipes import Recipe
-    from freerea_seval.measure.records import VisitJournal
+    from freerea_seval.measure.results_io import VisitJournal
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SPACE = "nats-tss"
@@ -55,7 +55,7 @@ def measure(choice: Choice, manner: Manner, output: Path | None) -> None:
     for name, value in (("--threads", manner.threads), ("--rounds", manner.rounds)):
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
-    from freerea_seval.measure.records import journal_path
+    from freerea_seval.measure.results_io import journal_path
 
     if output.suffix == ".json":
         raise InputError(f"{output}: the CSV's name cannot end in .json, which its description has; try -o FILE.csv")
@@ -75,7 +75,7 @@ def measure(choice: Choice, manner: Manner, output: Path | None) -> None:
 
         check_memory(manner.backend, manner.device)
     from freerea_seval.measure.machine import describe_machine
-    from freerea_seval.measure.records import VisitJournal
+    from freerea_seval.measure.results_io import VisitJournal
 
     config: dict[str, Any] = {
         "backend": manner.backend,
@@ -158,8 +158,8 @@ def _given(choice: Choice) -> Networks:
     if not choice.inputs:
         raise InputError(f"{choice.networks[0]}: give the shape of its input, such as --input 1,3,32,32")
     from freerea_seval.config.networks import build_network, make_tensors
+    from freerea_seval.measure.network_spec import make
     from freerea_seval.measure.networks import Networks
-    from freerea_seval.measure.recipes import make
     from freerea_seval.sources.live import prepare_torch
     from freerea_seval.sources.registry import LiveSettings
 
@@ -207,7 +207,7 @@ def _visit(networks: Networks, journal: VisitJournal, choice: Choice, manner: Ma
 
 def _write(output: Path, networks: Networks, journal: VisitJournal, config: dict[str, Any], manner: Manner) -> None:
     from freerea_seval.measure.machine import governor
-    from freerea_seval.measure.records import json_path, write_results
+    from freerea_seval.measure.results_io import json_path, write_results
     from freerea_seval.measure.timing import BURST, REWARM, WARM_UPS, summaries
     from freerea_seval.versions import versions
 
@@ -242,7 +242,7 @@ def export_networks(choice: Choice, output: Path | None) -> None:
     if output is None:
         raise InputError("networks are exported into a folder: add -o FOLDER")
     from freerea_seval.measure.backends import check_onnx
-    from freerea_seval.measure.elsewhere import export
+    from freerea_seval.measure.remote import export
 
     check_onnx("onnx")
     networks = choose(choice)
@@ -256,7 +256,7 @@ def export_networks(choice: Choice, output: Path | None) -> None:
 
 def import_from(results: Path, output: Path) -> None:
     """Take results from a device elsewhere."""
-    from freerea_seval.measure.elsewhere import import_results
+    from freerea_seval.measure.remote import import_results
 
     measured, unable = import_results(results, output)
     text = f"; {unable} cannot run, why is in {output.with_suffix('.json')}" if unable else ""

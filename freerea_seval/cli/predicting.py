@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from freerea_patch.objective import Direction
     from freerea_patch.spaces.protocol import SearchSpace
-    from freerea_seval.predictor.card import PredictorInfo
+    from freerea_seval.predictor.model_card import PredictorInfo
     from freerea_seval.predictor.seval import SEvalPredictor
 
     Values = npt.NDArray[np.float64]
@@ -58,9 +58,9 @@ def train_from_table(
 ) -> None:
     """Train a predictor from a CSV and save it."""
     from freerea_seval.config.spaces import make_space
-    from freerea_seval.predictor.bases import load_bases
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Proxies, Target, data_hash, train_predictor
+    from freerea_seval.predictor.transfer import load_bases
     from freerea_seval.units import unit_of
 
     direction = _direction(training.direction)

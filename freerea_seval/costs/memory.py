@@ -18,8 +18,8 @@ from typing import Literal
 
 from freerea_patch import InputError
 from freerea_patch.errors import unknown_name
-from freerea_seval.costs.saving import BLIND, PASSED, VIEWS, is_floating, kept, temporary_copies
-from freerea_seval.strings.graph import Graph, Node, Ref, Spec, Weight
+from freerea_seval.costs.autograd_memory import BLIND, PASSED, VIEWS, is_floating, kept, temporary_copies
+from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
 
 Optimiser = Literal["sgd", "momentum", "adam"]
 #: Copies of the parameters that an optimiser keeps, and of the largest one that its step makes on the way.

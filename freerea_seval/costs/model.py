@@ -18,10 +18,10 @@ from freerea_seval.costs.memory import (
     training_peak,
     weight_bytes,
 )
-from freerea_seval.strings.graph import Graph
-from freerea_seval.strings.operations import Schema
-from freerea_seval.strings.trace import Inputs, trace
-from freerea_seval.strings.watching import Watcher, tensors_in
+from freerea_seval.strings.graph.ir import Graph
+from freerea_seval.strings.trace.dispatch_mode import Watcher, tensors_in
+from freerea_seval.strings.trace.operations import Schema
+from freerea_seval.strings.trace.tracer import Inputs, trace
 
 
 class Costs(NamedTuple):
@@ -57,7 +57,7 @@ def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momen
 
     Args:
         network: any module.
-        inputs: its arguments, as of :func:`freerea_seval.strings.trace.trace`; their batch is that of the costs.
+        inputs: its arguments, as of :func:`freerea_seval.strings.trace.tracer.trace`; their batch is that of the costs.
         optimiser: ``"sgd"`` (no state), ``"momentum"`` (one copy of the parameters) or ``"adam"`` (two).
 
     Raises:

@@ -12,8 +12,8 @@ from freerea_patch import InputError, SearchSpace
 from freerea_patch.networks.parts import Part
 from freerea_seval.costs.memory import activation_bytes, inference_peak, training_peak, weight_bytes
 from freerea_seval.costs.model import buffer_bytes, memory_graph, memory_graphs
-from freerea_seval.strings.composing import Composer, NotComposableError, chained
-from freerea_seval.strings.graph import Graph, Node, Spec
+from freerea_seval.strings.graph.ir import Graph, Node, Spec
+from freerea_seval.strings.spaces.subgraph_cache import Composer, NotComposableError, chained
 
 
 class SpaceCosts:

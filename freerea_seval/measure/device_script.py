@@ -1,6 +1,6 @@
 """Time the networks of this folder: python measure.py [--rounds 11] [--threads 1] [--provider CPUExecutionProvider].
 
-It needs onnxruntime, numpy, and drift.py beside it, and writes results.csv. If it was stopped, start it again: it goes
+It needs onnxruntime, numpy, and detrend.py beside it, and writes results.csv. If it was stopped, start it again: it goes
 on where it was.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from drift import steadied  # type: ignore[import-not-found]  # beside it on the device
+from detrend import steadied  # type: ignore[import-not-found]  # beside it on the device
 
 WARM_UPS = 2
 BURST = 3

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freerea_seval.measure.backends import Inputs
-    from freerea_seval.measure.recipes import Recipe
+    from freerea_seval.measure.network_spec import Recipe
 
 #: Tries a network, before a space is taken to have no more.
 _TRIES = 20
@@ -35,7 +35,7 @@ class Networks:
         column: what the names are: ``genotype`` or ``network``.
         names: without repetition.
         make: returns a name's module and its inputs.
-        recipe: what another process makes the same from; see :mod:`freerea_seval.measure.recipes`.
+        recipe: what another process makes the same from; see :mod:`freerea_seval.measure.network_spec`.
         about: what the names and inputs mean, for records.
     """
 
@@ -145,7 +145,7 @@ def most_informative_first(
 ) -> list[str]:
     """Return the networks so that a predictor learns most from the first of them.
 
-    It is the order of :func:`~freerea_seval.predictor.informative.most_informative`, on strings of what a device runs.
+    It is the order of :func:`~freerea_seval.predictor.active_learning.most_informative`, on executed strings.
     Networks beyond the first hundreds, of which one is worth as much as another, follow as they were.
 
     Args:
@@ -156,7 +156,7 @@ def most_informative_first(
     Raises:
         InputError: as :class:`freerea_seval.strings.encode.SpaceStrings`.
     """
-    from freerea_seval.predictor.informative import most_informative
+    from freerea_seval.predictor.active_learning import most_informative
     from freerea_seval.strings.encode import SpaceStrings
 
     strings = SpaceStrings(space, "executed").strings(genotypes, show)

@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
-from freerea_seval.predictor.card import PredictorInfo, card
-from freerea_seval.predictor.models.boosted import first_line
+from freerea_seval.predictor.model_card import PredictorInfo, card
+from freerea_seval.predictor.models.gbdt_ensemble import first_line
 from freerea_seval.predictor.seval import SEvalPredictor
 
 #: Raised when the files, the strings or the features change so that an older predictor would be misread.

@@ -12,17 +12,17 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_patch.objective import Direction
-from freerea_seval.predictor.arguments import check_base, check_settings, check_side
-from freerea_seval.predictor.choosing import choose
 from freerea_seval.predictor.conformal import Conformal
-from freerea_seval.predictor.constants import values_of_constants, which_are_constant
-from freerea_seval.predictor.features.matrix import check_strings, share_features
+from freerea_seval.predictor.degenerate_networks import values_of_constants, which_are_constant
 from freerea_seval.predictor.features.proxies import as_table
-from freerea_seval.predictor.levels import levels_of, to_levels
-from freerea_seval.predictor.models.by_name import Show, State, ask, make, train
-from freerea_seval.predictor.models.samples import check_enough, check_range, numbers
-from freerea_seval.predictor.models.scales import Scale
-from freerea_seval.predictor.models.support import Support
+from freerea_seval.predictor.features.vectorizer import check_strings, share_features
+from freerea_seval.predictor.model_selection import choose
+from freerea_seval.predictor.models.feasibility_classifier import Support
+from freerea_seval.predictor.models.registry import Show, State, ask, make, train
+from freerea_seval.predictor.models.target_transform import Scale
+from freerea_seval.predictor.models.validation import check_enough, check_range, numbers
+from freerea_seval.predictor.quantized_targets import levels_of, to_levels
+from freerea_seval.predictor.validation import check_base, check_settings, check_side
 
 Values = npt.NDArray[np.float64]
 
@@ -38,7 +38,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         model: ``boosted``, ``gp``, ``mlp``, ``t5``, ``ensemble`` or ``auto``, which chooses by cross-validation on the
-            training data alone; see :data:`~freerea_seval.predictor.models.by_name.MODELS`.
+            training data alone; see :data:`~freerea_seval.predictor.models.registry.MODELS`.
         scale: ``linear``, ``log``, ``rank`` or ``auto``: on what scale metrics are learned.
         parameters: of the model, by name; only with a model that is named.
         distinct: predict networks unlike those of training: equal strings are held out together and weigh as one.

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch.objective import Direction
-from freerea_seval.predictor.card import PredictedMetric, PredictorInfo
-from freerea_seval.predictor.models.by_name import Show
+from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo
+from freerea_seval.predictor.models.registry import Show
 from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.views import View

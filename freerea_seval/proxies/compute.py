@@ -14,9 +14,9 @@ from freerea_patch.networks.cost import network_cost
 from freerea_patch.training_free.live import _Clock
 from freerea_seval.proxies import PROXIES
 from freerea_seval.proxies.convolutions import Asked
+from freerea_seval.proxies.gradient_passes import SharedPass, prepared, weighted_layers
 from freerea_seval.proxies.jacobian import correlations, epe_nas, jacov
-from freerea_seval.proxies.own import grasp, synflow, zen
-from freerea_seval.proxies.passes import SharedPass, prepared, weighted_layers
+from freerea_seval.proxies.per_network import grasp, synflow, zen
 
 #: Who needs the shared forward pass, the gradient of the images, and that of the weights.
 _OF_IMAGES = ("epe_nas", "jacov")

@@ -8,25 +8,25 @@ import torch
 from torch import nn
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.strings.chains import Chains
-from freerea_seval.strings.composing import NotComposableError
-from freerea_seval.strings.graph import Spec
-from freerea_seval.strings.trace import Inputs, Route, trace
+from freerea_seval.strings.graph.ir import Spec
+from freerea_seval.strings.spaces.chains import Chains
+from freerea_seval.strings.spaces.subgraph_cache import NotComposableError
+from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.trace.tracer import Inputs, Route, trace
 from freerea_seval.strings.views import View, check_view, view_of
-from freerea_seval.strings.write import write
 
 #: So many networks between two reports of progress.
 _BATCH = 64
 
 
 def network_string(network: nn.Module, inputs: Inputs, view: View = "executed", route: Route = "auto") -> str:
-    """Return the string of a network; :mod:`freerea_seval.strings.grammar` has the grammar.
+    """Return the string of a network; :mod:`freerea_seval.strings.text.grammar` has the grammar.
 
     Args:
         network: any module; it comes back as it was.
         inputs: its arguments, such as ``[torch.zeros(1, 3, 32, 32)]``, or a mapping of them by name.
         view: ``"executed"`` for latency, energy and memory, ``"functional"`` for accuracy and robustness.
-        route: how to get at the operations; see :func:`freerea_seval.strings.trace.trace`.
+        route: how to get at the operations; see :func:`freerea_seval.strings.trace.tracer.trace`.
 
     Raises:
         InputError: the network cannot run on these inputs, or an unknown view.

@@ -6,8 +6,8 @@ import re
 from typing import Literal, get_args
 
 from freerea_patch.errors import unknown_name
-from freerea_seval.strings.functional import functional
-from freerea_seval.strings.graph import Graph
+from freerea_seval.strings.graph.ir import Graph
+from freerea_seval.strings.graph.simplify import functional
 
 #: ``executed``: every operation, dead branches and multiplications by zero included; ``functional``: the function.
 View = Literal["executed", "functional"]

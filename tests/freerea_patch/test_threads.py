@@ -36,7 +36,7 @@ except InputError:
 
 
 #: A script that imports torch with its other modules.
-EXPERIMENT = "import experiments.own_metrics\n"
+EXPERIMENT = "import experiments.devices.own_metrics\n"
 
 
 @pytest.mark.parametrize("code", [PATCH, PLUGIN, EXPERIMENT], ids=["patch", "plugin", "experiment"])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from freerea_seval.predictor.features.matrix import Matrix
+from freerea_seval.predictor.features.vectorizer import Matrix
 
 if TYPE_CHECKING:
     import xgboost

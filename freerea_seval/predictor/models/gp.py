@@ -19,10 +19,10 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
-from freerea_seval.predictor.features.matrix import StringFeatures, check_strings
 from freerea_seval.predictor.features.proxies import ProxyColumns
+from freerea_seval.predictor.features.vectorizer import StringFeatures, check_strings
 from freerea_seval.predictor.models.kernel import Kernel, between, likeliest, slopes, squared
-from freerea_seval.predictor.models.samples import Values, checked, scales
+from freerea_seval.predictor.models.validation import Values, checked, scales
 
 Indices = npt.NDArray[np.int64]
 
@@ -81,7 +81,7 @@ class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[m
         seed: draws the 400 networks that the kernel's parameters are learned from, where there are more.
 
     Attributes:
-        features_: the fitted :class:`~freerea_seval.predictor.features.matrix.StringFeatures`.
+        features_: the fitted :class:`~freerea_seval.predictor.features.vectorizer.StringFeatures`.
         proxies_: the fitted :class:`~freerea_seval.predictor.features.proxies.ProxyColumns`, or None.
         blocks_: the columns of each block.
         points_: ``(n, d)`` standardised features and proxies of the training networks.

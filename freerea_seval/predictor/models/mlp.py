@@ -11,8 +11,8 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from freerea_seval.predictor.features.matrix import StringFeatures, check_strings
-from freerea_seval.predictor.models.samples import Values, averaged, checked, scales
+from freerea_seval.predictor.features.vectorizer import StringFeatures, check_strings
+from freerea_seval.predictor.models.validation import Values, averaged, checked, scales
 
 _WEIGHTS = "mlp.safetensors"
 #: Standardised features end here, so that a network of another size is no stranger than the strangest that was seen.
@@ -32,7 +32,7 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         seed: fixes initial weights, batches and dropout.
 
     Attributes:
-        features_: the fitted :class:`~freerea_seval.predictor.features.matrix.StringFeatures`.
+        features_: the fitted :class:`~freerea_seval.predictor.features.vectorizer.StringFeatures`.
         weights_: matrix and bias of every layer, standardisation folded in, float64.
     """
 
@@ -76,7 +76,7 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         import torch
         from torch import nn
 
-        from freerea_seval.predictor.models.fitting import Plan, fit_module, torch_threads
+        from freerea_seval.predictor.models.torch_training import Plan, fit_module, torch_threads
 
         values = checked(strings, y)
         self.single_ = np.ndim(y) == 1

@@ -12,8 +12,8 @@ from sklearn.linear_model import RidgeCV
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
-from freerea_seval.predictor.models.samples import Values, checked
-from freerea_seval.predictor.models.scales import Scale, fit_scale
+from freerea_seval.predictor.models.target_transform import Scale, fit_scale
+from freerea_seval.predictor.models.validation import Values, checked
 
 #: Strengths of the penalty to choose from, by leave-one-out error.
 _PENALTIES = np.logspace(-3, 2, 11)

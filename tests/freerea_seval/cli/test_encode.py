@@ -9,8 +9,8 @@ import pytest
 
 from freerea_patch import TopologySpace
 from freerea_seval.strings.encode import SpaceStrings
-from freerea_seval.strings.read import read
-from freerea_seval.strings.tokenizer import Tokenizer
+from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.tokenizer import Tokenizer
 from tests.freerea_seval.cli.test_mistakes import call, refused
 
 MODULE = """

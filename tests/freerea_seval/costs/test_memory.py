@@ -13,7 +13,7 @@ from freerea_patch import InputError
 from freerea_patch.networks.cost import network_cost
 from freerea_seval.costs.memory import training_peak
 from freerea_seval.costs.model import Costs, memory_graphs, network_costs
-from tests.freerea_seval.strings.tracing import Function
+from tests.freerea_seval.strings.trace.tracing import Function
 
 X = torch.ones(2, 4)
 

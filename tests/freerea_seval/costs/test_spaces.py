@@ -11,7 +11,7 @@ from torch import nn
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
 from freerea_seval.costs.model import network_costs
 from freerea_seval.costs.spaces import SpaceCosts
-from tests.freerea_seval.strings.spaces import Bare, Parted, chain, conv, layer, residual
+from tests.freerea_seval.strings.example_spaces import Bare, Parted, chain, conv, layer, residual
 
 BATCH = 3
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
 from freerea_seval.measure import networks
 from freerea_seval.measure.networks import draw, most_informative_first, read_genotypes, space_networks
-from freerea_seval.predictor.informative import most_informative
+from freerea_seval.predictor.active_learning import most_informative
 from freerea_seval.strings.encode import SpaceStrings
 
 SPACE = TopologySpace()

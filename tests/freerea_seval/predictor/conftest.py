@@ -1,4 +1,4 @@
-"""Made-up networks: strings in the grammar of ``freerea_seval.strings.grammar``, without torch."""
+"""Made-up networks: strings in the grammar of ``freerea_seval.strings.text.grammar``, without torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from freerea_seval.predictor.models.boosted import BoostedPredictor
+from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor
 
 
 def chain(seed: int) -> str:
@@ -39,7 +39,7 @@ def in_fresh_processes(expression: str) -> list[str]:
         expression: makes it of ``strings`` and their ``values``, with the predictors' classes.
     """
     script = (
-        "import sys, numpy as np; from freerea_seval.predictor.models.boosted import BoostedPredictor\n"
+        "import sys, numpy as np; from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor\n"
         "from freerea_seval.predictor.models.mlp import MLPPredictor\n"
         "from freerea_seval.predictor.seval import SEvalPredictor\n"
         "from tests.freerea_seval.predictor.conftest import chain, cost\n"

@@ -18,8 +18,8 @@ from sklearn.exceptions import NotFittedError
 
 from freerea_patch import InputError
 from freerea_seval.predictor import folder as module
-from freerea_seval.predictor.card import PredictedMetric, PredictorInfo, card
 from freerea_seval.predictor.folder import FORMAT, load_predictor, save_predictor
+from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo, card
 from freerea_seval.predictor.seval import SEvalPredictor
 
 INFO = PredictorInfo(

@@ -10,7 +10,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from freerea_patch import InputError
-from freerea_seval.predictor.models.boosted import BoostedPredictor
+from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor
 from freerea_seval.predictor.seval import SEvalPredictor
 from tests.freerea_seval.predictor.conftest import chain
 

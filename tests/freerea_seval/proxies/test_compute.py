@@ -14,7 +14,7 @@ from torch.nn import functional
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.proxies import PROXIES
 from freerea_seval.proxies.compute import zero_cost_proxies
-from freerea_seval.proxies.own import zen
+from freerea_seval.proxies.per_network import zen
 from tests.freerea_seval.proxies.naive import Residual, naive
 
 LIVE = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"

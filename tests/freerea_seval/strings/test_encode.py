@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_seval.strings.encode import SpaceStrings, network_string
-from freerea_seval.strings.read import read
+from freerea_seval.strings.text.parse import read
 from freerea_seval.strings.views import VIEWS, check_view, default_view, view_of
-from tests.freerea_seval.strings.spaces import Bare, zeros
-from tests.freerea_seval.strings.tracing import Function
+from tests.freerea_seval.strings.example_spaces import Bare, zeros
+from tests.freerea_seval.strings.trace.tracing import Function
 
 CELLS = TopologySpace().genotypes()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.strings.graph import Graph
-from freerea_seval.strings.read import read
+from freerea_seval.strings.graph.ir import Graph
+from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.serialize import write
 from freerea_seval.strings.views import check_view, default_view, view_of
-from freerea_seval.strings.write import write
 
 OF_THE_FUNCTION = """
     accuracy accuracies cifar10_accuracy CIFAR-100_Accuracy val_accs test_acc testacc top1 top-5 top5_error error

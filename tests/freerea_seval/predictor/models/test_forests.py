@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import kendalltau
 
-from freerea_seval.predictor.features.matrix import Matrix
+from freerea_seval.predictor.features.vectorizer import Matrix
 from freerea_seval.predictor.models import forests as module
 from freerea_seval.predictor.models.forests import KINDS, Forest, ask, grow, growth_again, growth_of, select
 

@@ -1,0 +1,1 @@
+"""Measuring latency and memory on this machine, and predicting them."""

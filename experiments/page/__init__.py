@@ -1,1 +1,0 @@
-"""What ``experiments.report`` writes: rows as runs, their statistics, figures, and the document around them."""

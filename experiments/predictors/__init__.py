@@ -1,0 +1,1 @@
+"""How well predictors rank networks, and how fast they are."""

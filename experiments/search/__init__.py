@@ -1,0 +1,1 @@
+"""Searches with and without the plugin: fidelity to FreeREA, integration, search time."""

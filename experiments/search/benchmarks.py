@@ -1,0 +1,224 @@
+"""Benchmarks of the integration experiment: what the cells of NAS-Bench-201 are and cost on a data set and a device."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+from zlib import crc32
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.predictors.targets import read_targets
+from freerea_patch import InputError, Measured, TopologySpace
+from freerea_patch.objective import Direction
+from freerea_patch.spaces.cell import live_operations, parse_cell
+from freerea_patch.training_free.live import METRICS
+from freerea_seval.files import write_atomically
+from freerea_seval.sources.freerea_cache import FreereaCacheSource
+from freerea_seval.sources.hw_nas_bench import HwNasBenchSource
+from freerea_seval.sources.registry import Context
+
+Values = npt.NDArray[np.float64]
+Column = Mapping[str, Measured]
+
+#: Hardware metrics with units; HW-NAS-Bench has them for each data set.
+HARDWARE = {
+    "edgegpu_latency": "ms",
+    "raspi4_latency": "ms",
+    "pixel3_latency": "ms",
+    "edgegpu_energy": "mJ",
+}
+#: Accuracy under attack, on CIFAR-10 only.
+PGD = "pgd"
+#: The reference point of hypervolumes, with the true front's ideal at 0 and its nadir at 1 (Ishibuchi 2018).
+REFERENCE = 1.1
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What the cells of a space really are on one data set and one further metric.
+
+    Attributes:
+        dataset, metric, unit, direction: what it is.
+        genotypes: the ``n`` cells.
+        accuracies: ``(n,)``, in percent.
+        values: ``(n,)`` of the metric; NaN where the device does not run the cell.
+    """
+
+    dataset: str
+    metric: str
+    unit: str
+    direction: Direction
+    genotypes: tuple[str, ...]
+    accuracies: Values
+    values: Values
+
+    @cached_property
+    def rows(self) -> dict[str, int]:
+        """The row of every cell."""
+        return {genotype: row for row, genotype in enumerate(self.genotypes)}
+
+    def bound(self, quantile: float) -> float:
+        """Return the bound that a fraction of all cells keeps."""
+        quantile = quantile if self.direction == "min" else 1 - quantile
+        return float(np.nanquantile(self.values, quantile))
+
+    def within(self, bound: float) -> npt.NDArray[np.bool_]:
+        """Return ``(n,)`` whether the cells keep a bound."""
+        return self.values <= bound if self.direction == "min" else self.values >= bound
+
+    def best(self, bound: float) -> float:
+        """Return the best accuracy within a bound."""
+        return float(self.accuracies[self.within(bound)].max())
+
+    @cached_property
+    def front(self) -> npt.NDArray[np.intp]:
+        """The rows of the true front of accuracy and the metric."""
+        from moocore import is_nondominated
+
+        rows = np.flatnonzero(np.isfinite(self.values))
+        costs = self._costs(rows)
+        return cast("npt.NDArray[np.intp]", rows[is_nondominated(costs)])
+
+    def best_of(self, genotypes: Sequence[str]) -> list[str]:
+        """Return those of some cells that no other of them dominates."""
+        from moocore import is_nondominated
+
+        rows = np.array([self.rows[genotype] for genotype in genotypes], dtype=np.intp)
+        rows = rows[np.isfinite(self.values[rows])]
+        return [self.genotypes[row] for row in rows[is_nondominated(self._costs(rows))]] if len(rows) else []
+
+    def quality(self, genotypes: Sequence[str]) -> tuple[float, float]:
+        """Return what cells are worth as a front, by their true values.
+
+        Returns:
+            Their hypervolume as a fraction of the true front's, and their IGD+ (Ishibuchi 2015), both with the true
+            front's ideal at 0 and its nadir at 1.
+        """
+        from moocore import hypervolume, igd_plus
+
+        truth = self._costs(self.front)
+        ideal, nadir = truth.min(axis=0), truth.max(axis=0)
+        spread = np.where(nadir > ideal, nadir - ideal, 1.0)
+        truth = (truth - ideal) / spread
+        rows = np.array([self.rows[g] for g in genotypes], dtype=np.intp)
+        found = (self._costs(rows[np.isfinite(self.values[rows])]) - ideal) / spread
+        if not len(found):
+            return 0.0, math.inf
+        reference = np.full(2, REFERENCE)
+        share = hypervolume(found, ref=reference) / hypervolume(truth, ref=reference)
+        return float(share), float(igd_plus(found, ref=truth))
+
+    def _costs(self, rows: npt.NDArray[np.intp]) -> Values:
+        """Return ``(k, 2)``: both axes so that smaller is better."""
+        values = self.values[rows] if self.direction == "min" else -self.values[rows]
+        return cast(Values, np.column_stack([-self.accuracies[rows], values]))
+
+
+def table_path(folder: Path, dataset: str) -> Path:
+    """Return where the table of a data set is kept in an experiment's folder."""
+    return folder / "tables" / f"{dataset}.csv"
+
+
+def write_published_tables(
+    folder: Path, datasets: Sequence[str], cache: Path, hw_nas_bench: Path, robustness: Path | None
+) -> None:
+    """Bring published values together, a table a data set, with the seconds that FreeREA charges for its metrics.
+
+    Args:
+        folder: the experiment's folder.
+        datasets: which.
+        cache: folder ``cached_metrics`` of FreeREA's code.
+        hw_nas_bench: file ``HW-NAS-Bench-v1_0.pickle``.
+        robustness: CSV of accuracies under attack, for CIFAR-10.
+
+    Raises:
+        InputError: a file cannot be used.
+    """
+    for dataset in datasets:
+        if table_path(folder, dataset).exists():
+            continue
+        space = TopologySpace(dataset)
+        genotypes = space.genotypes()
+        columns: dict[str, list[Measured]] = {}
+        published = FreereaCacheSource(Context(space), str(cache))
+        for metric in (*METRICS, "accuracy"):
+            columns[metric] = [row[metric] for row in published.evaluate(genotypes, [metric])]
+        devices = HwNasBenchSource(Context(space), str(hw_nas_bench))
+        for metric in HARDWARE:
+            columns[metric] = [row[metric] for row in devices.evaluate(genotypes, [metric])]
+        if robustness is not None and dataset == "cifar10":
+            values = read_targets(cache, None, robustness)["pgd"].values
+            columns[PGD] = [Measured(float(value)) for value in values]
+        _write_table(table_path(folder, dataset), genotypes, columns)
+
+
+def write_made_up_tables(folder: Path, datasets: Sequence[str]) -> None:
+    """Make up values by formulas, so that the experiment can be tried without any download."""
+    for number, dataset in enumerate(datasets):
+        if table_path(folder, dataset).exists():
+            continue
+        genotypes = TopologySpace(dataset).genotypes()
+        columns: dict[str, list[Measured]] = {}
+        for genotype in genotypes:
+            cell, live = parse_cell(genotype), live_operations(parse_cell(genotype))
+            power = sum({"nor_conv_3x3": 1.0, "nor_conv_1x1": 0.6, "skip_connect": 0.3}.get(op, 0.0) for op in live)
+            accuracy = 95 - 10 * number - 60 * math.exp(-power) + _noise(f"{dataset} {live}")
+            cost = sum({"nor_conv_3x3": 1.0, "nor_conv_1x1": 0.7, "avg_pool_3x3": 0.5}.get(op, 0.1) for op in cell)
+            row: dict[str, Measured] = {
+                "naswot": Measured(700 + 20 * power + 10 * _noise(f"naswot {live}"), 0.15),
+                "logsynflow": Measured(1e6 * power * (1 + 0.2 * _noise(f"logsynflow {live}")), 0.1),
+                "skip": Measured(TopologySpace(dataset).skip(genotype)),
+                "accuracy": Measured(accuracy),
+                PGD: Measured(accuracy / 2 + _noise(f"pgd {live}")),
+            }
+            for metric in HARDWARE:
+                row[metric] = Measured(1 + cost * (1 + 0.02 * _noise(f"{metric} {genotype}")))
+            for metric, measured in row.items():
+                columns.setdefault(metric, []).append(measured)
+        _write_table(table_path(folder, dataset), genotypes, columns)
+
+
+def _noise(key: str) -> float:
+    return crc32(key.encode()) / 2**32
+
+
+def _write_table(path: Path, genotypes: Sequence[str], columns: Mapping[str, Sequence[Measured]]) -> None:
+    header = ["genotype"]
+    fields: list[Sequence[Any]] = [genotypes]
+    for metric, measured in columns.items():
+        header.append(metric)
+        fields.append(["" if math.isnan(m.value) else repr(float(m.value)) for m in measured])
+        if any(m.seconds for m in measured):
+            header.append(f"{metric}_seconds")
+            fields.append([repr(float(m.seconds)) for m in measured])
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *zip(*fields, strict=True)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue())
+
+
+def read_benchmark(folder: Path, dataset: str, metric: str) -> Benchmark:
+    """Return a benchmark of an experiment's tables.
+
+    Raises:
+        InputError: there is no such table, or no such column in it.
+    """
+    path = table_path(folder, dataset)
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        accuracies = np.array([float(row["accuracy"]) for row in rows])
+        values = np.array([float(row[metric] or "nan") for row in rows])
+    except (OSError, KeyError, ValueError) as error:
+        raise InputError(f"{path} cannot be used ({error}); delete it, and the experiment makes it again") from None
+    genotypes = tuple(row["genotype"] for row in rows)
+    direction: Direction = "max" if metric == PGD else "min"
+    return Benchmark(dataset, metric, HARDWARE.get(metric, "%"), direction, genotypes, accuracies, values)

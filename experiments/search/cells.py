@@ -1,0 +1,284 @@
+"""One cell of the grid: a data set and a seed, with every method, metric and bound."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from experiments.search.benchmarks import Benchmark, read_benchmark
+from experiments.search.grid import Grid, Run, runs
+from experiments.search.methods import SCORES, Method, search_config
+from experiments.search.nsga2 import PymooNSGA2
+from experiments.search.outcomes import (
+    Found,
+    answers,
+    counts,
+    front_quality,
+    merged,
+    metric_seconds,
+    next_leaders,
+    ranking,
+    ranking_tau,
+    read_search,
+    times,
+)
+from freerea_patch import ALGORITHMS, History, NothingFeasible, Objective, Search, TopologySpace
+from freerea_seval.config.schema import Config
+from freerea_seval.files import write_atomically
+from freerea_seval.predictor.training import Target
+from freerea_seval.runs.execute import execute
+from freerea_seval.runs.folder import RunFolder, read_json
+
+#: The share of the budget that a step which only predicts can take.
+_PREDICTING = 0.25
+#: Seeds of a search's steps are so far apart: with the same one, the second would draw what the first drew.
+_APART = 1_000_000
+
+
+def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[str, str]]) -> list[dict[str, object]]:
+    """Carry out the searches of a cell, or what is left of them, and return their rows.
+
+    Args:
+        folder: the experiment's folder, with its tables.
+        grid: what is compared.
+        dataset, seed: the cell.
+        done: folder and quantile of the rows that are there already.
+    """
+    rows = []
+    benchmarks = {metric: read_benchmark(folder, dataset, metric) for metric in grid.measured(dataset)}
+    for run in runs(grid, dataset, seed):
+        quantile = "" if run.quantile is None else f"{run.quantile:g}"
+        if (f"{run.path} {run.metric}", quantile) in done:
+            continue
+        benchmark = benchmarks[run.metric]
+        row: dict[str, object] = {
+            "dataset": dataset,
+            "metric": run.metric,
+            "unit": benchmark.unit,
+            "direction": benchmark.direction,
+            "quantile": quantile,
+            "method": run.method.name,
+            "cells": "" if run.cells is None else run.cells,
+            "seed": seed,
+            "status": "ok",
+            "folder": run.path,
+        }
+        try:
+            with _known("nsga2", PymooNSGA2):
+                row |= _search(folder, grid, run, benchmark, seed)
+        except NothingFeasible as error:  # the search has no answer, which is a result
+            row["error"] = str(error)
+            if run.quantile is not None:
+                row |= answers(benchmark, benchmark.bound(run.quantile), [])
+        except Exception as error:  # one bad run never ends the batch
+            row |= {"status": "failed", "error": " ".join(f"{type(error).__name__}: {error}".split())}
+        rows.append(row)
+    return rows
+
+
+@contextmanager
+def _known(name: str, algorithm: type[Search]) -> Iterator[None]:
+    """Let configs name an algorithm, for as long as the context lasts."""
+    ALGORITHMS[name] = algorithm
+    try:
+        yield
+    finally:
+        del ALGORITHMS[name]
+
+
+def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int) -> dict[str, object]:
+    """Carry out one search, step by step, and say what it is worth."""
+    method = run.method
+    bound = None if run.quantile is None else benchmark.bound(run.quantile)
+    budgets = _budgets(grid, method)
+    # Steps share the budget, and with a population for all of it each would end soon after its random start.
+    sizes = {"population": grid.population // method.steps, "tournament": grid.tournament // method.steps}
+    folders = {"hardware": "", "accuracy": "", "scores": ""}
+    prepare_s = 0.0
+    measured: list[str] = []
+    if run.cells is not None:
+        count = run.cells - sum(method.leaders)
+        rng = Random(f"{benchmark.dataset} {benchmark.metric} {seed}")
+        measured = rng.sample(benchmark.genotypes, count)
+        folders["hardware"] = f"predictors/{benchmark.dataset}/{benchmark.metric}-{count}-cells-{seed}"
+        prepare_s = _train(folder, folders["hardware"], grid, _hardware(benchmark, measured), seed, benchmark.dataset)
+    steps: list[Found] = []
+    leaders: list[str] = []
+    known_s = 0.0
+    for number in range(method.steps):
+        config = search_config(
+            method,
+            benchmark,
+            seed=seed + number * _APART,
+            budget=budgets[number],
+            sizes=sizes,
+            bound=_searched(folder, folders["hardware"], benchmark, bound, method) if method.bounded else None,
+            **folders,
+        )
+        if steps and method.bounded:
+            known_s += _go_on(folder, config, benchmark, steps[-1].history)
+        steps.append(_run(folder, f"{run.path}/step-{number + 1}", config))
+        if number < len(method.leaders):
+            leaders += next_leaders(benchmark, bound, steps[-1].history, leaders, method.leaders[number])
+        if number + 1 < method.steps:
+            lessons = {"hardware": _hardware(benchmark, list(dict.fromkeys([*measured, *leaders])))}
+            if method.trains:
+                lessons["accuracy"] = _accuracy(benchmark, leaders)
+            if method.trains and method.bounded:
+                lessons["scores"] = _scores(steps[0].history)
+            for name, lesson in lessons.items():
+                folders[name] = f"{run.path}/{name}-{number + 1}"
+                prepare_s += _train(folder, folders[name], grid, lesson, seed, benchmark.dataset)
+    row: dict[str, object] = {"prepare_s": prepare_s, **times(steps, known_s), **counts(steps)}
+    row["tau"] = ranking_tau(method, benchmark, steps[-1].history)
+    if method.is_pareto:
+        return row | front_quality(benchmark, steps[-1].history, leaders, folder / run.path)
+    assert bound is not None
+    return row | answers(benchmark, bound, _answers_of(method, benchmark, bound, steps, leaders))
+
+
+def _budgets(grid: Grid, method: Method) -> list[dict[str, Any]]:
+    """Return the budget of every step: equal parts, but that a step which only predicts needs few seconds."""
+    shares = [1 / method.steps] * method.steps
+    if method.trains and grid.budget.evaluations is None:
+        shares = [1 - _PREDICTING * (method.steps - 1)] + [_PREDICTING] * (method.steps - 1)
+    budgets = [
+        {name: value * share for name, value in grid.budget.model_dump(exclude_none=True).items()} for share in shares
+    ]
+    for number, budget in enumerate(budgets):
+        if "evaluations" in budget:
+            budget["evaluations"] = max(1, round(budget["evaluations"]))
+        elif method.trains and number > 0:
+            budget["evaluations"] = grid.predictions
+    return budgets
+
+
+def _searched(folder: Path, hardware: str, benchmark: Benchmark, bound: float | None, method: Method) -> float | None:
+    """Return the bound that predictions must keep, for the true value to keep it with the method's chance."""
+    from freerea_seval.predictor.folder import load_predictor
+
+    if bound is None or method.chance is None:
+        return bound
+    (errors,) = load_predictor(folder / hardware)[0].conformals_
+    side = errors.upper if benchmark.direction == "min" else errors.lower
+    return bound - float(side([0.0], method.chance)[0])
+
+
+def _go_on(folder: Path, config: dict[str, Any], benchmark: Benchmark, history: History) -> float:
+    """Let a step begin with what the one before explored, as far as its own predictor sees it within the bound.
+
+    Returns:
+        The seconds of training-free metrics that are known from the step before; the step's budget grows by them. A
+        step that predicts these metrics is not charged for them.
+    """
+    from freerea_seval.predictor.folder import load_predictor
+    from freerea_seval.strings.encode import SpaceStrings
+
+    (section,) = (section for section in config["objectives"] if section["role"] == "constraint")
+    term = Objective(section["metric"], role="constraint", lower=section.get("min"), upper=section.get("max"))
+    predictor, info = load_predictor(folder / section["source"]["seval"])
+    strings = SpaceStrings(TopologySpace(benchmark.dataset), info.view).strings([c.genotype for c in history])
+    values = predictor.predict(strings)
+    kept = [c for c, value in zip(history, values, strict=True) if term.admits(float(value))]
+    measures = any(o["metric"] in SCORES and "table" in o["source"] for o in config["objectives"])
+    known_s = sum(map(metric_seconds, kept)) if measures else 0.0
+    config["search"]["start"] = [c.genotype for c in kept]
+    more = {"metric_seconds": known_s, "total_seconds": known_s, "evaluations": len(kept)}
+    config["budget"] = {name: value + more.get(name, 0.0) for name, value in config["budget"].items()}
+    return known_s
+
+
+def _answers_of(
+    method: Method, benchmark: Benchmark, bound: float, steps: Sequence[Found], leaders: Sequence[str]
+) -> list[str]:
+    """Return what a search would give under a bound, best first: all by its own ranking, or leaders that keep it."""
+    within = benchmark.within(bound)
+    known = [genotype for genotype in leaders if within[benchmark.rows[genotype]]]
+    if not known:
+        return [genotype for genotype in ranking(steps[-1].history) if genotype not in leaders]
+    if method.trains:
+        return sorted(known, key=lambda genotype: -benchmark.accuracies[benchmark.rows[genotype]])
+    places = {genotype: place for place, genotype in enumerate(ranking(merged(steps)))}
+    return sorted(known, key=places.__getitem__)
+
+
+def _run(folder: Path, path: str, config: Mapping[str, Any]) -> Found:
+    """Return a finished run; carry it out or continue it if it is not there, and anew if it was asked for another."""
+    place, asked = folder / path, folder / f"{path}.json"
+    sources = [section["source"] for section in config["objectives"]]
+    learned = [read_json(folder / f"{source['seval']}.json")["learned"] for source in sources if "seval" in source]
+    said = json.dumps([config, *learned], sort_keys=True) + "\n"
+    if place.exists() and (not asked.exists() or asked.read_text() != said):
+        shutil.rmtree(place)
+    if not (place / "config.yaml").exists():
+        asked.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(asked, said)
+        RunFolder.create(place, Config.model_validate(config), folder)
+    run = RunFolder.open(place)
+    if any(run.result(seed) is None for seed in run.config.search.seeds):
+        execute(run)
+    return read_search(place)
+
+
+class _Lesson(NamedTuple):
+    """What a predictor learns: networks, their values ``(n,)`` or ``(n, m)``, and what these are."""
+
+    genotypes: Sequence[str]
+    values: npt.NDArray[np.float64]
+    targets: Sequence[Target]
+
+
+def _hardware(benchmark: Benchmark, genotypes: Sequence[str]) -> _Lesson:
+    values = benchmark.values[[benchmark.rows[genotype] for genotype in genotypes]]
+    target = Target(benchmark.metric, benchmark.unit, benchmark.direction)
+    return _Lesson(genotypes, np.where(np.isnan(values), np.inf, values), [target])
+
+
+def _accuracy(benchmark: Benchmark, genotypes: Sequence[str]) -> _Lesson:
+    values = benchmark.accuracies[[benchmark.rows[genotype] for genotype in genotypes]]
+    return _Lesson(genotypes, values, [Target("accuracy", "%", "max")])
+
+
+def _scores(history: History) -> _Lesson:
+    values = np.array([[candidate.values[score] for score in SCORES] for candidate in history])
+    return _Lesson([c.genotype for c in history], values, [Target(score, "", "max") for score in SCORES])
+
+
+def _train(folder: Path, path: str, grid: Grid, lesson: _Lesson, seed: int, dataset: str) -> float:
+    """Train a predictor, unless it is there, and return the seconds that it took."""
+    from freerea_seval.predictor.folder import save_predictor
+    from freerea_seval.predictor.training import train_predictor
+    from freerea_seval.strings.encode import SpaceStrings
+    from freerea_seval.strings.views import default_view
+
+    space, view = TopologySpace(dataset), default_view(lesson.targets[0].name)
+    receipt = folder / f"{path}.json"
+    said = repr((grid.model, view, seed, lesson.targets, list(lesson.genotypes), lesson.values.tolist()))
+    learned = sha256(said.encode()).hexdigest()
+    if receipt.exists() and (known := read_json(receipt))["learned"] == learned:
+        return float(known["seconds"])
+    began = time.perf_counter()
+    predictor, info = train_predictor(
+        SpaceStrings(space, view).strings(lesson.genotypes),
+        lesson.values,
+        lesson.targets,
+        space_name=space.name,
+        view=view,
+        model=grid.model,
+        seed=seed,
+    )
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    save_predictor(folder / path, predictor, info, overwrite=True)
+    seconds = time.perf_counter() - began
+    write_atomically(receipt, json.dumps({"seconds": seconds, "learned": learned}) + "\n")
+    return seconds

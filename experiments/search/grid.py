@@ -1,0 +1,136 @@
+"""The integration experiment's grid: what is compared on what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from experiments.search.benchmarks import HARDWARE, PGD, read_benchmark
+from experiments.search.methods import ABLATION, METHODS, Method
+from experiments.search.outcomes import write_points
+from freerea_patch import InputError
+from freerea_seval.config.schema import BudgetSection
+from freerea_seval.predictor.seval import FEWEST
+
+Fraction = Annotated[float, Field(gt=0, le=1)]
+_METHODS = {method.name: method for method in (*METHODS, *ABLATION)}
+
+
+class Grid(BaseModel):
+    """What is compared on what.
+
+    Attributes:
+        datasets, metrics, quantiles: the benchmarks, and the fractions of all cells that keep a bound.
+        methods: names of :mod:`experiments.search.methods`.
+        cells: how many measured networks the predictors of hardware learn from; see :meth:`learned_from`.
+        seeds: how many.
+        budget: of a search; one of several steps has its share.
+        predictions: how many networks a step explores that needs nothing but predictions.
+        population, tournament: of every algorithm that has them; steps share them, as they do the budget.
+        model: of the predictors.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    datasets: list[Literal["cifar10", "cifar100", "ImageNet16-120"]] = ["cifar10", "cifar100", "ImageNet16-120"]
+    metrics: list[str] = [*HARDWARE, PGD]
+    quantiles: list[Fraction] = [0.1, 0.25, 0.5]
+    methods: list[str] = [method.name for method in METHODS]
+    cells: Annotated[list[Annotated[int, Field(ge=FEWEST)]], Field(min_length=1)] = [100]
+    seeds: Annotated[int, Field(gt=0)] = 10
+    budget: BudgetSection = BudgetSection(metric_seconds=45.0)
+    predictions: Annotated[int, Field(gt=0)] = 1000
+    population: int = 100
+    tournament: int = 25
+    model: str = "auto"
+
+    @field_validator("datasets", "metrics", "quantiles", "methods", "cells")
+    @classmethod
+    def _once(cls, values: list[Any]) -> list[Any]:
+        for value in values:
+            if values.count(value) > 1:
+                raise ValueError(f"{value!r} is there {values.count(value)} times")
+        return values
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: list[str]) -> list[str]:
+        known = [*HARDWARE, PGD]
+        for metric in metrics:
+            if metric not in known:
+                raise ValueError(f"unknown metric {metric!r}; valid metrics: {', '.join(known)}")
+        return metrics
+
+    def chosen(self) -> list[Method]:
+        """Return the methods.
+
+        Raises:
+            InputError: there is none of a name, or one measures more leaders than ``cells`` leave.
+        """
+        for name in self.methods:
+            if name not in _METHODS:
+                raise InputError(f"unknown method {name!r}; valid methods: {', '.join(_METHODS)}")
+        methods = [_METHODS[name] for name in self.methods]
+        for method in methods:
+            needed = sum(method.leaders) + FEWEST
+            if method.leaders and min(self.cells) < needed:
+                raise InputError(
+                    f"method {method.name!r} measures {sum(method.leaders)} leaders, and its first predictor learns"
+                    f" from {FEWEST} cells at least: 'cells' must be {needed} or more, got {min(self.cells)}"
+                )
+        return methods
+
+    def learned_from(self, method: Method) -> Sequence[int | None]:
+        """Return the numbers of cells that a method's predictors learn from.
+
+        Whoever chooses what to measure does so to measure little: with leaders, it is the smallest number only.
+        """
+        if method.hardware != "seval":
+            return [None]
+        return [min(self.cells)] if method.leaders else self.cells
+
+    def measured(self, dataset: str) -> list[str]:
+        """Return the metrics that a data set has; accuracy under attack is known on CIFAR-10 only."""
+        return [metric for metric in self.metrics if metric != PGD or dataset == "cifar10"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One search of the grid.
+
+    Attributes:
+        method, cells, quantile: what is searched with, ``cells`` and ``quantile`` as far as the method has them.
+        metric: the hardware metric.
+        path: of its folder, in the experiment's.
+    """
+
+    method: Method
+    metric: str
+    cells: int | None
+    quantile: float | None
+    path: str
+
+
+def runs(grid: Grid, dataset: str, seed: int) -> Iterator[Run]:
+    """Yield the searches of a cell of the grid; one that knows no hardware metric has one folder for all of them."""
+    for metric in grid.measured(dataset):
+        for method in grid.chosen():
+            for cells in grid.learned_from(method):
+                for quantile in [None] if method.is_pareto else grid.quantiles:
+                    parts = [dataset, metric if method.hardware else "any", method.name]
+                    parts += [f"{cells}-cells"] * (cells is not None)
+                    parts += [f"within-{quantile:g}"] if method.bounded else []
+                    yield Run(method, metric, cells, quantile, "/".join(["runs", *parts, f"seed-{seed}"]))
+
+
+def write_true_fronts(folder: Path, grid: Grid) -> None:
+    """Write the true front of every benchmark as CSV."""
+    for dataset in grid.datasets:
+        for metric in grid.measured(dataset):
+            benchmark = read_benchmark(folder, dataset, metric)
+            genotypes = [benchmark.genotypes[row] for row in benchmark.front]
+            write_points(folder / "true-fronts" / f"{dataset}-{metric}.csv", benchmark, genotypes)

@@ -1,0 +1,167 @@
+"""Searches with and without the plugin: methods, benchmarks and seeds, each a run folder, on published tables.
+
+``python -m experiments.search.integration GRID.yaml --cache cached_metrics --hw-nas-bench FILE [--robustness T.csv]``;
+or, on made-up tables and in a minute, ``python -m experiments.search.integration --smoke``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing import active_children, get_context, parent_process
+from pathlib import Path
+from signal import SIG_IGN, SIGINT, signal
+from threading import Thread
+
+import yaml
+from pydantic import ValidationError
+
+from experiments.search.benchmarks import PGD, write_made_up_tables, write_published_tables
+from experiments.search.cells import run_cell
+from experiments.search.grid import Grid, write_true_fronts
+from experiments.tables import RowJournal, as_command
+from freerea_patch import InputError
+from freerea_seval.progress import terminal_progress
+
+COLUMNS = (
+    *("dataset", "metric", "unit", "direction", "quantile", "bound", "method", "cells", "seed", "status", "error"),
+    *("accuracy", "best_accuracy", "regret", "violated", "remeasured_accuracy", "remeasured_regret", "remeasured"),
+    *("tau", "hypervolume", "igd_plus", "remeasured_hypervolume", "remeasured_igd_plus", "front"),
+    *("metric_s", "predictor_s", "loop_s", "prepare_s", "explored", "drawn", "folder"),
+)
+GRIDS = Path(__file__).parent / "grids"
+#: A data set and a seed.
+Cell = tuple[str, int]
+Rows = list[dict[str, object]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Carry out a grid, or what is left of it."""
+    parser = argparse.ArgumentParser(prog="python -m experiments.search.integration", description=__doc__)
+    parser.add_argument("grid", type=Path, nargs="?", help="what to compare; by default grids/full.yaml")
+    parser.add_argument("--cache", type=Path, help="folder cached_metrics of FreeREA's code")
+    parser.add_argument("--hw-nas-bench", type=Path, help="HW-NAS-Bench-v1_0.pickle")
+    parser.add_argument("--robustness", type=Path, help="CSV of accuracies under attack, for CIFAR-10")
+    parser.add_argument("--smoke", action="store_true", help="a small grid on made-up tables")
+    parser.add_argument("--jobs", type=int, default=2, help="processes")
+    parser.add_argument("-o", "--output", type=Path, help="by default runs/integration-GRID")
+    options = parser.parse_args(arguments)
+    path = options.grid or GRIDS / ("smoke.yaml" if options.smoke else "full.yaml")
+    grid, folder = read_grid(path), options.output or Path("runs") / f"integration-{path.stem}"
+    if options.jobs < 1:
+        raise InputError(f"--jobs must be at least 1, got {options.jobs}")
+    if not options.smoke and (options.cache is None or options.hw_nas_bench is None):
+        raise InputError("a grid needs --cache and --hw-nas-bench, the published tables; or try --smoke")
+    if not options.smoke and PGD in grid.metrics and options.robustness is None:
+        raise InputError(f"metric {PGD!r} of {path} needs --robustness; or leave it out of 'metrics'")
+    journal = RowJournal(
+        folder, {"grid": grid.model_dump(mode="json", exclude={"seeds"}), "smoke": options.smoke}, COLUMNS
+    )
+    if options.smoke:
+        write_made_up_tables(folder, grid.datasets)
+    else:
+        write_published_tables(folder, grid.datasets, options.cache, options.hw_nas_bench, options.robustness)
+    write_true_fronts(folder, grid)
+    began = time.perf_counter()
+    carry_out(folder, grid, journal, options.jobs)
+    rows = journal.rows()
+    failed = sum(row["status"] != "ok" for row in rows)
+    print(f"{len(rows)} rows in {journal.path}, {failed} of them failed; {time.perf_counter() - began:.0f} s")
+    print(f"python -m experiments.search.report {folder}")
+
+
+def read_grid(path: Path) -> Grid:
+    """Return a grid from its file.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit.
+    """
+    try:
+        grid = Grid.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (OSError, yaml.YAMLError) as error:
+        raise InputError(f"cannot read the grid {path} ({' '.join(str(error).split())})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from None
+    grid.chosen()
+    return grid
+
+
+def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
+    """Give the cells of a grid to processes, and write rows as they come.
+
+    A run that fails is a row with its reason. A cell during which a process dies, for want of memory perhaps, is tried
+    again by itself, and is a row as well if that dies, too. The same command goes on with what is missing, and tries
+    again what failed.
+    """
+    if any(row["status"] != "ok" for row in journal.rows()):
+        journal.forget(lambda row: row["status"] != "ok")
+    done = {(f"{row['folder']} {row['metric']}", row["quantile"]) for row in journal.rows()}
+    cells = [(dataset, seed) for seed in range(grid.seeds) for dataset in grid.datasets]
+    finished = 0
+    with terminal_progress().task(f"{len(cells)} cells of the grid") as show:
+
+        def write(rows: Rows) -> None:
+            nonlocal finished
+            for row in rows:
+                journal.append({column: row.get(column, "") for column in COLUMNS})
+            finished += 1
+            show(finished / len(cells), f"{finished} done")
+
+        task = partial(run_cell, folder, grid, done=done)
+        for suspect in _work(cells, jobs, task, write):
+            # The one to blame may be another that was under way at that time.
+            for dataset, seed in _work([suspect], 1, task, write):
+                error = "its process died twice, for want of memory perhaps; try fewer --jobs"
+                write([{"dataset": dataset, "seed": seed, "status": "failed", "error": error}])
+
+
+def _work(
+    cells: Iterable[Cell], jobs: int, task: Callable[[str, int], Rows], write: Callable[[Rows], None]
+) -> list[Cell]:
+    """Give cells to processes and their rows to ``write``, and return the cells during which a process died."""
+    left, lost = deque(cells), list[Cell]()
+    while left:
+        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+        running: dict[Future[Rows], Cell] = {}
+        try:
+            while left or running:
+                while left and len(running) < jobs:  # no more than that, to know which were under way
+                    running[pool.submit(task, *left[0])] = left[0]
+                    left.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    write(future.result())
+                    del running[future]
+        except BrokenProcessPool:
+            lost += running.values()
+        except BaseException:
+            for process in active_children():
+                process.terminate()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return lost
+
+
+def _end_with_the_parent() -> None:
+    """Let a worker end as soon as the experiment does, however that is ended, instead of when its cell is done."""
+    signal(SIGINT, SIG_IGN)  # the experiment gets it, too, and ends its workers
+
+    def watch() -> None:
+        parent = parent_process()
+        assert parent is not None
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
+
+
+if __name__ == "__main__":
+    as_command(main)

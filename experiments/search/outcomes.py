@@ -1,0 +1,189 @@
+"""What a search of the integration experiment is worth: its answer, its front and its ranking, by the true values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import kendalltau
+
+from experiments.search.benchmarks import Benchmark
+from experiments.search.methods import Method
+from freerea_patch import Candidate, History, Proposal
+from freerea_patch.training_free.live import METRICS
+from freerea_seval.files import write_atomically
+from freerea_seval.runs.folder import RunFolder, read_json
+
+
+class Found(NamedTuple):
+    """A finished search, read from its folder.
+
+    Attributes:
+        history: all that it evaluated.
+        seconds: charged, by what they were spent on.
+        loop_s: those of the loop.
+        predicted: the metrics that predictors gave.
+        scoring: how the history aggregates and normalises.
+    """
+
+    history: History
+    seconds: Mapping[str, float]
+    loop_s: float
+    predicted: frozenset[str]
+    scoring: Mapping[str, Any]
+
+
+def read_search(path: Path) -> Found:
+    """Return what the single seed of a run folder found."""
+    folder = RunFolder.open(path)
+    (seed,) = folder.config.search.seeds
+    terms = [term for section in folder.config.objectives for term in section.objectives()]
+    section = folder.config.search
+    scoring: dict[str, Any] = {
+        "aggregation": section.aggregation or "sum",
+        "normalisation": section.normalisation or "pool",
+    }
+    history = History(terms, **scoring)
+    for entry in folder.journal(seed).entries():
+        history.add(Proposal(entry.genotype, entry.generation, entry.parents), entry.evaluation)
+    result = folder.result(seed)
+    assert result is not None
+    predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
+    loop_s = read_json(folder.seed(seed) / "clock.json")["loop_s"]
+    return Found(history, result["seconds"], loop_s, predicted, scoring)
+
+
+def merged(steps: Sequence[Found]) -> History:
+    """Return what was feasible in any step, without the constraints, which a later predictor may see differently."""
+    terms = [term for term in steps[-1].history.terms if term.role != "constraint"]
+    history = History(terms, **steps[-1].scoring)
+    for candidate in (candidate for step in steps for candidate in step.history):
+        if candidate.genotype not in history:
+            history.add(candidate.proposal, candidate.evaluation)
+    return history
+
+
+def metric_seconds(candidate: Candidate) -> float:
+    """Return what a candidate's training-free metrics cost."""
+    return sum(candidate.evaluation.seconds.get(metric, 0.0) for metric in METRICS)
+
+
+def ranking(history: History) -> list[str]:
+    """Return the feasible genotypes, best first, as the search itself ranks its history."""
+    return [c.genotype for c in history.ranked(list(history))]
+
+
+def next_leaders(
+    benchmark: Benchmark, bound: float | None, history: History, measured: Sequence[str], count: int
+) -> list[str]:
+    """Return the best networks of a search that have not been measured yet.
+
+    Under a bound, half of them are predicted to keep it. The others are only near it, as far as the search lets such
+    pass: the best of all are often just within, where a predictor errs.
+    """
+    fresh = [genotype for genotype in ranking(history) if genotype not in measured]
+    if bound is None:
+        return fresh[:count]
+    values = {c.genotype: c.values.get(benchmark.metric, math.nan) for c in history}
+    sign = 1.0 if benchmark.direction == "min" else -1.0
+    near = [genotype for genotype in fresh if sign * values[genotype] > sign * bound]
+    within = [genotype for genotype in fresh if genotype not in set(near)]
+    few = min(len(near), max(count // 2, count - len(within)))
+    return [*within[: count - few], *near[:few]]
+
+
+def answers(benchmark: Benchmark, bound: float, ranked: Sequence[str]) -> dict[str, object]:
+    """Return the true accuracy of a search's answer, and of the answer once those before it have been measured.
+
+    Args:
+        benchmark: the truth.
+        bound: what the answer must keep.
+        ranked: the networks that the search would give, best first.
+    """
+    within, best = benchmark.within(bound), benchmark.best(bound)
+    row: dict[str, object] = {"bound": bound, "best_accuracy": best}
+    places = [benchmark.rows[genotype] for genotype in ranked]
+    if places:
+        accuracy = float(benchmark.accuracies[places[0]])
+        row["violated"] = int(not within[places[0]])
+        row["accuracy"] = accuracy
+        row["regret"] = "" if row["violated"] else best - accuracy
+    measured = next((number for number, place in enumerate(places) if within[place]), None)
+    if measured is not None:
+        accuracy = float(benchmark.accuracies[places[measured]])
+        row |= {"remeasured": measured + 1, "remeasured_accuracy": accuracy, "remeasured_regret": best - accuracy}
+    return row
+
+
+def front_quality(benchmark: Benchmark, history: History, leaders: Sequence[str], folder: Path) -> dict[str, object]:
+    """Return what a search's front is worth by true values, and write its points to ``front.csv`` in ``folder``.
+
+    Args:
+        benchmark: the truth.
+        history: of the search.
+        leaders: networks that were measured on the way, of which the best join the front in the end.
+        folder: the search's.
+    """
+    front = [c.genotype for c in history.front()]
+    joined = list(dict.fromkeys([*front, *benchmark.best_of(leaders)]))
+    write_points(folder / "front.csv", benchmark, joined)
+    row: dict[str, object] = {"front": len(joined)}
+    for name, genotypes in (("", front), ("remeasured_", joined)):
+        share, distance = benchmark.quality(genotypes)
+        # A front of which the device runs nothing is at no distance.
+        row |= {f"{name}hypervolume": share, f"{name}igd_plus": distance if math.isfinite(distance) else ""}
+    return row
+
+
+def write_points(path: Path, benchmark: Benchmark, genotypes: Sequence[str]) -> None:
+    """Write the true accuracies and values of networks as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["genotype", "accuracy", "value"])
+    for genotype in genotypes:
+        place = benchmark.rows[genotype]
+        writer.writerow([genotype, float(benchmark.accuracies[place]), float(benchmark.values[place])])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.getvalue())
+
+
+def ranking_tau(method: Method, benchmark: Benchmark, history: History) -> object:
+    """Return Kendall's tau-b of predicted against true values, among all networks that the search generated."""
+    if method.hardware != "seval":
+        return ""
+    pairs = [
+        (c.values[benchmark.metric], benchmark.values[benchmark.rows[c.genotype]])
+        for c in history.everything()
+        if benchmark.metric in c.values
+    ]
+    predicted, true = np.array(pairs).T
+    known = np.isfinite(predicted) & np.isfinite(true)
+    return float(kendalltau(true[known], predicted[known]).statistic) if known.sum() > 1 else ""
+
+
+def times(steps: Sequence[Found], known_s: float = 0.0) -> dict[str, float]:
+    """Return where the seconds of a search's steps went: metrics, predictions, loop.
+
+    Args:
+        steps: of the search.
+        known_s: seconds of metrics that a step was charged although an earlier one had computed them.
+    """
+    seconds = [(name in step.predicted, value) for step in steps for name, value in step.seconds.items()]
+    return {
+        "metric_s": sum(value for predicted, value in seconds if not predicted) - known_s,
+        "predictor_s": sum(value for predicted, value in seconds if predicted),
+        "loop_s": sum(step.loop_s for step in steps),
+    }
+
+
+def counts(steps: Sequence[Found]) -> dict[str, Any]:
+    """Return how many different networks a search's steps explored, and how many they generated."""
+    return {
+        "explored": len({c.genotype for step in steps for c in step.history}),
+        "drawn": len({c.genotype for step in steps for c in step.history.everything()}),
+    }

@@ -1,1 +1,0 @@
-"""What ``experiments.integration`` carries out: benchmarks, methods, and what their searches find."""

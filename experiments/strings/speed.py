@@ -1,0 +1,112 @@
+"""How fast strings are made, beside the published way: part of :mod:`experiments.strings.benchmark`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from random import Random
+from statistics import median
+from typing import Any
+
+from experiments.strings.views import PUBLISHED, VIEWS, Space, authors_network, published_batch, sample, strings_of
+from experiments.tables import RowJournal, markdown
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.progress import terminal_progress
+
+#: Networks whose strings are compared before anything is timed.
+CHECKED = 5
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Time conversions of never seen networks and of the whole space, round by round, and print medians."""
+    import torch
+
+    space = TopologySpace()
+    config = {name: getattr(options, name) for name in ("seed", "threads", "cells", "fresh", "batch")}
+    journal = RowJournal(options.output, config, ("round", "way", "view", "seconds"))
+    genotypes = [space.genotypes()[index] for index in sample(space, options.cells, options.seed)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(options.threads)
+    try:
+        batch = published_batch(options.batch, space.input_shape[-1])
+        agree(space, Random(options.seed).sample(genotypes, min(CHECKED, len(genotypes))), batch)
+        with terminal_progress().task(f"{options.rounds} rounds") as show:
+            for number in range(1 + max((int(row["round"]) for row in journal.rows()), default=-1), options.rounds):
+                show(number / options.rounds, "")
+                seconds = defaultdict(list)
+                for genotype in Random(f"{options.seed} {number}").sample(genotypes, options.fresh):
+                    seconds["published", ""].append(timed(publish, space, genotype, batch))
+                    for view in VIEWS:
+                        seconds["first", view].append(timed(convert, space, view, [genotype]))
+                for view in VIEWS:
+                    seconds["space", view].append(timed(convert, space, view, genotypes) / len(genotypes))
+                for (way, view), values in seconds.items():
+                    journal.append({"round": number, "way": way, "view": view, "seconds": f"{median(values):.7f}"})
+    finally:
+        torch.set_num_threads(before)
+    print(speed_summary(journal.rows(), len(genotypes)))
+
+
+def publish(space: Space, genotype: str, batch: Any) -> str:
+    """Return the published string the published way: build, forward in training mode, walk and write."""
+    from freerea_seval.strings.trace.sevalnas_format import write_published
+
+    return write_published(authors_network(space, genotype)(batch))
+
+
+def convert(space: Space, view: str, genotypes: Sequence[str]) -> list[str]:
+    """Return the strings of networks, with nothing kept from networks before."""
+    return list(strings_of(space, view, genotypes))
+
+
+def timed(work: Callable[..., object], *arguments: object) -> float:
+    """Return the seconds that work takes."""
+    began = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - began
+
+
+def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
+    """Make sure that what is timed gives what the plain way does.
+
+    Raises:
+        InputError: it does not.
+    """
+    import torch
+
+    from freerea_seval.strings.graph.simplify import functional
+    from freerea_seval.strings.text.serialize import write
+    from freerea_seval.strings.trace.tracer import trace
+
+    graphs = [trace(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
+    plain = {
+        "executed": [write(graph) for graph in graphs],
+        "functional": [write(functional(graph)) for graph in graphs],
+        PUBLISHED: [publish(space, genotype, batch) for genotype in genotypes],
+    }
+    for view, strings in plain.items():
+        for other in (convert(space, view, genotypes), [convert(space, view, [g])[0] for g in genotypes]):
+            for genotype, one, two in zip(genotypes, strings, other, strict=True):
+                if one != two:
+                    raise InputError(
+                        f"{genotype} has two {view} strings, {one!r} and {two!r}; there is nothing to time"
+                    )
+
+
+def speed_summary(rows: Sequence[dict[str, str]], cells: int) -> str:
+    """Return a Markdown table, a line a way and view; the ratio to the published way is of medians over rounds."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[row["way"], row["view"]].append(1e3 * float(row["seconds"]))
+    reference = median(groups["published", ""])
+    names = {"published": "published way", "first": "first conversion", "space": f"{cells} cells"}
+    lines = [
+        [
+            *(names[way], view, len(group), f"{median(group):.3f}", f"{min(group):.3f} to {max(group):.3f}"),
+            f"{reference / median(group):.1f}",
+        ]
+        for (way, view), group in groups.items()
+    ]
+    return markdown(["way", "view", "rounds", "ms a cell", "range", "times faster"], lines)

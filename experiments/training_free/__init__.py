@@ -1,0 +1,1 @@
+"""Whether training-free metrics equal the published values, and what they cost."""

@@ -1,0 +1,126 @@
+"""The models by name, and the mean of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from inspect import signature
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from freerea_patch.errors import unknown_name
+from freerea_patch.imports import import_object
+
+Values = npt.NDArray[np.float64]
+State = tuple[dict[str, Any], dict[str, bytes]]
+Show = Callable[[float, str], None]
+
+#: What ``model`` may be beside ``auto``: ``ordered`` is ``boosted`` with forests that see the order of execution as
+#: well, ``ridge`` sees base predictors (and proxies) alone, and ``ensemble`` is the mean of two others.
+MODELS = ("boosted", "ordered", "gp", "ridge", "mlp", "t5", "ensemble")
+_CLASSES = {
+    "boosted": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
+    "ordered": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
+    "gp": "freerea_seval.predictor.models.gp:GaussianProcessPredictor",
+    "ridge": "freerea_seval.predictor.models.ridge:RidgePredictor",
+    "mlp": "freerea_seval.predictor.models.mlp:MLPPredictor",
+    "t5": "freerea_seval.predictor.t5.model:T5Predictor",
+}
+#: Models that use proxies; the others see strings alone.
+USE_PROXIES = ("boosted", "ordered", "gp", "ridge")
+#: What is pruned has this size before.
+UNPRUNED: Mapping[str, Mapping[str, Any]] = {"ordered": {"n_estimators": 800}}
+#: Beyond so many networks a Gaussian process takes too long: it grows with the cube.
+MOST_FOR_GP = 1000
+
+
+class Model(Protocol):
+    """What every model does; see :class:`~freerea_seval.predictor.seval.SEvalPredictor` for who calls it.
+
+    Targets are ``(n, m)`` scores of about a standard normal distribution, NaN where a metric was not measured.
+    """
+
+    def fit(self, strings: Sequence[str], y: npt.ArrayLike, *arguments: Any, **options: Any) -> Any:
+        """Learn."""
+        ...
+
+    def predict(self, strings: Sequence[str]) -> Values:
+        """Return ``(n, m)`` scores."""
+        ...
+
+    def state(self) -> State:
+        """Return what was learned: what JSON can hold, and files by name."""
+        ...
+
+    def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+        ...
+
+
+def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
+    """Return an untrained model.
+
+    Raises:
+        InputError: there is no such model, a package is missing, or the model has no such parameter.
+    """
+    if name not in _CLASSES:
+        raise unknown_name("model", name, ("auto", *MODELS))
+    kind = import_object(_CLASSES[name], f"model {name!r}")
+    settings = {"seed": seed, **({"order": True} if name == "ordered" else {}), **parameters}
+    valid = signature(kind).parameters
+    for parameter in settings:
+        if parameter not in valid:
+            raise unknown_name(f"parameter of model {name!r}:", parameter, valid)
+    return kind(**settings)
+
+
+def members(name: str, networks: int, proxies: bool) -> tuple[str, ...]:
+    """Return the models that a name stands for, given the number of training networks.
+
+    Names with a plus between them are the mean of these. An ensemble is boosted trees beside a Gaussian process, or
+    beside a small network where there are too many networks for one. Without torch there is no such network.
+    """
+    if name != "ensemble":
+        return tuple(name.split("+"))
+    if networks <= MOST_FOR_GP:
+        return ("boosted", "gp")
+    if proxies or find_spec("torch") is None:
+        return ("boosted",)
+    return ("boosted", "mlp")
+
+
+def train(
+    name: str,
+    strings: Sequence[str],
+    targets: Values,
+    proxies: Values | None,
+    seed: int,
+    parameters: Mapping[str, Any],
+    distinct: bool,
+) -> Any:
+    """Return a model that has learned ``(n, m)`` targets; ``distinct`` weighs strings, not networks."""
+    if distinct and name in ("boosted", "ordered"):
+        parameters = {"distinct": True, **parameters}
+    model = make(name, seed, parameters)
+    if proxies is not None and name in USE_PROXIES:
+        return model.fit(strings, targets, proxies)
+    return model.fit(strings, targets)
+
+
+def prune(name: str, model: Any, strings: Sequence[str], targets: Values, proxies: Values | None) -> Mapping[str, Any]:
+    """Fit a model's size to networks that it was not trained on, and return the parameters that give it this size.
+
+    Only trees can; they become fewer.
+    """
+    if name not in ("boosted", "ordered"):
+        return {}
+    return {"growth": model.prune(strings, targets, proxies)}
+
+
+def ask(name: str, model: Any, strings: Sequence[str], proxies: Values | None) -> Values:
+    """Return a model's ``(n, m)`` scores."""
+    if proxies is not None and name in USE_PROXIES:
+        return np.asarray(model.predict(strings, proxies), dtype=np.float64)
+    return np.asarray(model.predict(strings), dtype=np.float64)

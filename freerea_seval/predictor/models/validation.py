@@ -1,0 +1,97 @@
+"""Training samples of networks that learn several metrics together: checked, scaled, and equal strings made one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from freerea_patch import InputError
+from freerea_seval.predictor.features.vectorizer import check_strings
+
+Values = npt.NDArray[np.float64]
+
+#: Fewer values of a metric than this teach nothing.
+FEWEST = 5
+SCALINGS = ("standard", "minmax")
+#: Squares of larger numbers, and of differences smaller than one over this, are none that a double can hold.
+_LARGEST = 1e150
+
+
+def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
+    """Return the values of a training set, ``(n, m)``.
+
+    Raises:
+        InputError: too few samples, not as many values as strings, or values that teach nothing.
+    """
+    values = numbers(strings, y)
+    missing = np.isnan(values) if values.ndim == 2 else np.zeros(values.shape, dtype=bool)
+    if bad := int((~np.isfinite(values) & ~missing).sum()):
+        raise InputError(
+            f"{bad} of {values.size} values are infinite, or NaN with a single metric; leave out networks without one"
+        )
+    if values.ndim == 1:
+        values, missing = values[:, None], missing[:, None]
+    check_enough(~missing, FEWEST)
+    return values
+
+
+def numbers(strings: Sequence[str], y: npt.ArrayLike) -> Values:
+    """Return values as they come, ``(n,)`` or ``(n, m)``; raise :class:`InputError` unless there is a row a string."""
+    try:
+        values = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"expected numbers as values, got {type(y).__name__} ({error})") from None
+    count = len(check_strings(strings))
+    if values.ndim not in (1, 2) or len(values) != count or 0 in values.shape[1:]:
+        raise InputError(f"expected one row of values a string, got {count} strings and values of shape {values.shape}")
+    return values
+
+
+def check_enough(known: npt.NDArray[np.bool_], least: int) -> None:
+    """Raise :class:`InputError` unless each metric, a column of ``(n, m)``, has at least so many known values."""
+    fewest = int(known.sum(axis=0).min())
+    if fewest < least:
+        raise InputError(
+            f"a predictor needs at least {least} values of each metric, got {fewest}; measure more networks"
+        )
+
+
+def check_range(values: Values) -> None:
+    """Raise :class:`InputError` unless the known values of each metric, ``(n, m)``, can be squared and summed."""
+    finite = np.where(np.isfinite(values), values, 0.0)
+    rows, columns = np.nonzero(np.abs(finite) > _LARGEST)
+    if len(rows):
+        raise InputError(
+            f"{len(rows)} values are beyond {_LARGEST:g}, the first, at index {rows[0]}, is"
+            f" {finite[rows[0], columns[0]]:g}; give the metric in a larger unit"
+        )
+    for column in values.T:
+        spread = float(np.ptp(column[np.isfinite(column)]))
+        if 0 < spread < 1 / _LARGEST:
+            raise InputError(
+                f"values of a metric differ by {spread:g} at most, and {1 / _LARGEST:g} is the least that can be"
+                " computed with; give the metric in a smaller unit"
+            )
+
+
+def scales(values: Values, scaling: str) -> tuple[Values, Values]:
+    """Return the centre and the scale of each metric, ``(m,)``; the scale of one that never differs is 1."""
+    if scaling == "minmax":
+        centre, scale = np.nanmin(values, axis=0), np.nanmax(values, axis=0) - np.nanmin(values, axis=0)
+    else:
+        centre, scale = np.nanmean(values, axis=0), np.nanstd(values, axis=0)
+    differs = np.nanmax(values, axis=0) > np.nanmin(values, axis=0)
+    return centre, np.where(differs, scale, 1.0)
+
+
+def averaged(strings: Sequence[str], values: Values) -> tuple[list[str], Values]:
+    """Return the different strings and the mean of the known values of each; NaN where none is known."""
+    place = {string: i for i, string in enumerate(dict.fromkeys(strings))}
+    groups = np.array([place[string] for string in strings])
+    known = ~np.isnan(values)
+    sums, counts = np.zeros((2, len(place), values.shape[1]))
+    np.add.at(sums, groups, np.where(known, values, 0.0))
+    np.add.at(counts, groups, known)
+    return list(place), np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

@@ -1,0 +1,165 @@
+"""The proxies that need a pass of their own: grasp, synflow and zen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from freerea_patch.networks.weights import unharmed
+from freerea_patch.training_free.quick import depthwise, instead
+from freerea_seval.proxies.gradient_passes import weighted_layers
+
+
+def grasp(weights: Sequence[Tensor], gradients: Sequence[Tensor], flows: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """Return ``-sum(w * Hg)`` over all weights, with the sign of the zero-cost benchmarks (Wang 2020).
+
+    H is symmetric, and ``g + Hw`` is the derivative of ``sum(w * g)``.
+
+    Args:
+        weights: the weights.
+        gradients: their gradients.
+        flows: pairs of tensors whose products add up to ``sum(w * g)``, with the graph that computed them.
+    """
+    # A layer that nothing reads has zeros without a graph.
+    along = [(one, other.detach()) for pair in flows for one, other in (pair, pair[::-1]) if one.requires_grad]
+    if not along:
+        return 0.0
+    outputs, factors = zip(*along, strict=True)
+    derivatives = torch.autograd.grad(outputs, list(weights), factors, allow_unused=True)
+    pairs = ((g.detach(), d) for g, d in zip(gradients, derivatives, strict=True) if d is not None)
+    return -math.fsum(float((g * (d - g)).sum()) for g, d in pairs)
+
+
+def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
+    """Return the logarithm of ``sum |w g|`` (Tanaka 2020), as the benchmark publishes it.
+
+    g is the gradient of the summed output for one input of ones, with all parameters replaced by their
+    absolute values and batch norm by the identity, in double precision. The network computes with copies.
+
+    Returns:
+        The score, larger is better; minus infinity where nothing flows.
+    """
+    parameters = {name: p.detach().double().abs().requires_grad_() for name, p in network.named_parameters()}
+    buffers = {name: b.double() if b.is_floating_point() else b for name, b in network.named_buffers()}
+    owners = {id(p): name for name, p in network.named_parameters()}
+    weights = [parameters[owners[id(layer.weight)]] for layer in weighted_layers(network) if id(layer.weight) in owners]
+    if not weights:
+        return -math.inf
+    ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
+    with ExitStack() as stack:
+        stack.enter_context(unharmed(network))
+        # In eval mode, so that nothing is dropped at random.
+        network.eval()
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                stack.callback(module.register_forward_hook(lambda module, args, output: args[0]).remove)
+        with torch.enable_grad():
+            output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+            if not output.requires_grad:
+                return -math.inf
+            gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
+    flows = ((w.detach() * g).abs().sum() for w, g in zip(weights, gradients, strict=True) if g is not None)
+    total = math.fsum(map(float, flows))
+    if not math.isfinite(total):
+        return math.nan
+    return math.log(total) if total > 0 else -math.inf
+
+
+#: The size of the second noise in zen (Lin 2021).
+_MIXUP = 1e-2
+
+
+@torch.no_grad()
+def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
+    """Return the Zen-score: how far a small step in the input moves the features (Lin 2021).
+
+    Convolutions and linear layers get standard normal weights and biases 0, norms weight 1 and bias 0 and
+    fresh statistics; all of them copies. Two batches of standard normal noise a and b: the logarithm of
+    the mean over images of ``|features(a) - features(a + 0.01 b)|``, summed over positions and channels,
+    plus ``log sqrt(mean variance)`` of every batch norm after the two passes. Features are the last map
+    with more than one position that a module without children returns: what global pooling gets.
+
+    Args:
+        network: the module to rate.
+        images_shape: ``(n, c, h, w)``.
+        seed: fixes weights and noise.
+
+    Returns:
+        The score, larger is better; minus infinity where the input moves nothing; NaN where a feature is.
+
+    Raises:
+        ValueError: no module returns a map.
+    """
+    first = next(network.parameters(), torch.empty(0))
+    generator = torch.Generator(first.device).manual_seed(seed)
+    # Tied weights have one name here, which functional_call spreads to all.
+    owners = {id(p): name for name, p in network.named_parameters()}
+    state = {name: p.detach() for name, p in network.named_parameters()}
+    state |= {name: b.detach().clone() for name, b in network.named_buffers()}
+    variances = []
+    for prefix, module in network.named_modules():
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if isinstance(module, (nn.Conv2d, nn.Linear)) and id(weight) in owners:
+            state[owners[id(weight)]] = _drawn(module.weight, generator)
+        elif isinstance(module, (_BatchNorm, nn.GroupNorm)) and id(weight) in owners:
+            state[owners[id(weight)]] = torch.ones_like(module.weight, requires_grad=False)
+        else:
+            bias = None
+        if id(bias) in owners:
+            state[owners[id(bias)]] = torch.zeros_like(module.bias)
+        if isinstance(module, _BatchNorm) and module.running_var is not None:
+            dot = f"{prefix}." if prefix else ""
+            state[f"{dot}running_mean"].zero_()
+            variances.append(state[f"{dot}running_var"].fill_(1))
+    maps: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple[object, ...], output: object) -> None:
+        if isinstance(output, Tensor) and output.dim() > 2 and output[0, 0].numel() > 1:
+            maps[:] = [output]
+
+    def features(noise: Tensor) -> Tensor:
+        maps.clear()
+        functional_call(network, state, (noise,))
+        if not maps:
+            raise ValueError("zen needs a module that returns a map of features, and this network has none")
+        # A later module may work in place.
+        return maps[0].clone()
+
+    noises = [
+        torch.randn(*images_shape, generator=generator, device=first.device).contiguous(memory_format=_layout(first))
+        for _ in range(2)
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(unharmed(network))
+        pools = {module: depthwise(module) for module in network.modules() if type(module) is nn.AvgPool2d}
+        stack.enter_context(instead({pool: forward for pool, forward in pools.items() if forward}))
+        network.train()
+        for module in network.modules():
+            if not any(True for _ in module.children()):
+                stack.callback(module.register_forward_hook(keep).remove)
+        moved = features(noises[0]) - features(noises[0] + _MIXUP * noises[1])
+    distance = float(moved.abs().flatten(start_dim=1).sum(dim=1).mean())
+    if math.isnan(distance):
+        return math.nan
+    scales = [float(variance.mean()) for variance in variances]
+    if distance <= 0 or any(scale <= 0 for scale in scales):
+        return -math.inf
+    return math.log(distance) + 0.5 * math.fsum(map(math.log, scales))
+
+
+def _drawn(weight: Tensor, generator: torch.Generator) -> Tensor:
+    """Return standard normal numbers in a weight's layout, the same whatever that is."""
+    numbers = torch.randn(weight.shape, generator=generator, dtype=weight.dtype, device=weight.device)
+    return torch.empty_like(weight, requires_grad=False).copy_(numbers)
+
+
+def _layout(weight: Tensor) -> torch.memory_format:
+    """Return the layout that the network was put into."""
+    channels_last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format

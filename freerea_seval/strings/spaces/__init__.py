@@ -1,0 +1,1 @@
+"""Strings of whole search spaces, from parts that are traced once."""

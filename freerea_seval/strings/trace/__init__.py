@@ -1,0 +1,1 @@
+"""From a PyTorch module to its graph: recording, and normalising what was recorded."""

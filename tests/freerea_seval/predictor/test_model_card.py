@@ -1,0 +1,62 @@
+"""The card in a predictor's folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo, card
+
+INFO = PredictorInfo(
+    metrics=(
+        PredictedMetric("latency_ms", "ms", "min", 80, 7, {"kendall_tau": 0.98765, "auc": 1.0, "width": 3.0}),
+        PredictedMetric("val_acc", "%", "max", 60, 0, {"kendall_tau": 0.5, "rmse": 1234.5}),
+    ),
+    space="nats-tss/cifar10",
+    view="executed",
+    samples=80,
+    trained_on="0f" * 32,
+    choice="boosted on rank scale, by Kendall's tau in five-fold cross-validation: boosted 0.900",
+    versions={"xgboost-cpu": "3.2.0", "numpy": "2.0"},
+)
+
+
+def test_a_card_says_what_is_predicted_how_well_and_from_what() -> None:
+    text = card(INFO)
+    assert text.startswith("# Predictor of latency_ms, val_acc\n")
+    assert text.endswith(".\n")
+    for said in (
+        "on 80 networks of nats-tss/cifar10, read in the executed view",
+        f"Model: {INFO.choice}.",
+        f"SHA-256 `{INFO.trained_on}`",
+        "Versions: numpy 2.0, xgboost-cpu 3.2.0.",
+    ):
+        assert said in text
+
+
+def test_a_card_says_what_is_seen_beside_strings() -> None:
+    assert "Beside strings" not in card(INFO)
+    text = card(replace(INFO, proxies=("naswot", "snip"), base=("accuracy of nats-tss/cifar100 (b)",)))
+    assert "\nBeside strings it sees proxies: naswot, snip.\n" in text
+    assert "\nBeside strings it sees predictions of: accuracy of nats-tss/cifar100 (b).\n" in text
+
+
+def test_its_table_has_a_row_a_metric_and_leaves_out_what_no_metric_has() -> None:
+    head, rule, *rows = (line for line in card(INFO).splitlines() if line.startswith("|"))
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, *rows)]
+    assert cells == [
+        ["metric", "unit", "better", "networks", "unsupported", "Kendall's tau-b", "RMSE", "AUC, supported"],
+        ["latency_ms", "ms", "smaller", "80", "7", "0.988", "", "1"],
+        ["val_acc", "%", "larger", "60", "0", "0.5", "1.23e+03", ""],
+    ]
+    assert rule.count("---") == len(cells[0])
+
+
+def test_a_metric_without_scores_has_a_table_without_them() -> None:
+    table = [
+        line for line in card(replace(INFO, metrics=(PredictedMetric("m", "", "min", 12),))).splitlines() if "|" in line
+    ]
+    assert table == [
+        "| metric | unit | better | networks | unsupported |",
+        "| --- | --- | --- | --- | --- |",
+        "| m |  | smaller | 12 | 0 |",
+    ]

@@ -1,0 +1,65 @@
+"""Base predictors that know the values to be learned are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from freerea_patch import InputError
+from freerea_seval.predictor.folder import save_predictor
+from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo
+from freerea_seval.predictor.seval import SEvalPredictor
+from freerea_seval.predictor.training import Target, data_hash, train_predictor
+from freerea_seval.predictor.transfer import load_bases
+from tests.freerea_seval.predictor.conftest import chain
+
+GOOD = [chain(seed) for seed in range(12)]
+CIFAR10, CIFAR100 = "nats-tss/cifar10", "nats-tss/cifar100"
+INFO = PredictorInfo((PredictedMetric("latency_ms", "ms", "min", 12),), CIFAR10, "executed", 12, "0" * 64)
+
+
+@pytest.fixture(scope="module")
+def learned() -> SEvalPredictor:
+    return SEvalPredictor("boosted", "linear", {"n_estimators": 3}).fit(GOOD, range(12))
+
+
+def saved(folder: Path, learned: SEvalPredictor, **facts: object) -> Path:
+    save_predictor(folder, learned, replace(INFO, **facts))  # type: ignore[arg-type]
+    return folder
+
+
+@pytest.mark.parametrize("metric", ["latency_ms", "latency_s", "latency"])
+def test_the_same_metric_of_the_same_space_is_refused_in_any_unit(
+    metric: str, tmp_path: Path, learned: SEvalPredictor
+) -> None:
+    base = saved(tmp_path / "b", learned)
+    with pytest.raises(InputError, match=rf"--base .*b predicts {metric} of {CIFAR10}, too: .* in the column's name"):
+        load_bases([base], ["energy", metric], [CIFAR10], None)
+
+
+@pytest.mark.parametrize(("metric", "space"), [("latency_ms", CIFAR100), ("latency_pi_ms", CIFAR10), ("lat", CIFAR10)])
+def test_another_metric_or_data_set_is_taken(metric: str, space: str, tmp_path: Path, learned: SEvalPredictor) -> None:
+    bases = load_bases([base := saved(tmp_path / "b", learned)], [metric], [space], None)
+    assert (bases.view, list(bases.predictors)) == ("executed", [f"latency_ms of {CIFAR10} ({base})"])
+
+
+def test_a_base_that_asks_such_a_predictor_itself_is_refused(tmp_path: Path, learned: SEvalPredictor) -> None:
+    facts = {"metrics": (PredictedMetric("energy_mj", "mJ", "min", 12),)}
+    base = saved(tmp_path / "b", learned, **facts, base=(f"power, latency_ms of {CIFAR10} (somewhere)",))
+    with pytest.raises(InputError, match="predicts latency_ms of"):
+        load_bases([base], ["latency_ms"], [CIFAR10], None)
+    assert load_bases([base], ["latency_ms"], [CIFAR100], None).predictors
+
+
+def test_the_same_data_under_another_name_is_refused(tmp_path: Path) -> None:
+    values, target = np.arange(12.0), Target("latency", "ms", "min")
+    values[3] = np.inf
+    predictor, info = train_predictor(GOOD, values, [target], space_name=CIFAR10, view="executed", model="gp")
+    save_predictor(tmp_path / "b", predictor, info)
+    bases = load_bases([tmp_path / "b"], ["seconds"], [CIFAR10], None)
+    with pytest.raises(InputError, match=r"--base .*b learned from these same values: .*; leave it out"):
+        bases.check_data(data_hash(GOOD, values[:, None]))
+    bases.check_data(data_hash(GOOD, values[:, None] + 1))
