@@ -24,8 +24,8 @@ from experiments.strings.views import Space, sample
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.training_free.freerea_metrics import spearman
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import Rounds, Runnable, Timing, summaries
+from freerea_seval.measurement.networks import space_networks
+from freerea_seval.measurement.timing import Rounds, Runnable, Timing, summaries
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import published_split
 from freerea_seval.progress import terminal_progress

@@ -18,8 +18,8 @@ from statistics import fmean, median
 from experiments.strings.views import sample
 from experiments.tables import RowJournal, as_command, markdown
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import ROUNDS, Rounds, Runnable, Timing, summaries
+from freerea_seval.measurement.networks import space_networks
+from freerea_seval.measurement.timing import ROUNDS, Rounds, Runnable, Timing, summaries
 from freerea_seval.progress import terminal_progress
 
 WAYS = ("rounds", "naive loop")

@@ -13,9 +13,9 @@ from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress
 
 if TYPE_CHECKING:
-    from freerea_seval.measure.network_spec import Recipe
-    from freerea_seval.measure.networks import Networks
-    from freerea_seval.measure.results_io import VisitJournal
+    from freerea_seval.measurement.network_spec import Recipe
+    from freerea_seval.measurement.networks import Networks
+    from freerea_seval.measurement.results_io import VisitJournal
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _SPACE = "nats-tss"
@@ -55,7 +55,7 @@ def measure(choice: Choice, manner: Manner, output: Path | None) -> None:
     for name, value in (("--threads", manner.threads), ("--rounds", manner.rounds)):
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
-    from freerea_seval.measure.results_io import journal_path
+    from freerea_seval.measurement.results_io import journal_path
 
     if output.suffix == ".json":
         raise InputError(f"{output}: the CSV's name cannot end in .json, which its description has; try -o FILE.csv")
@@ -67,15 +67,15 @@ def measure(choice: Choice, manner: Manner, output: Path | None) -> None:
         raise InputError(f"{output}: there is no folder {output.parent}; make it, or choose another -o")
     budget_s = None if manner.budget is None else parse_seconds(manner.budget)
     networks = choose(choice, ordered=budget_s is not None)
-    from freerea_seval.measure.backends import check_backend
+    from freerea_seval.measurement.backends import check_backend
 
     check_backend(manner.backend, manner.device, manner.threads)
     if manner.memory:
-        from freerea_seval.measure.memory import check_memory
+        from freerea_seval.measurement.memory import check_memory
 
         check_memory(manner.backend, manner.device)
-    from freerea_seval.measure.machine import describe_machine
-    from freerea_seval.measure.results_io import VisitJournal
+    from freerea_seval.measurement.machine import describe_machine
+    from freerea_seval.measurement.results_io import VisitJournal
 
     config: dict[str, Any] = {
         "backend": manner.backend,
@@ -123,7 +123,7 @@ def choose(choice: Choice, ordered: bool = False) -> Networks:
         if value is not None and value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
     from freerea_seval.config.spaces import make_space
-    from freerea_seval.measure.networks import draw, most_informative_first, read_genotypes, space_networks
+    from freerea_seval.measurement.networks import draw, most_informative_first, read_genotypes, space_networks
 
     space = make_space(choice.space or _SPACE)
     if choice.genotypes is not None:
@@ -158,8 +158,8 @@ def _given(choice: Choice) -> Networks:
     if not choice.inputs:
         raise InputError(f"{choice.networks[0]}: give the shape of its input, such as --input 1,3,32,32")
     from freerea_seval.config.networks import build_network, make_tensors
-    from freerea_seval.measure.network_spec import make
-    from freerea_seval.measure.networks import Networks
+    from freerea_seval.measurement.network_spec import make
+    from freerea_seval.measurement.networks import Networks
     from freerea_seval.sources.live import prepare_torch
     from freerea_seval.sources.registry import LiveSettings
 
@@ -176,8 +176,8 @@ def _given(choice: Choice) -> Networks:
 
 
 def _visit(networks: Networks, journal: VisitJournal, choice: Choice, manner: Manner, budget_s: float | None) -> None:
-    from freerea_seval.measure.energy import find_meter
-    from freerea_seval.measure.timing import Rounds, Runnable
+    from freerea_seval.measurement.energy import find_meter
+    from freerea_seval.measurement.timing import Rounds, Runnable
 
     def make(name: str) -> Runnable:
         return networks.ready(name, backend=manner.backend, device=manner.device, threads=manner.threads)
@@ -194,7 +194,7 @@ def _visit(networks: Networks, journal: VisitJournal, choice: Choice, manner: Ma
             spent += timing.seconds
             show(done / total if budget_s is None else spent / budget_s, f"round {timing.turn + 1}")
     if manner.memory:
-        from freerea_seval.measure.memory import peaks_mb
+        from freerea_seval.measurement.memory import peaks_mb
 
         wanted = [name for name in journal.timings if name not in journal.peaks]
         with terminal_progress().task("measuring memory") as show:
@@ -206,9 +206,9 @@ def _visit(networks: Networks, journal: VisitJournal, choice: Choice, manner: Ma
 
 
 def _write(output: Path, networks: Networks, journal: VisitJournal, config: dict[str, Any], manner: Manner) -> None:
-    from freerea_seval.measure.machine import governor
-    from freerea_seval.measure.results_io import json_path, write_results
-    from freerea_seval.measure.timing import BURST, REWARM, WARM_UPS, summaries
+    from freerea_seval.measurement.machine import governor
+    from freerea_seval.measurement.results_io import json_path, write_results
+    from freerea_seval.measurement.timing import BURST, REWARM, WARM_UPS, summaries
     from freerea_seval.versions import versions
 
     summed_up = summaries(journal.visits)
@@ -241,8 +241,8 @@ def export_networks(choice: Choice, output: Path | None) -> None:
     """Write networks for a device elsewhere."""
     if output is None:
         raise InputError("networks are exported into a folder: add -o FOLDER")
-    from freerea_seval.measure.backends import check_onnx
-    from freerea_seval.measure.remote import export
+    from freerea_seval.measurement.backends import check_onnx
+    from freerea_seval.measurement.remote import export
 
     check_onnx("onnx")
     networks = choose(choice)
@@ -256,7 +256,7 @@ def export_networks(choice: Choice, output: Path | None) -> None:
 
 def import_from(results: Path, output: Path) -> None:
     """Take results from a device elsewhere."""
-    from freerea_seval.measure.remote import import_results
+    from freerea_seval.measurement.remote import import_results
 
     measured, unable = import_results(results, output)
     text = f"; {unable} cannot run, why is in {output.with_suffix('.json')}" if unable else ""

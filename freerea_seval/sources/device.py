@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
-from freerea_seval.measure.backends import check_backend
-from freerea_seval.measure.networks import space_networks
-from freerea_seval.measure.timing import Rounds, Runnable, Timing, summaries
+from freerea_seval.measurement.backends import check_backend
+from freerea_seval.measurement.networks import space_networks
+from freerea_seval.measurement.timing import Rounds, Runnable, Timing, summaries
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo
@@ -26,7 +26,7 @@ def measure_latency_ms(
 ) -> list[float]:
     """Return the latency of one image through each network, in milliseconds.
 
-    The networks run in evaluation mode, in rounds: see :class:`freerea_seval.measure.timing.Rounds`.
+    The networks run in evaluation mode, in rounds: see :class:`freerea_seval.measurement.timing.Rounds`.
 
     Args:
         space: builds the networks.

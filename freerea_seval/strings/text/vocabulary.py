@@ -1,8 +1,9 @@
 """The vocabulary of network strings: how a word is taken apart, and which parts and phrases are tokens.
 
-A word of a string (see :mod:`freerea_seval.strings.text.grammar`) becomes a *template* and its numbers: ``conv(24,k3)<-4``
-is ``conv(@,k3)<-4`` and 24. Windows, single digits of other attributes, and distances up to 64 are structure and stay
-in the template; widths, shapes, counts, scalars and all else are numbers, so that an unseen one changes no template.
+A word of a string (see :mod:`freerea_seval.strings.text.grammar`) becomes a *template* and its numbers:
+``conv(24,k3)<-4`` is ``conv(@,k3)<-4`` and 24. Windows, single digits of other attributes, and distances up to 64 are
+structure and stay in the template; widths, shapes, counts, scalars and all else are numbers, so that an unseen one
+changes no template.
 The template's operation and its operands are the *atoms* that phrases are made of.
 """
 

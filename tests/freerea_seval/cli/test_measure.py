@@ -18,8 +18,8 @@ import pytest
 from freerea_patch import TopologySpace
 from freerea_seval.cli.measuring import parse_seconds
 from freerea_seval.config.spaces import make_space
-from freerea_seval.measure import backends
-from freerea_seval.measure.networks import draw, most_informative_first
+from freerea_seval.measurement import backends
+from freerea_seval.measurement.networks import draw, most_informative_first
 from freerea_seval.sources.registry import Context
 from freerea_seval.sources.table import TableSource
 from tests.freerea_seval.cli.test_mistakes import call, refused

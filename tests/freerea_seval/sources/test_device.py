@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.measure.timing import BURST, REWARM, WARM_UPS
+from freerea_seval.measurement.timing import BURST, REWARM, WARM_UPS
 from freerea_seval.sources.device import ROUNDS, DeviceSource, measure_latency_ms
 from freerea_seval.sources.registry import Context
 

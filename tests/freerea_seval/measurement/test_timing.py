@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerea_seval.measure.timing import (
+from freerea_seval.measurement.timing import (
     BURST,
     REWARM,
     WARM_UPS,

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
-from freerea_seval.measure.networks import Networks
-from freerea_seval.measure.results_io import json_path
+from freerea_seval.measurement.networks import Networks
+from freerea_seval.measurement.results_io import json_path
 
 _FORMAT = 1
 #: What goes along with the networks, by its name there.
@@ -34,7 +34,7 @@ def export(
     Raises:
         InputError: the folder holds something else, or a network cannot be exported.
     """
-    from freerea_seval.measure.backends import input_names, one_line, onnx_bytes
+    from freerea_seval.measurement.backends import input_names, one_line, onnx_bytes
 
     entries = [
         {"network": name, "file": f"{place:05d}.onnx", "id": hashlib.sha256(name.encode()).hexdigest()[:12]}

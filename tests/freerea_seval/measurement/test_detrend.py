@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from freerea_seval.measure.detrend import _AROUND, _HALF, _ITERATIONS, FEWEST, without_drift
-from freerea_seval.measure.timing import Timing, summaries, summary
+from freerea_seval.measurement.detrend import _AROUND, _HALF, _ITERATIONS, FEWEST, without_drift
+from freerea_seval.measurement.timing import Timing, summaries, summary
 
 Values = npt.NDArray[np.float64]
 Visits = list[tuple[int, Timing]]

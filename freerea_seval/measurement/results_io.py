@@ -13,7 +13,7 @@ from typing import Any
 
 from freerea_patch import InputError
 from freerea_seval.files import lock, write_atomically
-from freerea_seval.measure.timing import Summary, Timing, by_network
+from freerea_seval.measurement.timing import Summary, Timing, by_network
 
 Config = Mapping[str, Any]
 Timings = dict[str, list[Timing]]
@@ -144,7 +144,7 @@ def write_results(
     Args:
         output: the CSV.
         column: header of the networks' names.
-        found: see :func:`freerea_seval.measure.timing.summaries`; in the order of the rows.
+        found: see :func:`freerea_seval.measurement.timing.summaries`; in the order of the rows.
         timings, peaks: what they come from, and megabytes by network as far as they are known.
         facts: what the JSON shall say besides.
     """

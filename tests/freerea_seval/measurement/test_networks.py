@@ -10,8 +10,8 @@ import pytest
 from torch import Tensor, nn
 
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
-from freerea_seval.measure import networks
-from freerea_seval.measure.networks import draw, most_informative_first, read_genotypes, space_networks
+from freerea_seval.measurement import networks
+from freerea_seval.measurement.networks import draw, most_informative_first, read_genotypes, space_networks
 from freerea_seval.predictor.active_learning import most_informative
 from freerea_seval.strings.encode import SpaceStrings
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.measure.backends import check_backend, input_names, one_line, onnx_bytes, prepare, random_inputs
-from freerea_seval.measure.timing import CannotRunError
+from freerea_seval.measurement.backends import check_backend, input_names, one_line, onnx_bytes, prepare, random_inputs
+from freerea_seval.measurement.timing import CannotRunError
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from freerea_patch import InputError
 
 if TYPE_CHECKING:
-    from freerea_seval.measure.network_spec import Recipe
+    from freerea_seval.measurement.network_spec import Recipe
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
@@ -51,7 +51,7 @@ def peaks_mb(recipes: Sequence[Recipe]) -> Iterator[float | None]:
     """
     if not recipes:
         return
-    command = [sys.executable, "-m", "freerea_seval.measure.memory"]
+    command = [sys.executable, "-m", "freerea_seval.measurement.memory"]
     # One thread: a process that has several cannot be forked.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -70,7 +70,7 @@ def _serve() -> None:
     """Answer every recipe on standard input with a line on standard output: megabytes, or null."""
     import torch
 
-    import freerea_seval.measure.network_spec  # noqa: F401  # here, not in every child
+    import freerea_seval.measurement.network_spec  # noqa: F401  # here, not in every child
 
     torch.set_num_threads(1)
     answers = os.dup(sys.stdout.fileno())
@@ -91,8 +91,8 @@ def _serve() -> None:
 
 
 def _peak_mb(recipe: Recipe) -> float | None:
-    from freerea_seval.measure.backends import prepare
-    from freerea_seval.measure.network_spec import make
+    from freerea_seval.measurement.backends import prepare
+    from freerea_seval.measurement.network_spec import make
 
     try:
         # What the libraries load at a first run is not the network's: it runs, goes, and then is measured.

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.measure.energy import EnergyMeter, find_meter
-from freerea_seval.measure.machine import cpu_model, describe_machine, governor
-from freerea_seval.measure.memory import check_memory, peaks_mb
+from freerea_seval.measurement.energy import EnergyMeter, find_meter
+from freerea_seval.measurement.machine import cpu_model, describe_machine, governor
+from freerea_seval.measurement.memory import check_memory, peaks_mb
 
 
 def counter(folder: Path, name: str, energy_uj: int, most: int = 999_999) -> Path:

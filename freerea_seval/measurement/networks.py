@@ -11,13 +11,13 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.measure.timing import CannotRunError, Runnable
+from freerea_seval.measurement.timing import CannotRunError, Runnable
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from freerea_seval.measure.backends import Inputs
-    from freerea_seval.measure.network_spec import Recipe
+    from freerea_seval.measurement.backends import Inputs
+    from freerea_seval.measurement.network_spec import Recipe
 
 #: Tries a network, before a space is taken to have no more.
 _TRIES = 20
@@ -35,7 +35,7 @@ class Networks:
         column: what the names are: ``genotype`` or ``network``.
         names: without repetition.
         make: returns a name's module and its inputs.
-        recipe: what another process makes the same from; see :mod:`freerea_seval.measure.network_spec`.
+        recipe: what another process makes the same from; see :mod:`freerea_seval.measurement.network_spec`.
         about: what the names and inputs mean, for records.
     """
 
@@ -46,12 +46,12 @@ class Networks:
     about: dict[str, Any]
 
     def ready(self, name: str, *, backend: str = "eager", device: str = "cpu", threads: int = 1) -> Runnable:
-        """Return a network that is ready to run; see :func:`freerea_seval.measure.backends.prepare`.
+        """Return a network that is ready to run; see :func:`freerea_seval.measurement.backends.prepare`.
 
         Raises:
             CannotRunError: it cannot be built, or the backend or the device cannot run it.
         """
-        from freerea_seval.measure.backends import one_line, prepare
+        from freerea_seval.measurement.backends import one_line, prepare
 
         try:
             module, inputs = self.make(name)
@@ -68,7 +68,7 @@ def space_networks(
     def make(genotype: str) -> tuple[nn.Module, Inputs]:
         import torch
 
-        from freerea_seval.measure.backends import random_inputs
+        from freerea_seval.measurement.backends import random_inputs
 
         return space.build(genotype), random_inputs([torch.zeros(batch_size, *space.input_shape)], seed)
 

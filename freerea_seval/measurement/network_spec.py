@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from freerea_seval.config.networks import build_network, make_tensors
 from freerea_seval.config.spaces import make_space
-from freerea_seval.measure.backends import random_inputs
+from freerea_seval.measurement.backends import random_inputs
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from freerea_seval.measure.backends import Inputs
+    from freerea_seval.measurement.backends import Inputs
 
 #: The words of the command line, as JSON has them.
 Recipe = Mapping[str, Any]

@@ -15,10 +15,10 @@ import pytest
 from torch import nn
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.measure import detrend
-from freerea_seval.measure.networks import Networks, space_networks
-from freerea_seval.measure.remote import export, import_results
-from freerea_seval.measure.timing import Timing, summaries
+from freerea_seval.measurement import detrend
+from freerea_seval.measurement.networks import Networks, space_networks
+from freerea_seval.measurement.remote import export, import_results
+from freerea_seval.measurement.timing import Timing, summaries
 
 CELLS = TopologySpace().genotypes()[:4]
 GOOD = [

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.measure.results_io import VisitJournal, journal_path, json_path, write_results
-from freerea_seval.measure.timing import Timing, summaries
+from freerea_seval.measurement.results_io import VisitJournal, journal_path, json_path, write_results
+from freerea_seval.measurement.timing import Timing, summaries
 
 CONFIG = {"threads": 1, "networks": ["a", "b"], "shape": (1, 2)}
 VISITS = [

@@ -1,7 +1,7 @@
 """Time the networks of this folder: python measure.py [--rounds 11] [--threads 1] [--provider CPUExecutionProvider].
 
-It needs onnxruntime, numpy, and detrend.py beside it, and writes results.csv. If it was stopped, start it again: it goes
-on where it was.
+It needs onnxruntime, numpy, and detrend.py beside it, and writes results.csv. If it was stopped, start it again: it
+goes on where it was.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from freerea_patch import InputError
 from freerea_patch.errors import unknown_name
 from freerea_patch.training_free.live import check_device
-from freerea_seval.measure.timing import CannotRunError, Runnable
+from freerea_seval.measurement.timing import CannotRunError, Runnable
 
 if TYPE_CHECKING:
     import torch

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from freerea_seval.measure.detrend import steadied
-from freerea_seval.measure.energy import EnergyMeter
+from freerea_seval.measurement.detrend import steadied
+from freerea_seval.measurement.energy import EnergyMeter
 
 _SCHEDULE = Path("/proc/thread-self/schedstat")
 #: One forward pass, over when it returns.
@@ -76,7 +76,7 @@ class Summary:
 
     Attributes:
         latency_ms: the mean of the fastest quarter of the visits, as what else runs on the machine only ever adds; or
-            what is left of all of them :func:`without the machine's drift <freerea_seval.measure.detrend.steadied>`.
+            the mean of all after :func:`~freerea_seval.measurement.detrend.steadied`.
         latency_iqr_ms: distance of the quartiles of all visits.
         rounds: number of visits.
         energy_mj: median of all; None where the machine does not tell.
