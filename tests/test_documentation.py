@@ -1,0 +1,71 @@
+"""The documentation builds, and every block of README and docs runs, in order, one folder a page."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """Return (language, file name, content) of every fenced block."""
+    return [(language, name.strip(), content) for language, name, content in BLOCK.findall(page.read_text())]
+
+
+def test_the_readme_has_the_two_commands_and_at_most_150_lines() -> None:
+    commands = [content for language, _, content in blocks(ROOT / "README.md") if "pip install" in content]
+    assert [command.count("\n") for command in commands] == [1, 1]
+    assert "freerea-seval search" in commands[0]
+    assert "pytest" in commands[1]
+    assert (ROOT / "README.md").read_text().count("\n") <= 150
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    printed = ""
+    for language, name, content in blocks(page):
+        if name:
+            (tmp_path / name).write_text(content)
+        elif language == "output":
+            assert content in printed
+        elif language == "yaml":
+            yaml.safe_load(content)
+        elif language in ("sh", "python") and "pip install" not in content:
+            command = ["bash", "-euc", content] if language == "sh" else [sys.executable, "-c", content]
+            ran = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+            assert ran.returncode == 0, f"{content}\n{ran.stderr}"
+            printed = ran.stdout
+        else:
+            assert language in ("text", "mermaid") or "pip install" in content, language
+
+
+@pytest.mark.slow
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    ran = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    for page in ("reference/cli", "reference/api"):
+        html = (tmp_path / page / "index.html").read_text()
+        assert "latency" in html
