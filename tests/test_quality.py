@@ -1,4 +1,4 @@
-"""The repository as a whole: style, types, sizes of files, and which package may import which."""
+"""The repository as a whole: style, types, names, and which package and which room may import which."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("freerea_patch", "freerea_seval", "experiments")
+#: The rooms of ``freerea_seval``, each of which may import from those before it.
+ROOMS = (
+    *("_version", "versions", "units", "files", "progress", "unpickle"),
+    *("strings", "costs", "proxies", "predictor", "config", "measurement", "sources", "runs", "api", "cli"),
+)
+#: Names that tell what happened to a thing and not what it is.
+VAGUE = {"told", "found", "said", "its", "mended"}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -33,6 +40,33 @@ def test_packages_import_only_downwards() -> None:
         for path in sorted((ROOT / package).rglob("*.py")):
             used = {name.partition(".")[0] for name in imports(path)} & set(PACKAGES)
             assert used <= {package, *below}, path
+
+
+def test_rooms_import_only_from_rooms_below() -> None:
+    for path in sorted((ROOT / "freerea_seval").rglob("*.py")):
+        room = path.relative_to(ROOT / "freerea_seval").with_suffix("").parts[0]
+        if room != "__init__":
+            below = ROOMS[: ROOMS.index(room) + 1]
+            for name in imports(path):
+                package, _, rest = name.partition(".")
+                if package == "freerea_seval" and rest:
+                    assert rest.partition(".")[0] in below, f"{path}: {name}"
+
+
+def test_names_say_what_a_thing_is() -> None:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            names = set()
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Name):
+                    names.add(node.id)
+                elif isinstance(node, ast.arg):
+                    names.add(node.arg)
+                elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                    names.add(node.name)
+                elif isinstance(node, ast.Attribute):
+                    names.add(node.attr)
+            assert not {name.strip("_") for name in names} & VAGUE, path
 
 
 def test_no_module_imports_itself_in_a_circle_when_it_is_loaded() -> None:
