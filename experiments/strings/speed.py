@@ -77,7 +77,7 @@ def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
     import torch
 
     from freerea_seval.strings.graph.simplify import functional
-    from freerea_seval.strings.text.serialize import write
+    from freerea_seval.strings.text.serialize import serialize_graph as write
     from freerea_seval.strings.trace.tracer import trace
 
     graphs = [trace(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]

@@ -24,7 +24,7 @@ from freerea_patch import SPACES, InputError
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
 from freerea_seval.strings.graph.simplify import functional
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.text.tokenizer import DEFAULT, Tokenizer
 from freerea_seval.strings.trace.tracer import Inputs, trace
 

@@ -39,7 +39,7 @@ def encode_network(
         string = published_string(module, list(given.values()) if isinstance(given, dict) else given)
         _show(string, {"format": "published", "characters": len(string)}, output)
         return
-    from freerea_seval.strings.text.serialize import write
+    from freerea_seval.strings.text.serialize import serialize_graph as write
     from freerea_seval.strings.text.tokenizer import Tokenizer
 
     graph = trace(module, given)

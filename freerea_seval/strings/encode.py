@@ -11,7 +11,7 @@ from freerea_patch import InputError, SearchSpace
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces.chains import Chains
 from freerea_seval.strings.spaces.subgraph_cache import NotComposableError
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import Inputs, Route, trace
 from freerea_seval.strings.views import View, check_view, view_of
 

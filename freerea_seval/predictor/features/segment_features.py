@@ -15,8 +15,7 @@ from typing import NamedTuple
 from freerea_seval.predictor.features.path_features import Step, cut, named, step, ways
 from freerea_seval.predictor.features.sparse_counts import Counts, Parts, Sum
 from freerea_seval.strings.graph import ir as graphs
-from freerea_seval.strings.text.blocks import Block, Operation, blocks
-from freerea_seval.strings.text.grammar import channels
+from freerea_seval.strings.text import Block, Operation, channels, parse_blocks
 
 #: Totals over all operations; the others are named after what they count.
 TOTALS = ("total multiply-adds", "total parameters", "total elements", "total operations", "total depth")
@@ -72,7 +71,7 @@ def parts(string: str) -> Parts:
     Raises:
         InputError: not a network string.
     """
-    chain = blocks(string)
+    chain = parse_blocks(string)
     sums: list[Sum] = []
     often: list[int] = []
     before = ""
@@ -88,7 +87,7 @@ def parts(string: str) -> Parts:
             sums.append(_one(f"next {order.last} > {order.first}"))
             often.append(times - 1)
         before = order.last
-    if any([block.lone for block, _ in chain]):
+    if any([block.single_default for block, _ in chain]):
         for pair, times in _between(chain):
             sums.append(_one(pair))
             often.append(times)

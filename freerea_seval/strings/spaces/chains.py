@@ -11,7 +11,7 @@ from freerea_patch.networks.parts import Part
 from freerea_seval.strings.graph.ir import Graph, Node, Spec
 from freerea_seval.strings.spaces.subgraph_cache import Composer, Piece, chained
 from freerea_seval.strings.text.compress import Body, join, split
-from freerea_seval.strings.text.serialize import tokens, write
+from freerea_seval.strings.text.serialize import serialize_graph, tokens
 from freerea_seval.strings.views import View, view_of
 
 #: So many links are kept; a space has more cells than that, and each is needed once.
@@ -81,7 +81,7 @@ class Chains:
         before = ""
         for link in links:
             if link.bodies is None or _interact(before, link.opening):
-                return write(self._whole(pieces, first))
+                return serialize_graph(self._whole(pieces, first))
             bodies += link.bodies
             before = link.closing or before
         return join([*bodies, ("output",)])
@@ -99,7 +99,7 @@ class Chains:
         constant = view_of(pieces[0].graph, self._view)
         key = (first, constant.nodes[1:], *((piece.signature, piece.result) for piece in pieces[1:]))
         if key not in self._endings:
-            self._endings[key] = write(self._whole(pieces, first))
+            self._endings[key] = serialize_graph(self._whole(pieces, first))
         return self._endings[key]
 
     def _whole(self, pieces: Sequence[Piece], first: Node) -> Graph:

@@ -1,4 +1,4 @@
-"""From a graph to its string; :mod:`freerea_seval.strings.text.grammar` has the grammar."""
+"""From a graph to its string; :mod:`freerea_seval.strings.text.grammar` describes strings."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from functools import lru_cache
 from freerea_seval.strings.graph.ir import Graph, Ref, Shape, Spec, Value, Weight
 from freerea_seval.strings.graph.shape_inference import (
     BARE,
+    SINKS,
     WINDOWS,
     predicted_dtype,
     predicted_results,
     predicted_weights,
     spatial,
 )
-from freerea_seval.strings.text.compress import Token, fold
-from freerea_seval.strings.text.grammar import LARGEST, Unread, channels, window_defaults
+from freerea_seval.strings.text.compress import Token, compress
+from freerea_seval.strings.text.grammar import LARGEST, DefaultOperands, channels, window_defaults
 
 
-def write(graph: Graph) -> str:
-    """Return the string of a graph, with what repeats folded."""
-    return fold(tokens(graph))
+def serialize_graph(graph: Graph) -> str:
+    """Return the string of a graph, with repetitions compressed."""
+    return compress(tokens(graph))
 
 
 def tokens(graph: Graph) -> list[Token]:
-    """Return one token a node, nothing folded."""
+    """Return one token per node, without compression."""
     nodes = graph.nodes
     readers = [0] * len(nodes)
     for node in nodes:
         for item in node.inputs:
             if isinstance(item, Ref):
                 readers[item.node] += 1
-    unread = Unread()
+    defaults = DefaultOperands()
     written = []
     for position, node in enumerate(nodes):
         refs: list[Ref] = []
@@ -42,23 +43,23 @@ def tokens(graph: Graph) -> list[Token]:
             else:
                 weights.append(item)
         specs = tuple([nodes[node].outputs[port] for node, port in refs])
-        # Parameters that are said come in their place among the inputs; those that follow come behind.
-        behind = node.inputs[len(refs) :] == tuple(weights)
-        follows, label = _label(node.kind, node.attributes, specs, tuple(weights), node.outputs, behind)
-        default = unread.default(node.kind, position)
+        # Listed parameters stand where the arguments have them; inferred ones come last.
+        weights_last = node.inputs[len(refs) :] == tuple(weights)
+        inferred, label = _label(node.kind, node.attributes, specs, tuple(weights), node.outputs, weights_last)
+        default = defaults.default(node.kind, position)
         operands: Sequence[Ref | Weight] | None = None
-        if not follows:
+        if not inferred:
             operands = node.inputs
-        elif refs != default or (len(default) == 2 and readers[default[0].node] > 1):
-            # A result that others read too is said, so that the operation reads the same wherever it is repeated.
+        elif refs != [Ref(node) for node in default] or (len(default) == 2 and readers[default[0]] > 1):
+            # A result with several readers is listed, so that the operation reads the same wherever it is repeated.
             operands = refs
         texts = None if operands is None else [_operand(item, position) for item in operands]
         sources = [item.node if isinstance(item, Ref) else -1 for item in operands or ()]
-        if texts is not None and not follows and not weights:
+        if texts is not None and not inferred and not weights:
             texts.append("!")
             sources.append(-1)
         written.append(Token(label, None if texts is None else tuple(texts), tuple(sources), tuple(refs)))
-        unread.step(refs, position, node.outputs)
+        defaults.add([node for node, _ in refs], position, bool(node.outputs))
     return written
 
 
@@ -69,16 +70,13 @@ def _label(
     specs: tuple[Spec, ...],
     weights: tuple[Weight, ...],
     outputs: tuple[Spec, ...],
-    behind: bool,
+    weights_last: bool,
 ) -> tuple[bool, str]:
-    """Return whether an operation's parameters go without saying, and what a token says of it but for its operands.
-
-    They do where they come ``behind`` the other inputs, and are what its kind predicts.
-    """
+    """Return whether the parameters of an operation are the inferred ones, and its text without operands."""
     shapes = predicted_weights(kind, dict(attributes), specs) if outputs else []
-    follows = behind and list(weights) == [Weight(shape, outputs[0].dtype) for shape in shapes]
-    untied = () if follows else tuple([weight._replace(tied=None) for weight in weights])
-    return follows, operation_text(kind, attributes, specs, untied, outputs)
+    inferred = weights_last and list(weights) == [Weight(shape, outputs[0].dtype) for shape in shapes]
+    untied = () if inferred else tuple([weight._replace(tied=None) for weight in weights])
+    return inferred, operation_text(kind, attributes, specs, untied, outputs)
 
 
 @lru_cache(maxsize=65536)
@@ -89,43 +87,44 @@ def operation_text(
     weights: tuple[Weight, ...],
     outputs: tuple[Spec, ...],
 ) -> str:
-    """Return what a token says of an operation but for its operands.
+    """Return the text of an operation without its operands.
 
     Args:
         kind, attributes, outputs: of the operation.
-        specs: its inputs that other nodes make.
-        weights: its inputs that are parameters, where they do not follow from the rest.
+        specs: its inputs that are results of other operations.
+        weights: its inputs that are parameters, unless they are the inferred ones.
     """
-    said = _said(kind, dict(attributes), specs)
-    text = f"{kind}({','.join(said)})" if said else kind
-    if outputs == predicted_results(kind, dict(attributes), specs, weights):
+    texts = _attribute_texts(kind, dict(attributes), specs)
+    text = f"{kind}({','.join(texts)})" if texts else kind
+    # "!" even where the absence of results could be inferred: whether there are any must not depend on shapes.
+    if (outputs or kind in SINKS) and outputs == predicted_results(kind, dict(attributes), specs, weights):
         return text
     dtype = predicted_dtype(kind, specs, weights)
-    shapes = [_sizes(o.shape) + (f":{o.dtype}" if o.dtype != dtype else "") for o in outputs]
-    return f"{text}[{','.join(shapes) if shapes else '!'}]"
+    results = [_sizes(o.shape) + (f":{o.dtype}" if o.dtype != dtype else "") for o in outputs]
+    return f"{text}[{','.join(results) if results else '!'}]"
 
 
-def _said(kind: str, attributes: dict[str, Value], specs: Sequence[Spec]) -> list[str]:
-    """Return the attributes that do not follow from others."""
+def _attribute_texts(kind: str, attributes: dict[str, Value], specs: Sequence[Spec]) -> list[str]:
+    """Return the attributes that differ from their defaults."""
     bare, width = BARE.get(kind, "other"), channels(kind, specs)
     window = _window(kind, attributes, specs)
-    said = []
+    texts = []
     for name, value in attributes.items():
         if name in window:
             if value != window[name]:
-                said.append("dw" if name == "g" and value == width else name + _window_text(value))
+                texts.append("dw" if name == "g" and value == width else name + _window_text(value))
         elif name == bare and isinstance(value, (int, float)):
             if name == "other" or value != width:
-                said.append(_text(value))
+                texts.append(_text(value))
         elif name in ("b", "plain") and value == 1:
-            said.append(name)
+            texts.append(name)
         else:
-            said.append(f"{name}={_text(value)}")
-    return said
+            texts.append(f"{name}={_text(value)}")
+    return texts
 
 
 def _window(kind: str, attributes: dict[str, Value], specs: Sequence[Spec]) -> dict[str, Value | None]:
-    """Return what a window's attributes are if nothing is said; nothing if some are missing or are no sizes."""
+    """Return the default attributes of a window; empty if some attributes are missing or are not sizes."""
     defaults = kind in WINDOWS and window_defaults(kind, attributes.get("k"), attributes.get("d"), specs)
     for name in defaults or ():
         value = attributes.get(name, "")

@@ -10,7 +10,7 @@ from freerea_patch import TopologySpace
 from freerea_seval.predictor.degenerate_networks import is_constant, values_of_constants, which_are_constant
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import trace
 from freerea_seval.strings.views import VIEWS, view_of
 

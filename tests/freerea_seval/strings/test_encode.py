@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_seval.strings.encode import SpaceStrings, network_string
-from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.views import VIEWS, check_view, default_view, view_of
 from tests.freerea_seval.strings.example_spaces import Bare, zeros
 from tests.freerea_seval.strings.trace.tracing import Function

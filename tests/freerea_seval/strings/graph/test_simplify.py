@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from freerea_seval.strings.graph.simplify import functional
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.operations import kind_of
 from freerea_seval.strings.trace.tracer import trace
 from tests.freerea_seval.strings.trace.tracing import Function

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight
 from freerea_seval.strings.graph.simplify import functional, origins
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
 
 SHAPE = Spec((1, 4, 8, 8))
 THREE: Value = (3, 3)

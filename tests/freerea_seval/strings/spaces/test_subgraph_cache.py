@@ -15,7 +15,7 @@ from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import subgraph_cache as composing
 from freerea_seval.strings.spaces.subgraph_cache import Composer, NotComposableError, chained
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.serialize import serialize_graph
 from freerea_seval.strings.trace.tracer import dispatched, trace
 from tests.freerea_seval.strings.example_spaces import RELU, TANH, Bare, Parted, chain, conv, function, named, residual
 from tests.freerea_seval.strings.trace.tracing import Function
@@ -186,7 +186,7 @@ def test_threads_are_as_before() -> None:
 
 def test_graphs_are_chained_through_their_results() -> None:
     pieces = [Composer().piece(part, IMAGE).graph for part in (conv(3, 3), chain(), residual(TANH), RELU)]
-    assert write(chained(pieces)) == "input[1x3x8x8] conv(k1) tanh add<-2,1 relu output"
+    assert serialize_graph(chained(pieces)) == "input[1x3x8x8] conv(k1) tanh add<-2,1 relu output"
 
 
 def test_a_tied_parameter_stays_tied_inside_a_whole() -> None:

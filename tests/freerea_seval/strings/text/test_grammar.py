@@ -14,9 +14,8 @@ from freerea_patch import InputError
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs
 from freerea_seval.strings.graph.shape_inference import WINDOWS, predicted_results, predicted_weights, spatial
 from freerea_seval.strings.text import grammar
-from freerea_seval.strings.text.expand import LONGEST
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import LONGEST, parse_graph
+from freerea_seval.strings.text.serialize import serialize_graph
 
 
 class Step(NamedTuple):
@@ -132,10 +131,10 @@ def graphs(draw: Any) -> Graph:
 @given(graphs())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_a_graph_comes_back_from_its_string_and_the_string_from_its_graph(graph: Graph) -> None:
-    string = write(graph)
-    again = read(string)
+    string = serialize_graph(graph)
+    again = parse_graph(string)
     assert again == graph
-    assert write(again) == string
+    assert serialize_graph(again) == string
     assert (again.parameters, again.macs) == (graph.parameters, graph.macs)
 
 
@@ -144,7 +143,7 @@ def examples() -> list[str]:
 
 
 def test_the_example_of_the_documentation_means_what_is_said_of_it() -> None:
-    graph = read(examples()[0])
+    graph = parse_graph(examples()[0])
     assert [node.kind for node in graph] == ["input", "conv", "bn", *(["relu", "conv", "bn", "add"] * 5), "output"]
     convolution, add = graph.nodes[1], graph.nodes[6]
     assert convolution.attributes == (("out", 16), ("k", (3, 3)), ("s", (1, 1)), ("p", (1, 1)), ("d", (1, 1)), ("g", 1))
@@ -153,13 +152,13 @@ def test_the_example_of_the_documentation_means_what_is_said_of_it() -> None:
     assert add.outputs == (Spec((1, 16, 32, 32)),)
     assert graph.parameters == 16 * 27 + 5 * 16 * 16 * 9 + 6 * 2 * 16
     assert graph.macs == 32 * 32 * (16 * 27 + 5 * 16 * 16 * 9)
-    assert write(graph) == examples()[0]
+    assert serialize_graph(graph) == examples()[0]
 
 
 def test_braces_are_numbered_as_they_open() -> None:
     first, second = examples()[1:]
-    assert read(first) == read(second)
-    assert len(read(first)) == 1 + 2 * 8 + 4 + 8 + 1
+    assert parse_graph(first) == parse_graph(second)
+    assert len(parse_graph(first)) == 1 + 2 * 8 + 4 + 8 + 1
 
 
 @pytest.mark.parametrize(
@@ -186,10 +185,10 @@ def test_braces_are_numbered_as_they_open() -> None:
 def test_what_is_written_is_what_is_meant(string: str, graph: list[Node] | None) -> None:
     if graph is None:
         with pytest.raises(InputError, match="has an operand '!'"):
-            read(string)
+            parse_graph(string)
     else:
-        assert list(read(string).nodes[:-1]) == graph
-        assert read(write(read(string))) == read(string)
+        assert list(parse_graph(string).nodes[:-1]) == graph
+        assert parse_graph(serialize_graph(parse_graph(string))) == parse_graph(string)
 
 
 @pytest.mark.parametrize(
@@ -234,11 +233,11 @@ def test_what_is_written_is_what_is_meant(string: str, graph: list[Node] | None)
 )
 def test_what_is_no_string_says_where_and_what_was_expected(string: str, message: str) -> None:
     with pytest.raises(InputError) as error:
-        read(string)
+        parse_graph(string)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_only_texts_are_read() -> None:
     with pytest.raises(InputError, match="expected a network string, got bytes"):
-        read(b"input[3] output")  # type: ignore[arg-type]
+        parse_graph(b"input[3] output")  # type: ignore[arg-type]

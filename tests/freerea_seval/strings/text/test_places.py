@@ -15,8 +15,8 @@ from torch import Tensor
 from freerea_seval.predictor.features.vectorizer import StringFeatures
 from freerea_seval.strings.encode import network_string
 from freerea_seval.strings.graph.ir import Graph, Node, integers
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import parse_graph
+from freerea_seval.strings.text.serialize import serialize_graph
 from freerea_seval.strings.text.tokenizer import Tokenizer
 from freerea_seval.strings.views import VIEWS
 from tests.freerea_seval.strings.trace.tracing import Function, string_of, traced
@@ -143,7 +143,7 @@ def test_two_places_are_two_strings_that_are_read_back_and_made_into_tokens(pair
     assert strings[0] != strings[1]
     tokenizer = Tokenizer()
     for string in strings:
-        assert write(read(string)) == string
+        assert serialize_graph(parse_graph(string)) == string
         assert tokenizer.decode(*tokenizer.encode(string)) == string
 
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
 from freerea_seval.strings.graph.simplify import functional
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.serialize import serialize_graph
 from freerea_seval.strings.text.tokenizer import DEFAULT, Tokenizer, scaled
 from freerea_seval.strings.text.vocabulary import SPECIALS, Vocabulary
 from freerea_seval.strings.trace.tracer import trace
@@ -247,7 +247,7 @@ def test_the_shipped_vocabulary_is_one_that_saving_makes(tmp_path: Path) -> None
 def real_strings(space: SearchSpace, genotypes: Iterable[str]) -> list[str]:
     """The strings of both views."""
     graphs = [trace(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
-    return [write(view) for graph in graphs for view in (graph, functional(graph))]
+    return [serialize_graph(view) for graph in graphs for view in (graph, functional(graph))]
 
 
 def test_networks_of_the_benchmarks_have_few_tokens_and_come_back() -> None:

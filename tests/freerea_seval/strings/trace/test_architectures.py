@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from freerea_patch import InputError
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import trace
 
 Inputs = dict[str, Tensor]

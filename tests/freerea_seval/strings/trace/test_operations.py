@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from freerea_patch.networks.nats import ResidualBlock, Zero
 from freerea_seval.strings.graph.ir import Spec
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.operations import Builder
 from freerea_seval.strings.trace.tracer import trace
 from tests.freerea_seval.strings.trace.tracing import Function, sees, string_of, traced

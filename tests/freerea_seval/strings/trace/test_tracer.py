@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.networks.cost import network_cost
 from freerea_seval.strings.graph.ir import Weight
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import trace
 from tests.freerea_seval.strings.trace.tracing import Function, sees, string_of, traced
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freerea_patch import InputError
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import trace
 from tests.freerea_seval.strings.trace.tracing import Function, string_of, traced
 
