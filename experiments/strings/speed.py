@@ -51,9 +51,9 @@ def speed(options: argparse.Namespace) -> None:
 
 def publish(space: Space, genotype: str, batch: Any) -> str:
     """Return the published string the published way: build, forward in training mode, walk and write."""
-    from freerea_seval.strings.trace.sevalnas_format import write_published
+    from freerea_seval.strings.trace.sevalnas_format import format_result
 
-    return write_published(authors_network(space, genotype)(batch))
+    return format_result(authors_network(space, genotype)(batch))
 
 
 def convert(space: Space, view: str, genotypes: Sequence[str]) -> list[str]:

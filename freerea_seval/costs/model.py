@@ -19,7 +19,7 @@ from freerea_seval.costs.memory import (
     weight_bytes,
 )
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.trace.dispatch_mode import Watcher, tensors_in
+from freerea_seval.strings.trace.dispatch_mode import DispatchMode, tensors_in
 from freerea_seval.strings.trace.operations import Schema
 from freerea_seval.strings.trace.tracer import Inputs, trace
 
@@ -107,14 +107,14 @@ def buffer_bytes(network: nn.Module) -> int:
 
 def memory_graph(network: nn.Module, inputs: Inputs, training: bool) -> Graph:
     """Return a network's graph as memory needs it, with work in place shown as such."""
-    return trace(network, inputs, "dispatch", training=training, inplace=True)
+    return trace(network, inputs, training=training, inplace=True)
 
 
 def _both(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
     return memory_graph(network, inputs, False), memory_graph(network, inputs, True)
 
 
-class _Guard(Watcher):
+class _Guard(DispatchMode):
     """Stops what reads the weights of a network while its copy runs, as a function does that it was built with.
 
     Args:
@@ -126,7 +126,7 @@ class _Guard(Watcher):
         tensors = [*network.parameters(), *network.buffers()]
         self._weights = {tensor.untyped_storage()._cdata for tensor in tensors if not tensor.is_meta}
 
-    def watch(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
+    def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
         """Stop behind an operation on the network's tensors."""
         for value in arguments.values():
             for tensor in tensors_in(value):

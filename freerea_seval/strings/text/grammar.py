@@ -44,23 +44,14 @@ What is not said follows:
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from math import nan
 
-from freerea_seval.strings.graph.ir import Ref, Spec, Value
-from freerea_seval.strings.graph.shape_inference import BARE, BINARY, CONVOLUTIONS, spatial
+from freerea_seval.strings.graph.ir import LARGEST_SIZE, Ref, Spec
+from freerea_seval.strings.graph.shape_inference import BINARY
 
 #: No dimension is longer, and no tensor has more of them.
-LARGEST, MOST_DIMENSIONS = 10**18 - 1, 64
+LARGEST, MOST_DIMENSIONS = LARGEST_SIZE, 64
 #: Kinds that read nothing unless something is said.
 _SOURCES = frozenset(("input", "unused"))
-_FIRST = {name: place for place, name in enumerate(("out", "other", "k", "s", "p", "d", "o", "g", "b", "plain"))}
-
-
-def ordered(attributes: dict[str, Value]) -> tuple[tuple[str, Value], ...]:
-    """Return attributes in the order in which a graph keeps them."""
-    names = sorted(attributes, key=lambda name: (_FIRST.get(name, len(_FIRST)), name))
-    # One object for all that are no number, so that graphs can be equal.
-    return tuple([(name, nan if attributes[name] != attributes[name] else attributes[name]) for name in names])
 
 
 class Unread:
@@ -91,35 +82,3 @@ class Unread:
             self._read.add(ref.node)
         if outputs:
             self._made.append(position)
-
-
-def channels(kind: str, specs: Sequence[Spec]) -> int | None:
-    """Return the channels or features of an operation's input, which its output has if nothing is said."""
-    axis = -1 if kind == "linear" else 1
-    if kind not in BARE or kind == "embedding" or not specs or len(specs[0].shape) < 2 + axis:
-        return None
-    return specs[0].shape[axis]
-
-
-def window_defaults(
-    kind: str, kernel: Value | None, dilation: Value | None, specs: Sequence[Spec]
-) -> dict[str, Value | None] | None:
-    """Return what a window's attributes are if nothing is said; None where they cannot be written as a window."""
-    n = spatial(kind, specs[0].shape) if specs else 0
-    if not isinstance(kernel, tuple) or len(kernel) != n or n < 1:
-        return None
-    if dilation is None:
-        dilation = (1,) * n
-    if not isinstance(dilation, tuple) or len(dilation) != n:
-        return None
-    one = (1,) * n
-    # Half the window keeps the size, where the kernel is odd and the stride 1.
-    half = tuple(d * (size - 1) // 2 for size, d in zip(kernel, dilation, strict=True))
-    defaults: dict[str, Value | None] = {"k": None, "s": one, "p": half}
-    if not kind.startswith("avg"):
-        defaults["d"] = one
-    if kind == "deconv":
-        defaults["o"] = (0,) * n
-    if kind in CONVOLUTIONS:
-        defaults["g"] = 1
-    return defaults

@@ -9,19 +9,21 @@ from math import nan
 from typing import NamedTuple
 
 from freerea_patch import InputError
-from freerea_seval.strings.graph.ir import Graph, Node, Ref, Shape, Spec, Value, Weight, node_macs
+from freerea_seval.strings.graph.ir import Graph, Node, Ref, Shape, Spec, Value, Weight, node_macs, sorted_attributes
 from freerea_seval.strings.graph.shape_inference import (
     BARE,
     CONVOLUTIONS,
     SINKS,
     WINDOWS,
+    channels,
     predicted_dtype,
     predicted_results,
     predicted_weights,
     spatial,
+    window_defaults,
 )
 from freerea_seval.strings.text.expand import expand, shortened
-from freerea_seval.strings.text.grammar import LARGEST, MOST_DIMENSIONS, Unread, channels, ordered, window_defaults
+from freerea_seval.strings.text.grammar import LARGEST, MOST_DIMENSIONS, Unread
 
 _LABEL = re.compile(
     r"(?P<kind>[A-Za-z_][\w.]*)(?:\((?P<attributes>[^()\[\]\s]+)\))?(?:\[(?P<results>[\w:,]*|!)\])?", re.ASCII
@@ -195,7 +197,7 @@ def _resolved(
     except (LookupError, TypeError, ValueError, ZeroDivisionError):
         sizes = ", ".join("x".join(map(str, shape)) for shape in shapes)
         raise InputError(f"cannot multiply what it reads, {sizes}; expected operands that fit it") from None
-    return ordered(attributes), outputs, more
+    return sorted_attributes(attributes), outputs, more
 
 
 def _attributes(said: _Said, specs: Sequence[Spec]) -> dict[str, Value]:

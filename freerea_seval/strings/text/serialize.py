@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from freerea_seval.strings.graph.ir import Graph, Ref, Shape, Spec, Value, Weight
-from freerea_seval.strings.graph.shape_inference import (
-    BARE,
-    WINDOWS,
-    predicted_dtype,
-    predicted_results,
-    predicted_weights,
-    spatial,
-)
+from freerea_seval.strings.graph.ir import Graph, Ref, Spec, Value, Weight
+from freerea_seval.strings.graph.operation_label import format_shape, operation_label
+from freerea_seval.strings.graph.shape_inference import predicted_weights
 from freerea_seval.strings.text.compress import Token, fold
-from freerea_seval.strings.text.grammar import LARGEST, Unread, channels, window_defaults
+from freerea_seval.strings.text.grammar import Unread
 
 
 def write(graph: Graph) -> str:
@@ -78,69 +72,7 @@ def _label(
     shapes = predicted_weights(kind, dict(attributes), specs) if outputs else []
     follows = behind and list(weights) == [Weight(shape, outputs[0].dtype) for shape in shapes]
     untied = () if follows else tuple([weight._replace(tied=None) for weight in weights])
-    return follows, operation_text(kind, attributes, specs, untied, outputs)
-
-
-@lru_cache(maxsize=65536)
-def operation_text(
-    kind: str,
-    attributes: tuple[tuple[str, Value], ...],
-    specs: tuple[Spec, ...],
-    weights: tuple[Weight, ...],
-    outputs: tuple[Spec, ...],
-) -> str:
-    """Return what a token says of an operation but for its operands.
-
-    Args:
-        kind, attributes, outputs: of the operation.
-        specs: its inputs that other nodes make.
-        weights: its inputs that are parameters, where they do not follow from the rest.
-    """
-    said = _said(kind, dict(attributes), specs)
-    text = f"{kind}({','.join(said)})" if said else kind
-    if outputs == predicted_results(kind, dict(attributes), specs, weights):
-        return text
-    dtype = predicted_dtype(kind, specs, weights)
-    shapes = [_sizes(o.shape) + (f":{o.dtype}" if o.dtype != dtype else "") for o in outputs]
-    return f"{text}[{','.join(shapes) if shapes else '!'}]"
-
-
-def _said(kind: str, attributes: dict[str, Value], specs: Sequence[Spec]) -> list[str]:
-    """Return the attributes that do not follow from others."""
-    bare, width = BARE.get(kind, "other"), channels(kind, specs)
-    window = _window(kind, attributes, specs)
-    said = []
-    for name, value in attributes.items():
-        if name in window:
-            if value != window[name]:
-                said.append("dw" if name == "g" and value == width else name + _window_text(value))
-        elif name == bare and isinstance(value, (int, float)):
-            if name == "other" or value != width:
-                said.append(_text(value))
-        elif name in ("b", "plain") and value == 1:
-            said.append(name)
-        else:
-            said.append(f"{name}={_text(value)}")
-    return said
-
-
-def _window(kind: str, attributes: dict[str, Value], specs: Sequence[Spec]) -> dict[str, Value | None]:
-    """Return what a window's attributes are if nothing is said; nothing if some are missing or are no sizes."""
-    defaults = kind in WINDOWS and window_defaults(kind, attributes.get("k"), attributes.get("d"), specs)
-    for name in defaults or ():
-        value = attributes.get(name, "")
-        if name == "g":
-            value = (value,) if isinstance(value, int) else ""
-        elif not isinstance(value, tuple) or len(value) != spatial(kind, specs[0].shape):
-            return {}
-        if not value or not all(isinstance(size, int) and 0 <= size <= LARGEST for size in value):
-            return {}
-    return defaults or {}
-
-
-def _window_text(value: Value) -> str:
-    sizes = value if isinstance(value, tuple) else (value,)
-    return "x".join(map(str, sizes[:1] if len(set(sizes)) == 1 else sizes))
+    return follows, operation_label(kind, attributes, specs, untied, outputs)
 
 
 def _operand(item: Ref | Weight, position: int) -> str:
@@ -148,14 +80,4 @@ def _operand(item: Ref | Weight, position: int) -> str:
         return f"{position - item.node}" + (f".{item.port}" if item.port else "")
     tied = "" if item.tied is None else f"~{position - item.tied}"
     dtype = "" if item.dtype == "float32" else f":{item.dtype}"
-    return f"w{_sizes(item.shape)}{dtype}{tied}"
-
-
-def _sizes(shape: Shape) -> str:
-    return "x".join(map(str, shape))
-
-
-def _text(value: Value) -> str:
-    if isinstance(value, tuple):
-        return ":".join(map(_text, value))
-    return repr(value) if isinstance(value, (int, float)) else value
+    return f"w{format_shape(item.shape)}{dtype}{tied}"

@@ -20,7 +20,7 @@ small = st.integers(1, 3)
 
 def operation(module: nn.Module, *shapes: tuple[int, ...]) -> tuple[Node, list[Spec], list[Weight]]:
     """Return the one operation of a module, and what it reads."""
-    graph = trace(module, [torch.ones(shape) for shape in shapes], "dispatch")
+    graph = trace(module, [torch.ones(shape) for shape in shapes])
     (node,) = (node for node in graph if node.kind not in ("input", "output"))
     return node, [graph.spec(ref) for ref in node.refs], list(node.weights)
 

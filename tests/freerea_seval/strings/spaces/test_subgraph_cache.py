@@ -16,7 +16,7 @@ from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import subgraph_cache as composing
 from freerea_seval.strings.spaces.subgraph_cache import Composer, NotComposableError, chained
 from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import dispatched, trace
+from freerea_seval.strings.trace.tracer import record, trace
 from tests.freerea_seval.strings.example_spaces import RELU, TANH, Bare, Parted, chain, conv, function, named, residual
 from tests.freerea_seval.strings.trace.tracing import Function
 
@@ -30,9 +30,9 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 
     def counting(network: nn.Module, *arguments: Any) -> Any:
         seen.append(network)
-        return dispatched(network, *arguments)
+        return record(network, *arguments)
 
-    monkeypatch.setattr(composing, "dispatched", counting)
+    monkeypatch.setattr(composing, "record", counting)
     return seen
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freerea_patch import InputError
-from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs
+from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs, sorted_attributes
 from freerea_seval.strings.graph.shape_inference import WINDOWS, predicted_results, predicted_weights, spatial
 from freerea_seval.strings.text import grammar
 from freerea_seval.strings.text.expand import LONGEST
@@ -73,7 +73,7 @@ def follow(steps: list[Step]) -> Graph:
         if kind == "unused":
             outputs = ()
         inputs: list[Ref | Weight] = [*weights, *refs] if step.mixed and not step.predicted else [*refs, *weights]
-        made = Node(kind, grammar.ordered(attributes), tuple(inputs), outputs)
+        made = Node(kind, sorted_attributes(attributes), tuple(inputs), outputs)
         try:
             node_macs(made, [Graph(tuple(nodes)).shape(item) for item in inputs])
         except (LookupError, TypeError, ValueError, ZeroDivisionError):

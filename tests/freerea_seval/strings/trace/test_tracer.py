@@ -1,4 +1,4 @@
-"""From modules to graphs: awkward networks, and the same graph by both routes."""
+"""From modules to graphs: unusual networks, with the autograd walk as the oracle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from freerea_seval.strings.graph.ir import Weight
 from freerea_seval.strings.text.parse import read
 from freerea_seval.strings.text.serialize import write
 from freerea_seval.strings.trace.tracer import trace
-from tests.freerea_seval.strings.trace.tracing import Function, sees, string_of, traced
+from tests.freerea_seval.strings.trace.tracing import Function, is_seen_by_autograd, string_of, traced
 
 CELLS = TopologySpace().genotypes()
 
@@ -150,13 +150,12 @@ def test_control_flow_on_shapes_and_on_values() -> None:
     assert ways == ["relu", "tanh"]
 
 
-@pytest.mark.parametrize("route", ["autograd", "dispatch"])
-def test_a_network_of_depth_5000_needs_no_recursion_and_no_time(route: Any) -> None:
+def test_a_network_of_depth_5000_needs_no_recursion_and_no_time() -> None:
     depth = 5000
     assert depth > sys.getrecursionlimit()
     network = nn.Sequential(*(nn.ReLU() for _ in range(depth)))
     start = time.process_time()
-    graph = trace(network, [torch.ones(1, 4)], route)
+    graph = trace(network, [torch.ones(1, 4)])
     string = write(graph)
     assert time.process_time() - start < 5
     assert string == f"input[1x4] {depth}*relu output"
@@ -166,7 +165,7 @@ def test_a_network_of_depth_5000_needs_no_recursion_and_no_time(route: Any) -> N
 def test_frozen_parameters_are_parameters() -> None:
     frozen = nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 2))
     free = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-    assert not sees(frozen, torch.ones(1, 4))
+    assert not is_seen_by_autograd(frozen, torch.ones(1, 4))
     assert traced(frozen, torch.ones(1, 4)) == traced(free, torch.ones(1, 4))
 
 
@@ -199,7 +198,7 @@ def test_buffers_are_constants() -> None:
 def test_integer_inputs_are_inputs() -> None:
     graph = traced(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
     assert write(graph) == "input[1x3:int64] embedding(4,num=10) output"
-    assert sees(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
+    assert is_seen_by_autograd(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
@@ -229,7 +228,7 @@ def test_a_network_on_the_meta_device_has_the_same_graph(index: int) -> None:
     graph = traced(network, torch.ones(1, 3, 32, 32))
     # Multiplication by zero is by a number in the network's own code, which needs no value.
     meta = torch.ones(1, 3, 32, 32, device="meta")
-    assert trace(network.to("meta"), [meta], "dispatch") == graph
+    assert trace(network.to("meta"), [meta]) == graph
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
