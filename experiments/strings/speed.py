@@ -76,14 +76,14 @@ def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
     """
     import torch
 
-    from freerea_seval.strings.graph.simplify import functional
+    from freerea_seval.strings.graph.simplify import simplify
     from freerea_seval.strings.text.serialize import write
-    from freerea_seval.strings.trace.tracer import trace
+    from freerea_seval.strings.trace.tracer import trace_module
 
-    graphs = [trace(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
+    graphs = [trace_module(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
     plain = {
         "executed": [write(graph) for graph in graphs],
-        "functional": [write(functional(graph)) for graph in graphs],
+        "functional": [write(simplify(graph)) for graph in graphs],
         PUBLISHED: [publish(space, genotype, batch) for genotype in genotypes],
     }
     for view, strings in plain.items():

@@ -29,7 +29,7 @@ def encode_network(
 
     view = check_view(view_name)
     prepare_torch(LiveSettings())
-    from freerea_seval.strings.trace.tracer import trace
+    from freerea_seval.strings.trace.tracer import trace_module
 
     module = build_network(network)
     given = make_tensors(inputs, module)
@@ -42,7 +42,7 @@ def encode_network(
     from freerea_seval.strings.text.serialize import write
     from freerea_seval.strings.text.tokenizer import Tokenizer
 
-    graph = trace(module, given)
+    graph = trace_module(module, given)
     string = write(view_of(graph, view))
     tokenizer = Tokenizer()
     tokens = tokenizer.tokens(string)

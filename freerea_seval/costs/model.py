@@ -18,10 +18,8 @@ from freerea_seval.costs.memory import (
     training_peak,
     weight_bytes,
 )
-from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.trace.dispatch_mode import DispatchMode, tensors_in
-from freerea_seval.strings.trace.operations import Schema
-from freerea_seval.strings.trace.tracer import Inputs, trace
+from freerea_seval.strings.graph import Graph
+from freerea_seval.strings.trace import DispatchMode, Inputs, Schema, tensors_in, trace_module
 
 
 class Costs(NamedTuple):
@@ -57,7 +55,7 @@ def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momen
 
     Args:
         network: any module.
-        inputs: its arguments, as of :func:`freerea_seval.strings.trace.tracer.trace`; their batch is that of the costs.
+        inputs: its arguments, as of :func:`freerea_seval.strings.trace_module`; their batch is that of the costs.
         optimiser: ``"sgd"`` (no state), ``"momentum"`` (one copy of the parameters) or ``"adam"`` (two).
 
     Raises:
@@ -107,7 +105,7 @@ def buffer_bytes(network: nn.Module) -> int:
 
 def memory_graph(network: nn.Module, inputs: Inputs, training: bool) -> Graph:
     """Return a network's graph as memory needs it, with work in place shown as such."""
-    return trace(network, inputs, training=training, inplace=True)
+    return trace_module(network, inputs, training=training, inplace=True)
 
 
 def _both(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:

@@ -12,7 +12,7 @@ from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces.chains import Chains
 from freerea_seval.strings.spaces.subgraph_cache import NotComposableError
 from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import Inputs, trace
+from freerea_seval.strings.trace.tracer import Inputs, trace_module
 from freerea_seval.strings.views import View, check_view, view_of
 
 #: Networks between two reports of progress.
@@ -31,7 +31,7 @@ def encode_module(network: nn.Module, inputs: Inputs, view: View = "executed") -
         InputError: the network cannot run on these inputs, or an unknown view.
     """
     check_view(view)
-    return write(view_of(trace(network, inputs), view))
+    return write(view_of(trace_module(network, inputs), view))
 
 
 class SpaceStrings:

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from freerea_patch.errors import unknown_name
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.graph.simplify import functional
+from freerea_seval.strings.graph.simplify import simplify
 
 #: ``executed``: all operations, including dead branches and multiplications by zero, for latency, energy and memory;
 #: ``functional``: the simplified graph, for accuracy and robustness.
@@ -27,7 +27,7 @@ def view_of(graph: Graph, view: View) -> Graph:
     Raises:
         InputError: an unknown view.
     """
-    return functional(graph) if check_view(view) == "functional" else graph
+    return simplify(graph) if check_view(view) == "functional" else graph
 
 
 def default_view(metric: str) -> View:

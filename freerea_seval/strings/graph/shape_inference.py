@@ -88,7 +88,7 @@ def window_defaults(
     return defaults
 
 
-def predicted_results(
+def infer_results(
     kind: str, attributes: Attributes, specs: Sequence[Spec], weights: Sequence[Weight]
 ) -> tuple[Spec, ...] | None:
     """Return the inferred results of an operation; None if no rule applies.
@@ -109,11 +109,11 @@ def predicted_results(
             shapes = _broadcast([*(spec.shape for spec in specs), *(weight.shape for weight in weights)])
     except (LookupError, ValueError, TypeError, ZeroDivisionError):
         return None  # an operation of the same name with other attributes, or a malformed string
-    dtype = predicted_dtype(kind, specs, weights)
+    dtype = infer_dtype(kind, specs, weights)
     return tuple(Spec(shape, dtype) for shape in (shapes if isinstance(shapes, list) else [shapes]))
 
 
-def predicted_dtype(kind: str, specs: Sequence[Spec], weights: Sequence[Weight]) -> str:
+def infer_dtype(kind: str, specs: Sequence[Spec], weights: Sequence[Weight]) -> str:
     """Return the inferred dtype of an operation's results."""
     if kind in _COMPARISONS:
         return "bool"
@@ -124,7 +124,7 @@ def predicted_dtype(kind: str, specs: Sequence[Spec], weights: Sequence[Weight])
     return floating or ("float32" if kind == "embedding" or not dtypes else dtypes[0])
 
 
-def predicted_weights(kind: str, attributes: Attributes, specs: Sequence[Spec]) -> list[Shape]:
+def infer_weights(kind: str, attributes: Attributes, specs: Sequence[Spec]) -> list[Shape]:
     """Return the inferred shapes of the parameters that an operation reads."""
     if len(specs) != 1 or attributes.get("plain"):
         return []

@@ -22,8 +22,8 @@ from typing import NamedTuple
 
 from freerea_seval.strings.graph.canonical_order import canonical_order
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight
-from freerea_seval.strings.graph.operation_label import operation_label
-from freerea_seval.strings.graph.shape_inference import ADAPTIVE_POOLS, COMMUTATIVE, POOLS, predicted_weights
+from freerea_seval.strings.graph.printer import operation_label
+from freerea_seval.strings.graph.shape_inference import ADAPTIVE_POOLS, COMMUTATIVE, POOLS, infer_weights
 
 #: Operations that return their input.
 _IDENTITIES = frozenset(("alias", "clone", "contiguous", "dropout"))
@@ -75,7 +75,7 @@ class _Operation(NamedTuple):
         return [item for item in self.inputs if isinstance(item, Ref)]
 
 
-def functional(graph: Graph) -> Graph:
+def simplify(graph: Graph) -> Graph:
     """Return the functional view of a graph."""
     return _simplified(graph)[0]
 
@@ -274,7 +274,7 @@ def _label(operation: _Operation, operations: Sequence[_Operation], weights: Seq
     """Return an operation's printed form, by which the canonical order sorts."""
     specs = tuple(operations[ref.node].outputs[ref.port] for ref in operation.refs)
     shapes = tuple(Weight(*weights[item][:2]) for item in operation.inputs if not isinstance(item, Ref))
-    inferred = predicted_weights(operation.kind, dict(operation.attributes), specs)
+    inferred = infer_weights(operation.kind, dict(operation.attributes), specs)
     printed = () if [weight.shape for weight in shapes] == inferred else shapes
     return operation_label(operation.kind, operation.attributes, specs, printed, operation.outputs)
 

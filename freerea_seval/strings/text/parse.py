@@ -16,9 +16,9 @@ from freerea_seval.strings.graph.shape_inference import (
     SINKS,
     WINDOWS,
     channels,
-    predicted_dtype,
-    predicted_results,
-    predicted_weights,
+    infer_dtype,
+    infer_results,
+    infer_weights,
     spatial,
     window_defaults,
 )
@@ -174,9 +174,9 @@ def _resolved(
         order: whether each operand is of the first.
     """
     attributes = _attributes(said, specs)
-    outputs = predicted_results(said.kind, attributes, specs, weights)
+    outputs = infer_results(said.kind, attributes, specs, weights)
     if said.results is not None:
-        dtype = predicted_dtype(said.kind, specs, weights)
+        dtype = infer_dtype(said.kind, specs, weights)
         outputs = tuple(Spec(shape, its or dtype) for shape, its in said.results)
     if outputs is None:
         raise InputError(
@@ -184,7 +184,7 @@ def _resolved(
         )
     more: tuple[Weight, ...] = ()
     if not weights and not bare and outputs:
-        expected = predicted_weights(said.kind, attributes, specs)
+        expected = infer_weights(said.kind, attributes, specs)
         more = tuple(Weight(shape, outputs[0].dtype) for shape in expected)
     left, right = iter(specs), iter((*weights, *more))
     shapes = [next(left).shape if made else next(right).shape for made in (*order, *(False for _ in more))]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from freerea_seval.strings.graph.ir import Graph, Ref, Spec, Value, Weight
-from freerea_seval.strings.graph.operation_label import format_shape, operation_label
-from freerea_seval.strings.graph.shape_inference import predicted_weights
+from freerea_seval.strings.graph.printer import format_shape, operation_label
+from freerea_seval.strings.graph.shape_inference import infer_weights
 from freerea_seval.strings.text.compress import Token, fold
 from freerea_seval.strings.text.grammar import Unread
 
@@ -69,7 +69,7 @@ def _label(
 
     They do where they come ``behind`` the other inputs, and are what its kind predicts.
     """
-    shapes = predicted_weights(kind, dict(attributes), specs) if outputs else []
+    shapes = infer_weights(kind, dict(attributes), specs) if outputs else []
     follows = behind and list(weights) == [Weight(shape, outputs[0].dtype) for shape in shapes]
     untied = () if follows else tuple([weight._replace(tied=None) for weight in weights])
     return follows, operation_label(kind, attributes, specs, untied, outputs)

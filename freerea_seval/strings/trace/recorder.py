@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, cast
 from torch import Tensor
 
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, sorted_attributes
-from freerea_seval.strings.graph.shape_inference import predicted_results
+from freerea_seval.strings.graph.shape_inference import infer_results
 from freerea_seval.strings.trace.dispatch_mode import DispatchMode, tensors_in
 from freerea_seval.strings.trace.operations import (
     ALLOCATIONS,
@@ -108,7 +108,7 @@ class GraphBuilder:
 def _inferred_result_count(
     kind: str, attributes: tuple[tuple[str, Value], ...], specs: tuple[Spec, ...], weights: tuple[Weight, ...]
 ) -> int:
-    return len(predicted_results(kind, dict(attributes), specs, weights) or ())
+    return len(infer_results(kind, dict(attributes), specs, weights) or ())
 
 
 class _Layout(NamedTuple):

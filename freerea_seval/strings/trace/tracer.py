@@ -20,7 +20,7 @@ from freerea_seval.strings.trace.recorder import Recorder
 Inputs = Sequence[Any] | Mapping[str, Any]
 
 
-def trace(network: nn.Module, inputs: Inputs, *, training: bool = False, inplace: bool = False) -> Graph:
+def trace_module(network: nn.Module, inputs: Inputs, *, training: bool = False, inplace: bool = False) -> Graph:
     """Return the graph of all operations that a network executes for one example.
 
     The network runs once, on its own device. On the ``meta`` device it needs neither weights nor time for computing.
@@ -51,7 +51,7 @@ def trace(network: nn.Module, inputs: Inputs, *, training: bool = False, inplace
 def record(network: nn.Module, inputs: Inputs, inplace: bool = False) -> Graph:
     """Return the graph of a network in its current mode, and leave its buffers as the run leaves them.
 
-    For modules that are not needed afterwards; see :func:`trace` for all others.
+    For modules that are not needed afterwards; see :func:`trace_module` for all others.
     """
     arguments = map_tensors(inputs, lambda tensor: tensor.detach().clone())
     parameters, tensors = list(network.parameters()), list(iter_tensors(arguments))

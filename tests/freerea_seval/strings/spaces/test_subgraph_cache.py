@@ -16,7 +16,7 @@ from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import subgraph_cache as composing
 from freerea_seval.strings.spaces.subgraph_cache import Composer, NotComposableError, chained
 from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import record, trace
+from freerea_seval.strings.trace.tracer import record, trace_module
 from tests.freerea_seval.strings.example_spaces import RELU, TANH, Bare, Parted, chain, conv, function, named, residual
 from tests.freerea_seval.strings.trace.tracing import Function
 
@@ -96,14 +96,14 @@ def test_a_part_that_was_traced_at_one_width_is_traced_again_at_another(traces: 
 )
 def test_a_piece_has_the_graph_of_its_module(part: Part) -> None:
     piece = Composer().piece(part, IMAGE)
-    graph = trace(part.build(), [torch.zeros(IMAGE.shape)])
+    graph = trace_module(part.build(), [torch.zeros(IMAGE.shape)])
     assert piece.graph == graph
     assert piece.result == graph.spec(graph.nodes[-1].refs[0])
 
 
 def test_a_part_may_hand_another_shape_to_its_parts_than_it_gets() -> None:
     part = function("inner", lambda x, f: f(x.flatten(1)[:, :10]), Part("linear", lambda: nn.Linear(10, 2)))
-    assert Composer().piece(part, IMAGE).graph == trace(part.build(), [torch.zeros(IMAGE.shape)])
+    assert Composer().piece(part, IMAGE).graph == trace_module(part.build(), [torch.zeros(IMAGE.shape)])
 
 
 def test_parts_of_one_key_are_wired_anew_where_the_inner_results_differ() -> None:
@@ -114,7 +114,7 @@ def test_parts_of_one_key_are_wired_anew_where_the_inner_results_differ() -> Non
     )
     assert composer.piece(wide, IMAGE).result.shape == (1, 7, 8, 8)
     assert composer.piece(narrow, IMAGE).result.shape == (1, 2, 8, 8)
-    assert composer.piece(wide, IMAGE).graph == trace(wide.build(), [torch.zeros(IMAGE.shape)])
+    assert composer.piece(wide, IMAGE).graph == trace_module(wide.build(), [torch.zeros(IMAGE.shape)])
 
 
 def test_the_signature_of_pieces_is_that_of_what_they_read_like() -> None:
@@ -197,5 +197,5 @@ def test_a_tied_parameter_stays_tied_inside_a_whole() -> None:
 
     part = chain(conv(3, 3), Part("tied", make, (residual(conv(3, 3)),)), Part("tied", make, (residual(TANH),)))
     graph = Composer().piece(part, IMAGE).graph
-    assert graph == trace(part.build(), [torch.zeros(IMAGE.shape)])
+    assert graph == trace_module(part.build(), [torch.zeros(IMAGE.shape)])
     assert graph.parameters == 9 * 4

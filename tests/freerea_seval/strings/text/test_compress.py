@@ -19,7 +19,7 @@ from freerea_seval.strings.text.compress import Token, fold, join
 from freerea_seval.strings.text.expand import expand
 from freerea_seval.strings.text.parse import read
 from freerea_seval.strings.text.serialize import tokens, write
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 
 VECTOR = Spec((4,))
 
@@ -109,7 +109,7 @@ def test_an_encoder_and_a_decoder_are_as_long_with_twelve_layers_as_with_two() -
     with torch.device("meta"):
         few, many = (nn.Transformer(16, 2, n, n, 32, batch_first=True) for n in (3, 12))
         inputs = [torch.zeros(1, 8, 16), torch.zeros(1, 8, 16)]
-    shorter, longer = (trace(net, inputs) for net in (few, many))
+    shorter, longer = (trace_module(net, inputs) for net in (few, many))
     assert len(longer) > 3 * len(shorter)
     assert words(longer) <= words(shorter) + 4
     assert read(write(longer)) == longer
@@ -150,7 +150,7 @@ def test_what_occurs_again_is_named_by_the_number_of_its_braces() -> None:
 def test_the_cells_of_a_benchmark_are_folded_to_under_a_fifth() -> None:
     space = TopologySpace()
     for genotype in Random(0).sample(space.genotypes(), 3):
-        graph = trace(space.build(genotype), [torch.zeros(1, 3, 32, 32)])
+        graph = trace_module(space.build(genotype), [torch.zeros(1, 3, 32, 32)])
         string = write(graph)
         assert len(string.split()) < 64
         assert 4 * len(string.split()) < len(graph)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from freerea_patch import InputError
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs, sorted_attributes
-from freerea_seval.strings.graph.shape_inference import WINDOWS, predicted_results, predicted_weights, spatial
+from freerea_seval.strings.graph.shape_inference import WINDOWS, infer_results, infer_weights, spatial
 from freerea_seval.strings.text import grammar
 from freerea_seval.strings.text.expand import LONGEST
 from freerea_seval.strings.text.parse import read
@@ -64,9 +64,9 @@ def follow(steps: list[Step]) -> Graph:
         ]
         outputs = tuple(step.outputs)
         if step.predicted:
-            follows = [Weight(shape) for shape in predicted_weights(kind, attributes, specs)]
+            follows = [Weight(shape) for shape in infer_weights(kind, attributes, specs)]
             weights = follows or weights
-            found = predicted_results(kind, attributes, specs, [] if follows else weights)
+            found = infer_results(kind, attributes, specs, [] if follows else weights)
             if found is not None and all(0 <= size < 10**18 for spec in found for size in spec.shape):
                 outputs = found
             weights = [w._replace(dtype=outputs[0].dtype) for w in weights] if follows and outputs else weights

@@ -110,7 +110,7 @@ class Census(DispatchMode):
 
 
 def trace_by_autograd(network: nn.Module, inputs: Inputs) -> Graph:
-    """Return the graph of a network, as :func:`freerea_seval.strings.trace.tracer.trace` does.
+    """Return the graph of a network, as :func:`freerea_seval.strings.trace.tracer.trace_module` does.
 
     Raises:
         UnseenError: the autograd graph does not show everything.
@@ -366,7 +366,7 @@ def compare(cells: int = 100) -> Iterator[tuple[str, str]]:
 
     from freerea_patch import SizeSpace, TopologySpace
     from freerea_seval.strings.text.serialize import write
-    from freerea_seval.strings.trace.tracer import trace
+    from freerea_seval.strings.trace.tracer import trace_module
     from tests.freerea_seval.strings.trace.test_architectures import ARCHITECTURES, build
 
     def networks() -> Iterator[tuple[str, nn.Module, Inputs]]:
@@ -377,7 +377,7 @@ def compare(cells: int = 100) -> Iterator[tuple[str, str]]:
                 yield f"{space.kind} space", space.build(genotype), [torch.zeros(1, *space.input_shape)]
 
     for name, network, inputs in networks():
-        recorded = write(trace(network, inputs))
+        recorded = write(trace_module(network, inputs))
         try:
             yield name, "equal" if write(trace_by_autograd(network, inputs)) == recorded else "different"
         except (UnseenError, InputError) as error:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from freerea_patch import InputError
 from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 from tests.freerea_seval.strings.trace.tracing import Function, string_of, traced
 
 
@@ -40,7 +40,7 @@ def test_network_inputs_and_global_state_come_back_unharmed(fail: bool) -> None:
     attention = F.scaled_dot_product_attention
     torch.backends.mha.set_fastpath_enabled(True)
     try:
-        trace(network, [x])
+        trace_module(network, [x])
     except InputError as error:
         assert fail
         assert "\n" not in str(error)  # noqa: PT017
@@ -101,7 +101,7 @@ META = torch.ones(1, 4, device="meta")
 )
 def test_what_cannot_be_converted_says_so_in_one_line(network: Any, inputs: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        trace(network, inputs)
+        trace_module(network, inputs)
     assert "\n" not in str(caught.value)
 
 

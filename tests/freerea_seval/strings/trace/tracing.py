@@ -12,7 +12,7 @@ from freerea_patch import InputError
 from freerea_seval.strings.graph.ir import Graph
 from freerea_seval.strings.text.parse import read
 from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 from tests.freerea_seval.strings.trace.autograd_walk import UnseenError, trace_by_autograd
 
 
@@ -32,7 +32,7 @@ class Function(nn.Module):
 def traced(network: nn.Module, *inputs: Any, **named: Any) -> Graph:
     """Trace, check what holds of every graph, and compare with the autograd walk if that shows everything."""
     arguments = named or inputs
-    graph = trace(network, arguments)
+    graph = trace_module(network, arguments)
     assert read(write(graph)) == graph
     assert graph.parameters == sum(parameter.numel() for parameter in network.parameters())
     try:

@@ -14,8 +14,8 @@ from freerea_seval.strings.graph.shape_inference import (
     BARE,
     WINDOWS,
     channels,
-    predicted_dtype,
-    predicted_results,
+    infer_dtype,
+    infer_results,
     spatial,
     window_defaults,
 )
@@ -38,9 +38,9 @@ def operation_label(
     """
     printed = _printed_attributes(kind, dict(attributes), specs)
     text = f"{kind}({','.join(printed)})" if printed else kind
-    if outputs == predicted_results(kind, dict(attributes), specs, weights):
+    if outputs == infer_results(kind, dict(attributes), specs, weights):
         return text
-    dtype = predicted_dtype(kind, specs, weights)
+    dtype = infer_dtype(kind, specs, weights)
     shapes = [format_shape(o.shape) + (f":{o.dtype}" if o.dtype != dtype else "") for o in outputs]
     return f"{text}[{','.join(shapes) if shapes else '!'}]"
 
