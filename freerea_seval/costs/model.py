@@ -18,8 +18,7 @@ from freerea_seval.costs.memory import (
     training_peak,
     weight_bytes,
 )
-from freerea_seval.strings.graph import Graph
-from freerea_seval.strings.trace import DispatchMode, Inputs, Schema, tensors_in, trace_module
+from freerea_seval.strings import DispatchMode, Graph, Inputs, Schema, tensors_in, trace_module
 
 
 class Costs(NamedTuple):

@@ -21,26 +21,35 @@ from freerea_patch._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_seval.strings.encode import SpaceStrings, encode_module
-    from freerea_seval.strings.graph.ir import Graph
+    from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
     from freerea_seval.strings.text.parse import read
     from freerea_seval.strings.text.serialize import write
     from freerea_seval.strings.text.tokenizer import Tokenizer
+    from freerea_seval.strings.trace.dispatch_mode import DispatchMode, tensors_in
+    from freerea_seval.strings.trace.operations import Schema
     from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
     from freerea_seval.strings.trace.tracer import Inputs, trace_module
     from freerea_seval.strings.views import VIEWS, View, check_view, default_view, view_of
 
 __all__ = [
     "VIEWS",
+    "DispatchMode",
     "Graph",
     "Inputs",
+    "Node",
+    "Ref",
+    "Schema",
     "SpaceStrings",
+    "Spec",
     "Tokenizer",
     "View",
+    "Weight",
     "check_view",
     "default_view",
     "encode_module",
     "read",
     "sevalnas_string",
+    "tensors_in",
     "trace_module",
     "view_of",
     "write",
@@ -50,7 +59,9 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "freerea_seval.strings.encode": ["SpaceStrings", "encode_module"],
-        "freerea_seval.strings.graph.ir": ["Graph"],
+        "freerea_seval.strings.graph.ir": ["Graph", "Node", "Ref", "Spec", "Weight"],
+        "freerea_seval.strings.trace.dispatch_mode": ["DispatchMode", "tensors_in"],
+        "freerea_seval.strings.trace.operations": ["Schema"],
         "freerea_seval.strings.text.parse": ["read"],
         "freerea_seval.strings.text.serialize": ["write"],
         "freerea_seval.strings.text.tokenizer": ["Tokenizer"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -26,26 +26,13 @@ _MAX_CONSTANT_ELEMENTS = 1 << 20
 _READING_VALUES = frozenset(("local_scalar_dense", "equal", "is_nonzero"))
 
 
-class FailedOperation(NamedTuple):
-    """An operation that raised an exception.
-
-    Attributes:
-        error: the exception.
-        name: of the operation, such as ``"aten::mm"``.
-        meta: whether one of its arguments was on the meta device.
-    """
-
-    error: Exception
-    name: str
-    meta: bool
-
-
 class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs every dispatched operation and reports it to :meth:`on_operation`.
 
     Attributes:
         paused: whether operations run unreported.
-        failure: the last operation that raised an exception.
+        failure: the last exception of an operation, the name of the operation, such as ``"aten::mm"``, and whether an
+            argument was on the meta device.
         constants: evaluates constants on the meta device; None if no tensor of the network is there.
         active: the modes of the traces under way, the innermost last.
     """
@@ -55,7 +42,7 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.paused = False
-        self.failure: FailedOperation | None = None
+        self.failure: tuple[Exception, str, bool] | None = None
         self.constants: MetaConstants | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -80,7 +67,7 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except Exception as error:
             tensors = [tensor for value in (*args, *kwargs.values()) for tensor in tensors_in(value)]
             meta = any(tensor is not None and tensor.is_meta for tensor in tensors)
-            self.failure = FailedOperation(error, func.name().partition(".")[0], meta)
+            self.failure = error, func.name().partition(".")[0], meta
             raise
         return result
 

@@ -74,9 +74,10 @@ def run(network: nn.Module, arguments: Any, mode: DispatchMode) -> object:
     except Exception as error:  # a user's network may raise anything
         message = next((line for line in str(error).splitlines() if line), type(error).__name__)
         remedy = "check both"
-        if mode.failure is not None and mode.failure.error is error:
-            message = f"{mode.failure.name}: {message}"
-            if mode.failure.meta and isinstance(error, (NotImplementedError, RuntimeError)):
+        if mode.failure is not None and mode.failure[0] is error:
+            _, operation, on_meta = mode.failure
+            message = f"{operation}: {message}"
+            if on_meta and isinstance(error, (NotImplementedError, RuntimeError)):
                 remedy = "if it needs the values of tensors, build it off the meta device"
         shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in iter_tensors(arguments))
         raise InputError(f"the network cannot run on inputs of shape {shapes} ({message}); {remedy}") from error
