@@ -15,7 +15,8 @@ from typing import NamedTuple
 from freerea_seval.predictor.features.path_features import Step, cut, named, step, ways
 from freerea_seval.predictor.features.sparse_counts import Counts, Parts, Sum
 from freerea_seval.strings.graph import ir as graphs
-from freerea_seval.strings.text import Block, Operation, channels, parse_blocks
+from freerea_seval.strings.graph.shape_inference import channels
+from freerea_seval.strings.text import Block, Operation, parse_blocks
 
 #: Totals over all operations; the others are named after what they count.
 TOTALS = ("total multiply-adds", "total parameters", "total elements", "total operations", "total depth")

@@ -16,9 +16,9 @@ from freerea_patch.networks.parts import Part
 from freerea_patch.networks.weights import undrawn
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
 from freerea_seval.strings.text.serialize import tokens
-from freerea_seval.strings.trace.dispatch_mode import Watcher, opaque
+from freerea_seval.strings.trace.dispatch_mode import DispatchMode
 from freerea_seval.strings.trace.operations import spec_of
-from freerea_seval.strings.trace.tracer import dispatched
+from freerea_seval.strings.trace.tracer import record
 
 #: The kind of a node that stands for a part.
 _PART = "part"
@@ -71,8 +71,7 @@ class _Wiring(NamedTuple):
 
 
 def _traced(network: nn.Module, given: Sequence[Spec]) -> Graph:
-    # Both routes give the same graph; for so few operations this one is the faster.
-    return dispatched(network.eval(), [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in given])
+    return record(network.eval(), [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in given])
 
 
 class Composer:
@@ -275,7 +274,8 @@ class _Placeholder(nn.Module):
             raise _UnknownPart(self._part, given)
         if piece.result.dtype != given.dtype:
             raise InputError("a part of a network changes the dtype")
-        return opaque(Watcher.active[-1], _PART, {"number": self._number}, piece.result.shape, [x])
+        shape = piece.result.shape
+        return DispatchMode.active[-1].opaque(_PART, {"number": self._number}, [x], lambda: x.new_zeros(shape))
 
 
 def _filled(wiring: Graph, graphs: dict[int, Graph]) -> Graph:

@@ -13,9 +13,9 @@ from freerea_patch._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_seval.strings.text.blocks import Block, parse_blocks
-    from freerea_seval.strings.text.grammar import DefaultOperands, Word, channels, lex
+    from freerea_seval.strings.text.grammar import DefaultOperands, Word, lex
     from freerea_seval.strings.text.parse import Operation, expand, parse_graph
-    from freerea_seval.strings.text.serialize import operation_text, serialize_graph
+    from freerea_seval.strings.text.serialize import serialize_graph
     from freerea_seval.strings.text.tokenizer import Batch, Tokenizer
     from freerea_seval.strings.text.vocabulary import Vocabulary
 
@@ -27,10 +27,8 @@ __all__ = [
     "Tokenizer",
     "Vocabulary",
     "Word",
-    "channels",
     "expand",
     "lex",
-    "operation_text",
     "parse_blocks",
     "parse_graph",
     "serialize_graph",
@@ -40,9 +38,9 @@ __getattr__, __dir__ = lazy_exports(
     __name__,
     {
         "freerea_seval.strings.text.blocks": ["Block", "parse_blocks"],
-        "freerea_seval.strings.text.grammar": ["DefaultOperands", "Word", "channels", "lex"],
+        "freerea_seval.strings.text.grammar": ["DefaultOperands", "Word", "lex"],
         "freerea_seval.strings.text.parse": ["Operation", "expand", "parse_graph"],
-        "freerea_seval.strings.text.serialize": ["operation_text", "serialize_graph"],
+        "freerea_seval.strings.text.serialize": ["serialize_graph"],
         "freerea_seval.strings.text.tokenizer": ["Batch", "Tokenizer"],
         "freerea_seval.strings.text.vocabulary": ["Vocabulary"],
     },

@@ -50,22 +50,17 @@ Defaults only compress: a string stores deviations, so a poor default costs leng
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf, nan
+from math import inf
 from typing import NamedTuple
 
-from freerea_seval.strings.graph.ir import Ref, Shape, Spec, Value, Weight
-from freerea_seval.strings.graph.shape_inference import BARE, BINARY, CONVOLUTIONS, SINKS, spatial
+from freerea_seval.strings.graph.ir import Ref, Shape, Weight
+from freerea_seval.strings.graph.shape_inference import BINARY, SINKS
 
-#: The largest size of a dimension, and the largest number of dimensions of a tensor.
-LARGEST, MOST_DIMENSIONS = 10**18 - 1, 64
 #: Kinds without default operands.
 _SOURCES = frozenset(("input", "unused"))
-_ATTRIBUTE_ORDER = {
-    name: rank for rank, name in enumerate(("out", "other", "k", "s", "p", "d", "o", "g", "b", "plain"))
-}
 
 _COUNT = re.compile(r"([1-9]\d{0,14})\*(?=[A-Za-z_{#])", re.ASCII)
 _REFERENCE = re.compile(r"#(\d{1,18})", re.ASCII)
@@ -174,13 +169,6 @@ def parse_sizes(text: str | None) -> Shape:
     return tuple(map(int, text.split("x"))) if text else ()
 
 
-def ordered(attributes: dict[str, Value]) -> tuple[tuple[str, Value], ...]:
-    """Return attributes in the order in which a graph keeps them."""
-    names = sorted(attributes, key=lambda name: (_ATTRIBUTE_ORDER.get(name, len(_ATTRIBUTE_ORDER)), name))
-    # NaN is one object, because graphs with NaN could not be equal otherwise.
-    return tuple([(name, nan if attributes[name] != attributes[name] else attributes[name]) for name in names])
-
-
 class DefaultOperands:
     """Tracks the results that nothing has read yet and derives default operands from them."""
 
@@ -208,35 +196,3 @@ class DefaultOperands:
         self._read.update(sources)
         if has_results:
             self._produced.append(position)
-
-
-def channels(kind: str, specs: Sequence[Spec]) -> int | None:
-    """Return the channels or features of an operation's input, the default for those of its output."""
-    axis = -1 if kind == "linear" else 1
-    if kind not in BARE or kind == "embedding" or not specs or len(specs[0].shape) < 2 + axis:
-        return None
-    return specs[0].shape[axis]
-
-
-def window_defaults(
-    kind: str, kernel: Value | None, dilation: Value | None, specs: Sequence[Spec]
-) -> dict[str, Value | None] | None:
-    """Return the default attributes of a window; None if kernel or dilation do not fit the input."""
-    n = spatial(kind, specs[0].shape) if specs else 0
-    if not isinstance(kernel, tuple) or len(kernel) != n or n < 1:
-        return None
-    if dilation is None:
-        dilation = (1,) * n
-    if not isinstance(dilation, tuple) or len(dilation) != n:
-        return None
-    one = (1,) * n
-    # Half of the dilated window: keeps the size for an odd kernel and stride 1.
-    half = tuple(d * (size - 1) // 2 for size, d in zip(kernel, dilation, strict=True))
-    defaults: dict[str, Value | None] = {"k": None, "s": one, "p": half}
-    if not kind.startswith("avg"):
-        defaults["d"] = one
-    if kind == "deconv":
-        defaults["o"] = (0,) * n
-    if kind in CONVOLUTIONS:
-        defaults["g"] = 1
-    return defaults

@@ -16,31 +16,35 @@ from math import nan
 from typing import NamedTuple
 
 from freerea_patch import InputError
-from freerea_seval.strings.graph.ir import Graph, Node, Ref, Shape, Spec, Value, Weight, node_macs
+from freerea_seval.strings.graph.ir import (
+    LARGEST_SIZE,
+    Graph,
+    Node,
+    Ref,
+    Shape,
+    Spec,
+    Value,
+    Weight,
+    node_macs,
+    sorted_attributes,
+)
 from freerea_seval.strings.graph.shape_inference import (
     BARE,
     BINARY,
     CONVOLUTIONS,
     SINKS,
     WINDOWS,
-    predicted_dtype,
-    predicted_results,
-    predicted_weights,
-    spatial,
-)
-from freerea_seval.strings.text.grammar import (
-    LARGEST,
-    MOST_DIMENSIONS,
-    Anchor,
-    DefaultOperands,
-    Word,
     channels,
-    lex,
-    ordered,
-    parse_sizes,
+    infer_dtype,
+    infer_results,
+    infer_weights,
+    spatial,
     window_defaults,
 )
+from freerea_seval.strings.text.grammar import Anchor, DefaultOperands, Word, lex, parse_sizes
 
+#: The largest number of dimensions of a tensor.
+MOST_DIMENSIONS = 64
 #: Limits of an expanded string, in operations and characters; without them a short string could fill the memory.
 LONGEST, LONGEST_TEXT = 250_000, 10_000_000
 
@@ -298,11 +302,11 @@ def _inferred(
     """
     weights = tuple([item._replace(tied=None) for item in word.operands or () if isinstance(item, Weight)])
     attributes = _attributes(word, specs)
-    outputs = predicted_results(word.kind, attributes, specs, weights)
+    outputs = infer_results(word.kind, attributes, specs, weights)
     if word.results is not None:
         if word.kind in SINKS:
             raise InputError(f"cannot have a result; write {word.kind!r} without brackets")
-        dtype = predicted_dtype(word.kind, specs, weights)
+        dtype = infer_dtype(word.kind, specs, weights)
         outputs = tuple([_result(text, dtype) for text in word.results])
     if outputs is None:
         raise InputError(
@@ -310,21 +314,23 @@ def _inferred(
         )
     implied: tuple[Weight, ...] = ()
     if not weights and not word.without_parameters and outputs:
-        expected = predicted_weights(word.kind, attributes, specs)
+        expected = infer_weights(word.kind, attributes, specs)
         implied = tuple([Weight(shape, outputs[0].dtype) for shape in expected])
     reads = iter(specs)
     listed = specs if word.operands is None else [i if isinstance(i, Weight) else next(reads) for i in word.operands]
     shapes = tuple([item.shape for item in (*listed, *implied)])
     for shape in [*shapes, *(spec.shape for spec in outputs)]:
-        if len(shape) > MOST_DIMENSIONS or not all(0 <= size <= LARGEST for size in shape):
+        if len(shape) > MOST_DIMENSIONS or not all(0 <= size <= LARGEST_SIZE for size in shape):
             sizes = shortened("x".join(map(str, shape)))
-            raise InputError(f"has a tensor of {sizes}; expected at most {MOST_DIMENSIONS} sizes of 0 to {LARGEST}")
+            raise InputError(
+                f"has a tensor of {sizes}; expected at most {MOST_DIMENSIONS} sizes of 0 to {LARGEST_SIZE}"
+            )
     try:
         node_macs(Node(word.kind, tuple(attributes.items()), (), outputs), shapes)
     except (LookupError, TypeError, ValueError, ZeroDivisionError):
         sizes = ", ".join("x".join(map(str, shape)) for shape in shapes)
         raise InputError(f"cannot multiply what it reads, {sizes}; expected operands that fit it") from None
-    return ordered(attributes), outputs, implied, shapes
+    return sorted_attributes(attributes), outputs, implied, shapes
 
 
 def _result(text: str, dtype: str) -> Spec:
@@ -383,7 +389,7 @@ def _fill_window(
             f" expected k, and one size or {n} for each"
         )
     groups = attributes.get("g", 1)
-    if not isinstance(groups, int) or not 0 <= groups <= LARGEST:
+    if not isinstance(groups, int) or not 0 <= groups <= LARGEST_SIZE:
         raise InputError(f"has groups {shortened(str(groups))}; expected a number such as g4, or dw")
     for name, value in (defaults | whole).items():
         if value is not None and not (name == "g" and "g" in attributes):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from freerea_seval.strings.graph.simplify import functional
+from freerea_seval.strings.graph.simplify import simplify
 from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.operations import kind_of
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 from tests.freerea_seval.strings.trace.tracing import Function
 
 INPUT = "input[1x4x8x8] "
@@ -22,8 +22,8 @@ def view(operations: str) -> str:
     """Return the functional view of operations behind an input."""
     if "output" not in operations:
         operations = f"{operations} output".strip()
-    string = write(functional(read(INPUT + operations)))
-    assert write(functional(read(string))) == string
+    string = write(simplify(read(INPUT + operations)))
+    assert write(simplify(read(string))) == string
     return string.removeprefix(INPUT).removesuffix("output").strip()
 
 
@@ -173,7 +173,7 @@ def test_networks_that_do_not_compute_the_same_differ(pair: str) -> None:
 
 def test_what_two_inputs_are_stays_known() -> None:
     strings = {
-        write(functional(read(f"input[1x4] input[1x4] {operations} output")))
+        write(simplify(read(f"input[1x4] input[1x4] {operations} output")))
         for operations in ("sub<-2,1", "sub<-1,2", "add<-1,2", "add<-2,1", "relu<-1", "relu<-2", "add<-1,1", "add<-2,2")
     }
     assert len(strings) == 7  # the sum of both is one
@@ -181,7 +181,7 @@ def test_what_two_inputs_are_stays_known() -> None:
 
 def test_a_network_of_several_results_keeps_their_order() -> None:
     strings = {
-        write(functional(read(f"{INPUT}relu tanh<-2 {output}"))) for output in ("output<-1,2", "output<-2,1", "output")
+        write(simplify(read(f"{INPUT}relu tanh<-2 {output}"))) for output in ("output<-1,2", "output<-2,1", "output")
     }
     assert len(strings) == 3
 
@@ -189,7 +189,7 @@ def test_a_network_of_several_results_keeps_their_order() -> None:
 def test_a_norm_that_is_run_twice_is_read_back() -> None:
     norm = nn.BatchNorm2d(4)
     network = Function(lambda x: norm(torch.tanh(norm(x))) * norm(x), norm=norm)
-    graph = functional(trace(network, [torch.zeros(1, 4, 8, 8)]))
+    graph = simplify(trace_module(network, [torch.zeros(1, 4, 8, 8)]))
     assert read(write(graph)) == graph
     assert write(graph) == INPUT + "bn tanh bn<-1,w4~2,w4~2 mul<-3,1 output"
     assert graph.parameters == 8
@@ -206,7 +206,7 @@ def test_shared_sums_nested_sixty_deep_are_fast() -> None:
     begun = time.process_time()
     assert view("60*{ add<-1,1 }") == "60*add<-1,1"
     nested = "relu " + " ".join("add<-1,2" for _ in range(60))
-    assert 60 <= len(functional(read(f"{INPUT}{nested} output"))) <= 63
+    assert 60 <= len(simplify(read(f"{INPUT}{nested} output"))) <= 63
     assert time.process_time() - begun < 2
 
 
@@ -217,6 +217,6 @@ def test_depth_needs_no_recursion() -> None:
 def test_a_graph_comes_back_as_it_was() -> None:
     graph = read(f"{INPUT}relu conv(k3) mul(0) add<-1,3 output")
     nodes = graph.nodes
-    functional(graph)
+    simplify(graph)
     assert graph.nodes is nodes
     assert write(graph) == f"{INPUT}relu conv(k3) mul(0) add<-1,3 output"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight
-from freerea_seval.strings.graph.simplify import functional, origins
+from freerea_seval.strings.graph.simplify import origins, simplify
 from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.text.serialize import serialize_graph as write
 
@@ -83,7 +83,7 @@ def graph_of(ops: list[Op]) -> Graph:
 
 
 def form(ops: list[Op]) -> str:
-    return write(functional(graph_of(ops)))
+    return write(simplify(graph_of(ops)))
 
 
 def redirect(ops: list[Op], random: Random, old: Op, new: Op) -> None:
@@ -148,8 +148,8 @@ CHANGES = [renumber, swap, insert_identity, insert_relu, add_zeros, insert_dead_
 @settings(max_examples=150, deadline=None)
 @given(networks())
 def test_the_view_of_a_view_is_itself(ops: list[Op]) -> None:
-    graph = functional(graph_of(ops))
-    assert functional(graph) == graph
+    graph = simplify(graph_of(ops))
+    assert simplify(graph) == graph
     assert read(write(graph)) == graph
 
 
@@ -185,7 +185,7 @@ def test_brackets_of_a_sum_do_not_matter(terms: int, random: Random) -> None:
 @given(networks())
 def test_every_node_of_the_view_comes_from_one_of_its_kind(ops: list[Op]) -> None:
     graph = graph_of(ops)
-    seen = functional(graph)
+    seen = simplify(graph)
     come_from = origins(graph)
     assert len(come_from) == len(seen)
     for node, origin in zip(seen, come_from, strict=True):

@@ -15,8 +15,8 @@ from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import subgraph_cache as composing
 from freerea_seval.strings.spaces.subgraph_cache import Composer, NotComposableError, chained
-from freerea_seval.strings.text.serialize import serialize_graph
-from freerea_seval.strings.trace.tracer import dispatched, trace
+from freerea_seval.strings.text.serialize import serialize_graph as write
+from freerea_seval.strings.trace.tracer import record, trace_module
 from tests.freerea_seval.strings.example_spaces import RELU, TANH, Bare, Parted, chain, conv, function, named, residual
 from tests.freerea_seval.strings.trace.tracing import Function
 
@@ -30,9 +30,9 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 
     def counting(network: nn.Module, *arguments: Any) -> Any:
         seen.append(network)
-        return dispatched(network, *arguments)
+        return record(network, *arguments)
 
-    monkeypatch.setattr(composing, "dispatched", counting)
+    monkeypatch.setattr(composing, "record", counting)
     return seen
 
 
@@ -96,14 +96,14 @@ def test_a_part_that_was_traced_at_one_width_is_traced_again_at_another(traces: 
 )
 def test_a_piece_has_the_graph_of_its_module(part: Part) -> None:
     piece = Composer().piece(part, IMAGE)
-    graph = trace(part.build(), [torch.zeros(IMAGE.shape)])
+    graph = trace_module(part.build(), [torch.zeros(IMAGE.shape)])
     assert piece.graph == graph
     assert piece.result == graph.spec(graph.nodes[-1].refs[0])
 
 
 def test_a_part_may_hand_another_shape_to_its_parts_than_it_gets() -> None:
     part = function("inner", lambda x, f: f(x.flatten(1)[:, :10]), Part("linear", lambda: nn.Linear(10, 2)))
-    assert Composer().piece(part, IMAGE).graph == trace(part.build(), [torch.zeros(IMAGE.shape)])
+    assert Composer().piece(part, IMAGE).graph == trace_module(part.build(), [torch.zeros(IMAGE.shape)])
 
 
 def test_parts_of_one_key_are_wired_anew_where_the_inner_results_differ() -> None:
@@ -114,7 +114,7 @@ def test_parts_of_one_key_are_wired_anew_where_the_inner_results_differ() -> Non
     )
     assert composer.piece(wide, IMAGE).result.shape == (1, 7, 8, 8)
     assert composer.piece(narrow, IMAGE).result.shape == (1, 2, 8, 8)
-    assert composer.piece(wide, IMAGE).graph == trace(wide.build(), [torch.zeros(IMAGE.shape)])
+    assert composer.piece(wide, IMAGE).graph == trace_module(wide.build(), [torch.zeros(IMAGE.shape)])
 
 
 def test_the_signature_of_pieces_is_that_of_what_they_read_like() -> None:
@@ -186,7 +186,7 @@ def test_threads_are_as_before() -> None:
 
 def test_graphs_are_chained_through_their_results() -> None:
     pieces = [Composer().piece(part, IMAGE).graph for part in (conv(3, 3), chain(), residual(TANH), RELU)]
-    assert serialize_graph(chained(pieces)) == "input[1x3x8x8] conv(k1) tanh add<-2,1 relu output"
+    assert write(chained(pieces)) == "input[1x3x8x8] conv(k1) tanh add<-2,1 relu output"
 
 
 def test_a_tied_parameter_stays_tied_inside_a_whole() -> None:
@@ -197,5 +197,5 @@ def test_a_tied_parameter_stays_tied_inside_a_whole() -> None:
 
     part = chain(conv(3, 3), Part("tied", make, (residual(conv(3, 3)),)), Part("tied", make, (residual(TANH),)))
     graph = Composer().piece(part, IMAGE).graph
-    assert graph == trace(part.build(), [torch.zeros(IMAGE.shape)])
+    assert graph == trace_module(part.build(), [torch.zeros(IMAGE.shape)])
     assert graph.parameters == 9 * 4

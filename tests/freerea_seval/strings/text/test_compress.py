@@ -19,7 +19,7 @@ from freerea_seval.strings.text import compress as module
 from freerea_seval.strings.text.compress import Token, compress, join
 from freerea_seval.strings.text.parse import expand, parse_graph
 from freerea_seval.strings.text.serialize import serialize_graph, tokens
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 
 VECTOR = Spec((4,))
 
@@ -118,7 +118,7 @@ def test_an_encoder_and_a_decoder_are_as_long_with_twelve_layers_as_with_two() -
     with torch.device("meta"):
         few, many = (nn.Transformer(16, 2, n, n, 32, batch_first=True) for n in (3, 12))
         inputs = [torch.zeros(1, 8, 16), torch.zeros(1, 8, 16)]
-    shorter, longer = (trace(net, inputs) for net in (few, many))
+    shorter, longer = (trace_module(net, inputs) for net in (few, many))
     assert len(longer) > 3 * len(shorter)
     assert words(longer) <= words(shorter) + 4
     assert parse_graph(serialize_graph(longer)) == longer
@@ -159,7 +159,7 @@ def test_what_occurs_again_is_named_by_the_number_of_its_braces() -> None:
 def test_the_cells_of_a_benchmark_are_folded_to_under_a_fifth() -> None:
     space = TopologySpace()
     for genotype in Random(0).sample(space.genotypes(), 3):
-        graph = trace(space.build(genotype), [torch.zeros(1, 3, 32, 32)])
+        graph = trace_module(space.build(genotype), [torch.zeros(1, 3, 32, 32)])
         string = serialize_graph(graph)
         assert len(string.split()) < 64
         assert 4 * len(string.split()) < len(graph)

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freerea_patch import InputError
-from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs
-from freerea_seval.strings.graph.shape_inference import WINDOWS, predicted_results, predicted_weights, spatial
+from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs, sorted_attributes
+from freerea_seval.strings.graph.shape_inference import WINDOWS, infer_results, infer_weights, spatial
 from freerea_seval.strings.text import grammar
 from freerea_seval.strings.text.parse import LONGEST, parse_graph
 from freerea_seval.strings.text.serialize import serialize_graph
@@ -63,16 +63,16 @@ def follow(steps: list[Step]) -> Graph:
         ]
         outputs = tuple(step.outputs)
         if step.predicted:
-            follows = [Weight(shape) for shape in predicted_weights(kind, attributes, specs)]
+            follows = [Weight(shape) for shape in infer_weights(kind, attributes, specs)]
             weights = follows or weights
-            found = predicted_results(kind, attributes, specs, [] if follows else weights)
+            found = infer_results(kind, attributes, specs, [] if follows else weights)
             if found is not None and all(0 <= size < 10**18 for spec in found for size in spec.shape):
                 outputs = found
             weights = [w._replace(dtype=outputs[0].dtype) for w in weights] if follows and outputs else weights
         if kind == "unused":
             outputs = ()
         inputs: list[Ref | Weight] = [*weights, *refs] if step.mixed and not step.predicted else [*refs, *weights]
-        made = Node(kind, grammar.ordered(attributes), tuple(inputs), outputs)
+        made = Node(kind, sorted_attributes(attributes), tuple(inputs), outputs)
         try:
             node_macs(made, [Graph(tuple(nodes)).shape(item) for item in inputs])
         except (LookupError, TypeError, ValueError, ZeroDivisionError):

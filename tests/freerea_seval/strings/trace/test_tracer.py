@@ -1,4 +1,4 @@
-"""From modules to graphs: awkward networks, and the same graph by both routes."""
+"""From modules to graphs: unusual networks, with the autograd walk as the oracle."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from freerea_patch.networks.cost import network_cost
 from freerea_seval.strings.graph.ir import Weight
 from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.text.serialize import serialize_graph as write
-from freerea_seval.strings.trace.tracer import trace
-from tests.freerea_seval.strings.trace.tracing import Function, sees, string_of, traced
+from freerea_seval.strings.trace.tracer import trace_module
+from tests.freerea_seval.strings.trace.tracing import Function, is_seen_by_autograd, string_of, traced
 
 CELLS = TopologySpace().genotypes()
 
@@ -62,7 +62,7 @@ def test_no_parameters_no_operations_and_no_results() -> None:
     assert string_of(lambda x: x) == "input[1x4] output"
     assert string_of(lambda x: None) == "input[1x4] output<-"
     assert string_of(lambda x: torch.ones(2)).split()[-1] == "output"
-    assert trace(Function(lambda: torch.ones(2)), []).macs == 0
+    assert trace_module(Function(lambda: torch.ones(2)), []).macs == 0
 
 
 def test_the_same_tensor_twice_is_two_inputs() -> None:
@@ -119,7 +119,7 @@ def written_to_a_row(x: Tensor) -> Tensor:
 )
 def test_what_works_in_place_on_its_input_or_leaves_torch_has_a_graph(function: Any, string: str) -> None:
     x = torch.ones(1, 4)
-    assert write(trace(Function(function), [x])) == string
+    assert write(trace_module(Function(function), [x])) == string
     assert torch.equal(x, torch.ones(1, 4))
 
 
@@ -150,13 +150,12 @@ def test_control_flow_on_shapes_and_on_values() -> None:
     assert ways == ["relu", "tanh"]
 
 
-@pytest.mark.parametrize("route", ["autograd", "dispatch"])
-def test_a_network_of_depth_5000_needs_no_recursion_and_no_time(route: Any) -> None:
+def test_a_network_of_depth_5000_needs_no_recursion_and_no_time() -> None:
     depth = 5000
     assert depth > sys.getrecursionlimit()
     network = nn.Sequential(*(nn.ReLU() for _ in range(depth)))
     start = time.process_time()
-    graph = trace(network, [torch.ones(1, 4)], route)
+    graph = trace_module(network, [torch.ones(1, 4)])
     string = write(graph)
     assert time.process_time() - start < 5
     assert string == f"input[1x4] {depth}*relu output"
@@ -166,7 +165,7 @@ def test_a_network_of_depth_5000_needs_no_recursion_and_no_time(route: Any) -> N
 def test_frozen_parameters_are_parameters() -> None:
     frozen = nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 2))
     free = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-    assert not sees(frozen, torch.ones(1, 4))
+    assert not is_seen_by_autograd(frozen, torch.ones(1, 4))
     assert traced(frozen, torch.ones(1, 4)) == traced(free, torch.ones(1, 4))
 
 
@@ -199,7 +198,7 @@ def test_buffers_are_constants() -> None:
 def test_integer_inputs_are_inputs() -> None:
     graph = traced(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
     assert write(graph) == "input[1x3:int64] embedding(4,num=10) output"
-    assert sees(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
+    assert is_seen_by_autograd(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
@@ -229,7 +228,7 @@ def test_a_network_on_the_meta_device_has_the_same_graph(index: int) -> None:
     graph = traced(network, torch.ones(1, 3, 32, 32))
     # Multiplication by zero is by a number in the network's own code, which needs no value.
     meta = torch.ones(1, 3, 32, 32, device="meta")
-    assert trace(network.to("meta"), [meta], "dispatch") == graph
+    assert trace_module(network.to("meta"), [meta]) == graph
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -263,18 +262,18 @@ def test_parameters_and_multiply_adds_add_up_to_the_networks(genotype: str) -> N
 def test_different_cells_have_different_strings() -> None:
     space, image = TopologySpace(), torch.ones(1, 3, 32, 32)
     cells = Random(5).sample(CELLS, 12)
-    assert len({write(trace(space.build(cell), [image])) for cell in cells}) == len(cells)
+    assert len({write(trace_module(space.build(cell), [image])) for cell in cells}) == len(cells)
     sizes = Random(1).sample(list(SizeSpace().genotypes()), 12)
-    assert len({write(trace(SizeSpace().build(size), [image])) for size in sizes}) == len(sizes)
+    assert len({write(trace_module(SizeSpace().build(size), [image])) for size in sizes}) == len(sizes)
 
 
 def test_weights_do_not_change_the_graph() -> None:
     network = TopologySpace().build(CELLS[7])
-    before = trace(network, [torch.ones(1, 3, 32, 32)])
+    before = trace_module(network, [torch.ones(1, 3, 32, 32)])
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(float("nan"))
-    assert trace(network, [torch.ones(1, 3, 32, 32)]) == before
+    assert trace_module(network, [torch.ones(1, 3, 32, 32)]) == before
 
 
 def test_a_language_model_of_seven_billion_parameters_needs_no_weights() -> None:
@@ -283,7 +282,7 @@ def test_a_language_model_of_seven_billion_parameters_needs_no_weights() -> None
     with torch.device("meta"):
         network = LlamaForCausalLM(LlamaConfig(use_cache=False))
     start = time.process_time()
-    graph = trace(network, {"input_ids": torch.zeros(1, 128, dtype=torch.long, device="meta")})
+    graph = trace_module(network, {"input_ids": torch.zeros(1, 128, dtype=torch.long, device="meta")})
     string = write(graph)
     assert time.process_time() - start < 30
     assert graph.parameters == sum(parameter.numel() for parameter in network.parameters()) == 6_738_415_616

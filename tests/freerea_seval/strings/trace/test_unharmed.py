@@ -11,13 +11,12 @@ from torch.nn import functional as F
 
 from freerea_patch import InputError
 from freerea_seval.strings.text.serialize import serialize_graph as write
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 from tests.freerea_seval.strings.trace.tracing import Function, string_of, traced
 
 
-@pytest.mark.parametrize("route", ["auto", "autograd", "dispatch"])
 @pytest.mark.parametrize("fail", [False, True])
-def test_network_inputs_and_global_state_come_back_unharmed(fail: bool, route: Any) -> None:
+def test_network_inputs_and_global_state_come_back_unharmed(fail: bool) -> None:
     class Counting(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -41,9 +40,9 @@ def test_network_inputs_and_global_state_come_back_unharmed(fail: bool, route: A
     attention = F.scaled_dot_product_attention
     torch.backends.mha.set_fastpath_enabled(True)
     try:
-        trace(network, [x], route)
+        trace_module(network, [x])
     except InputError as error:
-        assert fail or route == "autograd"
+        assert fail
         assert "\n" not in str(error)  # noqa: PT017
     else:
         assert not fail
@@ -76,7 +75,6 @@ def value_decides(x: Tensor) -> Tensor:
 META = torch.ones(1, 4, device="meta")
 
 
-@pytest.mark.parametrize("route", ["auto", "dispatch"])
 @pytest.mark.parametrize(
     ("network", "inputs", "message"),
     [
@@ -101,9 +99,9 @@ META = torch.ones(1, 4, device="meta")
         (Function(lambda x: x[x > 0]), [META], "aten::index: .* build it off the meta device$"),
     ],
 )
-def test_what_cannot_be_converted_says_so_in_one_line(network: Any, inputs: Any, message: str, route: Any) -> None:
+def test_what_cannot_be_converted_says_so_in_one_line(network: Any, inputs: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
-        trace(network, inputs, route)
+        trace_module(network, inputs)
     assert "\n" not in str(caught.value)
 
 
@@ -115,10 +113,3 @@ def test_a_failure_that_the_network_mends_is_none() -> None:
             return torch.relu(x)
 
     assert string_of(mends, torch.ones(1, 4)) == "input[1x4] relu output"
-
-
-def test_a_route_that_does_not_see_everything_says_what_and_which_does() -> None:
-    with pytest.raises(InputError, match=r"does not show everything .* \(arange\); use route 'dispatch'$"):
-        trace(Function(lambda x: x + torch.arange(4)), [torch.ones(1, 4)], "autograd")
-    with pytest.raises(InputError, match="expected route 'auto', 'autograd' or 'dispatch', got 'fx'"):
-        trace(nn.ReLU(), [torch.ones(1, 4)], "fx")  # type: ignore[arg-type]
