@@ -12,6 +12,7 @@ from functools import lru_cache
 from freerea_seval.strings.graph.ir import LARGEST_SIZE, Shape, Spec, Value, Weight
 from freerea_seval.strings.graph.shape_inference import (
     BARE,
+    SINKS,
     WINDOWS,
     channels,
     infer_dtype,
@@ -38,7 +39,8 @@ def operation_label(
     """
     printed = _printed_attributes(kind, dict(attributes), specs)
     text = f"{kind}({','.join(printed)})" if printed else kind
-    if outputs == infer_results(kind, dict(attributes), specs, weights):
+    # "!" even where the absence of results could be inferred: whether there are any must not depend on shapes.
+    if (outputs or kind in SINKS) and outputs == infer_results(kind, dict(attributes), specs, weights):
         return text
     dtype = infer_dtype(kind, specs, weights)
     shapes = [format_shape(o.shape) + (f":{o.dtype}" if o.dtype != dtype else "") for o in outputs]
