@@ -48,26 +48,6 @@ def step(group: str, word: str, back: tuple[int, ...]) -> Step:
     return Step(group, word, back)
 
 
-def cut(reads: Sequence[Sequence[int]]) -> list[int]:
-    """Return the operations that every path passes: no later one reads past them.
-
-    Args:
-        reads: the positions that each operation reads.
-    """
-    last_reader = list(range(len(reads)))
-    for position, sources in enumerate(reads):
-        for source in sources:
-            last_reader[source] = position
-    ends: list[int] = []
-    reach = 0
-    for position, last in enumerate(last_reader):
-        if reach <= position:
-            ends.append(position)
-        if last > reach:
-            reach = last
-    return ends
-
-
 @lru_cache(maxsize=65536)
 def named(name: str) -> Counts:
     """Return one of what is named so."""

@@ -12,9 +12,10 @@ from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
-from freerea_seval.predictor.features.path_features import Step, cut, named, step, ways
+from freerea_seval.predictor.features.path_features import Step, named, step, ways
 from freerea_seval.predictor.features.sparse_counts import Counts, Parts, Sum
 from freerea_seval.strings.graph import ir as graphs
+from freerea_seval.strings.graph.cut_vertices import cut_vertices
 from freerea_seval.strings.graph.shape_inference import channels
 from freerea_seval.strings.text import Block, Operation, parse_blocks
 
@@ -128,7 +129,7 @@ def _block(block: Block) -> tuple[Sum, _Order]:
 @lru_cache(maxsize=16384)
 def _order(steps: tuple[Step, ...]) -> _Order:
     reads = [[position - back for back in step.back] for position, step in enumerate(steps)]
-    ends = cut(reads)
+    ends = cut_vertices(reads)
     words = [step.word for step in steps if step.word]
     counts = list(map(_ordered, ["", *words], words))
     times: list[float] = [1] * len(counts)

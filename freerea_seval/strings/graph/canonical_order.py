@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
 
+from freerea_seval.strings.graph.cut_vertices import cut_vertices
+
 Inputs = Sequence[Sequence[tuple[int, int]]]
 
 #: In segments with more nodes than this, the hash of the neighbourhood comes first, so that the layers of a deep
@@ -50,7 +52,7 @@ def canonical_order(
     Returns:
         The indices of all nodes, ``(n,)``.
     """
-    cut = cut_vertices(inputs)
+    cut = _is_cut(inputs)
     keys: list[tuple[bytes, ...]] = []
     if any(commutative):
         # Without sizes first: a block is then ordered alike at any width.
@@ -92,21 +94,12 @@ def canonical_order(
     return order
 
 
-def cut_vertices(inputs: Inputs) -> list[bool]:
+def _is_cut(inputs: Inputs) -> list[bool]:
     """Return, for every node, whether all paths from the inputs to the last node pass through it."""
-    last_reader = list(range(len(inputs)))
-    last_source = 0
-    for node, sources in enumerate(inputs):
-        for source, _ in sources:
-            last_reader[source] = node
-        if not sources:
-            last_source = node
-    cut = []
-    reach = last_source  # the last node that reads something from before the current one
-    for node, reader in enumerate(last_reader):
-        cut.append(reach <= node)
-        reach = max(reach, reader)
-    return cut
+    reads = [[source for source, _ in sources] for sources in inputs]
+    last_input = max((node for node, sources in enumerate(reads) if not sources), default=0)
+    cuts = set(cut_vertices(reads))
+    return [node >= last_input and node in cuts for node in range(len(reads))]
 
 
 def _ordered_ancestors(node: int, inputs: Inputs, cut: Sequence[bool], position: dict[int, int]) -> list[int]:

@@ -39,7 +39,7 @@ def operation_label(
     """
     printed = _printed_attributes(kind, dict(attributes), specs)
     text = f"{kind}({','.join(printed)})" if printed else kind
-    # "!" even where no results are inferred: whether an operation has any must not depend on shapes.
+    # "!" even where the absence of results could be inferred: whether there are any must not depend on shapes.
     if (outputs or kind in SINKS) and outputs == infer_results(kind, dict(attributes), specs, weights):
         return text
     dtype = infer_dtype(kind, specs, weights)

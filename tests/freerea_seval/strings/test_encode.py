@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_seval.strings.encode import SpaceStrings, encode_module
-from freerea_seval.strings.text.parse import parse_graph as read
-from freerea_seval.strings.views import VIEWS, check_view, default_view, view_of
+from freerea_seval.strings.views import VIEWS
 from tests.freerea_seval.strings.example_spaces import Bare
 from tests.freerea_seval.strings.trace.tracing import Function
 
@@ -37,35 +36,11 @@ def test_inputs_may_have_names() -> None:
     assert string == "input[1x4] input[1x4] relu<-2 sub output"
 
 
-@pytest.mark.parametrize("make", [lambda: SpaceStrings(TopologySpace(), "live"), lambda: check_view("live")])  # type: ignore[arg-type]
-def test_an_unknown_view_is_refused(make: Any) -> None:
+def test_an_unknown_view_is_refused() -> None:
     with pytest.raises(InputError, match=r"^unknown view of a network 'live'.* Valid: executed, functional$"):
-        make()
+        SpaceStrings(TopologySpace(), "live")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"did you mean 'functional'\?"):
         encode_module(nn.ReLU(), [torch.zeros(1)], "functionl")  # type: ignore[arg-type]
-
-
-def test_the_executed_view_is_the_graph_itself() -> None:
-    graph = read("input[1x4] alias output")
-    assert view_of(graph, "executed") is graph
-    assert len(view_of(graph, "functional")) == 2
-
-
-@pytest.mark.parametrize(
-    ("metric", "view"),
-    [
-        ("test_accuracy", "functional"),
-        ("val_accs", "functional"),
-        ("fgsm@Linf_eps-1", "functional"),
-        ("Robustness", "functional"),
-        ("top1", "functional"),
-        ("raspi4_latency", "executed"),
-        ("energy_mj", "executed"),
-        ("peak_memory", "executed"),
-    ],
-)
-def test_a_metric_of_the_function_is_seen_in_the_functional_view(metric: str, view: str) -> None:
-    assert default_view(metric) == view
 
 
 class Counting(SizeSpace):

@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from freerea_seval.predictor.features.path_features import Step, cut, step, ways
-
-READS = st.integers(1, 9).flatmap(
-    lambda n: st.tuples(*(st.lists(st.integers(0, p - 1), max_size=3) if p else st.just([]) for p in range(n)))
-)
-
-
-@given(READS)
-def test_a_chain_is_cut_where_no_later_operation_reads_past(reads: tuple[list[int], ...]) -> None:
-    expected = [p for p in range(len(reads)) if all(read >= p for later in reads[p + 1 :] for read in later)]
-    assert cut(reads) == expected
-    assert expected[-1] == len(reads) - 1
+from freerea_seval.predictor.features.path_features import Step, step, ways
 
 
 def test_equal_steps_are_one_object() -> None:

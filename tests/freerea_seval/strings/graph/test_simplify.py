@@ -19,7 +19,7 @@ INPUT = "input[1x4x8x8] "
 
 
 def view(operations: str) -> str:
-    """Return the functional view of operations behind an input."""
+    """Return the functional view of operations after an input."""
     if "output" not in operations:
         operations = f"{operations} output".strip()
     string = write(simplify(read(INPUT + operations)))
@@ -55,7 +55,7 @@ RULES = {
     ),
     "a product with zeros is zeros": ("conv(k3) mul(0) mul<-1,2 relu<-4 add", "relu"),
     "a quotient of zeros is zeros": ("mul(0) div<-1,2", "zeros[1x4x8x8]<-"),
-    "zeros behind a concatenation stay": ("mul(0) cat(dim=1)<-1,2", "zeros[1x4x8x8]<- cat(dim=1)<-1,2"),
+    "zeros after a concatenation stay": ("mul(0) cat(dim=1)<-1,2", "zeros[1x4x8x8]<- cat(dim=1)<-1,2"),
     "zeros beside zeros are zeros": ("mul(0) cat(dim=1)<-1,1", "zeros[1x8x8x8]<-"),
     "a difference from zeros is not the term": ("relu mul(0) sub<-2,1", "relu zeros[1x4x8x8]<- sub"),
     "added zeros are dropped": ("conv(k3) mul(0) relu<-3 add<-1,2", "relu"),
@@ -66,7 +66,7 @@ RULES = {
     "what does not reach the output is gone": ("conv(9,k3) bn relu tanh<-4", "tanh"),
     "parameters that nothing reads are gone": ("relu unused<-w3x5 output<-2", "relu"),
     "equal operations without parameters are one": ("tanh tanh<-2 mul<-2,1", "tanh mul<-1,1"),
-    "equal operations behind equal ones are one": ("tanh relu tanh<-3 relu mul<-3,1", "tanh relu mul<-1,1"),
+    "equal operations after equal ones are one": ("tanh relu tanh<-3 relu mul<-3,1", "tanh relu mul<-1,1"),
     "operations with parameters of their own are not": ("conv(k3) conv(k3)<-2 add<-2,1", "conv(k3) conv(k3)<-2 add"),
     "operations with one parameter are": ("conv(k1) conv(k1)<-2,w4x4x1x1~1 mul<-2,1", "conv(k1) mul<-1,1"),
     "norms with the same weight and bias are": ("bn bn<-2,w4~1,w4~1 mul<-2,1", "bn mul<-1,1"),
@@ -89,13 +89,13 @@ def test_each_rule(rule: str) -> None:
 def random_kinds() -> list[str]:
     """Return the kinds of operations that PyTorch marks as random, but for layers, which draw in training alone."""
     layers = ("attention", "rnn", "gru", "lstm", "softmax", "sdp", "cudnn", "mem_eff")
-    found = set()
+    kinds = set()
     for name in torch._C._dispatch_get_all_op_names():
         operation, _, overload = name.removeprefix("aten::").partition(".")
         func = getattr(getattr(torch.ops.aten, operation, None), overload or "default", None)
         if name.startswith("aten::") and func is not None and torch.Tag.nondeterministic_seeded in func.tags:
-            found.add(kind_of(operation))
-    return sorted(kind for kind in found - {"dropout", "rrelu"} if not any(layer in kind for layer in layers))
+            kinds.add(kind_of(operation))
+    return sorted(kind for kind in kinds - {"dropout", "rrelu"} if not any(layer in kind for layer in layers))
 
 
 def test_two_draws_stay_two() -> None:
@@ -117,7 +117,7 @@ EQUAL = {
         "conv(k3) bn conv(k1)<-3 bn add<-1,3",
         "conv(k1) conv(k3)<-2 bn bn<-3 add<-2,1",
     ),
-    "a gate before or behind what it gates": (
+    "a gate before or after what it gates": (
         "conv(k3) sigmoid conv(k1)<-3 mul<-1,2",
         "conv(k1) conv(k3)<-2 sigmoid mul<-1,3",
     ),
@@ -130,7 +130,7 @@ EQUAL = {
     "a sum that starts from nothing": ("relu conv(k3) add<-1,2", "relu conv(k3) add(0)<-2 add<-1,2"),
     "a shared operation, written twice": ("relu conv(k3) conv(k1)<-2 add", "relu conv(k3) relu<-3 conv(k1) add<-1,3"),
     "a sum that is zero times something": ("relu conv(k3) mul(0) add<-1,3", "relu alias"),
-    "a relu of a relu behind an identity": ("relu alias relu conv(k3)", "relu conv(k3)"),
+    "a relu of a relu after an identity": ("relu alias relu conv(k3)", "relu conv(k3)"),
 }
 #: Pairs that do not, though they nearly read the same.
 UNEQUAL = {

@@ -136,7 +136,7 @@ def trace_by_autograd(network: nn.Module, inputs: Inputs) -> Graph:
 
 
 def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequence[Tensor], census: Census) -> Graph:
-    """Return the graph behind a network's results.
+    """Return the graph of the operations that produced a network's results.
 
     Args:
         parameters: of the network that ran, which are weights.
@@ -148,7 +148,7 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
         UnseenError: the autograd graph does not show all that ran.
     """
     if census.unseen is not None or census.is_stale(results):
-        raise census.unseen or UnseenError("work in place behind nn.Identity")
+        raise census.unseen or UnseenError("work in place after nn.Identity")
     builder = GraphBuilder()
     weights = [Parameter(id(parameter), spec_of(parameter)) for parameter in parameters]
     leaves: dict[int, Source] = {weight.key: weight for weight in weights}
@@ -156,19 +156,19 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
         leaves[id(tensor)] = Ref(builder.add("input", [], [spec_of(tensor)]))
     seen: Counter[str] = Counter()
     shown: Counter[tuple[str, str]] = Counter()
-    made: dict[Any, list[Source]] = {}
+    sources: dict[Any, list[Source]] = {}
     for function in _reachable(results):
         if hasattr(function, "operation"):
             kind, attributes = function.operation
-            read = _inputs(function, made, leaves)
+            read = _inputs(function, sources, leaves)
             if None in read:
                 raise UnseenError(kind)
-            made[function] = [Ref(builder.add(kind, cast("list[Source]", read), _outputs(function), attributes))]
+            sources[function] = [Ref(builder.add(kind, cast("list[Source]", read), _outputs(function), attributes))]
         else:
-            operation = _operation(function, made, leaves)
+            operation = _operation(function, sources, leaves)
             seen[operation.kind] += 1
             shown.update((operation.kind, name) for name in operation.arguments)
-            made[function] = _add(builder, operation, _outputs(function))
+            sources[function] = _add(builder, operation, _outputs(function))
     for kind in TRANSPARENT:
         del seen[kind]
     if seen != census.kinds:
@@ -178,7 +178,7 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
         raise UnseenError(", ".join(f"{name} of {kind}" for kind, name in sorted(hidden)))
     refs = []
     for tensor in results:
-        source = made[tensor.grad_fn][tensor.output_nr] if tensor.grad_fn is not None else leaves.get(id(tensor))
+        source = sources[tensor.grad_fn][tensor.output_nr] if tensor.grad_fn is not None else leaves.get(id(tensor))
         if source is None:
             raise UnseenError("a result")
         refs.append(source)
@@ -205,19 +205,19 @@ class _Operation(NamedTuple):
 
 
 def _reachable(results: Sequence[Tensor]) -> list[Any]:
-    """Return the functions behind tensors in the order in which they were made, leaves left out."""
-    found: dict[Any, None] = {}
+    """Return the functions behind tensors in the order of execution, without leaves."""
+    reached: dict[Any, None] = {}
     waiting = [tensor.grad_fn for tensor in results if tensor.grad_fn is not None]
     while waiting:
         function: Any = waiting.pop()
-        if function in found or hasattr(function, "variable"):
+        if function in reached or hasattr(function, "variable"):
             continue
-        found[function] = None
+        reached[function] = None
         waiting += [source for source, _ in function.next_functions if source is not None]
-    return sorted(found, key=lambda function: int(function._sequence_nr()))
+    return sorted(reached, key=lambda function: int(function._sequence_nr()))
 
 
-def _inputs(function: Any, made: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> list[Source | None]:
+def _inputs(function: Any, sources: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> list[Source | None]:
     inputs: list[Source | None] = []
     for source, port in function.next_functions:
         if source is None:
@@ -225,7 +225,7 @@ def _inputs(function: Any, made: Mapping[Any, list[Source]], leaves: Mapping[int
         elif hasattr(source, "variable"):
             inputs.append(leaves.get(id(source.variable)))
         else:
-            inputs.append(made[source][port])
+            inputs.append(sources[source][port])
     return inputs
 
 
@@ -235,7 +235,7 @@ def _outputs(function: Any) -> list[Spec]:
 
 
 def _add(builder: GraphBuilder, operation: _Operation, outputs: list[Spec]) -> list[Source]:
-    """Add an operation; return what made each of its results, which is its input where a view changes nothing."""
+    """Add an operation; return the source of each of its results."""
     inputs = [source for source in operation.inputs if source is not None]
     if operation.kind in ("reshape", "expand", "slice", "permute") and len(inputs) == 1:
         first = inputs[0]
@@ -248,15 +248,15 @@ def _add(builder: GraphBuilder, operation: _Operation, outputs: list[Spec]) -> l
     return [Ref(position, port) for port in range(len(outputs))]
 
 
-def _operation(function: Any, made: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> _Operation:
+def _operation(function: Any, sources: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> _Operation:
     """Return what ran forward where ``function`` would run backward."""
     overload = _overload(cast(Hashable, type(function)), function.name(), len(function.next_functions))
-    inputs = _inputs(function, made, leaves)
+    inputs = _inputs(function, sources, leaves)
     arguments = {name: _signed(getattr(function, f"_saved_{name}")) for name in overload.saved}
     if any(map(tensors_in, arguments.values())):
         raise UnseenError(overload.kind)  # another overload has a tensor by the name of this one's number
-    for place, (name, optional) in enumerate(overload.tensors):
-        if overload.lists or inputs[place] is not None:
+    for index, (name, optional) in enumerate(overload.tensors):
+        if overload.lists or inputs[index] is not None:
             continue
         saved = getattr(function, f"_saved_{name}", function)
         if optional and (saved is None or getattr(function, f"_saved_{name}_sym_sizes_opt", None) == (0,)):
@@ -320,24 +320,24 @@ def _overload(function: Hashable, name: str, count: int) -> _Overload:
 
 def _schemas(name: str) -> list[Any]:
     """Return the schemas of the operations that autograd calls by this name."""
-    found = []
+    schemas = []
     for operation in _operations_by_name().get(name, ()):
         # In-place operations have the same backward function; those that write to an argument out have none.
         for schema in torch._C._jit_get_schemas_for_operator(operation):
             if not any(argument.is_out for argument in schema.arguments):
-                found.append(schema)
-    return found
+                schemas.append(schema)
+    return schemas
 
 
 @cache
 def _operations_by_name() -> Mapping[str, Sequence[str]]:
     """Return ATen's operations by the name that autograd gives them: in lower case and without underscores."""
-    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    by_name: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for overload in torch._C._dispatch_get_all_op_names():
         operation = overload.partition(".")[0]
         if operation.startswith("aten::") and not operation.endswith("_"):
-            found[operation.removeprefix("aten::").replace("_", "").lower()][operation] = None
-    return {name: list(operations) for name, operations in found.items()}
+            by_name[operation.removeprefix("aten::").replace("_", "").lower()][operation] = None
+    return {name: list(operations) for name, operations in by_name.items()}
 
 
 def _candidate(schema: Any) -> _Overload:
@@ -355,7 +355,7 @@ def _candidate(schema: Any) -> _Overload:
     if name == "embedding":
         tensors = tensors[:1]
     defaults = {argument.name: argument.default_value for argument in schema.arguments}
-    # A list beside other tensors: which input is which cannot be told.
+    # With a list among other tensors, inputs cannot be assigned to arguments.
     saved += ["a list and tensors"] if lists and tensors else []
     return _Overload(kind_of(name), defaults, tuple(saved), tuple(tensors), lists)
 

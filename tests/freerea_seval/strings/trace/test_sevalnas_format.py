@@ -1,4 +1,4 @@
-"""The published string format: every rule of it, its naive twin, and what is known of its cells."""
+"""The string format of SEval-NAS: each of its rules, a recursive twin as the oracle, and examples of cells."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def recursive(root: Any) -> str:
                 visit(source)
         if hasattr(function, "variable"):
             shape = list(function.variable.shape)
-            said = {4: f":(num_filters={shape[0]}, kernel_size={shape[-2:][0]})", 2: f":(num_units={shape[-1]})"}
-            leaves.update({n: s for n, s in said.items() if n == len(shape)})
+            texts = {4: f":(num_filters={shape[0]}, kernel_size={shape[-2:][0]})", 2: f":(num_units={shape[-1]})"}
+            leaves.update({n: s for n, s in texts.items() if n == len(shape)})
         name = type(function).__name__
         if not any(part in name for part in OMITTED):
             order.append(function)
             name = name.replace("Backward0", "")
-            known = [order.index(source) + 1 for source, _ in function.next_functions if source in order]
+            operands = [order.index(source) + 1 for source, _ in function.next_functions if source in order]
             if "Convolution" in name:
                 name += leaves[4]
             elif "Addmm" in name:
                 name = "Dense" + leaves[2]
-            elif len(known) > 1:
-                name += f":{known[1]}~{known[0]}"
+            elif len(operands) > 1:
+                name += f":{operands[1]}~{operands[0]}"
             text += f"|{len(order)}_{name}"
 
     visit(root)
@@ -102,8 +102,8 @@ def test_the_first_of_several_results_is_walked() -> None:
 
 def test_inputs_may_have_names_and_be_no_numbers_with_a_gradient() -> None:
     network = Function(lambda x, mask, factor: (x.exp() + mask).relu() / factor)
-    given = {"x": torch.rand(2), "mask": torch.tensor([1, 0]), "factor": 2.0}
-    assert sevalnas_string(network, given) == "|1_Exp|2_Add|3_Relu|4_Div"
+    arguments = {"x": torch.rand(2), "mask": torch.tensor([1, 0]), "factor": 2.0}
+    assert sevalnas_string(network, arguments) == "|1_Exp|2_Add|3_Relu|4_Div"
 
 
 @pytest.mark.parametrize("index", range(0, len(CELLS), 3000))
