@@ -9,8 +9,7 @@ from torch import nn
 
 from freerea_patch import InputError, SearchSpace
 from freerea_seval.strings.graph.ir import Spec
-from freerea_seval.strings.spaces.chains import Chains
-from freerea_seval.strings.spaces.subgraph_cache import NotComposableError
+from freerea_seval.strings.spaces import ChainStrings, NotComposableError
 from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import Inputs, trace_module
 from freerea_seval.strings.views import View, check_view, view_of
@@ -53,7 +52,7 @@ class SpaceStrings:
         self.view = check_view(view)
         self._cache: dict[str, str] = {}
         self._input = Spec((1, *space.input_shape))
-        self._chains = Chains(self.view)
+        self._chains = ChainStrings(self.view)
 
     def strings(
         self, genotypes: Sequence[str], on_fraction: Callable[[float, str], object] = lambda fraction, text: None

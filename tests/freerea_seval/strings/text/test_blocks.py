@@ -96,7 +96,6 @@ def test_braces_are_blocks_and_so_is_what_is_between_them(string: str, times: li
         "input[1x4] { relu } add<-^1,1 output",
         "input[1x4] { linear } linear<-1,w4x4~1 output",
         "input[1x4] { relu } input[1x4] add output",
-        "input[1x4] 2*{ relu } { tanh output }",
         "input[1x4] { relu unused<-w3 } arange(end=8)[8:int64]<- output",
     ],
 )
