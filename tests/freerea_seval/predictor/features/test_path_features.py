@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from freerea_seval.predictor.features.path_features import Step, step, ways
+from freerea_seval.predictor.features.path_features import Step, count_paths, step
 
 
 def test_equal_steps_are_one_object() -> None:
@@ -11,7 +11,7 @@ def test_equal_steps_are_one_object() -> None:
 
 def test_a_step_that_the_end_does_not_depend_on_is_on_no_way() -> None:
     segment = (Step("conv", "conv<-1", (1,)), Step("linear", "linear<-2", (2,)), Step("add", "add<-2,3", (2, 3)))
-    counts, times, first, last = ways(segment)
+    counts, times, first, last = count_paths(segment)
     found = {
         name: value * often for its, often in zip(counts, times, strict=True) for name, value in its.numbers.items()
     }
@@ -23,6 +23,6 @@ def test_a_step_that_the_end_does_not_depend_on_is_on_no_way() -> None:
 
 
 def test_operations_on_every_element_alone_are_no_steps() -> None:
-    counts, times, first, last = ways((Step("relu", "relu<-1", (1,)),))
+    counts, times, first, last = count_paths((Step("relu", "relu<-1", (1,)),))
     assert [dict(its.numbers) for its in counts] == [{"total depth": 1}]
     assert (times, first, last) == ((1,), "", "")

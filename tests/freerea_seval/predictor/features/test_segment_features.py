@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.predictor.features.segment_features import TOTALS, describe, parts
+from freerea_seval.predictor.features.segment_features import TOTALS, count_parts, describe
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Graph
 from freerea_seval.strings.text.blocks import parse_blocks
@@ -267,7 +267,7 @@ def test_a_parameter_that_is_read_twice_counts_once() -> None:
 
 
 def test_a_block_that_is_met_again_is_the_same_object() -> None:
-    first, other = (parts(f"input[1x3x8x8] {head} 3*{{ conv(k3) relu }} output") for head in ("relu", "tanh"))
+    first, other = (count_parts(f"input[1x3x8x8] {head} 3*{{ conv(k3) relu }} output") for head in ("relu", "tanh"))
     assert set(first.sums) & set(other.sums)
     costs = [part.numbers().get(f"cost {window(3)} operations") for part in first.sums]
     assert [times for cost, times in zip(costs, first.times, strict=True) if cost] == [3]
