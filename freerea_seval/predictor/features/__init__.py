@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 from freerea_patch._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from freerea_seval.predictor.features.dataflow import behind, operands, placed, unsaid, words
+    from freerea_seval.predictor.features.dataflow import (
+        number_operations,
+        operands,
+        strip_operands,
+        token_offsets,
+        word_tokenizer,
+    )
     from freerea_seval.predictor.features.proxies import ProxyColumns, as_table
     from freerea_seval.predictor.features.segment_features import describe
     from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings, share_features
@@ -23,20 +29,26 @@ __all__ = [
     "ProxyColumns",
     "StringFeatures",
     "as_table",
-    "behind",
     "check_strings",
     "describe",
+    "number_operations",
     "operands",
-    "placed",
     "share_features",
-    "unsaid",
-    "words",
+    "strip_operands",
+    "token_offsets",
+    "word_tokenizer",
 ]
 
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "freerea_seval.predictor.features.dataflow": ["behind", "operands", "placed", "unsaid", "words"],
+        "freerea_seval.predictor.features.dataflow": [
+            "number_operations",
+            "operands",
+            "strip_operands",
+            "token_offsets",
+            "word_tokenizer",
+        ],
         "freerea_seval.predictor.features.proxies": ["ProxyColumns", "as_table"],
         "freerea_seval.predictor.features.segment_features": ["describe"],
         "freerea_seval.predictor.features.vectorizer": [

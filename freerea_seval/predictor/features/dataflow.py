@@ -60,7 +60,7 @@ def operands(string: str) -> list[list[int]]:
     return edges
 
 
-def unsaid(string: str) -> str:
+def strip_operands(string: str) -> str:
     """Return a string without the operands that :func:`operands` represents.
 
     A distance that the vocabulary lacks would be several tokens.
@@ -68,31 +68,31 @@ def unsaid(string: str) -> str:
     return _REPRESENTED.sub("", string)
 
 
-def words() -> Tokenizer:
+def word_tokenizer() -> Tokenizer:
     """Return the tokenizer of the package without phrases, so that no token spans two operations."""
     full = Tokenizer().vocabulary
     return Tokenizer(Vocabulary(full.pieces, tuple(pair for pair in full.merges if "".join(pair).count(" ") <= 1)))
 
 
-def placed(tokenizer: Tokenizer, ids: Indices, strings: Sequence[str]) -> tuple[Indices, Indices]:
+def number_operations(tokenizer: Tokenizer, ids: Indices, strings: Sequence[str]) -> tuple[Indices, Indices]:
     """Return the operation of each token, ``(n, length)``, and the operands of each, ``(n, operations, k)``.
 
     Operations are numbered from 1; 0 is padding.
     """
     starts = np.array([text.count(" ") - text.count(" {") - text.count(" }") for text in tokenizer.vocabulary.texts])
     starts[: len(SPECIALS)] = 0
-    places = starts[ids].cumsum(axis=1).clip(min=1) * (ids != PAD)
-    reads = np.zeros((len(strings), int(places.max(initial=1)), _MAX_OPERANDS), dtype=np.int64)
+    operation_ids = starts[ids].cumsum(axis=1).clip(min=1) * (ids != PAD)
+    reads = np.zeros((len(strings), int(operation_ids.max(initial=1)), _MAX_OPERANDS), dtype=np.int64)
     for row, string in zip(reads, strings, strict=True):
         for index, sources in enumerate(operands(string)[: len(row)]):
             for column, source in enumerate(sources[:_MAX_OPERANDS]):
                 row[index, column] = source + 1
     used = int((reads > 0).any(axis=(0, 1)).sum())
-    return places, reads[:, :, : max(1, used)]
+    return operation_ids, reads[:, :, : max(1, used)]
 
 
-def behind(places: Indices) -> Indices:
+def token_offsets(operation_ids: Indices) -> Indices:
     """Return the offset of each token from the first token of its operation, ``(n, length)``."""
-    columns = np.broadcast_to(np.arange(places.shape[1]), places.shape)
-    begins = np.diff(places, axis=1, prepend=-1) != 0
+    columns = np.broadcast_to(np.arange(operation_ids.shape[1]), operation_ids.shape)
+    begins = np.diff(operation_ids, axis=1, prepend=-1) != 0
     return columns - np.maximum.accumulate(np.where(begins, columns, 0), axis=1)

@@ -145,7 +145,7 @@ def split_braces(string: str) -> list[tuple[tuple[Word, ...], int]]:
         if begin < len(words):
             pieces.append((begin, len(words), 1))
 
-    for place, text in enumerate(string.split(), 1):
+    for index, text in enumerate(string.split(), 1):
         word = lex(text)
         count, copies = word.count or 1, 0
         start = end = len(words)
@@ -157,17 +157,17 @@ def split_braces(string: str) -> list[tuple[tuple[Word, ...], int]]:
             continue
         if word.text == "}":
             if not opened or word.count:
-                raise _error(place, text, "closes nothing; expected '}' behind its '{'")
+                raise _error(index, text, "closes nothing; expected '}' behind its '{'")
             number, start, count = opened.pop()
             if start == end:
-                raise _error(place, text, "closes empty braces; expected operations in them")
+                raise _error(index, text, "closes empty braces; expected operations in them")
             braces[number] = start, end
             copies = count - 1
         elif word.reference:
             span = braces[word.reference - 1] if word.reference <= len(braces) else None
             if span is None:
                 closed = len(braces) - braces.count(None)
-                raise _error(place, text, f"names braces that were not closed before; {closed} were")
+                raise _error(index, text, f"names braces that were not closed before; {closed} were")
             (start, end), copies = span, count
             if not opened:
                 end_gap()
@@ -176,12 +176,12 @@ def split_braces(string: str) -> list[tuple[tuple[Word, ...], int]]:
             words.append(lex(word.text) if word.count else word)
             end, copies = start + 1, count - 1
         else:
-            raise _error(place, text, "is no token; expected an operation such as 'relu<-2', '5*{', '}' or '#1'")
+            raise _error(index, text, "is no token; expected an operation such as 'relu<-2', '5*{', '}' or '#1'")
         if copies:
             length += copies * (end - start)
             repeated += copies * sum([len(copy.text) for copy in words[start:end]])
             if length > LONGEST or repeated > LONGEST_TEXT:
-                raise _error(place, text, f"repeats too much; expected at most {LONGEST:,} operations in all")
+                raise _error(index, text, f"repeats too much; expected at most {LONGEST:,} operations in all")
         if opened or word.is_operation:
             words += words[start:end] * copies
         else:
@@ -415,8 +415,8 @@ def _number(text: str) -> int | float:
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
-def _error(place: int, word: str, problem: str) -> InputError:
-    return InputError(f"word {place} of a network string, {shortened(word)}, {problem}")
+def _error(index: int, word: str, problem: str) -> InputError:
+    return InputError(f"word {index} of a network string, {shortened(word)}, {problem}")
 
 
 def _located(position: int, word: Word, error: InputError) -> InputError:
