@@ -51,9 +51,9 @@ def speed(options: argparse.Namespace) -> None:
 
 def publish(space: Space, genotype: str, batch: Any) -> str:
     """Return the published string the published way: build, forward in training mode, walk and write."""
-    from freerea_seval.strings.trace.sevalnas_format import write_published
+    from freerea_seval.strings.trace.sevalnas_format import format_result
 
-    return write_published(authors_network(space, genotype)(batch))
+    return format_result(authors_network(space, genotype)(batch))
 
 
 def convert(space: Space, view: str, genotypes: Sequence[str]) -> list[str]:
@@ -76,14 +76,14 @@ def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
     """
     import torch
 
-    from freerea_seval.strings.graph.simplify import functional
-    from freerea_seval.strings.text.serialize import write
-    from freerea_seval.strings.trace.tracer import trace
+    from freerea_seval.strings.graph.simplify import simplify
+    from freerea_seval.strings.text.serialize import serialize_graph as write
+    from freerea_seval.strings.trace.tracer import trace_module
 
-    graphs = [trace(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
+    graphs = [trace_module(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
     plain = {
         "executed": [write(graph) for graph in graphs],
-        "functional": [write(functional(graph)) for graph in graphs],
+        "functional": [write(simplify(graph)) for graph in graphs],
         PUBLISHED: [publish(space, genotype, batch) for genotype in genotypes],
     }
     for view, strings in plain.items():

@@ -114,12 +114,12 @@ def _corresponding(space: TopologySpace, genotype: str) -> tuple[Any, Any, list[
     """Return a network, its functional view, and the modules whose parameters the view's operations read, in order."""
     import torch
 
-    from freerea_seval.strings.graph.simplify import functional, origins
-    from freerea_seval.strings.trace.tracer import trace
+    from freerea_seval.strings.graph.simplify import origins, simplify
+    from freerea_seval.strings.trace.tracer import trace_module
 
     network = space.build(genotype)
     image = torch.zeros(1, *space.input_shape)
-    graph = trace(network, [image])
+    graph = trace_module(network, [image])
     # Every module with parameters is one operation here, and the graph has the operations in the order of execution.
     weighted = [place for place, node in enumerate(graph) if node.weights]
     modules = dict(zip(weighted, _in_order(network, image), strict=True))
@@ -127,7 +127,7 @@ def _corresponding(space: TopologySpace, genotype: str) -> tuple[Any, Any, list[
         shapes = [tuple(parameter.shape) for parameter in module.parameters()]
         if shapes != [weight.shape for weight in graph.nodes[place].weights]:
             raise InputError(f"{genotype}: operation {place} is not {module}; expected one operation a module")
-    view = functional(graph)
+    view = simplify(graph)
     parts = [modules[origin] for node, origin in zip(view, origins(graph), strict=True) if node.weights]
     return network, view, parts
 

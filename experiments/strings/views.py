@@ -31,12 +31,12 @@ def sample(space: Space, cells: int | None, seed: int) -> list[int]:
 def strings_of(space: Space, view: str, genotypes: Sequence[str]) -> Iterator[str]:
     """Yield the strings of networks in a view, or in the published format."""
     from freerea_seval.strings.encode import SpaceStrings
-    from freerea_seval.strings.trace.sevalnas_format import published_string
+    from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
 
     if view == PUBLISHED:
         # The string does not depend on the size of the batch, nor on that of the images.
         batch = published_batch(2, 8)
-        yield from (published_string(authors_network(space, genotype), [batch]) for genotype in genotypes)
+        yield from (sevalnas_string(authors_network(space, genotype), [batch]) for genotype in genotypes)
         return
     strings = SpaceStrings(space, view=cast("View", view))
     for start in range(0, len(genotypes), BATCH):

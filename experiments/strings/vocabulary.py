@@ -23,10 +23,10 @@ from experiments.tables import as_command, markdown
 from freerea_patch import SPACES, InputError
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
-from freerea_seval.strings.graph.simplify import functional
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.graph.simplify import simplify
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.text.tokenizer import DEFAULT, Tokenizer
-from freerea_seval.strings.trace.tracer import Inputs, trace
+from freerea_seval.strings.trace.tracer import Inputs, trace_module
 
 VIEWS = ("executed", "functional")
 
@@ -148,9 +148,9 @@ def layers() -> Iterator[tuple[str, nn.Module, Inputs]]:
 
 def views(network: nn.Module, inputs: Inputs, names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield the names of views and the network's strings in them."""
-    graph = trace(network, inputs)
+    graph = trace_module(network, inputs)
     for name in names:
-        yield name, write(functional(graph) if name == "functional" else graph)
+        yield name, write(simplify(graph) if name == "functional" else graph)
 
 
 def summary(tokenizer: Tokenizer, corpus: Mapping[str, Sequence[str]]) -> str:

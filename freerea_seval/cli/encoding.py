@@ -29,20 +29,20 @@ def encode_network(
 
     view = check_view(view_name)
     prepare_torch(LiveSettings())
-    from freerea_seval.strings.trace.tracer import trace
+    from freerea_seval.strings.trace.tracer import trace_module
 
     module = build_network(network)
     given = make_tensors(inputs, module)
     if published:
-        from freerea_seval.strings.trace.sevalnas_format import published_string
+        from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
 
-        string = published_string(module, list(given.values()) if isinstance(given, dict) else given)
+        string = sevalnas_string(module, list(given.values()) if isinstance(given, dict) else given)
         _show(string, {"format": "published", "characters": len(string)}, output)
         return
-    from freerea_seval.strings.text.serialize import write
+    from freerea_seval.strings.text.serialize import serialize_graph as write
     from freerea_seval.strings.text.tokenizer import Tokenizer
 
-    graph = trace(module, given)
+    graph = trace_module(module, given)
     string = write(view_of(graph, view))
     tokenizer = Tokenizer()
     tokens = tokenizer.tokens(string)
@@ -81,13 +81,13 @@ def encode_space(
         if published:
             import torch
 
-            from freerea_seval.strings.trace.sevalnas_format import published_string
+            from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
 
             strings = []
             for done, genotype in enumerate(genotypes):
                 show(done / len(genotypes), f"{done:,}")
                 # Two small images: the published format says nothing of sizes, and trains batch norm.
-                strings.append(published_string(space.build(genotype), [torch.zeros(2, *space.input_shape)]))
+                strings.append(sevalnas_string(space.build(genotype), [torch.zeros(2, *space.input_shape)]))
         else:
             from freerea_seval.strings.encode import SpaceStrings
 

@@ -18,10 +18,7 @@ from freerea_seval.costs.memory import (
     training_peak,
     weight_bytes,
 )
-from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.trace.dispatch_mode import Watcher, tensors_in
-from freerea_seval.strings.trace.operations import Schema
-from freerea_seval.strings.trace.tracer import Inputs, trace
+from freerea_seval.strings import DispatchMode, Graph, Inputs, Schema, tensors_in, trace_module
 
 
 class Costs(NamedTuple):
@@ -57,7 +54,7 @@ def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momen
 
     Args:
         network: any module.
-        inputs: its arguments, as of :func:`freerea_seval.strings.trace.tracer.trace`; their batch is that of the costs.
+        inputs: its arguments, as of :func:`freerea_seval.strings.trace_module`; their batch is that of the costs.
         optimiser: ``"sgd"`` (no state), ``"momentum"`` (one copy of the parameters) or ``"adam"`` (two).
 
     Raises:
@@ -107,14 +104,14 @@ def buffer_bytes(network: nn.Module) -> int:
 
 def memory_graph(network: nn.Module, inputs: Inputs, training: bool) -> Graph:
     """Return a network's graph as memory needs it, with work in place shown as such."""
-    return trace(network, inputs, "dispatch", training=training, inplace=True)
+    return trace_module(network, inputs, training=training, inplace=True)
 
 
 def _both(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
     return memory_graph(network, inputs, False), memory_graph(network, inputs, True)
 
 
-class _Guard(Watcher):
+class _Guard(DispatchMode):
     """Stops what reads the weights of a network while its copy runs, as a function does that it was built with.
 
     Args:
@@ -126,7 +123,7 @@ class _Guard(Watcher):
         tensors = [*network.parameters(), *network.buffers()]
         self._weights = {tensor.untyped_storage()._cdata for tensor in tensors if not tensor.is_meta}
 
-    def watch(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
+    def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
         """Stop behind an operation on the network's tensors."""
         for value in arguments.values():
             for tensor in tensors_in(value):

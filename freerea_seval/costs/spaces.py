@@ -13,7 +13,7 @@ from freerea_patch.networks.parts import Part
 from freerea_seval.costs.memory import activation_bytes, inference_peak, training_peak, weight_bytes
 from freerea_seval.costs.model import buffer_bytes, memory_graph, memory_graphs
 from freerea_seval.strings.graph.ir import Graph, Node, Spec
-from freerea_seval.strings.spaces.subgraph_cache import Composer, NotComposableError, chained
+from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained
 
 
 class SpaceCosts:
@@ -72,7 +72,7 @@ class _Chain:
     def __init__(self, training: bool, given: Spec) -> None:
         self.training = training
         self.given = given
-        self._composer = Composer(partial(_traced, training=training))
+        self._cache = SubgraphCache(partial(_traced, training=training))
         self._buffers: dict[Hashable, int] = {}
 
     def graph(self, part: Part) -> tuple[Graph, int]:
@@ -81,19 +81,9 @@ class _Chain:
         Raises:
             NotComposableError: some part does not map one tensor to one tensor.
         """
-        graphs: list[Graph] = []
-        buffers = 0
-        known: dict[tuple[int, Spec], tuple[Graph, Spec, int]] = {}
-        spec = self.given
-        for inner in part.parts if part.make is nn.Sequential else (part,):
-            found = known.get((id(inner), spec))
-            if found is None:
-                piece = self._composer.piece(inner, spec)
-                found = known[id(inner), spec] = (piece.graph, piece.result, self._buffer_bytes(inner))
-            graphs.append(found[0])
-            spec = found[1]
-            buffers += found[2]
-        whole = chained(graphs)
+        chain = self._cache.chain(part, self.given)
+        buffers = sum(self._buffer_bytes(inner) for inner, _ in chain)
+        whole = chained([subgraph.graph for _, subgraph in chain])
         return Graph((Node("input", (), (), (self.given,)), *whole.nodes[1:])), buffers
 
     def _buffer_bytes(self, part: Part) -> int:

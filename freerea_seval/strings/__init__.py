@@ -1,5 +1,72 @@
-"""Networks written as strings, which predictors read.
+"""Networks as strings, which predictors read.
 
-:mod:`.graph` is the network's graph, :mod:`.grammar` its string, :mod:`.trace` the way from a module to its graph.
-Strings are written and read without torch; only tracing needs it.
+Data passes through the rooms in this order::
+
+    module --trace--> graph --views--> graph --text--> string --text--> tokens
+    space  --spaces (cached parts)-----------------------^
+
+- :mod:`.graph`: the intermediate representation, shape inference, simplification and canonical order;
+- :mod:`.trace`: from a module to its graph, and the string format of SEval-NAS;
+- :mod:`.text`: grammar, parser, serialiser, compression and tokenizer;
+- :mod:`.spaces`: strings of whole search spaces, from parts that are traced once.
+
+``graph`` imports none of the others, and ``text`` and ``trace`` import only ``graph``. Only tracing needs torch.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.strings.encode import SpaceStrings, encode_module
+    from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
+    from freerea_seval.strings.text.parse import parse_graph
+    from freerea_seval.strings.text.serialize import serialize_graph
+    from freerea_seval.strings.text.tokenizer import Tokenizer
+    from freerea_seval.strings.trace.dispatch_mode import DispatchMode, tensors_in
+    from freerea_seval.strings.trace.operations import Schema
+    from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
+    from freerea_seval.strings.trace.tracer import Inputs, trace_module
+    from freerea_seval.strings.views import VIEWS, View, check_view, default_view, view_of
+
+__all__ = [
+    "VIEWS",
+    "DispatchMode",
+    "Graph",
+    "Inputs",
+    "Node",
+    "Ref",
+    "Schema",
+    "SpaceStrings",
+    "Spec",
+    "Tokenizer",
+    "View",
+    "Weight",
+    "check_view",
+    "default_view",
+    "encode_module",
+    "parse_graph",
+    "serialize_graph",
+    "sevalnas_string",
+    "tensors_in",
+    "trace_module",
+    "view_of",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "freerea_seval.strings.encode": ["SpaceStrings", "encode_module"],
+        "freerea_seval.strings.graph.ir": ["Graph", "Node", "Ref", "Spec", "Weight"],
+        "freerea_seval.strings.trace.dispatch_mode": ["DispatchMode", "tensors_in"],
+        "freerea_seval.strings.trace.operations": ["Schema"],
+        "freerea_seval.strings.text.parse": ["parse_graph"],
+        "freerea_seval.strings.text.serialize": ["serialize_graph"],
+        "freerea_seval.strings.text.tokenizer": ["Tokenizer"],
+        "freerea_seval.strings.trace.sevalnas_format": ["sevalnas_string"],
+        "freerea_seval.strings.trace.tracer": ["Inputs", "trace_module"],
+        "freerea_seval.strings.views": ["VIEWS", "View", "check_view", "default_view", "view_of"],
+    },
+)

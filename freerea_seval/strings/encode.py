@@ -1,4 +1,4 @@
-"""Networks to strings: one network of any kind, or those of a search space, whose parts are traced once."""
+"""From networks to strings: a single module, or the networks of a search space."""
 
 from __future__ import annotations
 
@@ -9,40 +9,39 @@ from torch import nn
 
 from freerea_patch import InputError, SearchSpace
 from freerea_seval.strings.graph.ir import Spec
-from freerea_seval.strings.spaces.chains import Chains
-from freerea_seval.strings.spaces.subgraph_cache import NotComposableError
-from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import Inputs, Route, trace
+from freerea_seval.strings.spaces import ChainStrings, NotComposableError
+from freerea_seval.strings.text.serialize import serialize_graph as write
+from freerea_seval.strings.trace.tracer import Inputs, trace_module
 from freerea_seval.strings.views import View, check_view, view_of
 
-#: So many networks between two reports of progress.
-_BATCH = 64
+#: Networks between two reports of progress.
+_PROGRESS_INTERVAL = 64
 
 
-def network_string(network: nn.Module, inputs: Inputs, view: View = "executed", route: Route = "auto") -> str:
-    """Return the string of a network; :mod:`freerea_seval.strings.text.grammar` has the grammar.
+def encode_module(network: nn.Module, inputs: Inputs, view: View = "executed") -> str:
+    """Return the string of a network; :mod:`freerea_seval.strings.text.grammar` defines the grammar.
 
     Args:
-        network: any module; it comes back as it was.
+        network: any module; its buffers and modes are restored afterwards.
         inputs: its arguments, such as ``[torch.zeros(1, 3, 32, 32)]``, or a mapping of them by name.
         view: ``"executed"`` for latency, energy and memory, ``"functional"`` for accuracy and robustness.
-        route: how to get at the operations; see :func:`freerea_seval.strings.trace.tracer.trace`.
 
     Raises:
         InputError: the network cannot run on these inputs, or an unknown view.
     """
-    return write(view_of(trace(network, inputs, route), check_view(view)))
+    check_view(view)
+    return write(view_of(trace_module(network, inputs), view))
 
 
 class SpaceStrings:
-    """The strings of a space's networks.
+    """The strings of a search space's networks.
 
-    A string stays in memory, and its network is not built again. Where the space gives its networks as parts
-    (:class:`~freerea_patch.networks.parts.Part`), no network is built at all: every part is traced once.
+    Strings are cached, so that a network is encoded once. If the space describes its networks as parts
+    (:class:`~freerea_patch.networks.parts.Part`), no network is built, and every distinct part is traced once.
 
     Args:
         space: the search space.
-        view: what the strings show.
+        view: of the networks.
 
     Raises:
         InputError: an unknown view.
@@ -51,37 +50,37 @@ class SpaceStrings:
     def __init__(self, space: SearchSpace, view: View = "executed") -> None:
         self.space = space
         self.view = check_view(view)
-        self._remembered: dict[str, str] = {}
-        self._given = Spec((1, *space.input_shape))
-        self._chains = Chains(self.view)
+        self._cache: dict[str, str] = {}
+        self._input = Spec((1, *space.input_shape))
+        self._chains = ChainStrings(self.view)
 
     def strings(
-        self, genotypes: Sequence[str], on_fraction: Callable[[float, str], object] = lambda done, text: None
+        self, genotypes: Sequence[str], on_fraction: Callable[[float, str], object] = lambda fraction, text: None
     ) -> list[str]:
-        """Return one string a genotype, in order.
+        """Return one string per genotype, in order.
 
         Args:
             genotypes: networks of the space.
-            on_fraction: called with the fraction that is done, and a text.
+            on_fraction: called with the fraction that is done, and with a text for a progress bar.
 
         Raises:
-            InputError: a genotype is not of the space, or its network cannot run.
+            InputError: a genotype is not in the space, or its network cannot run.
         """
-        for done, genotype in enumerate(genotypes):
-            if done % _BATCH == 0:
-                on_fraction(done / len(genotypes), f"{done} of {len(genotypes)}")
-            if genotype not in self._remembered:
+        for count, genotype in enumerate(genotypes):
+            if count % _PROGRESS_INTERVAL == 0:
+                on_fraction(count / len(genotypes), f"{count} of {len(genotypes)}")
+            if genotype not in self._cache:
                 try:
-                    self._remembered[genotype] = self._string(genotype)
+                    self._cache[genotype] = self._string(genotype)
                 except InputError as error:
                     raise InputError(f"network {genotype!r}: {error}") from error
-        return [self._remembered[genotype] for genotype in genotypes]
+        return [self._cache[genotype] for genotype in genotypes]
 
     def _string(self, genotype: str) -> str:
         parts = getattr(self.space, "parts", None)
         if parts is not None:
             try:
-                return self._chains.string(parts(genotype), self._given)
+                return self._chains.string(parts(genotype), self._input)
             except NotComposableError:
                 pass
-        return network_string(self.space.build(genotype), [torch.zeros(self._given.shape)], self.view)
+        return encode_module(self.space.build(genotype), [torch.zeros(self._input.shape)], self.view)

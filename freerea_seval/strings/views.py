@@ -1,4 +1,4 @@
-"""The two views of a network: what a device runs, and what the network computes."""
+"""The two views of a network: the operations that it executes, and the function that it computes."""
 
 from __future__ import annotations
 
@@ -7,40 +7,41 @@ from typing import Literal, get_args
 
 from freerea_patch.errors import unknown_name
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.graph.simplify import functional
+from freerea_seval.strings.graph.simplify import simplify
 
-#: ``executed``: every operation, dead branches and multiplications by zero included; ``functional``: the function.
+#: ``executed``: all operations, including dead branches and multiplications by zero, for latency, energy and memory;
+#: ``functional``: the simplified graph, for accuracy and robustness.
 View = Literal["executed", "functional"]
 VIEWS: tuple[View, ...] = get_args(View)
-#: What a metric's name holds if it follows from the function alone; short words only where they begin, so that
-#: latencies on an accelerator, a laptop1 or in bf16 are none of these.
-_OF_FUNCTION = re.compile(
+#: Matches names of metrics that depend on the function alone. Short words must begin a word, so that latencies on an
+#: accelerator or a laptop1, or in bf16, do not match.
+_FUNCTIONAL_METRICS = re.compile(
     r"acc(?!el)|error|loss|auc|iou|perplexity|robust|fgsm|pgd|attack|corrupt|jacobian"
     r"|(?<![a-z])(err|top-?\d|f1|map(?![a-z]))"
 )
 
 
 def view_of(graph: Graph, view: View) -> Graph:
-    """Return a view of a network's graph of executed operations.
+    """Return a view of the graph of executed operations.
 
     Raises:
         InputError: an unknown view.
     """
-    return functional(graph) if check_view(view) == "functional" else graph
+    return simplify(graph) if check_view(view) == "functional" else graph
 
 
 def default_view(metric: str) -> View:
-    """Return the view for a metric: the function for accuracy and robustness, all that runs for costs."""
-    return "functional" if _OF_FUNCTION.search(metric.lower()) else "executed"
+    """Return the view that suits a metric, by its name: functional for accuracy and robustness, executed for costs."""
+    return "functional" if _FUNCTIONAL_METRICS.search(metric.lower()) else "executed"
 
 
 def check_view(view: str) -> View:
-    """Return a view by its name.
+    """Return the view of this name.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: an unknown view.
     """
-    for known in VIEWS:
-        if view == known:
-            return known
+    for valid in VIEWS:
+        if view == valid:
+            return valid
     raise unknown_name("view of a network", view, VIEWS)

@@ -1,1 +1,61 @@
-"""What predictors read: network strings, and proxies, as the columns of a matrix."""
+"""The inputs of predictors: network strings and zero-cost proxies as the columns of a matrix.
+
+A string is read as a chain of blocks. :mod:`.path_features` counts the paths between two cut vertices,
+:mod:`.segment_features` adds what each operation costs and what follows what, :mod:`.sparse_counts` sums these counts
+into rows, and :mod:`.vectorizer` is the scikit-learn transformer around them. :mod:`.dataflow` tells a language model
+which operations read which. :mod:`.proxies` standardises proxies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.predictor.features.dataflow import (
+        number_operations,
+        operands,
+        strip_operands,
+        token_offsets,
+        word_tokenizer,
+    )
+    from freerea_seval.predictor.features.proxies import ProxyColumns, as_table
+    from freerea_seval.predictor.features.segment_features import describe
+    from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings, share_features
+
+__all__ = [
+    "Matrix",
+    "ProxyColumns",
+    "StringFeatures",
+    "as_table",
+    "check_strings",
+    "describe",
+    "number_operations",
+    "operands",
+    "share_features",
+    "strip_operands",
+    "token_offsets",
+    "word_tokenizer",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "freerea_seval.predictor.features.dataflow": [
+            "number_operations",
+            "operands",
+            "strip_operands",
+            "token_offsets",
+            "word_tokenizer",
+        ],
+        "freerea_seval.predictor.features.proxies": ["ProxyColumns", "as_table"],
+        "freerea_seval.predictor.features.segment_features": ["describe"],
+        "freerea_seval.predictor.features.vectorizer": [
+            "Matrix",
+            "StringFeatures",
+            "check_strings",
+            "share_features",
+        ],
+    },
+)

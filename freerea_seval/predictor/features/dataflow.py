@@ -1,114 +1,98 @@
-"""Which operations of a network string read which: the lines between its words, without building the graph."""
+"""The edges between the words of a network string, for language models: which operation reads which."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
-from freerea_seval.strings.graph.shape_inference import BINARY
-from freerea_seval.strings.text.tokenizer import Tokenizer
-from freerea_seval.strings.text.vocabulary import PAD, SPECIALS, Vocabulary
+from freerea_seval.strings.text import DefaultOperands, Tokenizer, Vocabulary, lex
+from freerea_seval.strings.text.vocabulary import PAD, SPECIALS
 
-Places = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
-_WORD = re.compile(r"(?:([1-9]\d{0,5})\*)?([^(\[<]*)", re.ASCII)
-_DISTANCE = re.compile(r"(?:^|,)(\d{1,6})(?=[.,]|$)", re.ASCII)
-#: Operands that are single or that have no order, and no parameters.
-_PLAIN = re.compile(r"<-\d+(?!\S)|(?<=\badd|\bmul)<-\d+(?:,\d+)*(?!\S)", re.ASCII)
-#: More than so many operands of one operation are left out.
-_OPERANDS = 4
-#: Braces are not unfolded any farther; what reads across them from there is not found.
-_MOST = 1 << 16
+#: Operands that :func:`operands` represents: a single one, or several of which the order does not matter.
+_REPRESENTED = re.compile(r"<-\d+(?!\S)|(?<=\badd|\bmul)<-\d+(?:,\d+)*(?!\S)", re.ASCII)
+#: Further operands of an operation are left out.
+_MAX_OPERANDS = 4
+#: Repetitions are not expanded beyond this number of operations; edges that cross them from there on are lost.
+_MAX_EXPANDED = 1 << 16
 
 
 def operands(string: str) -> list[list[int]]:
-    """Return, for every operation as it stands in a string, the operations whose results it reads.
+    """Return, for each operation as it is written in a string, the operations that it reads.
 
-    What braces hold stands for all its repetitions, and ``#1`` for one operation; parameters are none. Any text will
-    do: what is no network string has words that read the word before.
+    The contents of braces stand for all their repetitions, and a reference such as ``#1`` is one operation. Parameters
+    are left out. Any text is accepted: by default a word reads the word before it.
 
     Returns:
-        Places of operations, from 0, in the order of the arguments.
+        Indices of operations, from 0, in the order of the arguments.
     """
-    found: list[list[int]] = []
-    made: list[int] = []  # the place of every operation that runs
-    unread: list[int] = []  # of these, the latest that may not have been read
-    read: set[int] = set()
-    opened: list[tuple[int, int, int]] = []
-    blocks: list[int] = []  # how many operations run in each
-    for word in string.split():
-        count, kind, distances = _parts(word)
-        if kind == "{":
-            opened.append((len(blocks), len(made), count))
-            blocks.append(0)
+    edges: list[list[int]] = []
+    executed: list[int] = []  # the index of each operation in the order of execution
+    defaults = DefaultOperands()
+    opened: list[tuple[int, int, int]] = []  # number of the braces, start in ``executed``, count
+    lengths: list[int] = []  # of the contents of braces, by number
+    for text in string.split():
+        word = lex(text)
+        count, position = word.count or 1, len(executed)
+        if word.kind == "{":
+            opened.append((len(lengths), position, count))
+            lengths.append(0)
             continue
-        if kind == "}":
+        if word.kind == "}":
             if opened:
-                block, start, count = opened.pop()
-                blocks[block] = len(made) - start
-                made += made[start:] * (count - 1 if len(made) * count < _MOST else 0)
+                number, start, count = opened.pop()
+                lengths[number] = position - start
+                executed += executed[start:] * (count - 1 if position * count < _MAX_EXPANDED else 0)
             continue
-        position = len(made)
-        if distances is not None:
-            reads = [position - distance for distance in distances if 0 < distance <= position]
-        elif kind in ("input", "unused") or not position:
-            reads = []
+        if word.operands is None:
+            sources = defaults.default(word.kind, position)
         else:
-            reads = [position - 1]
-            if kind in BINARY:
-                while unread and (unread[-1] in read or unread[-1] == position - 1):
-                    unread.pop()
-                reads = unread[-1:] + reads
-        read.update(reads)
-        place = len(found)
-        found.append([made[source] for source in reads])
-        if kind.startswith("#") and kind[1:].isdigit() and 0 < int(kind[1:]) <= len(blocks):
-            count *= blocks[int(kind[1:]) - 1]
-        made += [place] * min(count, _MOST)
-        unread.append(len(made) - 1)
-    return found
+            sources = [position - distance for distance, _ in word.refs if 0 < distance <= position]
+        edges.append([executed[source] for source in sources])
+        if 0 < word.reference <= len(lengths):
+            count *= lengths[word.reference - 1]
+        executed += [len(edges) - 1] * min(count, _MAX_EXPANDED)
+        defaults.add(sources, len(executed) - 1, has_results=True)
+    return edges
 
 
-def unsaid(string: str) -> str:
-    """Return a string without the operands that :func:`operands` is enough for: an unseen distance is a new token."""
-    return _PLAIN.sub("", string)
+def strip_operands(string: str) -> str:
+    """Return a string without the operands that :func:`operands` represents.
+
+    A distance that the vocabulary lacks would be several tokens.
+    """
+    return _REPRESENTED.sub("", string)
 
 
-def words() -> Tokenizer:
-    """Return the package's tokenizer without phrases: each operation has tokens of its own."""
-    known = Tokenizer().vocabulary
-    return Tokenizer(Vocabulary(known.pieces, tuple(pair for pair in known.merges if "".join(pair).count(" ") <= 1)))
+def word_tokenizer() -> Tokenizer:
+    """Return the tokenizer of the package without phrases, so that no token spans two operations."""
+    full = Tokenizer().vocabulary
+    return Tokenizer(Vocabulary(full.pieces, tuple(pair for pair in full.merges if "".join(pair).count(" ") <= 1)))
 
 
-def placed(tokenizer: Tokenizer, ids: Places, strings: Sequence[str]) -> tuple[Places, Places]:
-    """Return the operation of each token, ``(n, length)``, and what each reads, ``(n, operations, k)``; from 1."""
-    begun = np.array([text.count(" ") - text.count(" {") - text.count(" }") for text in tokenizer.vocabulary.texts])
-    begun[: len(SPECIALS)] = 0
-    places = begun[ids].cumsum(axis=1).clip(min=1) * (ids != PAD)
-    reads = np.zeros((len(strings), int(places.max(initial=1)), _OPERANDS), dtype=np.int64)
+def number_operations(tokenizer: Tokenizer, ids: Indices, strings: Sequence[str]) -> tuple[Indices, Indices]:
+    """Return the operation of each token, ``(n, length)``, and the operands of each, ``(n, operations, k)``.
+
+    Operations are numbered from 1; 0 is padding.
+    """
+    starts = np.array([text.count(" ") - text.count(" {") - text.count(" }") for text in tokenizer.vocabulary.texts])
+    starts[: len(SPECIALS)] = 0
+    operation_ids = starts[ids].cumsum(axis=1).clip(min=1) * (ids != PAD)
+    reads = np.zeros((len(strings), int(operation_ids.max(initial=1)), _MAX_OPERANDS), dtype=np.int64)
     for row, string in zip(reads, strings, strict=True):
-        for place, sources in enumerate(operands(string)[: len(row)]):
-            for column, source in enumerate(sources[:_OPERANDS]):
-                row[place, column] = source + 1
+        for index, sources in enumerate(operands(string)[: len(row)]):
+            for column, source in enumerate(sources[:_MAX_OPERANDS]):
+                row[index, column] = source + 1
     used = int((reads > 0).any(axis=(0, 1)).sum())
-    return places, reads[:, :, : max(1, used)]
+    return operation_ids, reads[:, :, : max(1, used)]
 
 
-def behind(places: Places) -> Places:
-    """Return how many tokens stand between each and the begin of its operation."""
-    columns = np.broadcast_to(np.arange(places.shape[1]), places.shape)
-    begins = np.diff(places, axis=1, prepend=-1) != 0
+def token_offsets(operation_ids: Indices) -> Indices:
+    """Return the offset of each token from the first token of its operation, ``(n, length)``."""
+    columns = np.broadcast_to(np.arange(operation_ids.shape[1]), operation_ids.shape)
+    begins = np.diff(operation_ids, axis=1, prepend=-1) != 0
     return columns - np.maximum.accumulate(np.where(begins, columns, 0), axis=1)
-
-
-@lru_cache(1 << 16)
-def _parts(word: str) -> tuple[int, str, tuple[int, ...] | None]:
-    """Return a word's count, its kind, and the distances of its operands, None if these go without saying."""
-    head, arrow, tail = word.partition("<-")
-    match = _WORD.match(head)
-    times, kind = match.groups() if match else (None, "")
-    return int(times or 1), kind, tuple(map(int, _DISTANCE.findall(tail))) if arrow else None

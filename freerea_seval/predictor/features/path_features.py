@@ -1,6 +1,15 @@
-"""The ways from one point that every path passes to the next: what follows what, and how long they are.
+"""Features of the paths between two consecutive cut vertices of a network.
 
-Operations on every element alone, such as activations and norms, are no step of a path.
+=========== ======================================================================================================
+segment     the operations between two consecutive cut vertices, which every path through the network passes
+step        an operation of a segment, without shapes
+group       the kind and attributes of a step, without widths
+walk        up to three consecutive steps
+path        all steps from the begin of the segment to its end; joins (add, cat, ...) are not counted as steps
+=========== ======================================================================================================
+
+Element-wise operations, such as activations and norms, are left out of paths. Everything is computed by dynamic
+programming over the steps in topological order: what reaches a step follows from what reaches the steps that it reads.
 """
 
 from __future__ import annotations
@@ -12,205 +21,184 @@ from math import log
 
 from freerea_seval.predictor.features.sparse_counts import Counts
 
-#: Operations that paths leave out.
 _ACTIVATIONS = (
     *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish"),
     *("sigmoid", "tanh", "softplus", "hardswish", "hardsigmoid"),
 )
 _ELEMENTWISE = frozenset((*_ACTIVATIONS, "dropout", "bn", "layer_norm", "group_norm", "instance_norm"))
 _JOINS = frozenset(("add", "cat", "sub", "mul", "maximum", "minimum"))
-#: Steps in a row that are counted, beside whole paths.
+#: Number of steps of the longest walks.
 _WALK = 3
-#: A segment with more different paths than this is known by their number and lengths alone.
-_MOST_PATHS = 256
-#: Larger fans count as this.
-_WIDEST_FAN = 4
+#: The paths of a segment with more distinct ones are not counted by name.
+_MAX_PATHS = 256
+#: Larger fan-ins and fan-outs are counted as this one.
+_MAX_FAN = 4
 
 
-@dataclass(frozen=True, eq=False, slots=True)  # compared by identity, which is quick to hash
+@dataclass(frozen=True, eq=False, slots=True)
 class Step:
-    """An operation without shapes; one object for equal ones, see :func:`step`.
+    """An operation without shapes; :func:`step` returns one object for equal ones, compared by identity.
 
     Attributes:
-        group: its kind and attributes but for widths.
-        word: the group, and how far back it reads; empty where a block begins.
-        back: how far back it reads.
+        group: its kind and attributes without widths.
+        word: the group and the distances of its operands; empty for the entry of a block.
+        distances: of its operands.
     """
 
     group: str
     word: str
-    back: tuple[int, ...]
+    distances: tuple[int, ...]
 
 
 @lru_cache(maxsize=65536)
-def step(group: str, word: str, back: tuple[int, ...]) -> Step:
+def step(group: str, word: str, distances: tuple[int, ...]) -> Step:
     """Return one object for equal steps."""
-    return Step(group, word, back)
-
-
-def cut(reads: Sequence[Sequence[int]]) -> list[int]:
-    """Return the operations that every path passes: no later one reads past them.
-
-    Args:
-        reads: the positions that each operation reads.
-    """
-    last_reader = list(range(len(reads)))
-    for position, sources in enumerate(reads):
-        for source in sources:
-            last_reader[source] = position
-    ends: list[int] = []
-    reach = 0
-    for position, last in enumerate(last_reader):
-        if reach <= position:
-            ends.append(position)
-        if last > reach:
-            reach = last
-    return ends
+    return Step(group, word, distances)
 
 
 @lru_cache(maxsize=65536)
-def named(name: str) -> Counts:
-    """Return one of what is named so."""
+def single(name: str) -> Counts:
+    """Return a count of one."""
     return Counts({name: 1})
 
 
-@dataclass(frozen=True, eq=False, slots=True)  # compared by identity, which is quick to hash
+@dataclass(frozen=True, eq=False, slots=True)
 class _Reached:
-    """A step and all that leads to it from the first point; one object for equal ones.
+    """A step and everything that leads to it from the begin of the segment.
 
     Attributes:
-        walks: up to so many steps in a row that end with it, and how often, shorter ones first.
-        counted: these walks by name, and how often each.
-        paths: the ways from the first point, and how many there are of each; None if they are too many to name.
-        many: how many ways there are.
-        most, least, mean: the steps of each group on the longest, the shortest and a random way.
-        fewest, longest: steps on the shortest and the longest way; joins are none.
+        walks: by length minus one, the walks that end with the step, and their numbers.
+        counted: these walks as counts, and their numbers.
+        paths: the paths to the step and their numbers; None if there are too many.
+        path_count: the number of paths.
+        most, least, mean: by group, the number of its steps on the path with most, with least, and on a random path.
+        shortest, longest: lengths of paths.
     """
 
     walks: tuple[Mapping[str, int], ...]
     counted: tuple[tuple[Counts, ...], tuple[int, ...]]
     paths: Mapping[str, int] | None
-    many: int
+    path_count: int
     most: Mapping[str, float]
     least: Mapping[str, float]
     mean: Mapping[str, float]
-    fewest: int
+    shortest: int
     longest: int
 
 
-_FIRST = _Reached(({"^": 1},) + ({},) * (_WALK - 1), ((), ()), {"path": 1}, 1, {}, {}, {}, 0, 0)
+_BEGIN = _Reached(({"^": 1},) + ({},) * (_WALK - 1), ((), ()), {"path": 1}, 1, {}, {}, {}, 0, 0)
 
 
 @lru_cache(maxsize=16384)
-def ways(segment: tuple[Step, ...]) -> tuple[tuple[Counts, ...], tuple[float, ...], str, str]:
-    """Return what is counted between two points, and the groups of the first and last step there, empty without any.
+def count_paths(segment: tuple[Step, ...]) -> tuple[tuple[Counts, ...], tuple[float, ...], str, str]:
+    """Return the features of a segment.
 
     Args:
-        segment: the operations behind the first point.
+        segment: its steps, without the cut vertex that it begins with.
 
     Returns:
-        Counts, how often each, and the two groups.
+        Counts, their multipliers, and the groups of the first and last step on a path; empty if there is none.
     """
-    labels, reads, depth = _steps(segment)
-    counts: list[Counts] = [named("total depth")]
+    groups, reads, depth = _without_elementwise(segment)
+    counts: list[Counts] = [single("total depth")]
     times: list[float] = [depth]
-    if len(labels) == 1:
+    if len(groups) == 1:
         return tuple(counts), tuple(times), "", ""
-    reached = [_FIRST]
-    for label, sources in zip(labels[1:], reads[1:], strict=True):
-        reached.append(_step(label, tuple([reached[source] for source in sources])))
+    reached = [_BEGIN]
+    for group, sources in zip(groups[1:], reads[1:], strict=True):
+        reached.append(_reach(group, tuple([reached[source] for source in sources])))
         counts += reached[-1].counted[0]
         times += reached[-1].counted[1]
-    features = _whole(reached[-1], labels)
-    _count_fans(labels, reads, features)
-    if len(labels) > 2:
+    features = _path_statistics(reached[-1], groups)
+    _count_fans(groups, reads, features)
+    if len(groups) > 2:
         features["branching segments"] = 1
-        features["branching steps"] = len(labels) - 1
-    counts += map(named, features)
+        features["branching steps"] = len(groups) - 1
+    counts += map(single, features)
     times += features.values()
-    return tuple(counts), tuple(times), labels[1], labels[-1]
+    return tuple(counts), tuple(times), groups[1], groups[-1]
 
 
-def _steps(segment: Sequence[Step]) -> tuple[list[str], list[list[int]], int]:
-    """Leave out operations on every element alone.
+def _without_elementwise(segment: Sequence[Step]) -> tuple[list[str], list[list[int]], int]:
+    """Leave out element-wise operations.
 
     Returns:
-        The groups of the others and what they read, the first point before them, and the depth of all.
+        The groups of the other steps and the steps that they read, behind an entry for the begin of the segment, and
+        the depth of the segment with all its steps.
     """
-    place, depth = [0], [0]
-    labels, reads = ["^"], [list[int]()]
-    for position, its in enumerate(segment, 1):
-        group, backs = its.group, its.back
-        sources = [place[position - back] for back in backs]
-        depth.append(1 + max([depth[position - back] for back in backs], default=0))
-        if len(sources) == 1 and group.partition("(")[0] in _ELEMENTWISE:
-            place.append(sources[0])
+    index, depth = [0], [0]  # by position in the segment, the index among the steps that are kept
+    groups, reads = ["^"], [list[int]()]
+    for position, step in enumerate(segment, 1):
+        sources = [index[position - distance] for distance in step.distances]
+        depth.append(1 + max([depth[position - distance] for distance in step.distances], default=0))
+        if len(sources) == 1 and step.group.partition("(")[0] in _ELEMENTWISE:
+            index.append(sources[0])
         else:
-            place.append(len(labels))
-            labels.append(group)
+            index.append(len(groups))
+            groups.append(step.group)
             reads.append(sources)
-    return labels, reads, depth[-1]
+    return groups, reads, depth[-1]
 
 
 @lru_cache(maxsize=4096)
-def _step(label: str, sources: tuple[_Reached, ...]) -> _Reached:
-    """Return a step that reads others; one that reads nothing is reached from the first point all the same."""
-    walks = [{label: 1}]
+def _reach(group: str, sources: tuple[_Reached, ...]) -> _Reached:
+    """Return a step that reads others; one without operands counts as reading the begin of the segment."""
+    walks = [{group: 1}]
     for length in range(_WALK - 1):
-        walks.append(_added([source.walks[length] for source in sources], f" > {label}"))
+        walks.append(_extended([source.walks[length] for source in sources], f" > {group}"))
     counted = {f"walk {walk}": times for ending in walks for walk, times in ending.items()}
-    sources = sources or (_FIRST,)
-    join = label.partition("(")[0] in _JOINS
-    paths = [source.paths for source in sources if source.paths is not None]
-    longer = _added(paths, "" if join else f" {label}")
-    groups = dict.fromkeys([label, *(group for source in sources for group in source.most)])
-    own = {group: float(group == label) for group in groups}
+    sources = sources or (_BEGIN,)
+    is_join = group.partition("(")[0] in _JOINS
+    named = [source.paths for source in sources if source.paths is not None]
+    paths = _extended(named, "" if is_join else f" {group}")
+    groups = dict.fromkeys([group, *(name for source in sources for name in source.most)])
+    own = {name: float(name == group) for name in groups}
     most = {g: max([source.most.get(g, 0.0) for source in sources]) + more for g, more in own.items()}
     least = {g: min([source.least.get(g, 0.0) for source in sources]) + more for g, more in own.items()}
     mean = {g: sum([source.mean.get(g, 0.0) for source in sources]) / len(sources) + more for g, more in own.items()}
     return _Reached(
         tuple(walks),
-        (tuple(map(named, counted)), tuple(counted.values())),
-        longer if len(paths) == len(sources) and len(longer) <= _MOST_PATHS else None,
-        sum([source.many for source in sources]),
+        (tuple(map(single, counted)), tuple(counted.values())),
+        paths if len(named) == len(sources) and len(paths) <= _MAX_PATHS else None,
+        sum([source.path_count for source in sources]),
         most,
         least,
         mean,
-        min([source.fewest for source in sources]) + (not join),
-        max([source.longest for source in sources]) + (not join),
+        min([source.shortest for source in sources]) + (not is_join),
+        max([source.longest for source in sources]) + (not is_join),
     )
 
 
-def _added(known: Sequence[Mapping[str, int]], more: str) -> dict[str, int]:
-    """Return the sum of walks or paths, each made longer."""
-    longer: dict[str, int] = {}
-    for walks in known:
+def _extended(counts: Sequence[Mapping[str, int]], suffix: str) -> dict[str, int]:
+    """Return the sum of counts of walks or paths, each extended by a step."""
+    total: dict[str, int] = {}
+    for walks in counts:
         for walk, times in walks.items():
-            name = walk + more
-            longer[name] = longer.get(name, 0) + times
-    return longer
+            name = walk + suffix
+            total[name] = total.get(name, 0) + times
+    return total
 
 
-def _whole(end: _Reached, labels: Sequence[str]) -> dict[str, float]:
-    """Return what is counted of the ways to the end, given the groups of all steps."""
+def _path_statistics(end: _Reached, groups: Sequence[str]) -> dict[str, float]:
+    """Return the features of the paths to the end of a segment with these groups."""
     features: dict[str, float] = dict(end.paths or {})
-    for group in sorted(set(labels[1:])):
+    for group in sorted(set(groups[1:])):
         features[f"most {group}"] = end.most.get(group, 0.0)
         features[f"least {group}"] = end.least.get(group, 0.0)
         features[f"mean {group}"] = end.mean.get(group, 0.0)
-    features["log paths"] = log(end.many) if end.many > 0 else 0.0
-    features["shortest path"], features["longest path"] = end.fewest, end.longest
+    features["log paths"] = log(end.path_count) if end.path_count > 0 else 0.0
+    features["shortest path"], features["longest path"] = end.shortest, end.longest
     return features
 
 
-def _count_fans(labels: Sequence[str], reads: Sequence[Sequence[int]], features: dict[str, float]) -> None:
-    """Count steps that several others read, and steps that read several."""
-    readers = [0] * len(labels)
+def _count_fans(groups: Sequence[str], reads: Sequence[Sequence[int]], features: dict[str, float]) -> None:
+    """Count steps with several readers, and steps with several operands."""
+    readers = [0] * len(groups)
     for sources in reads:
         for source in sources:
             readers[source] += 1
-    for label, sources, number in zip(labels, reads, readers, strict=True):
-        for what, many in (("out", number), ("in", len(sources))):
-            if many > 1:
-                name = f"fan {what} {label} {min(many, _WIDEST_FAN)}"
+    for group, sources, number in zip(groups, reads, readers, strict=True):
+        for side, fan in (("out", number), ("in", len(sources))):
+            if fan > 1:
+                name = f"fan {side} {group} {min(fan, _MAX_FAN)}"
                 features[name] = features.get(name, 0) + 1

@@ -1,4 +1,4 @@
-"""Zero-cost proxies, or whatever else is known of a network, as columns that a model can read."""
+"""Zero-cost proxies, or other numbers of a network, as standardised columns."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from freerea_patch import InputError
 
 Values = npt.NDArray[np.float64]
 
-#: A column whose standard deviation is a smaller part of its values never differs, and smaller values are 0.
-_LEAST, _TINY = 1e-12, 1e-100
+#: Relative standard deviation up to which a column is constant, and the absolute value up to which a number is 0.
+_CONSTANT, _TINY = 1e-12, 1e-100
 
 
 class ProxyColumns:
-    """Proxies put on one scale: signed logarithms, standardised.
+    """Standardised signed logarithms of proxies.
 
-    Proxies range over many orders of magnitude (synflow) and both signs (grasp). A value that is missing or infinite
-    is that of a network which broke the proxy (naswot of a network without activations), and counts as the smallest
-    that was seen in training: the worst, as proxies rise with quality.
+    Proxies span many orders of magnitude (synflow) and both signs (grasp). A missing or infinite value means that the
+    proxy failed (naswot of a network without activations); it is replaced by the smallest value in training, which is
+    the worst, as proxies increase with quality.
 
     Attributes:
-        worst_: ``(k,)`` what stands for values that are not finite, in signed logarithms.
-        mean_, scale_: ``(k,)`` what standardises; the scale of a column that never differs is 1.
+        worst_: ``(k,)`` replacements of values that are not finite, in signed logarithms.
+        mean_, scale_: ``(k,)`` of standardisation; the scale of a constant column is 1.
     """
 
     worst_: Values
@@ -47,14 +47,14 @@ class ProxyColumns:
         self.mean_ = filled.mean(axis=0)
         deviation = filled.std(axis=0)
         # The rounding error of a constant column is no information.
-        self.scale_ = np.where(deviation > _LEAST * (np.abs(filled).max(axis=0) + _TINY), deviation, 1.0)
+        self.scale_ = np.where(deviation > _CONSTANT * (np.abs(filled).max(axis=0) + _TINY), deviation, 1.0)
         return self
 
     def transform(self, proxies: npt.ArrayLike) -> Values:
         """Return ``(n, k)`` finite columns.
 
         Raises:
-            InputError: no table of numbers, or not as many columns as in training.
+            InputError: no table of numbers, or another number of columns than in training.
         """
         table = as_table(proxies)
         if table.shape[1] != len(self.mean_):
@@ -65,15 +65,15 @@ class ProxyColumns:
         return np.where(np.isfinite(table), table, self.worst_)
 
     def state(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
+        """Return the fitted state as JSON values."""
         return {name: getattr(self, f"{name}_").tolist() for name in ("worst", "mean", "scale")}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> ProxyColumns:
-        """Make it again from :meth:`state`.
+        """Return fitted columns from their :meth:`state`.
 
         Raises:
-            ValueError, KeyError, TypeError: the state is none.
+            ValueError, KeyError, TypeError: not a state.
         """
         columns = cls()
         parts = [np.array(state[name], dtype=np.float64) for name in ("worst", "mean", "scale")]

@@ -1,7 +1,7 @@
-"""What a network does between two points that every path passes: its ways through, what follows what, what it costs.
+"""Features of a network string: costs of operations, their order, and the paths of each segment.
 
-A network is a chain of such segments (a residual block is one, a layer of a plain network another), and all that is
-counted here adds up along the chain.
+A network is a chain of segments between cut vertices: a residual block is one, and so is each layer of a plain network.
+All features are sums over the chain. What is counted of a block of the string is cached, since networks share blocks.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from itertools import pairwise
 from math import prod
 from typing import NamedTuple
 
-from freerea_seval.predictor.features.path_features import Step, cut, named, step, ways
+from freerea_seval.predictor.features.path_features import Step, count_paths, single, step
 from freerea_seval.predictor.features.sparse_counts import Counts, Parts, Sum
-from freerea_seval.strings.graph import ir as graphs
-from freerea_seval.strings.text.blocks import Block, Operation, blocks
-from freerea_seval.strings.text.grammar import channels
+from freerea_seval.strings.graph.cut_vertices import cut_vertices
+from freerea_seval.strings.graph.ir import Ref, Spec, node_macs
+from freerea_seval.strings.graph.shape_inference import channels
+from freerea_seval.strings.text import Block, Operation, parse_blocks
 
-#: Totals over all operations; the others are named after what they count.
+#: Features that sum over all operations; the others are named after what they count.
 TOTALS = ("total multiply-adds", "total parameters", "total elements", "total operations", "total depth")
-#: Attributes that say how wide a layer is.
+#: Attributes that state the width of a layer.
 _WIDTHS = frozenset(("out", "num"))
 _ZERO = "mul(other=0)"
-#: No operation costs more than this, so that float32 holds every sum.
-_MOST = 10**30
+#: Costs of an operation are clipped to this, so that float32 holds every sum.
+_MAX_COST = 10**30
 
 
 class _Costs(NamedTuple):
-    """What an operation costs: at all, and beside this where the result depends on it."""
+    """The costs of an operation: in any case, and additionally if it is live."""
 
     step: Step
     always: Counts
@@ -36,70 +37,70 @@ class _Costs(NamedTuple):
 
 
 class _Order(NamedTuple):
-    """What is counted of a block whatever its shapes.
+    """The features of a block that do not depend on shapes.
 
     Attributes:
-        ways: what is counted.
-        first, last: groups of the first and last step of a path, empty if there is none.
-        live: which steps the end depends on.
+        counts: the features.
+        first, last: groups of the first and last step on a path; empty if there is none.
+        live: for each step, whether the end of its segment depends on it.
     """
 
-    ways: Sum
+    counts: Sum
     first: str
     last: str
     live: tuple[bool, ...]
 
 
 def describe(string: str) -> dict[str, float]:
-    """Return what is counted of a network string, by name.
+    """Return the features of a network string, by name.
 
     Raises:
         InputError: not a network string.
     """
     features: dict[str, float] = {}
-    for part, times in zip(*parts(string), strict=True):
+    for part, times in zip(*count_parts(string), strict=True):
         for name, value in part.numbers().items():
             features[name] = features.get(name, 0.0) + times * value
     return features
 
 
 @lru_cache(maxsize=8192)  # the models of an ensemble read the same strings
-def parts(string: str) -> Parts:
-    """Return what is counted of the blocks of a network string and between them; the sum is of the whole.
+def count_parts(string: str) -> Parts:
+    """Return the features of a network string as those of its blocks and of the transitions between them.
 
-    What is counted of a block that is met again is the same object.
+    Equal blocks have the same object.
 
     Raises:
         InputError: not a network string.
     """
-    chain = blocks(string)
+    chain = parse_blocks(string)
     sums: list[Sum] = []
-    often: list[int] = []
+    multiplicities: list[int] = []
     before = ""
     for block, times in chain:
         costs, order = _block(block)
-        sums += (costs, order.ways)
-        often += (times, times)
+        sums += (costs, order.counts)
+        multiplicities += (times, times)
         if not order.first:
             continue
-        sums.append(_one(f"next {before} > {order.first}"))
-        often.append(1)
+        sums.append(_single(f"next {before} > {order.first}"))
+        multiplicities.append(1)
         if times > 1:
-            sums.append(_one(f"next {order.last} > {order.first}"))
-            often.append(times - 1)
+            sums.append(_single(f"next {order.last} > {order.first}"))
+            multiplicities.append(times - 1)
         before = order.last
-    if any([block.lone for block, _ in chain]):
-        for pair, times in _between(chain):
-            sums.append(_one(pair))
-            often.append(times)
-    return Parts(tuple(sums), tuple(often))
+    if any([block.single_default for block, _ in chain]):
+        for pair, times in _transitions(chain):
+            sums.append(_single(pair))
+            multiplicities.append(times)
+    return Parts(tuple(sums), tuple(multiplicities))
 
 
-def _between(chain: Sequence[tuple[Block, int]]) -> Iterator[tuple[str, int]]:
-    """Yield the pairs of operations of which one ends a block and the other begins the next.
+def _transitions(chain: Sequence[tuple[Block, int]]) -> Iterator[tuple[str, int]]:
+    """Yield the pairs of operations across the borders of blocks.
 
-    They are counted of networks with lone arithmetic alone. Those used to be read as one block, and what a saved
-    predictor has learned from stays what it was.
+    They are counted only if a block has arithmetic with a single default operand. Such networks were read as one block
+    in an earlier version, and saved predictors have learned from its features.
     """
     before = ""
     for block, times in chain:
@@ -112,89 +113,88 @@ def _between(chain: Sequence[tuple[Block, int]]) -> Iterator[tuple[str, int]]:
 
 
 @lru_cache(maxsize=16384)
-def _one(name: str) -> Sum:
-    return Sum((named(name),), (1,))
+def _single(name: str) -> Sum:
+    return Sum((single(name),), (1,))
 
 
 @lru_cache(maxsize=16384)
 def _block(block: Block) -> tuple[Sum, _Order]:
-    """Return what is counted of a block: its costs, and all else."""
+    """Return the features of a block: its costs, and those that do not depend on shapes."""
     costs = [_costs(operation) for operation in block.operations]
-    order = _order(tuple([its.step for its in costs]))
-    counts = [its.always for its in costs] + [its.live for its, live in zip(costs, order.live, strict=True) if live]
+    order = _order(tuple([cost.step for cost in costs]))
+    counts = [cost.always for cost in costs] + [cost.live for cost, live in zip(costs, order.live, strict=True) if live]
     return Sum(tuple(counts), (1,) * len(counts)), order
 
 
 @lru_cache(maxsize=16384)
 def _order(steps: tuple[Step, ...]) -> _Order:
-    reads = [[position - back for back in step.back] for position, step in enumerate(steps)]
-    ends = cut(reads)
+    reads = [[position - distance for distance in step.distances] for position, step in enumerate(steps)]
+    cuts = cut_vertices(reads)
     words = [step.word for step in steps if step.word]
-    counts = list(map(_ordered, ["", *words], words))
+    counts = list(map(_executed, ["", *words], words))
     times: list[float] = [1] * len(counts)
     first = before = ""
-    for start, end in pairwise(ends):
-        those, often, entering, leaving = ways(steps[start + 1 : end + 1])
-        counts += those
-        times += often
+    for start, end in pairwise(cuts):
+        path_counts, path_times, entering, leaving = count_paths(steps[start + 1 : end + 1])
+        counts += path_counts
+        times += path_times
         if entering:
             if first:
-                counts.append(named(f"next {before} > {entering}"))
+                counts.append(single(f"next {before} > {entering}"))
                 times.append(1)
             first, before = first or entering, leaving
-    return _Order(Sum(tuple(counts), tuple(times)), first, before, _live(steps, reads, ends))
+    return _Order(Sum(tuple(counts), tuple(times)), first, before, _live(steps, reads, cuts))
 
 
 @lru_cache(maxsize=65536)
-def _ordered(before: str, word: str) -> Counts:
-    """Return an operation in the order of execution, and its pair with the one before, if there is one."""
+def _executed(before: str, word: str) -> Counts:
+    """Return the counts of an operation in the order of execution, and of its pair with the previous one, if any."""
     names = (f"order {word}", f"order {before} {word}") if before else (f"order {word}",)
     return Counts(dict.fromkeys(names, 1))
 
 
-def _live(steps: Sequence[Step], reads: Sequence[Sequence[int]], ends: Sequence[int]) -> tuple[bool, ...]:
-    """Return which steps the end of their segment depends on; a product with zero lets nothing through."""
+def _live(steps: Sequence[Step], reads: Sequence[Sequence[int]], cuts: Sequence[int]) -> tuple[bool, ...]:
+    """Return whether the end of its segment depends on each step; a product with zero depends on nothing."""
     live = [False] * len(steps)
-    for end in ends:
-        live[end] = True
+    for cut in cuts:
+        live[cut] = True
     for position in range(len(steps) - 1, -1, -1):
         if steps[position].group == _ZERO:
             live[position] = False
         if live[position]:
-            for read in reads[position]:
-                live[read] = True
+            for source in reads[position]:
+                live[source] = True
     return tuple(live)
 
 
 @lru_cache(maxsize=65536)
 def _costs(operation: Operation) -> _Costs:
-    """Return what an operation costs."""
     kind, attributes, inputs, outputs = node = operation.node
     if kind == "entry":
         return _Costs(step(kind, "", ()), Counts({}), Counts({}))
     shapes = operation.shapes
-    width = channels(kind, [graphs.Spec(shape) for shape in shapes[:1]])
-    said = [
+    width = channels(kind, [Spec(shape) for shape in shapes[:1]])
+    texts = [
         "dw" if name == "g" and value == width != 1 else f"{name}={value}"
         for name, value in attributes
         if name not in _WIDTHS
     ]
-    group = f"{kind}({','.join(said)})" if said else kind
+    group = f"{kind}({','.join(texts)})" if texts else kind
     results = [spec.shape for spec in outputs]
-    macs = graphs.node_macs(node, shapes)
+    macs = node_macs(node, shapes)
     elements = sum(map(prod, results))
     parameters = sum(prod(weight.shape) for weight in node.weights if weight.tied is None)
     costs = {"operations": 1, "elements": elements, "multiply-adds": macs}
-    counted = {
+    always = {
         **{f"cost {group} {name}": value for name, value in costs.items()},
         f"count {group}{shapes[:1]}{results}": 1,
         **dict(zip(TOTALS, (macs, parameters, elements, 1), strict=False)),
     }
-    back = tuple([item.node for item in inputs if isinstance(item, graphs.Ref)])
-    its = step(group, f"{group}<-{','.join(map(str, back))}", back)
-    return _Costs(its, _few(counted), _few({f"cost live {group} {name}": value for name, value in costs.items()}))
+    live = {f"cost live {group} {name}": value for name, value in costs.items()}
+    distances = tuple([item.node for item in inputs if isinstance(item, Ref)])
+    word = f"{group}<-{','.join(map(str, distances))}"
+    return _Costs(step(group, word, distances), _nonzero(always), _nonzero(live))
 
 
-def _few(counted: dict[str, int]) -> Counts:
-    """Return all that is not zero, in bounds."""
-    return Counts({name: min(value, _MOST) for name, value in counted.items() if value})
+def _nonzero(numbers: dict[str, int]) -> Counts:
+    return Counts({name: min(value, _MAX_COST) for name, value in numbers.items() if value})

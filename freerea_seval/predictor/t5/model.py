@@ -18,7 +18,7 @@ from freerea_patch import InputError
 from freerea_patch.errors import unknown_name
 from freerea_patch.threads import share_cores
 from freerea_patch.training_free.live import check_device
-from freerea_seval.predictor.features.dataflow import behind, placed, unsaid, words
+from freerea_seval.predictor.features.dataflow import number_operations, strip_operands, token_offsets, word_tokenizer
 from freerea_seval.predictor.features.vectorizer import check_strings
 from freerea_seval.predictor.models.validation import SCALINGS, averaged, checked, scales
 from freerea_seval.predictor.t5.vocabularies import TOKENIZER, content, vocabulary
@@ -177,7 +177,7 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             self.tokenizer_: Tokenizer | TextTokenizer
             with drawing(self.seed):
                 if self.pretrained is None:
-                    self.tokenizer_ = words()
+                    self.tokenizer_ = word_tokenizer()
                     encoder = make_encoder(self._shape(len(self.tokenizer_)))
                 else:
                     encoder = load_encoder(self.pretrained, self.dropout)
@@ -317,15 +317,15 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         import torch
 
         if isinstance(self.tokenizer_, Tokenizer):
-            batch = self.tokenizer_(map(unsaid, strings), max_length=self.max_tokens, truncate=True)
-            places, reads = placed(self.tokenizer_, batch.ids, strings)
+            batch = self.tokenizer_(map(strip_operands, strings), max_length=self.max_tokens, truncate=True)
+            places, reads = number_operations(self.tokenizer_, batch.ids, strings)
             widths = batch.attention_mask.sum(axis=1)
             lengths = places.max(axis=1, initial=1)
         else:
             batch = self.tokenizer_(strings, self.max_tokens)
             widths = lengths = batch.attention_mask.sum(axis=1)
             places, reads = np.zeros_like(batch.ids), np.zeros((*batch.ids.shape, 0), dtype=np.int64)
-        values = np.stack([batch.values, behind(places) * (batch.values != 0)], axis=2).astype(np.float32)
+        values = np.stack([batch.values, token_offsets(places) * (batch.values != 0)], axis=2).astype(np.float32)
 
         def inputs(chosen: Indices) -> tuple[Tensor, ...]:
             # At least one, of padding if need be, because there is no mean of nothing.

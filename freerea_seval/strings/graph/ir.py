@@ -1,19 +1,28 @@
-"""The graph of a network: one node an operation, in the order of execution, small enough to keep by the thousand."""
+"""The intermediate representation (IR) of a network: a graph with one node per operation, in the order of execution.
+
+A graph holds no weights and no modules, only names, sizes and references, so that thousands of graphs fit in memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import nan, prod
 from typing import NamedTuple
 
 Shape = tuple[int, ...]
 Value = int | float | str | tuple[int | float, ...]
 
+#: The largest size of a dimension that a string can state.
+LARGEST_SIZE = 10**18 - 1
+#: These attributes come first, in this order; all others follow alphabetically.
+_LEADING_ATTRIBUTES = ("out", "other", "k", "s", "p", "d", "o", "g", "b", "plain")
+_RANKS = {name: rank for rank, name in enumerate(_LEADING_ATTRIBUTES)}
+
 
 class Spec(NamedTuple):
-    """Shape and dtype of a tensor, the batch included; dtypes are named as in torch, ``"float32"``."""
+    """Shape (with the batch dimension) and dtype of a tensor; dtypes have torch's names, such as ``"float32"``."""
 
     shape: Shape
     dtype: str = "float32"
@@ -25,7 +34,7 @@ class Spec(NamedTuple):
 
 
 class Ref(NamedTuple):
-    """An input made by another node: its position in the graph, and which of its results."""
+    """An input that another node produces: the position of that node in the graph, and the index of its output."""
 
     node: int
     port: int = 0
@@ -36,7 +45,7 @@ class Weight(NamedTuple):
 
     Attributes:
         shape, dtype: of the parameter.
-        tied: the last node before this one that read the same parameter; None where this is the first.
+        tied: the position of the previous node that reads the same parameter; None if no earlier node reads it.
     """
 
     shape: Shape
@@ -48,10 +57,10 @@ class Node(NamedTuple):
     """One operation.
 
     Attributes:
-        kind: its name, ATen's but for those in :mod:`freerea_seval.strings.graph.shape_inference`.
-        attributes: everything but tensors that decides what it computes, by name.
-        inputs: its tensors, in the order of its arguments.
-        outputs: its results, up to the last one that another node reads; empty for ``output`` and ``unused``.
+        kind: the operation's name: ATen's, or one of those in :mod:`freerea_seval.strings.graph.shape_inference`.
+        attributes: name and value of every argument that is not a tensor and that affects the result.
+        inputs: the tensor arguments, in the order of the operation's signature.
+        outputs: the results, up to the last one that another node reads; empty for ``output`` and ``unused``.
     """
 
     kind: str
@@ -61,7 +70,7 @@ class Node(NamedTuple):
 
     @property
     def refs(self) -> tuple[Ref, ...]:
-        """The inputs that other nodes made."""
+        """The inputs that other nodes produce."""
         return tuple(item for item in self.inputs if isinstance(item, Ref))
 
     @property
@@ -70,22 +79,27 @@ class Node(NamedTuple):
         return tuple(item for item in self.inputs if isinstance(item, Weight))
 
     def get(self, name: str, default: Value = 0) -> Value:
-        """Return an attribute, or ``default``."""
+        """Return the value of an attribute, or ``default`` if the node has no attribute of this name."""
         return next((value for key, value in self.attributes if key == name), default)
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A network's operations.
+    """The operations of a network.
 
-    The first nodes are of kind ``input``; the last one is ``output``, which reads the network's results. A node
-    reads only nodes before it. Parameters that nothing reads are the weights of a node ``unused``.
+    The first nodes are of kind ``input``. The last node is of kind ``output`` and reads the network's results. A node
+    reads only nodes before it. Parameters that no operation reads are the weights of a node of kind ``unused``.
 
-    Equal networks have equal graphs, which come back from their strings, where they are in canonical form: attributes
-    are in the order of :func:`.grammar.ordered`; a window's k, s, p, d and o are tuples, one size a dimension, and none
-    is missing; any other tuple has two numbers or more; a float that is an integer below 2**53 is an int, so zero has
-    no sign; NaN is ``math.nan``; ``conv``, ``deconv`` and ``linear`` say their ``out``; parameters that follow from the
-    kind come behind the other inputs; no tensor has more than 64 dimensions, or one of 10**18 or more.
+    Equal networks have equal graphs, and a graph equals the graph that is parsed from its string. Nodes are therefore
+    in a canonical form:
+
+    - attributes are in the order of :func:`sorted_attributes`;
+    - the window attributes k, s, p, d and o are tuples with one size per spatial dimension, and none is missing; any
+      other tuple has at least two numbers;
+    - a float that is an integer below 2**53 is an int (so that zero has no sign), and NaN is ``math.nan``;
+    - ``conv``, ``deconv`` and ``linear`` state their output width ``out``;
+    - parameters that follow from the kind come after all other inputs;
+    - a tensor has at most 64 dimensions, none of them larger than :data:`LARGEST_SIZE`.
 
     Attributes:
         nodes: the operations, in the order of execution.
@@ -100,7 +114,7 @@ class Graph:
         return iter(self.nodes)
 
     def spec(self, ref: Ref) -> Spec:
-        """Return shape and dtype of a node's result."""
+        """Return shape and dtype of a node's output."""
         return self.nodes[ref.node].outputs[ref.port]
 
     def shape(self, item: Ref | Weight) -> Shape:
@@ -109,17 +123,17 @@ class Graph:
 
     @cached_property
     def parameters(self) -> int:
-        """Elements of all parameters, shared ones counted once."""
-        return sum(prod(w.shape) for node in self.nodes for w in node.weights if w.tied is None)
+        """Number of elements of all parameters; a shared parameter counts once."""
+        return sum(prod(weight.shape) for node in self.nodes for weight in node.weights if weight.tied is None)
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-adds of matrix products and convolutions, one multiply-add counted as one, biases not."""
+        """Multiply-adds of matrix products and convolutions; one multiply-add counts as one, biases count as zero."""
         return sum(node_macs(node, [self.shape(item) for item in node.inputs]) for node in self.nodes)
 
 
 def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
-    """Return the multiply-adds of a node: its matrix products, of which a convolution makes one a position.
+    """Return the multiply-adds of a node.
 
     Args:
         node: the operation.
@@ -135,7 +149,7 @@ def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
         return prod(shape) * (out.shape[1] // groups) * prod(kernel)
     if node.kind in ("linear", "matmul"):
         return out.elements * shape[-1]
-    if node.kind == "grouped_mm":  # each row is multiplied by the matrix of one group, or each group has some columns
+    if node.kind == "grouped_mm":  # one matrix per group of rows (2-D result) or per group of columns (3-D result)
         return out.elements * shape[-1] // (out.shape[0] if len(out.shape) > len(shape) else 1)
     if node.kind == "attention":  # queries times keys, and their softmax times values
         return (prod(shape) + out.elements) * shapes[1][-2]
@@ -143,13 +157,20 @@ def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
 
 
 def integers(value: Value) -> tuple[int, ...]:
-    """Return an attribute that is an integer or several.
+    """Return an attribute's value, an integer or several, as a tuple.
 
     Raises:
-        TypeError: it is something else.
+        TypeError: the value has another type.
     """
     numbers = value if isinstance(value, tuple) else (value,)
     whole = tuple(number for number in numbers if isinstance(number, int))
     if len(whole) < len(numbers):
         raise TypeError(f"expected integers, got {value!r}")
     return whole
+
+
+def sorted_attributes(attributes: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
+    """Return attributes in the order in which nodes keep them."""
+    names = sorted(attributes, key=lambda name: (_RANKS.get(name, len(_RANKS)), name))
+    # NaN differs from itself; as one object, math.nan, it compares equal inside tuples.
+    return tuple([(name, nan if attributes[name] != attributes[name] else attributes[name]) for name in names])

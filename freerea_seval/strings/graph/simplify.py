@@ -1,16 +1,18 @@
-"""The functional view of a network: what it computes, not how.
+"""Simplification of a graph to its functional view: what a network computes, not how.
 
-Two networks that compute the same function, given the same weights on corresponding operations, get one graph:
+Two networks that compute the same function, given the same weights on corresponding operations, get one graph. The
+passes, with their names in compiler terms:
 
-- identities are folded, multiplications by zero and what follows from zeros are zero, and added zeros are dropped;
-- what does not reach the output is gone;
-- equal operations without parameters on the same inputs are one;
-- sums of sums are one sum, where nothing else reads the inner one;
-- terms, factors, and what a maximum or a minimum is of, have no order;
-- operations come in an order that the graph alone decides.
+- constant folding: identities are removed; multiplications by zero, and whatever maps zeros to zeros, are zeros; terms
+  that are zeros are removed from sums;
+- common subexpression elimination: equal operations without parameters on the same inputs become one;
+- dead code elimination: what does not reach the output is removed;
+- reassociation: a sum of sums is one sum, if nothing else reads the inner sums;
+- canonical order: the operands of commutative operations, and independent operations, have an order that depends only
+  on the graph.
 
-Convolutions and products without bias map zeros to zeros. So do norms: a norm of zeros yields its bias, which starts at
-zero and which another bias of the same sum can take over.
+Convolutions and products without bias map zeros to zeros. Norms are treated alike: a norm of zeros yields its bias,
+which is initialised to zero and which the bias of another term of the same sum can replace.
 """
 
 from __future__ import annotations
@@ -20,46 +22,31 @@ from typing import NamedTuple
 
 from freerea_seval.strings.graph.canonical_order import canonical_order
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight
-from freerea_seval.strings.graph.shape_inference import COMMUTATIVE, predicted_weights
-from freerea_seval.strings.text.serialize import operation_text
+from freerea_seval.strings.graph.printer import operation_label
+from freerea_seval.strings.graph.shape_inference import ADAPTIVE_POOLS, COMMUTATIVE, POOLS, infer_weights
 
-#: Operations that pass their input on.
+#: Operations that return their input.
 _IDENTITIES = frozenset(("alias", "clone", "contiguous", "dropout"))
-#: Operations that map zeros to zeros, whatever their attributes.
-_ZERO_TO_ZERO = frozenset(
-    (
-        *_IDENTITIES,
-        *(
-            "relu",
-            "gelu",
-            "silu",
-            "tanh",
-            "hardswish",
-            "leaky_relu",
-            "elu",
-            "selu",
-            "celu",
-            "mish",
-            "abs",
-            "neg",
-            "sin",
-        ),
-        *("sqrt", "sign", "erf", "round", "floor", "ceil", "softsign", "mul", "mean", "sum", "amax", "amin", "reshape"),
-        *("permute", "slice", "select", "split", "unbind", "expand", "copy", "cumsum", "repeat", "roll", "flip", "to"),
-        *("bn", "layer_norm", "group_norm", "pixel_shuffle", "channel_shuffle", "upsample_nearest2d", "cat", "stack"),
-        *("upsample_bilinear2d", *(f"{how}_pool{n}d" for how in ("avg", "max") for n in (1, 2, 3))),
-        *(f"adaptive_{how}_pool{n}d" for how in ("avg", "max") for n in (1, 2, 3)),
-    )
-)
-#: Operations that map zeros to zeros if there is no bias.
-_PRODUCTS = frozenset(("conv", "deconv", "linear", "matmul"))
-#: Operations that pass their input on with these attributes, where they do not change its shape.
+#: Operations that return their input if they have these attributes and do not change its shape.
 _NEUTRAL = {
     *(("mul", (("other", 1),)), ("div", (("other", 1),)), ("add", (("other", 0),)), ("sub", (("other", 0),))),
     *((kind, ()) for kind in ("to", "reshape", "expand")),
 }
-#: Sources that differ though they read the same.
-_UNLIKE = frozenset(("input", "constant", "output"))
+#: Operations that map zeros to zeros, whatever their attributes.
+_ZERO_PRESERVING = frozenset(
+    (
+        *("abs", "bn", "cat", "ceil", "celu", "channel_shuffle", "copy", "cumsum", "elu", "erf", "expand"),
+        *("flip", "floor", "gelu", "group_norm", "hardswish", "layer_norm", "leaky_relu", "mean", "mish"),
+        *("mul", "neg", "permute", "pixel_shuffle", "relu", "repeat", "reshape", "roll", "round", "select"),
+        *("selu", "sign", "silu", "sin", "slice", "softsign", "split", "sqrt", "stack", "sum", "amax", "amin"),
+        *("tanh", "to", "unbind", "upsample_bilinear2d", "upsample_nearest2d"),
+    )
+) | {*_IDENTITIES, *POOLS, *ADAPTIVE_POOLS}
+#: Operations that map zeros to zeros if they have no bias.
+_PRODUCTS = frozenset(("conv", "deconv", "linear", "matmul"))
+#: Operations that differ from each other even if their kind, attributes and inputs are equal.
+_DISTINCT = frozenset(("input", "constant", "output"))
+#: Prefixes of the names of random operations, each execution of which differs.
 _RANDOM = (
     *("rand", "bernoulli", "binomial", "cauchy", "exponential", "geometric", "log_normal", "multinomial", "normal"),
     *("poisson", "sample_dirichlet", "standard_gamma", "uniform", "empty", "rrelu_with_noise"),
@@ -67,8 +54,14 @@ _RANDOM = (
 )
 
 
-class _Row(NamedTuple):
-    """A node under way: its parameters are known by number, its inputs by row."""
+class _Operation(NamedTuple):
+    """A node under construction.
+
+    Attributes:
+        kind, attributes, outputs: as of :class:`~freerea_seval.strings.graph.ir.Node`.
+        inputs: references to other operations, and parameters by their number.
+        origin: position of the node in the original graph.
+    """
 
     kind: str
     attributes: tuple[tuple[str, Value], ...]
@@ -76,140 +69,112 @@ class _Row(NamedTuple):
     outputs: tuple[Spec, ...]
     origin: int
 
+    @property
+    def refs(self) -> list[Ref]:
+        """The inputs that other operations produce."""
+        return [item for item in self.inputs if isinstance(item, Ref)]
 
-def functional(graph: Graph) -> Graph:
+
+def simplify(graph: Graph) -> Graph:
     """Return the functional view of a graph."""
-    return _ordered(graph)[0]
+    return _simplified(graph)[0]
 
 
 def origins(graph: Graph) -> list[int]:
-    """Return, for every node of the functional view, the node of ``graph`` that it comes from."""
-    return _ordered(graph)[1]
+    """Return, for every node of the functional view, the node of ``graph`` that it stems from."""
+    return _simplified(graph)[1]
 
 
-def _ordered(graph: Graph) -> tuple[Graph, list[int]]:
-    parameters = _parameters(graph)
-    rows = _simplified(graph, parameters)
+def _simplified(graph: Graph) -> tuple[Graph, list[int]]:
+    operations = _merge_equal(_fold_constants(graph))
     while True:
-        rows = _live(rows)
-        flat = _flattened(rows)
-        if len(flat) == len(rows):
+        operations = _drop_dead(operations)
+        flat = _flatten_sums(operations)
+        if len(flat) == len(operations):
             break
-        rows = _merged(flat)
+        operations = _merge_equal(flat)
     weights = [weight for node in graph for weight in node.weights]
     order = canonical_order(
-        [_label(row, rows, weights) for row in rows],
-        [[(item.node, item.port) for item in row.inputs if isinstance(item, Ref)] for row in rows],
-        [_is_unordered(row) for row in rows],
-        [place for place, row in enumerate(rows) if row.kind == "input"],
+        [_label(operation, operations, weights) for operation in operations],
+        [operation.refs for operation in operations],
+        [_is_commutative(operation) for operation in operations],
+        [index for index, operation in enumerate(operations) if operation.kind == "input"],
     )
-    return _graph(rows, order, weights)
+    return _graph(operations, order, weights), [operations[index].origin for index in order]
 
 
-def _parameters(graph: Graph) -> list[int]:
-    """Number the parameters of a graph: one number for every weight of every node, the same where they are tied."""
+def _parameter_numbers(graph: Graph) -> list[int]:
+    """Return a number for every weight of every node in order; tied weights have the same number."""
     numbers: list[int] = []
-    first: list[int] = []
+    first: list[int] = []  # index in numbers of every node's first weight
     for node in graph:
         first.append(len(numbers))
         for weight in node.weights:
             number = len(numbers)
             if weight.tied is not None:
-                there = enumerate(graph.nodes[weight.tied].weights, first[weight.tied])
-                like = [numbers[n] for n, other in there if other.shape == weight.shape]
-                # A norm's weight and bias look alike: a parameter that this node does not read yet comes first.
-                fresh = [known for known in like if known not in numbers[first[-1] :]]
-                number = (fresh or like or [number])[0]
+                candidates = enumerate(graph.nodes[weight.tied].weights, first[weight.tied])
+                same_shape = [numbers[index] for index, other in candidates if other.shape == weight.shape]
+                # A norm's weight and bias have one shape: take the parameter that this node has not read yet.
+                unread = [number for number in same_shape if number not in numbers[first[-1] :]]
+                number = (unread or same_shape or [number])[0]
             numbers.append(number)
     return numbers
 
 
-def _simplified(graph: Graph, parameters: Sequence[int]) -> list[_Row]:
-    """Fold identities and zeros, and merge what is computed twice."""
-    rows: list[_Row] = []
-    known: dict[Hashable, int] = {}
-    values: list[list[Ref | None]] = []  # what stands for each result; None for zeros
-    number = 0
-
-    def add(row: _Row) -> int:
-        place = known.setdefault(_equal(row, len(rows)), len(rows))
-        if place == len(rows):
-            rows.append(row)
-        return place
+def _fold_constants(graph: Graph) -> list[_Operation]:
+    """Remove identities and whatever follows from zeros."""
+    operations: list[_Operation] = []
+    values: list[list[Ref | None]] = []  # for every node, what replaces its results; None for zeros
+    parameters = iter(_parameter_numbers(graph))
 
     for position, node in enumerate(graph):
+        inputs = [
+            next(parameters) if isinstance(item, Weight) else values[item.node][item.port] for item in node.inputs
+        ]
         if node.kind == "unused":
             values.append([])
-            number += len(node.weights)
-            continue
-        inputs: list[Ref | int | None] = []
-        for item in node.inputs:
-            if isinstance(item, Weight):
-                inputs.append(parameters[number])
-                number += 1
-            else:
-                inputs.append(values[item.node][item.port])
-        if (passed := _passed(node, inputs, rows)) is not None:
-            values.append([passed])
-            continue
-        if None in inputs and _stays_zero(node, inputs):
+        elif (identical := _identical_input(node, inputs, operations)) is not None:
+            values.append([identical])
+        elif _yields_zeros(node, inputs):
             values.append([None] * len(node.outputs))
-            continue
-        if node.kind in ("zeros", "zeros_like") or (node.kind == "mul" and node.attributes == (("other", 0),)):
-            values.append([None])
-            continue
-        given: list[Ref | int] = []
-        for item, read in zip(node.inputs, inputs, strict=True):
-            if read is None:
-                assert isinstance(item, Ref)  # parameters are never zeros
-                spec = graph.spec(item)
-                read = Ref(add(_Row("zeros", (), (), (spec,), item.node)))
-            given.append(read)
-        if _is_unordered(node):
-            given.sort(key=_place)
-        place = add(_Row(node.kind, node.attributes, tuple(given), node.outputs, position))
-        values.append([Ref(place, port) for port in range(len(node.outputs))])
-    return rows
+        else:
+            operands: list[Ref | int] = []
+            for item, value in zip(node.inputs, inputs, strict=True):
+                if value is None:
+                    assert isinstance(item, Ref)  # parameters are never zeros
+                    value = Ref(len(operations))
+                    operations.append(_Operation("zeros", (), (), (graph.spec(item),), item.node))
+                operands.append(value)
+            values.append([Ref(len(operations), port) for port in range(len(node.outputs))])
+            operations.append(_Operation(node.kind, node.attributes, tuple(operands), node.outputs, position))
+    return operations
 
 
-def _equal(row: _Row, place: int) -> Hashable:
-    """Return what rows that compute the same have in common, and others have not."""
-    return place if row.kind in _UNLIKE or row.kind.startswith(_RANDOM) else row[:4]
-
-
-def _place(item: Ref | int) -> tuple[int, int]:
-    return (item.node, item.port) if isinstance(item, Ref) else (1 << 60, item)
-
-
-def _is_sum(node: Node | _Row) -> bool:
-    return node.kind == "add" and not node.attributes
-
-
-def _is_unordered(node: Node | _Row) -> bool:
-    """Return whether the order of an operation's inputs says nothing."""
-    return node.kind in COMMUTATIVE and not node.attributes
-
-
-def _passed(node: Node, inputs: Sequence[Ref | int | None], rows: Sequence[_Row]) -> Ref | None:
-    """Return the value that an operation only passes on, None if it computes something or passes on zeros."""
-    given = [item for item in inputs if item is not None]
-    if len(given) != 1 or not isinstance(rest := given[0], Ref):
+def _identical_input(node: Node, inputs: Sequence[Ref | int | None], operations: Sequence[_Operation]) -> Ref | None:
+    """Return the input that a node returns unchanged; None if it computes something, or if that input is zeros."""
+    nonzero = [item for item in inputs if item is not None]
+    if len(nonzero) != 1 or not isinstance(ref := nonzero[0], Ref):
         return None
+    source = operations[ref.node]
     if len(inputs) > 1:
-        passes = _is_sum(node)  # the other terms are zeros
+        unchanged = _is_sum(node)  # all other terms are zeros
     else:
-        again = node.kind == "relu" == rows[rest.node].kind
-        passes = again or node.kind in _IDENTITIES or (node.kind, node.attributes) in _NEUTRAL
-    # What is broadcast to another shape is not the same.
-    return rest if passes and rows[rest.node].outputs[rest.port] == node.outputs[0] else None
+        repeated = node.kind == "relu" == source.kind
+        unchanged = repeated or node.kind in _IDENTITIES or (node.kind, node.attributes) in _NEUTRAL
+    # A broadcast to another shape is not an identity.
+    return ref if unchanged and source.outputs[ref.port] == node.outputs[0] else None
 
 
-def _stays_zero(node: Node, inputs: Sequence[Ref | int | None]) -> bool:
-    """Return whether an operation yields zeros because some of its inputs are zeros."""
+def _yields_zeros(node: Node, inputs: Sequence[Ref | int | None]) -> bool:
+    """Return whether all results of a node are zeros; None stands for inputs that are zeros."""
     kind = node.kind
     zeros = [item is None for item in inputs]
+    if kind in ("zeros", "zeros_like") or (kind == "mul" and node.attributes == (("other", 0),)):
+        return True
+    if not any(zeros):
+        return False
     if kind in ("mul", "matmul"):
-        return len(inputs) < 3 and any(zeros)
+        return len(inputs) < 3
     if kind in ("add", "sub"):
         return all(zeros) and not node.get("other")
     if kind in _PRODUCTS:
@@ -221,103 +186,114 @@ def _stays_zero(node: Node, inputs: Sequence[Ref | int | None]) -> bool:
     if kind == "hardtanh":
         low, high = node.get("min_val", -1), node.get("max_val", 1)
         return isinstance(low, (int, float)) and isinstance(high, (int, float)) and low <= 0 <= high
-    if kind not in _ZERO_TO_ZERO:
-        return False
-    return all(zero for zero, item in zip(zeros, node.inputs, strict=True) if isinstance(item, Ref))
+    return kind in _ZERO_PRESERVING and all(
+        zero for zero, item in zip(zeros, node.inputs, strict=True) if isinstance(item, Ref)
+    )
 
 
-def _live(rows: Sequence[_Row]) -> list[_Row]:
-    """Drop what does not reach the output."""
-    live = [row.kind == "input" for row in rows]
-    live[-1] = True
-    for place in range(len(rows) - 1, -1, -1):
-        if live[place]:
-            for item in rows[place].inputs:
-                if isinstance(item, Ref):
-                    live[item.node] = True
-    if all(live):
-        return list(rows)
-    return _renumbered(row if kept else None for row, kept in zip(rows, live, strict=True))
-
-
-def _renumbered(rows: Iterable[_Row | None]) -> list[_Row]:
-    kept: list[_Row] = []
-    moved: dict[int, int] = {}
-    for place, row in enumerate(rows):
-        if row is not None:
-            moved[place] = len(kept)
-            inputs = tuple(Ref(moved[item.node], item.port) if isinstance(item, Ref) else item for item in row.inputs)
-            kept.append(row._replace(inputs=inputs))
-    return kept
-
-
-def _flattened(rows: Sequence[_Row]) -> list[_Row]:
-    """Make sums that one other sum reads, once, part of it.
-
-    A sum that is read twice stays: to write it out at each of its readers would be exponential.
-    """
-    uses = [0] * len(rows)
-    for row in rows:
-        for item in row.inputs:
-            if isinstance(item, Ref):
-                uses[item.node] += 1
-    flat: list[_Row | None] = list(rows)
-    for place, row in enumerate(rows):
-        if not _is_sum(row):
-            continue
-        inputs: list[Ref | int] = []
-        for item in row.inputs:
-            inner = flat[item.node] if isinstance(item, Ref) and uses[item.node] == 1 else None
-            if inner is not None and isinstance(item, Ref) and _is_sum(inner) and inner.outputs == row.outputs:
-                inputs += inner.inputs
-                flat[item.node] = None
-            else:
-                inputs.append(item)
-        flat[place] = row._replace(inputs=tuple(sorted(inputs, key=_place)))
-    return _renumbered(flat)
-
-
-def _merged(rows: Sequence[_Row]) -> list[_Row]:
-    """Merge operations without parameters that became equal."""
-    known: dict[Hashable, int] = {}
-    merged: list[_Row] = []
-    moved: list[int] = []
-    for row in rows:
-        inputs = [Ref(moved[item.node], item.port) if isinstance(item, Ref) else item for item in row.inputs]
-        if _is_unordered(row):
-            inputs.sort(key=_place)
-        row = row._replace(inputs=tuple(inputs))
-        place = known.setdefault(_equal(row, len(merged)), len(merged))
-        moved.append(place)
-        if place == len(merged):
-            merged.append(row)
+def _merge_equal(operations: Sequence[_Operation]) -> list[_Operation]:
+    """Merge equal operations on equal inputs (common subexpression elimination)."""
+    merged: list[_Operation] = []
+    indices: dict[Hashable, int] = {}
+    moved: list[int] = []  # new index of every operation
+    for operation in operations:
+        inputs = [Ref(moved[item.node], item.port) if isinstance(item, Ref) else item for item in operation.inputs]
+        if _is_commutative(operation):
+            inputs.sort(key=_input_key)
+        operation = operation._replace(inputs=tuple(inputs))
+        distinct = operation.kind in _DISTINCT or operation.kind.startswith(_RANDOM)
+        index = indices.setdefault(len(merged) if distinct else operation[:4], len(merged))
+        moved.append(index)
+        if index == len(merged):
+            merged.append(operation)
     return merged
 
 
-def _label(row: _Row, rows: Sequence[_Row], weights: Sequence[Weight]) -> str:
-    """Return what a row's token says of it, which is the same for a cell at any width."""
-    specs = tuple(rows[item.node].outputs[item.port] for item in row.inputs if isinstance(item, Ref))
-    shapes = tuple(Weight(*weights[item][:2]) for item in row.inputs if not isinstance(item, Ref))
-    predicted = predicted_weights(row.kind, dict(row.attributes), specs)
-    said = () if [weight.shape for weight in shapes] == predicted else shapes
-    return operation_text(row.kind, row.attributes, specs, said, row.outputs)
+def _drop_dead(operations: Sequence[_Operation]) -> list[_Operation]:
+    """Remove operations that do not reach the output (dead code elimination)."""
+    live = [operation.kind == "input" for operation in operations]
+    live[-1] = True
+    for index in range(len(operations) - 1, -1, -1):
+        if live[index]:
+            for ref in operations[index].refs:
+                live[ref.node] = True
+    return _compacted(operation if kept else None for operation, kept in zip(operations, live, strict=True))
 
 
-def _graph(rows: Sequence[_Row], order: Sequence[int], weights: Sequence[Weight]) -> tuple[Graph, list[int]]:
-    """Return the graph of rows in an order, and the node that each comes from."""
-    position = {place: new for new, place in enumerate(order)}
-    readers: dict[int, int] = {}
+def _flatten_sums(operations: Sequence[_Operation]) -> list[_Operation]:
+    """Merge a sum into the sum that reads it, if that is its only reader (reassociation).
+
+    A sum with two readers stays: to write it out at each of them could take exponential space.
+    """
+    uses = [0] * len(operations)
+    for operation in operations:
+        for ref in operation.refs:
+            uses[ref.node] += 1
+    flat: list[_Operation | None] = list(operations)
+    for index, operation in enumerate(operations):
+        if not _is_sum(operation):
+            continue
+        terms: list[Ref | int] = []
+        for item in operation.inputs:
+            inner = flat[item.node] if isinstance(item, Ref) and uses[item.node] == 1 else None
+            if inner is not None and isinstance(item, Ref) and _is_sum(inner) and inner.outputs == operation.outputs:
+                terms += inner.inputs
+                flat[item.node] = None
+            else:
+                terms.append(item)
+        flat[index] = operation._replace(inputs=tuple(sorted(terms, key=_input_key)))
+    return _compacted(flat)
+
+
+def _compacted(operations: Iterable[_Operation | None]) -> list[_Operation]:
+    """Remove the gaps in a list of operations, and renumber references."""
+    kept: list[_Operation] = []
+    moved: dict[int, int] = {}
+    for index, operation in enumerate(operations):
+        if operation is not None:
+            moved[index] = len(kept)
+            inputs = [Ref(moved[i.node], i.port) if isinstance(i, Ref) else i for i in operation.inputs]
+            kept.append(operation._replace(inputs=tuple(inputs)))
+    return kept
+
+
+def _input_key(item: Ref | int) -> tuple[int, int]:
+    """Return a sort key of inputs: references first, then parameters."""
+    return (item.node, item.port) if isinstance(item, Ref) else (1 << 60, item)
+
+
+def _is_sum(node: Node | _Operation) -> bool:
+    return node.kind == "add" and not node.attributes
+
+
+def _is_commutative(node: Node | _Operation) -> bool:
+    return node.kind in COMMUTATIVE and not node.attributes
+
+
+def _label(operation: _Operation, operations: Sequence[_Operation], weights: Sequence[Weight]) -> str:
+    """Return an operation's printed form, by which the canonical order sorts."""
+    specs = tuple(operations[ref.node].outputs[ref.port] for ref in operation.refs)
+    shapes = tuple(Weight(*weights[item][:2]) for item in operation.inputs if not isinstance(item, Ref))
+    inferred = infer_weights(operation.kind, dict(operation.attributes), specs)
+    printed = () if [weight.shape for weight in shapes] == inferred else shapes
+    return operation_label(operation.kind, operation.attributes, specs, printed, operation.outputs)
+
+
+def _graph(operations: Sequence[_Operation], order: Sequence[int], weights: Sequence[Weight]) -> Graph:
+    """Return the graph of operations in an order."""
+    position = {index: new for new, index in enumerate(order)}
+    last_reader: dict[int, int] = {}  # of every parameter
     nodes: list[Node] = []
-    for new, place in enumerate(order):
-        row = rows[place]
+    for new, index in enumerate(order):
+        kind, attributes, operands, outputs, _ = operations[index]
         inputs: list[Ref | Weight] = []
-        for item in row.inputs:
+        for item in operands:
             if isinstance(item, Ref):
                 inputs.append(Ref(position[item.node], item.port))
             else:
-                inputs.append(weights[item]._replace(tied=readers.get(item)))
-        readers.update((item, new) for item in row.inputs if not isinstance(item, Ref))
-        if _is_unordered(row):
+                inputs.append(weights[item]._replace(tied=last_reader.get(item)))
+        last_reader.update((item, new) for item in operands if not isinstance(item, Ref))
+        if _is_commutative(operations[index]):
             inputs.sort(key=lambda item: (isinstance(item, Weight), item))
-        nodes.append(Node(row.kind, row.attributes, tuple(inputs), row.outputs))
-    return Graph(tuple(nodes)), [rows[place].origin for place in order]
+        nodes.append(Node(kind, attributes, tuple(inputs), outputs))
+    return Graph(tuple(nodes))

@@ -1,1 +1,17 @@
-"""Strings of whole search spaces, from parts that are traced once."""
+"""Strings of the networks of a search space, from parts that are traced once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.strings.spaces.subgraph_cache import ChainStrings, NotComposableError, SubgraphCache, chained
+
+__all__ = ["ChainStrings", "NotComposableError", "SubgraphCache", "chained"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {"freerea_seval.strings.spaces.subgraph_cache": __all__},
+)

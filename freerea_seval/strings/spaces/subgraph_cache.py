@@ -1,4 +1,18 @@
-"""The graph of a network from the graphs of its parts: each is traced once, and put in wherever it occurs."""
+"""Strings of a space's networks from cached subgraphs: each distinct part of the networks is traced once.
+
+=========== ======================================================================================================
+part        a module made of modules (:class:`~freerea_patch.networks.parts.Part`), as a search space describes it
+wiring      the graph of what a part computes around its inner parts, each of which is one node of kind ``part``
+subgraph    a part at one input shape: its wiring, and the subgraphs of the inner parts
+signature   a number shared by subgraphs with equal strings, such as those of a cell at any width
+link        what the string of a chain needs of one subgraph, cached by its signature
+=========== ======================================================================================================
+
+:class:`SubgraphCache` traces parts and composes their graphs. :class:`ChainStrings` composes strings in the same way,
+because every path passes the result between two consecutive parts: nothing is read across it, so neither the order of
+operations nor the repetitions in a part depend on the other side. Where they do, as when a part ends with a sum that
+the next part continues, the string is that of the whole graph.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +20,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,232 +29,65 @@ from freerea_patch import InputError
 from freerea_patch.networks.parts import Part
 from freerea_patch.networks.weights import undrawn
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
-from freerea_seval.strings.text.serialize import tokens
-from freerea_seval.strings.trace.dispatch_mode import Watcher, opaque
+from freerea_seval.strings.text.compress import Body, join, split
+from freerea_seval.strings.text.serialize import serialize_graph, tokens
+from freerea_seval.strings.trace.dispatch_mode import DispatchMode
 from freerea_seval.strings.trace.operations import spec_of
-from freerea_seval.strings.trace.tracer import dispatched
+from freerea_seval.strings.trace.tracer import record
+from freerea_seval.strings.views import View, view_of
 
-#: The kind of a node that stands for a part.
+#: The kind of a node that stands for an inner part.
 _PART = "part"
+#: Number of cached links; a space has more cells than that, and each is needed once.
+_MAX_LINKS = 4096
 
 
 class NotComposableError(Exception):
-    """A part does not map one tensor to one tensor, or its module does not run each of its parts once."""
+    """A part does not map one tensor to one tensor, or its module does not run each inner part once."""
 
 
 @dataclass(frozen=True)
-class Piece:
-    """What is known of a part at one input.
+class Subgraph:
+    """A part at one input shape.
 
     Attributes:
-        wiring: its graph, in which a node of kind ``part`` stands for each part of it.
-        inner: those parts, by the place of their node.
-        signature: the same for pieces whose operations read the same, as those of a cell do at any width.
+        wiring: the graph around the inner parts.
+        inner: the subgraphs of the inner parts, by the position of their node in the wiring.
+        signature: equal for subgraphs whose operations have equal texts.
     """
 
     wiring: Graph
-    inner: Mapping[int, Piece]
+    inner: Mapping[int, Subgraph]
     signature: int
 
     @cached_property
     def result(self) -> Spec:
         """Shape and dtype of the result."""
-        return result_of(self.wiring)
+        return self.wiring.spec(self.wiring.nodes[-1].refs[0])
 
     @cached_property
     def graph(self) -> Graph:
         """All operations."""
-        return _filled(self.wiring, {place: piece.graph for place, piece in self.inner.items()})
-
-
-class _Slot(NamedTuple):
-    """Where a part is in the graph around it: its node, its number, and what it gets and yields."""
-
-    place: int
-    part: int
-    given: Spec
-    result: Spec
-
-
-class _Wiring(NamedTuple):
-    """What a part computes around its parts."""
-
-    graph: Graph
-    signature: int
-    slots: list[_Slot]
-
-
-def _traced(network: nn.Module, given: Sequence[Spec]) -> Graph:
-    # Both routes give the same graph; for so few operations this one is the faster.
-    return dispatched(network.eval(), [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in given])
-
-
-class Composer:
-    """Knows the graphs of parts: what is traced once is kept.
-
-    Args:
-        tracer: returns the graph of a new module for its inputs.
-    """
-
-    def __init__(self, tracer: Callable[[nn.Module, Sequence[Spec]], Graph] = _traced) -> None:
-        self._tracer = tracer
-        self._known: dict[tuple[Hashable, Spec], Piece] = {}
-        self._wired: dict[tuple[Hashable, int, Spec], list[_Wiring]] = {}
-        self._signatures: dict[Hashable, int] = {}
-
-    def piece(self, part: Part, given: Spec) -> Piece:
-        """Return what is known of a part.
-
-        Args:
-            part: what to convert; it maps one tensor to one tensor.
-            given: shape and dtype of its input.
-
-        Raises:
-            NotComposableError: it does something else.
-        """
-        if part.parts:
-            return self._put_together(part, given)
-        key = (part.identity, given)
-        if key not in self._known:
-            with undrawn():  # what weights are does not matter
-                module = part.build()
-            graph, signature = self._trace(module, given)
-            self._known[key] = Piece(graph, {}, signature)
-        return self._known[key]
-
-    def _put_together(self, part: Part, given: Spec) -> Piece:
-        known = self._wired.setdefault((part.key, len(part.parts), given), [])
-        # The same key may stand for several graphs: the shapes of the inner results may differ.
-        for wiring in known:
-            if (piece := self._fitted(part, wiring)) is not None:
-                return piece
-        wiring = self._wire(part, given)
-        piece = self._fitted(part, wiring)
-        # A part that does not run leaves parameters that only the whole network shows.
-        if piece is None or sorted(slot.part for slot in wiring.slots) != list(range(len(part.parts))):
-            raise NotComposableError
-        known.append(wiring)
-        return piece
-
-    def _wire(self, part: Part, given: Spec) -> _Wiring:
-        """Trace what a part computes around its parts."""
-        self._learn_together(part.parts, given)  # most often they get what the whole gets
-        while True:
-            placeholders = [_Placeholder(*inner, self._known) for inner in enumerate(part.parts)]
-            try:
-                graph, signature = self._trace(part.make(*placeholders), given)
-            except _UnknownPart as unknown:
-                self._learn(unknown.part, unknown.given)
+        nodes: list[Node] = []
+        results: list[Ref] = []  # by node of the wiring, its first result in ``nodes``
+        for position, node in enumerate(self.wiring):
+            if (inner := self.inner.get(position)) is not None:
+                results.append(_append(nodes, inner.graph, results[node.refs[0].node]))
                 continue
-            slots = [
-                _Slot(place, int(str(node.get("number"))), graph.spec(node.refs[0]), node.outputs[0])
-                for place, node in enumerate(graph)
-                if node.kind == _PART
-            ]
-            return _Wiring(graph, signature, slots)
-
-    def _learn_together(self, parts: Sequence[Part], given: Spec) -> None:
-        """Trace parts that get the same input in one run, which spares the time of preparing several."""
-        new = {p.identity: p for p in parts if not p.parts and (p.identity, given) not in self._known}
-        if len(new) > 1:
-            with undrawn():
-                bundle = _Bundle(part.build() for part in new.values())
-            with suppress(NotComposableError):
-                graphs = _unbundled(self._run(bundle, [given] * len(new)), len(new))
-                for identity, graph in zip(new, graphs, strict=True):
-                    self._known[identity, given] = Piece(graph, {}, self._signature(graph))
-        for part in parts:
-            with suppress(NotComposableError):
-                self._learn(part, given)
-
-    def _learn(self, part: Part, given: Spec) -> None:
-        self._known[part.identity, given] = self.piece(part, given)
-
-    def _fitted(self, part: Part, wiring: _Wiring) -> Piece | None:
-        """Return a part with the parts in it, None if their results are not what the wiring was traced with."""
-        inner: dict[int, Piece] = {}
-        for slot in wiring.slots:
-            piece = self.piece(part.parts[slot.part], slot.given)
-            if piece.result != slot.result:
-                return None
-            inner[slot.place] = piece
-        key = (wiring.signature, *(piece.signature for piece in inner.values()))
-        return Piece(wiring.graph, inner, self._signatures.setdefault(key, len(self._signatures)))
-
-    def _trace(self, network: nn.Module, given: Spec) -> tuple[Graph, int]:
-        graph = self._run(network, [given])
-        return graph, self._signature(graph)
-
-    def _run(self, network: nn.Module, given: Sequence[Spec]) -> Graph:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # parts are small, and threads on a busy machine wait for each other
-        try:
-            return self._tracer(network, given)
-        except InputError as error:
-            if isinstance(error.__cause__, _UnknownPart):
-                raise error.__cause__ from None
-            raise NotComposableError from error  # the whole network may run, and says more if it does not
-        finally:
-            torch.set_num_threads(threads)
-
-    def _signature(self, graph: Graph) -> int:
-        if len(graph.nodes[-1].inputs) != 1 or graph.nodes[-2].kind == "unused":
-            raise NotComposableError
-        # What an operation says depends on which of its sizes are equal, not on how large they are.
-        sizes: dict[object, int] = {}
-        specs = [spec for node in graph for spec in node.outputs]
-        pattern = [(*(sizes.setdefault(n, len(sizes)) for n in spec.shape), spec.dtype) for spec in specs]
-        key = (tuple(token.text for token in tokens(graph)[1:]), tuple(pattern))
-        return self._signatures.setdefault(key, len(self._signatures))
-
-
-class _Bundle(nn.ModuleList):
-    """Modules that run one after the other, each on an input of its own."""
-
-    def forward(self, *inputs: Tensor) -> list[Any]:
-        """Return one result a module."""
-        return [module(x) for module, x in zip(self, inputs, strict=True)]
-
-
-def _unbundled(graph: Graph, count: int) -> list[Graph]:
-    """Return the graphs of the modules of a bundle.
-
-    Raises:
-        NotComposableError: a module does not map one tensor to one tensor, or has parameters that it does not read.
-    """
-    *nodes, output = graph.nodes
-    results = output.refs
-    if len(results) != count or any(node.kind in ("unused", "constant") for node in nodes):
-        raise NotComposableError
-    parts: list[list[Node]] = [[node] for node in nodes[:count]]
-    place: list[tuple[int, int]] = [
-        (number, 0) for number in range(count)
-    ]  # of every node: its module, and where there
-    for node in nodes[count:]:
-        # What reads nothing belongs to the module that runs.
-        number = place[node.refs[0].node][0] if node.refs else place[-1][0]
-        moved = (
-            item._replace(node=place[item.node][1])
-            if isinstance(item, Ref)
-            else item._replace(tied=None if item.tied is None else place[item.tied][1])
-            for item in node.inputs
-        )
-        parts[number].append(node._replace(inputs=tuple(moved)))
-        place.append((number, len(parts[number]) - 1))
-    for number, ref in enumerate(results):
-        if place[ref.node][0] != number:
-            raise NotComposableError
-        parts[number].append(Node("output", (), (Ref(place[ref.node][1], ref.port),)))
-    return [Graph(tuple(part)) for part in parts]
-
-
-def result_of(graph: Graph) -> Spec:
-    """Return shape and dtype of a graph's only result."""
-    return graph.spec(graph.nodes[-1].refs[0])
+            inputs: list[Ref | Weight] = []
+            for item in node.inputs:
+                if isinstance(item, Ref):
+                    ref = results[item.node]
+                    inputs.append(Ref(ref.node, item.port) if item.port else ref)
+                else:
+                    inputs.append(item if item.tied is None else item._replace(tied=results[item.tied].node))
+            results.append(Ref(len(nodes)))
+            nodes.append(Node(node.kind, node.attributes, tuple(inputs), node.outputs))  # faster than _replace
+        return Graph(tuple(nodes))
 
 
 def chained(graphs: Sequence[Graph]) -> Graph:
-    """Return the graph of parts that follow each other, each on the result of the one before."""
+    """Return the graph of consecutive parts, each of which reads the result of the one before."""
     nodes = [graphs[0].nodes[0]]
     ref = Ref(0)
     for graph in graphs:
@@ -249,67 +96,281 @@ def chained(graphs: Sequence[Graph]) -> Graph:
     return Graph(tuple(nodes))
 
 
-class _UnknownPart(Exception):  # noqa: N818 - never more than a message from a placeholder to its composer
-    """A placeholder does not know its part's result for an input."""
-
-    def __init__(self, part: Part, given: Spec) -> None:
-        super().__init__()
-        self.part = part
-        self.given = given
-
-
-class _Placeholder(nn.Module):
-    """Stands for a part: it yields a tensor of the right shape, and shows as one node."""
-
-    def __init__(self, number: int, part: Part, known: Mapping[tuple[Hashable, Spec], Piece]) -> None:
-        super().__init__()
-        self._number = number
-        self._part = part
-        self._known = known
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return a tensor like the part's result."""
-        given = spec_of(x)
-        piece = self._known.get((self._part.identity, given))
-        if piece is None:
-            raise _UnknownPart(self._part, given)
-        if piece.result.dtype != given.dtype:
-            raise InputError("a part of a network changes the dtype")
-        return opaque(Watcher.active[-1], _PART, {"number": self._number}, piece.result.shape, [x])
-
-
-def _filled(wiring: Graph, graphs: dict[int, Graph]) -> Graph:
-    """Put graphs in the places of the nodes that stand for them."""
-    nodes: list[Node] = []
-    moved: list[Ref] = []  # where the only result of a node of the wiring is now
-    for place, node in enumerate(wiring):
-        graph = graphs.get(place)
-        if graph is not None:
-            moved.append(_append(nodes, graph, moved[node.refs[0].node]))
-            continue
-        moved.append(Ref(len(nodes)))
-        inputs = tuple([_moved(item, moved) for item in node.inputs])
-        nodes.append(Node(node.kind, node.attributes, inputs, node.outputs))  # faster than _replace
-    return Graph(tuple(nodes))
-
-
-def _moved(item: Ref | Weight, moved: Sequence[Ref]) -> Ref | Weight:
-    if isinstance(item, Ref):
-        ref = moved[item.node]
-        return ref if item.port == 0 else Ref(ref.node, item.port)
-    return item if item.tied is None else item._replace(tied=moved[item.tied].node)
-
-
-def _append(nodes: list[Node], graph: Graph, given: Ref) -> Ref:
-    """Append the operations of a graph that reads ``given``; return where its result is."""
+def _append(nodes: list[Node], graph: Graph, source: Ref) -> Ref:
+    """Append the operations of a graph, with ``source`` as its input; return its result."""
     offset = len(nodes) - 1
     result = graph.nodes[-1].refs[0]
     for node in graph.nodes[1:-1]:
         inputs: list[Ref | Weight] = []
         for item in node.inputs:
             if isinstance(item, Ref):
-                inputs.append(Ref(item.node + offset, item.port) if item.node else given)
+                inputs.append(Ref(item.node + offset, item.port) if item.node else source)
             else:
                 inputs.append(item if item.tied is None else item._replace(tied=item.tied + offset))
         nodes.append(Node(node.kind, node.attributes, tuple(inputs), node.outputs))
-    return Ref(result.node + offset, result.port) if result.node else given
+    return Ref(result.node + offset, result.port) if result.node else source
+
+
+class _Slot(NamedTuple):
+    """An inner part in a wiring: the position of its node, its index, its input and its result."""
+
+    position: int
+    part: int
+    source: Spec
+    result: Spec
+
+
+class _Wiring(NamedTuple):
+    graph: Graph
+    signature: int
+    slots: list[_Slot]
+
+
+def _traced(network: nn.Module, inputs: Sequence[Spec]) -> Graph:
+    return record(network.eval(), [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs])
+
+
+class SubgraphCache:
+    """The subgraphs of parts.
+
+    Args:
+        tracer: returns the graph of a new module for its inputs.
+    """
+
+    def __init__(self, tracer: Callable[[nn.Module, Sequence[Spec]], Graph] = _traced) -> None:
+        self._tracer = tracer
+        self._subgraphs: dict[tuple[Hashable, Spec], Subgraph] = {}
+        self._wirings: dict[tuple[Hashable, int, Spec], list[_Wiring]] = {}
+        self._signatures: dict[Hashable, int] = {}
+
+    def chain(self, part: Part, source: Spec) -> list[tuple[Part, Subgraph]]:
+        """Return the consecutive parts of a network and their subgraphs; see :meth:`subgraph`."""
+        chain: list[tuple[Part, Subgraph]] = []
+        # A part that is repeated keeps the shape of its input more often than not.
+        repeated: dict[tuple[int, Spec], Subgraph] = {}
+        for inner in part.parts if part.make is nn.Sequential else (part,):
+            key = (id(inner), source)
+            if key not in repeated:
+                repeated[key] = self.subgraph(inner, source)
+            chain.append((inner, repeated[key]))
+            source = repeated[key].result
+        return chain
+
+    def subgraph(self, part: Part, source: Spec) -> Subgraph:
+        """Return the subgraph of a part.
+
+        Args:
+            part: maps one tensor to one tensor.
+            source: shape and dtype of its input.
+
+        Raises:
+            NotComposableError: the part does something else.
+        """
+        if part.parts:
+            return self._compose(part, source)
+        key = (part.identity, source)
+        if key not in self._subgraphs:
+            with undrawn():  # the values of weights do not matter
+                module = part.build()
+            graph, signature = self._trace(module, source)
+            self._subgraphs[key] = Subgraph(graph, {}, signature)
+        return self._subgraphs[key]
+
+    def _compose(self, part: Part, source: Spec) -> Subgraph:
+        # Several wirings may share a key: they differ in the shapes of the inner results.
+        wirings = self._wirings.setdefault((part.key, len(part.parts), source), [])
+        for wiring in wirings:
+            if (subgraph := self._fill(part, wiring)) is not None:
+                return subgraph
+        wiring = self._wire(part, source)
+        subgraph = self._fill(part, wiring)
+        # An inner part that does not run has parameters that only the whole network shows.
+        if subgraph is None or sorted(slot.part for slot in wiring.slots) != list(range(len(part.parts))):
+            raise NotComposableError
+        wirings.append(wiring)
+        return subgraph
+
+    def _wire(self, part: Part, source: Spec) -> _Wiring:
+        """Trace what a part computes around its inner parts."""
+        for inner in part.parts:  # most often they read what the whole part reads, and no second trace is needed
+            with suppress(NotComposableError):
+                self._subgraphs[inner.identity, source] = self.subgraph(inner, source)
+        while True:
+            placeholders = [_Placeholder(*inner, self._subgraphs) for inner in enumerate(part.parts)]
+            try:
+                graph, signature = self._trace(part.make(*placeholders), source)
+            except _UnknownPart as unknown:
+                self._subgraphs[unknown.part.identity, unknown.source] = self.subgraph(unknown.part, unknown.source)
+                continue
+            slots = [
+                _Slot(position, int(str(node.get("number"))), graph.spec(node.refs[0]), node.outputs[0])
+                for position, node in enumerate(graph)
+                if node.kind == _PART
+            ]
+            return _Wiring(graph, signature, slots)
+
+    def _fill(self, part: Part, wiring: _Wiring) -> Subgraph | None:
+        """Return a subgraph with this wiring; None if it was traced with other results of the inner parts."""
+        inner: dict[int, Subgraph] = {}
+        for slot in wiring.slots:
+            subgraph = self.subgraph(part.parts[slot.part], slot.source)
+            if subgraph.result != slot.result:
+                return None
+            inner[slot.position] = subgraph
+        key = (wiring.signature, *(subgraph.signature for subgraph in inner.values()))
+        return Subgraph(wiring.graph, inner, self._signatures.setdefault(key, len(self._signatures)))
+
+    def _trace(self, network: nn.Module, source: Spec) -> tuple[Graph, int]:
+        """Return the graph of a module, and its signature."""
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # parts are small, and threads on a busy machine wait for each other
+        try:
+            graph = self._tracer(network, [source])
+        except InputError as error:
+            if isinstance(error.__cause__, _UnknownPart):
+                raise error.__cause__ from None
+            raise NotComposableError from error  # the whole network may run, or fails with a better message
+        finally:
+            torch.set_num_threads(threads)
+        if len(graph.nodes[-1].inputs) != 1 or graph.nodes[-2].kind == "unused":
+            raise NotComposableError
+        # The texts of operations depend on which of their sizes are equal, not on the sizes.
+        sizes: dict[object, int] = {}
+        specs = [spec for node in graph for spec in node.outputs]
+        pattern = [(*(sizes.setdefault(n, len(sizes)) for n in spec.shape), spec.dtype) for spec in specs]
+        key = (tuple(token.text for token in tokens(graph)[1:]), tuple(pattern))
+        return graph, self._signatures.setdefault(key, len(self._signatures))
+
+
+class _UnknownPart(Exception):  # noqa: N818 - a message from a placeholder to its cache, never an error
+    """A placeholder has no subgraph for an input."""
+
+    def __init__(self, part: Part, source: Spec) -> None:
+        super().__init__()
+        self.part = part
+        self.source = source
+
+
+class _Placeholder(nn.Module):
+    """Stands for an inner part: it returns a tensor of the right shape, and is recorded as one node."""
+
+    def __init__(self, number: int, part: Part, subgraphs: Mapping[tuple[Hashable, Spec], Subgraph]) -> None:
+        super().__init__()
+        self._number = number
+        self._part = part
+        self._subgraphs = subgraphs
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a tensor like the part's result."""
+        source = spec_of(x)
+        subgraph = self._subgraphs.get((self._part.identity, source))
+        if subgraph is None:
+            raise _UnknownPart(self._part, source)
+        if subgraph.result.dtype != source.dtype:
+            raise InputError("a part of a network changes the dtype")
+        shape = subgraph.result.shape
+        return DispatchMode.active[-1].opaque(_PART, {"number": self._number}, [x], lambda: x.new_zeros(shape))
+
+
+class _Link(NamedTuple):
+    """A subgraph in a chain, whatever its sizes.
+
+    Attributes:
+        bodies: its string between input and output; None if that depends on the neighbours.
+        constant: whether the result does not depend on the input.
+        first: the kinds of the operations that read the input.
+        last: the kind of the operation that produces the result; empty if that is the input.
+    """
+
+    bodies: list[Body] | None
+    constant: bool
+    first: tuple[str, ...]
+    last: str
+
+
+class ChainStrings:
+    """Composes the strings of networks; see the module's docstring.
+
+    Args:
+        view: of the networks.
+    """
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._cache = SubgraphCache()
+        self._links: dict[int, _Link] = {}
+        self._endings: dict[Hashable, str] = {}
+
+    def string(self, part: Part, source: Spec) -> str:
+        """Return the string of a network.
+
+        Args:
+            part: the network.
+            source: shape and dtype of its input.
+
+        Raises:
+            NotComposableError: some part does not map one tensor to one tensor.
+        """
+        chain = [subgraph for _, subgraph in self._cache.chain(part, source)]
+        network_input = Node("input", (), (), (source,))
+        links = [self._link(subgraph) for subgraph in chain]
+        for index in range(len(links) - 1, -1, -1):
+            # The functional view forgets everything before a constant.
+            if links[index].constant and self._view == "functional":
+                return self._ending(chain[index:], network_input)
+        bodies: list[Body] = [(tokens(Graph((network_input,)))[0].text,)]
+        last = ""
+        for link in links:
+            if link.bodies is None or _interact(last, link.first):
+                return self._whole(chain, network_input)
+            bodies += link.bodies
+            last = link.last or last
+        return join([*bodies, ("output",)])
+
+    def _link(self, subgraph: Subgraph) -> _Link:
+        if subgraph.signature not in self._links:
+            if len(self._links) >= _MAX_LINKS:
+                self._links.clear()
+            self._links[subgraph.signature] = _link(view_of(subgraph.graph, self._view))
+        return self._links[subgraph.signature]
+
+    def _ending(self, chain: Sequence[Subgraph], network_input: Node) -> str:
+        """Return the string of a chain whose first part forgets its input."""
+        constant = view_of(chain[0].graph, self._view)
+        key = (network_input, constant.nodes[1:], *((subgraph.signature, subgraph.result) for subgraph in chain[1:]))
+        if key not in self._endings:
+            self._endings[key] = self._whole(chain, network_input)
+        return self._endings[key]
+
+    def _whole(self, chain: Sequence[Subgraph], network_input: Node) -> str:
+        graph = chained([subgraph.graph for subgraph in chain])
+        return serialize_graph(view_of(Graph((network_input, *graph.nodes[1:])), self._view))
+
+
+def _link(graph: Graph) -> _Link:
+    words = tokens(graph)
+    has_sources = not all([word.refs for word in words[1:-1]])
+    bodies = split(words)
+    # The string is independent of the neighbours if input and output are parts of their own, the output reads the last
+    # result, and no operand is written with ^, which counts from the first operation of the network.
+    independent = not has_sources and len(bodies[0]) == 1 and bodies[-1] == ("output",) and "^" not in repr(bodies)
+    first = tuple([node.kind for node, word in zip(graph, words, strict=True) for ref in word.refs if not ref.node])
+    last = words[-1].refs[0].node
+    return _Link(
+        bodies[1:-1] if independent else None,
+        has_sources and not _depends_on_input(graph),
+        first if last else (),
+        graph.nodes[last].kind if last else "",
+    )
+
+
+def _depends_on_input(graph: Graph) -> bool:
+    depends = [True]
+    for node in graph.nodes[1:]:
+        depends.append(any([depends[ref.node] for ref in node.refs]))
+    return depends[-1]
+
+
+def _interact(last: str, first: Sequence[str]) -> bool:
+    """Return whether a view may simplify the last operation of a part with the first ones of the next."""
+    return (last == "relu" and "relu" in first) or (last == "add" and tuple(first) == ("add",))

@@ -1,1 +1,47 @@
-"""The text of a graph: grammar, serialiser, parser, compression of repetition, and tokenizer."""
+"""Network strings: the text form of a graph.
+
+:mod:`.grammar` defines strings and splits a word into its parts. :mod:`.serialize` writes a graph, and :mod:`.compress`
+its repetitions; :mod:`.parse` reads a string back, as a whole, and :mod:`.blocks` as a chain of cached blocks.
+:mod:`.tokenizer` turns strings into the inputs of a language model by the tokens of :mod:`.vocabulary`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.strings.text.blocks import Block, parse_blocks
+    from freerea_seval.strings.text.grammar import DefaultOperands, Word, lex
+    from freerea_seval.strings.text.parse import Operation, expand, parse_graph
+    from freerea_seval.strings.text.serialize import serialize_graph
+    from freerea_seval.strings.text.tokenizer import Batch, Tokenizer
+    from freerea_seval.strings.text.vocabulary import Vocabulary
+
+__all__ = [
+    "Batch",
+    "Block",
+    "DefaultOperands",
+    "Operation",
+    "Tokenizer",
+    "Vocabulary",
+    "Word",
+    "expand",
+    "lex",
+    "parse_blocks",
+    "parse_graph",
+    "serialize_graph",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "freerea_seval.strings.text.blocks": ["Block", "parse_blocks"],
+        "freerea_seval.strings.text.grammar": ["DefaultOperands", "Word", "lex"],
+        "freerea_seval.strings.text.parse": ["Operation", "expand", "parse_graph"],
+        "freerea_seval.strings.text.serialize": ["serialize_graph"],
+        "freerea_seval.strings.text.tokenizer": ["Batch", "Tokenizer"],
+        "freerea_seval.strings.text.vocabulary": ["Vocabulary"],
+    },
+)

@@ -1,10 +1,21 @@
-"""Repetition: runs of equal operations are written once with a count, and equal parts once with a number.
+"""Compression of repetitions: equal consecutive operations become a count, and equal parts a reference.
 
-A string is cut where every path goes through one result (no operation behind the cut reads one before it), so
-that two networks that repeat the same cell are folded alike, however their modules are nested. Of all runs of equal
-parts the one that saves most is folded first, then the next where it is still free, then what is inside them.
-Within a part that is long because something is read all the way through it (a mask, an encoder's result) runs of
-equal operations are found in the same way; what all copies read of one place is written ``^``.
+=========== ======================================================================================================
+token       one operation as text, and what it reads
+part        the tokens between two cut vertices of the graph: no token behind it reads a result before it
+repetition  ``start, end, period``: a stretch in which each item is a copy of the one a period before it; a maximal
+            repetition, or run, in the sense of Main & Lorentz 1984 and Kolpakov & Kucherov 1999
+body        texts and repeats, the contents of a pair of braces
+=========== ======================================================================================================
+
+The method is a greedy offline grammar compression (Kieffer & Yang 2000) that is restricted to tandem repeats:
+
+1. Cut the tokens into parts, so that networks with equal cells are compressed alike however their modules are nested.
+2. Among all maximal repetitions of equal parts, replace the one that saves most tokens, then the next one that does not
+   overlap it, and so on; continue inside each period.
+3. Treat the tokens of a long part in the same way. Such a part is long because a result is read all the way through it
+   (a mask, or an encoder's output); an operand that all copies read from one place is written with ``^``.
+4. Replace each body that occurs again by a reference to its first occurrence.
 """
 
 from __future__ import annotations
@@ -13,22 +24,23 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from heapq import heapify, heappop, heappush
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
+from freerea_seval.strings.graph.cut_vertices import cut_vertices
 from freerea_seval.strings.graph.ir import Ref
 
-#: Parts of so many operations or more are searched for repetition inside.
+#: Parts with at least this many operations are searched for repetitions inside.
 _LONG = 32
-#: Parts of so many tokens or more are written once where they occur again.
-_WORTHWHILE = 3
-#: Fewer tokens are not saved at the price of a ``^``.
-_SAVING = 8
-#: Longer units are not searched for.
-_WIDEST = 4096
-#: The runs of so many parts are not remembered.
-_MANY = 256
-#: So many items are compared at once.
+#: Bodies with at least this many tokens are replaced by a reference where they occur again.
+_MIN_REFERENCED = 3
+#: A repetition must save at least this many tokens to pay for operands written with ``^``.
+_MIN_SAVING = 8
+#: Longer periods are not searched for.
+_MAX_PERIOD = 4096
+#: The repetitions of longer sequences of parts are not cached.
+_MAX_CACHED = 256
+#: Number of items compared in one slice comparison.
 _CHUNK = 64
 
 
@@ -37,9 +49,9 @@ class Token(NamedTuple):
 
     Attributes:
         label: kind, attributes and results.
-        operands: the operands' texts; None where they need not be said.
-        sources: for every operand the position of the node that made it, -1 for a parameter.
-        refs: all that the operation reads, said or not.
+        operands: their texts; None where they are the default.
+        sources: for each listed operand the position of the node that produces it, -1 for a parameter.
+        refs: everything that the operation reads, listed or by default.
     """
 
     label: str
@@ -49,113 +61,90 @@ class Token(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The token."""
+        """The word."""
         return self.label if self.operands is None else f"{self.label}<-{','.join(self.operands)}"
 
 
-class _Run(NamedTuple):
-    """Texts and runs, all of them so many times."""
+class _Repeat(NamedTuple):
+    """A body that is repeated."""
 
     times: int
-    body: tuple[str | _Run, ...]
+    body: tuple[str | _Repeat, ...]
 
 
-#: A part of a string: operations, and runs of them.
-Body = tuple["str | _Run", ...]
+Body = tuple["str | _Repeat", ...]
 
 
-def fold(tokens: Sequence[Token]) -> str:
-    """Return the string of a network whose operations are given one by one."""
+def compress(tokens: Sequence[Token]) -> str:
+    """Return the string of a network."""
     return join(split(tokens))
 
 
 def split(tokens: Sequence[Token]) -> list[Body]:
-    """Return the parts of a network between the results that every path goes through, folded inside."""
-    parts: list[Body] = []
-    for start, end in _cuts(tokens):
-        part = tokens[start:end]
-        parts.append(tuple(token.text for token in part) if end - start < _LONG else _fold_inside(part))
-    return parts
+    """Return the parts of a network between its cut vertices, each compressed on its own."""
+    cuts = cut_vertices([[ref.node for ref in token.refs] for token in tokens])
+    parts = [tokens[before + 1 : cut + 1] for before, cut in pairwise([-1, *cuts])]
+    return [_compress_part(part) if len(part) >= _LONG else tuple([t.text for t in part]) for part in parts]
 
 
 def join(parts: Sequence[Body]) -> str:
     """Return the string of a network that consists of these parts."""
-    return _Writer().write(_fold_parts(parts))
+    return _Writer().write(_compress_parts(parts))
 
 
-def _cuts(tokens: Sequence[Token]) -> list[tuple[int, int]]:
-    """Return the parts between results that every path goes through, as (start, end)."""
-    last = list(range(len(tokens)))  # the last reader of every result
-    for position, token in enumerate(tokens):
-        for ref in token.refs:
-            last[ref.node] = position
-    parts, start, reach = [], 0, 0
-    for position, reader in enumerate(last):
-        # Nothing before this position is read behind it; what it yields itself may be read by the next part.
-        if reach <= position:
-            parts.append((start, position + 1))
-            start = position + 1
-        reach = max(reach, reader)
-    if start < len(tokens):
-        parts.append((start, len(tokens)))
-    return parts
-
-
-def _fold_parts(parts: Sequence[Body]) -> list[Body | _Run]:
-    """Fold runs of equal parts; what is folded stays a part of its own."""
+def _compress_parts(parts: Sequence[Body]) -> list[Body | _Repeat]:
+    """Replace repetitions of equal parts; a repeat is an item of its own."""
     numbers: dict[Body, int] = {}
     keys = tuple([numbers.setdefault(part, len(numbers)) for part in parts])
-    runs = (_runs if len(parts) < _MANY else _runs.__wrapped__)(keys, tuple(map(len, parts)))
-    items: list[Body | _Run] = []
+    find = _repetitions if len(parts) < _MAX_CACHED else _repetitions.__wrapped__
+    items: list[Body | _Repeat] = []
     done = 0
-    for found in runs:
-        items += parts[done : found.start]
-        unit = parts[found.start : found.start + found.period]
-        items.append(_Run(found.times, _joined(_fold_parts(unit))))
-        done = found.end
+    for start, end, period in find(keys, tuple(map(len, parts))):
+        items += parts[done:start]
+        items.append(_Repeat((end - start) // period, _merge(_compress_parts(parts[start : start + period]))))
+        done = end
     return [*items, *parts[done:]]
 
 
-@lru_cache(maxsize=4096)  # the networks of a space repeat in the same places
-def _runs(keys: tuple[int, ...], weights: tuple[int, ...]) -> list[_Found]:
-    """Return the runs of items, of which equal ones have one number, with these weights."""
-    return _Line(keys, weights).runs()
+@lru_cache(maxsize=4096)  # the networks of a space have their repetitions in the same positions
+def _repetitions(keys: tuple[int, ...], weights: tuple[int, ...]) -> list[_Repetition]:
+    return _Items(keys, weights).best_repetitions()
 
 
-def _joined(items: Sequence[Body | _Run]) -> Body:
-    body: list[str | _Run] = []
+def _merge(items: Sequence[Body | _Repeat]) -> Body:
+    body: list[str | _Repeat] = []
     for item in items:
-        body += [item] if isinstance(item, _Run) else item
+        body += [item] if isinstance(item, _Repeat) else item
     return tuple(body)
 
 
-def _fold_inside(tokens: Sequence[Token]) -> Body:
-    """Fold runs inside a part whose operations may all read something from before the run."""
-    body: list[str | _Run] = []
-    line = _Line([token.text for token in tokens], [1] * len(tokens), tokens)
+def _compress_part(tokens: Sequence[Token]) -> Body:
+    """Replace repetitions inside a part, whose operations may read results from before the repetition."""
+    body: list[str | _Repeat] = []
+    items = _Items([token.text for token in tokens], [1] * len(tokens), tokens)
     done = 0
-    for found in line.runs():
-        body += [token.text for token in tokens[done : found.start]]
+    for start, end, period in items.best_repetitions():
+        body += [token.text for token in tokens[done:start]]
         unit: list[Body] = []
-        for place in range(found.start, found.start + found.period):
-            fixed = line.agree(place, place + found.period) or ()
-            unit.append((_from_one_place(tokens[place], fixed) if any(fixed) else tokens[place].text,))
-        body.append(_Run(found.times, _joined(_fold_parts(unit))))
-        done = found.end
+        for position in range(start, start + period):
+            anchored = items.compare(position, position + period) or ()
+            unit.append((_anchor(tokens[position], anchored) if any(anchored) else tokens[position].text,))
+        body.append(_Repeat((end - start) // period, _merge(_compress_parts(unit))))
+        done = end
     return (*body, *(token.text for token in tokens[done:]))
 
 
-def _from_one_place(token: Token, fixed: Sequence[bool]) -> str:
-    """Return a token's text whose ``fixed`` operands are counted from the first operation."""
+def _anchor(token: Token, anchored: Sequence[bool]) -> str:
+    """Return the text of a token with ``anchored`` operands counted from the first operation."""
     operands = []
-    for text, source, its in zip(token.operands or (), token.sources, fixed, strict=True):
+    for text, source, from_start in zip(token.operands or (), token.sources, anchored, strict=True):
         _, dot, port = text.partition(".")
-        operands.append(f"^{source + 1}{dot}{port}" if its else text)
+        operands.append(f"^{source + 1}{dot}{port}" if from_start else text)
     return f"{token.label}<-{','.join(operands)}"
 
 
-class _Found(NamedTuple):
-    """A stretch of items in which each may be a copy of the one a period before it."""
+class _Repetition(NamedTuple):
+    """A stretch of items in which each is a copy of the one a period before it."""
 
     start: int
     end: int
@@ -163,18 +152,18 @@ class _Found(NamedTuple):
 
     @property
     def times(self) -> int:
-        """How often the period fits."""
+        """Number of whole periods."""
         return (self.end - self.start) // self.period
 
 
-class _Line:
-    """Items in a row, and which of them may be copies of each other.
+class _Items:
+    """A sequence of items to search for repetitions.
 
     Args:
-        items: equal ones are copies.
-        weights: their tokens.
-        tokens: those that the items are the texts of, where unequal ones may be copies too: operations that read
-            results at the same distance or of the same place.
+        items: equal ones are copies of each other.
+        weights: their numbers of tokens.
+        tokens: given if ``items`` are the texts of tokens. Then tokens with different texts are copies as well if each
+            operand is at the same distance in both or comes from the same node in both.
     """
 
     def __init__(
@@ -182,99 +171,105 @@ class _Line:
     ) -> None:
         numbers: dict[Hashable, int] = {}
         self._keys = [numbers.setdefault(item, len(numbers)) for item in items]
-        self._repeats = len(numbers) < len(items) or tokens is not None
+        self._may_repeat = len(numbers) < len(items) or tokens is not None
         self._tokens = tokens
-        self._kinds = self._keys
+        self._kinds = self._keys  # copies have equal kinds
         if tokens is not None:
             numbers = {}
             labels = ((t.label, -1 if t.operands is None else len(t.operands)) for t in tokens)
             self._kinds = [numbers.setdefault(label, len(numbers)) for label in labels]
         self._tokens_before = [0, *accumulate(weights)]
 
-    def runs(self) -> list[_Found]:
-        """Return the runs that save most and do not overlap, in their order."""
-        waiting = [(-self._saving(found), found.period, found) for found in self._stretches()]
-        heapify(waiting)
-        taken = bytearray(len(self._keys))
-        runs = []
-        while waiting:
-            *_, found = heappop(waiting)
-            start, end, period = found
-            if (busy := taken.find(1, start, end)) < 0:
-                found = _Found(start, start + found.times * period, period)
-                taken[start : found.end] = b"\1" * (found.end - start)
-                runs.append(found)
+    def best_repetitions(self) -> list[_Repetition]:
+        """Choose repetitions that do not overlap, greedily by the number of tokens saved; return them in order."""
+        heap = [(-self._saving(item), item.period, item) for item in self._maximal_repetitions()]
+        heapify(heap)
+        covered = bytearray(len(self._keys))
+        chosen = []
+        while heap:
+            *_, item = heappop(heap)
+            start, end, period = item
+            if (overlap := covered.find(1, start, end)) < 0:
+                item = _Repetition(start, start + item.times * period, period)
+                covered[start : item.end] = b"\1" * (item.end - start)
+                chosen.append(item)
                 continue
-            free = taken.find(0, busy, end)
-            for piece in (_Found(start, busy, period), _Found(free, end, period)):
-                if piece.start >= 0 and piece.times > 1:
-                    heappush(waiting, (-self._saving(piece), period, piece))
-        return sorted(runs)
+            free = covered.find(0, overlap, end)
+            for rest in (_Repetition(start, overlap, period), _Repetition(free, end, period)):
+                if rest.start >= 0 and rest.times > 1:
+                    heappush(heap, (-self._saving(rest), period, rest))
+        return sorted(chosen)
 
-    def _saving(self, found: _Found) -> int:
+    def _saving(self, item: _Repetition) -> int:
         before = self._tokens_before
-        return before[found.start + (found.times - 1) * found.period] - before[found.start]
+        return before[item.start + (item.times - 1) * item.period] - before[item.start]
 
-    def _stretches(self) -> list[_Found]:
-        """Return the longest stretches of every period that hold it twice at least."""
+    def _maximal_repetitions(self) -> list[_Repetition]:
+        """Return the maximal repetitions of at least two periods.
+
+        A stretch that holds a period twice contains a multiple of the period whose item equals the one a period behind
+        it (the anchors of Main & Lorentz 1984), so that only these are extended.
+        """
         kinds, size = self._kinds, len(self._kinds)
-        found: list[_Found] = []
-        around: list[_Found | None] = [None] * size
-        for period in range(1, min(size // 2, _WIDEST) + 1) if self._repeats else ():
+        repetitions: list[_Repetition] = []
+        covering: list[_Repetition | None] = [None] * size  # the longest one so far at each position
+        for period in range(1, min(size // 2, _MAX_PERIOD) + 1) if self._may_repeat else ():
             done = 0
-            # Whoever holds a period twice has a first copy of an item at a multiple of the period.
-            for place in range(0, size - period, period):
-                if place < done or kinds[place] != kinds[place + period]:
+            for position in range(0, size - period, period):
+                if position < done or kinds[position] != kinds[position + period]:
                     continue
-                known = around[place]
-                if known is not None and not period % known.period and place + period < known.end:
-                    continue  # so many copies of a shorter unit
-                stretch = self._around(place, period)
-                if stretch is None:
+                shorter = covering[position]
+                if shorter is not None and not period % shorter.period and position + period < shorter.end:
+                    continue  # several periods of a repetition with a shorter one
+                item = self._extend(position, period)
+                if item is None:
                     continue
-                done = stretch.end - period + 1
-                if stretch.times > 1:
-                    found.append(stretch)
-                    length = stretch.end - stretch.start
-                    if known is None or known.end - known.start < length:
-                        around[stretch.start : stretch.end] = [stretch] * length
-        return found
+                done = item.end - period + 1
+                if item.times > 1:
+                    repetitions.append(item)
+                    length = item.end - item.start
+                    if shorter is None or shorter.end - shorter.start < length:
+                        covering[item.start : item.end] = [item] * length
+        return repetitions
 
-    def _around(self, place: int, period: int) -> _Found | None:
-        """Return the stretch around an item and the one a period behind it, None if they are no copies."""
+    def _extend(self, position: int, period: int) -> _Repetition | None:
+        """Return the maximal stretch around an item and its copy a period behind; None if that is not a copy."""
         keys, last = self._keys, len(self._keys) - period
-        fixed: dict[int, Sequence[bool]] = {}
-        end = place
+        anchored: dict[int, Sequence[bool]] = {}  # pairs of copies with different texts
+        end = position
         while end < last:
             if keys[end] == keys[end + period]:
                 end += 1
                 while end + _CHUNK <= last and keys[end : end + _CHUNK] == keys[end + period : end + period + _CHUNK]:
                     end += _CHUNK
-            elif (how := self.agree(end, end + period)) is not None:
-                fixed[end] = how
+            elif (operands := self.compare(end, end + period)) is not None:
+                anchored[end] = operands
                 end += 1
             else:
                 break
-        if end == place:
+        if end == position:
             return None
-        start = place
+        start = position
         while start > 0:
             if keys[start - 1] != keys[start - 1 + period]:
-                if (how := self.agree(start - 1, start - 1 + period)) is None:
+                if (operands := self.compare(start - 1, start - 1 + period)) is None:
                     break
-                fixed[start - 1] = how
+                anchored[start - 1] = operands
             start -= 1
-        # An operand is at one distance in all copies, or of one place in all of them.
-        breaks = [pair for pair in fixed if pair - period >= start and fixed.get(pair - period) != fixed[pair]]
-        breaks += [pair + period for pair in fixed if pair + period not in fixed]
+        # An operand is either at one distance in all copies or from one node in all of them.
+        breaks = [at for at in anchored if at - period >= start and anchored.get(at - period) != anchored[at]]
+        breaks += [at + period for at in anchored if at + period not in anchored]
         end = min((end, *breaks))
-        found = _Found(start, end + period, period)
-        if any(pair < end for pair in fixed) and self._saving(found) < _SAVING:
+        item = _Repetition(start, end + period, period)
+        if any(at < end for at in anchored) and self._saving(item) < _MIN_SAVING:
             return None
-        return found
+        return item
 
-    def agree(self, one: int, other: int) -> Sequence[bool] | None:
-        """Return for each operand of two operations whether they read it of one place; None if they are no copies."""
+    def compare(self, one: int, other: int) -> Sequence[bool] | None:
+        """Return for each operand of two items whether both read it from the same node; None if they are no copies.
+
+        The result is empty if the items are equal.
+        """
         if self._keys[one] == self._keys[other]:
             return ()
         if self._tokens is None or self._kinds[one] != self._kinds[other]:
@@ -282,51 +277,48 @@ class _Line:
         first, second = self._tokens[one], self._tokens[other]
         if first.operands is None or second.operands is None:
             return None
-        fixed = []
-        for text, its_text, source, its_source in zip(
-            first.operands, second.operands, first.sources, second.sources, strict=True
-        ):
-            same = text == its_text
-            if not same and (
-                source < 0 or source != its_source or text.partition(".")[2] != its_text.partition(".")[2]
-            ):
+        anchored = []
+        operands = zip(first.operands, second.operands, first.sources, second.sources, strict=True)
+        for text, other_text, source, other_source in operands:
+            same_port = text.partition(".")[2] == other_text.partition(".")[2]
+            if text != other_text and (source < 0 or source != other_source or not same_port):
                 return None
-            fixed.append(not same)
-        return fixed
+            anchored.append(text != other_text)
+        return anchored
 
 
 class _Writer:
-    """Writes parts, each that occurs again in braces, and by its number where it does."""
+    """Writes items: a body that occurs again is put in braces, and replaced by its number from then on."""
 
     def __init__(self) -> None:
-        self._times: Counter[Body] = Counter()
+        self._occurrences: Counter[Body] = Counter()
         self._numbers: dict[Body, int] = {}
 
-    def write(self, items: Sequence[Body | _Run]) -> str:
+    def write(self, items: Sequence[Body | _Repeat]) -> str:
         """Return the string."""
         for item in items:
             self._count(item)
-        return " ".join(self._text(item) for item in items)
+        return " ".join([self._text(item) for item in items])
 
-    def _count(self, item: Body | _Run) -> None:
-        body = item.body if isinstance(item, _Run) else item
-        self._times[body] += 1
-        if self._times[body] == 1:
-            for part in body:
-                if isinstance(part, _Run):
-                    self._count(part)
+    def _count(self, item: Body | _Repeat) -> None:
+        body = item.body if isinstance(item, _Repeat) else item
+        self._occurrences[body] += 1
+        if self._occurrences[body] == 1:
+            for inner in body:
+                if isinstance(inner, _Repeat):
+                    self._count(inner)
 
-    def _text(self, item: str | Body | _Run) -> str:
-        # Bodies are nested no deeper than their lengths can be halved.
+    def _text(self, item: str | Body | _Repeat) -> str:
+        # The recursion is at most logarithmic in depth: a body is no longer than half of what its repeat replaces.
         if isinstance(item, str):
             return item
-        times, body = item if isinstance(item, _Run) else (1, item)
+        times, body = item if isinstance(item, _Repeat) else (1, item)
         prefix = f"{times}*" if times > 1 else ""
         if body in self._numbers:
             return f"{prefix}#{self._numbers[body]}"
         if len(body) == 1 and isinstance(body[0], str):
             return prefix + body[0]
-        if times > 1 or (self._times[body] > 1 and len(body) >= _WORTHWHILE):
+        if times > 1 or (self._occurrences[body] > 1 and len(body) >= _MIN_REFERENCED):
             self._numbers[body] = len(self._numbers) + 1
             return f"{prefix}{{ {' '.join(map(self._text, body))} }}"
         return " ".join(map(self._text, body))

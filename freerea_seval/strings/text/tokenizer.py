@@ -1,8 +1,8 @@
-"""The tokenizer of network strings: operations and frequent phrases are tokens, numbers are values beside them.
+"""The tokenizer of network strings: operations and frequent phrases are tokens, and numbers are values.
 
-A token such as ``relu conv(@,k3) bn`` has a slot for every number of its operations; the numbers follow it, each one a
-token ``<number>`` with its value in a parallel array. Nothing is out of vocabulary: an operation that was never seen
-falls into attributes, words and characters, and any other character is a token ``<char>`` with its code point as value.
+A token such as ``relu conv(@,k3) bn`` has a slot for each number of its operations. The numbers follow the token, each
+as a token ``<number>`` with its value in a parallel array. Nothing is out of vocabulary: an unseen operation is split
+into attributes, names and characters, and a foreign character is a token ``<char>`` with its code point as value.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from freerea_seval.strings.text.vocabulary import (
     Vocabulary,
     learn,
     numeral,
-    take_apart,
+    template_of,
 )
 
 DEFAULT = Path(__file__).parent / "vocabulary.json"
-#: So many words and phrases are remembered.
-_REMEMBERED = 65536
+#: Number of words, and of phrases, in the caches.
+_CACHED = 65536
 
 
 class Encoded(NamedTuple):
@@ -39,8 +39,8 @@ class Encoded(NamedTuple):
 
     Attributes:
         ids: of the tokens, ``(length,)`` int64.
-        values: the number of every ``<number>`` and ``<times>``, the code point of every ``<char>``, exact; 0 for other
-            tokens; ``(length,)`` float64.
+        values: exact numbers of ``<number>`` and ``<times>``, code points of ``<char>``, 0 for other tokens;
+            ``(length,)`` float64.
     """
 
     ids: npt.NDArray[np.int64]
@@ -48,12 +48,12 @@ class Encoded(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """The tokens of several strings, for a model; ``torch.from_numpy`` takes each array as it is.
+    """The tokens of several strings, for a model; ``torch.from_numpy`` accepts each array.
 
     Attributes:
-        ids: of the tokens, 0 behind a string's end, ``(n, length)`` int64.
+        ids: of the tokens, 0 for padding, ``(n, length)`` int64.
         values: the tokens' values by :func:`scaled`, ``(n, length)`` float32.
-        attention_mask: 1 for tokens and 0 behind a string's end, ``(n, length)`` int64.
+        attention_mask: 1 for tokens, 0 for padding, ``(n, length)`` int64.
     """
 
     ids: npt.NDArray[np.int64]
@@ -62,17 +62,17 @@ class Batch(NamedTuple):
 
 
 def scaled(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
-    """Return values as models take them: sign(v) log2(1 + |v|), so that twice the width is about one more."""
+    """Return sign(v) log2(1 + |v|), the scale of model inputs, on which doubling a width adds about one."""
     return np.asarray(np.sign(values) * np.log2(1 + np.abs(values)), dtype=np.float32)
 
 
 class Tokenizer:
-    """From strings to tokens and back; with nothing said, the vocabulary that comes with the package.
+    """From strings to tokens and back.
 
-    The library ``tokenizers`` is not used: its tokens carry no values.
+    The library ``tokenizers`` is not used, because its tokens carry no values.
 
     Args:
-        vocabulary: another vocabulary, as :meth:`fit` and :meth:`load` make it.
+        vocabulary: the one that comes with the package by default; :meth:`fit` and :meth:`load` make others.
     """
 
     def __init__(self, vocabulary: Vocabulary | None = None) -> None:
@@ -87,7 +87,7 @@ class Tokenizer:
         return len(self._texts)
 
     def __reduce__(self) -> tuple[type[Tokenizer], tuple[Vocabulary]]:
-        return type(self), (self.vocabulary,)  # without what is remembered
+        return type(self), (self.vocabulary,)  # without the caches
 
     @classmethod
     def fit(cls, strings: Iterable[str], size: int = 512) -> Tokenizer:
@@ -182,15 +182,15 @@ class Tokenizer:
         """
         if len(ids) != len(values):
             raise InputError(f"every token has one value, got {len(ids)} tokens and {len(values)} values")
-        listed = [(int(token), float(value)) for token, value in zip(ids, values, strict=True) if token != PAD]
+        tokens = [(int(token), float(value)) for token, value in zip(ids, values, strict=True) if token != PAD]
         parts: list[str] = []
-        place = 0
-        while place < len(listed):
-            token, value = listed[place]
+        index = 0
+        while index < len(tokens):
+            token, value = tokens[index]
             if not 0 <= token < len(self):
                 raise InputError(f"token {token} is not of this tokenizer, which has 0 to {len(self) - 1}")
             slots = self._slots[token]
-            numbers = listed[place + 1 : place + 1 + slots]
+            numbers = tokens[index + 1 : index + 1 + slots]
             if [number for number, _ in numbers] != [NUMBER] * slots:
                 raise InputError(f"token {self._texts[token]!r} needs {slots} <number> behind it; was it cut off?")
             if slots:
@@ -198,11 +198,11 @@ class Tokenizer:
                 text = texts[0] + "".join(numeral(n) + rest for (_, n), rest in zip(numbers, texts[1:], strict=True))
             else:
                 text = self._shown(token, value) if token < len(SPECIALS) else self._texts[token]
-            # A count and what it repeats are one word.
-            if parts and parts[-1].endswith("*") and listed[place - 1][0] == TIMES:
+            # A count and the word that it repeats are not separated.
+            if parts and parts[-1].endswith("*") and tokens[index - 1][0] == TIMES:
                 text = text.removeprefix(" ")
             parts.append(f" {text}" if token == TIMES else text)
-            place += 1 + slots
+            index += 1 + slots
         return "".join(parts).removeprefix(" ")
 
     def _shown(self, token: int, value: float) -> str:
@@ -231,20 +231,20 @@ class Tokenizer:
         return self._with_numbers(ids, numbers)
 
     def _word(self, text: str) -> tuple[tuple[int, ...], tuple[float, ...], bool]:
-        """Return the pieces of a word, their numbers, and whether it stands alone."""
-        word = take_apart(text)
-        pieces, numbers = [], word.numbers
-        if word.times is not None:
-            pieces, numbers = [TIMES], (float(word.times), *numbers)
-        for atom in word.atoms:
+        """Return the pieces of a word, their numbers, and whether no phrase crosses the word."""
+        template = template_of(text)
+        pieces, numbers = [], template.numbers
+        if template.count is not None:
+            pieces, numbers = [TIMES], (float(template.count), *numbers)
+        for atom in template.atoms:
             pieces += [self._base[atom]] if atom in self._base else self._fragments(atom)
-        if len(self._words) >= _REMEMBERED:
+        if len(self._words) >= _CACHED:
             self._words.clear()
-        self._words[text] = tuple(pieces), numbers, word.alone
+        self._words[text] = tuple(pieces), numbers, template.is_boundary
         return self._words[text]
 
     def _fragments(self, atom: str) -> list[int]:
-        """Return the pieces of an atom that is none: the longest first, characters in the end."""
+        """Return the pieces of an atom outside of the vocabulary, the longest match first."""
         pieces, start = [], 0
         while start < len(atom):
             end = min(start + self._longest, len(atom))
@@ -255,30 +255,29 @@ class Tokenizer:
         return pieces
 
     def _phrase(self, pieces: tuple[int, ...]) -> list[int]:
-        """Return the tokens of neighbouring pieces: what was merged first in learning is merged first."""
-        tokens = self._phrases.get(pieces)
-        if tokens is not None:
+        """Return the tokens of neighbouring pieces by byte-pair encoding: merges apply in the order of learning."""
+        if (tokens := self._phrases.get(pieces)) is not None:
             return tokens
         tokens = list(pieces)
-        none = (len(self._pairs), 0)
+        unranked = (len(self._pairs), 0)
         while len(tokens) > 1:
-            first = min(pairwise(tokens), key=lambda pair: self._pairs.get(pair, none)[0])
+            first = min(pairwise(tokens), key=lambda pair: self._pairs.get(pair, unranked)[0])
             if first not in self._pairs:
                 break
-            merged = []
-            place = 0
-            while place < len(tokens):
-                both = (tokens[place], tokens[place + 1]) == first if place + 1 < len(tokens) else False
-                merged.append(self._pairs[first][1] if both else tokens[place])
-                place += 1 + both
+            merged: list[int] = []
+            for token in tokens:
+                if merged and (merged[-1], token) == first:
+                    merged[-1] = self._pairs[first][1]
+                else:
+                    merged.append(token)
             tokens = merged
-        if len(self._phrases) >= _REMEMBERED:
+        if len(self._phrases) >= _CACHED:
             self._phrases.clear()
         self._phrases[pieces] = tokens
         return tokens
 
     def _with_numbers(self, tokens: Iterable[int], numbers: Sequence[float]) -> tuple[list[int], list[float]]:
-        """Return tokens and values, the numbers put behind the tokens with their slots."""
+        """Return tokens and values, with each number behind the token that has a slot for it."""
         ids: list[int] = []
         values: list[float] = []
         used = 0

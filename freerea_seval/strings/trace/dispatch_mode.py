@@ -1,93 +1,91 @@
-"""What watches a network run, and shows what PyTorch hides from it: identities, and attention as one operation."""
+"""The dispatch mode under which a network is traced: it observes every ATen operation of one forward pass.
+
+:class:`DispatchMode` calls its subclass for every operation. :func:`expose_operations` makes PyTorch dispatch what it
+would otherwise hide or fuse, such as ``nn.Identity`` and attention. :class:`MetaConstants` computes the values of those
+tensors on the meta device that depend on neither weights nor inputs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, ClassVar, NamedTuple
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
 
-from freerea_seval.strings.trace.meta_constants import Values
-from freerea_seval.strings.trace.operations import Schema, schema_of
+from freerea_seval.strings.trace.operations import ALLOCATIONS, Schema, schema_of
 
-
-class Failure(NamedTuple):
-    """An operation that failed.
-
-    Attributes:
-        error: what it raised.
-        operation: its full name, ``"aten::mm"``.
-        meta: whether it got a tensor without values.
-    """
-
-    error: Exception
-    operation: str
-    meta: bool
+#: The values of larger tensors are not computed.
+_MAX_CONSTANT_ELEMENTS = 1 << 20
+#: Operations that return a Python value.
+_READING_VALUES = frozenset(("local_scalar_dense", "equal", "is_nonzero"))
 
 
-class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Sees every operation that runs under it.
+class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Runs every dispatched operation and reports it to :meth:`on_operation`.
 
     Attributes:
-        paused: whether to look away.
-        failure: the last operation that failed.
-        values: runs operations on the meta device; None elsewhere.
-        active: the watchers of the runs under way, the innermost last.
+        paused: whether operations run unreported.
+        failure: the last exception of an operation, the name of the operation, such as ``"aten::mm"``, and whether an
+            argument was on the meta device.
+        constants: evaluates constants on the meta device; None if no tensor of the network is there.
+        active: the modes of the traces under way, the innermost last.
     """
 
-    active: ClassVar[list[Watcher]] = []
+    active: ClassVar[list[DispatchMode]] = []
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.paused = False
-        self.failure: Failure | None = None
-        self.values: Values | None = None
+        self.failure: tuple[Exception, str, bool] | None = None
+        self.constants: MetaConstants | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)  # type: ignore[no-untyped-call]
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Nothing here is ever compiled, and the wrapper that would say so imports torch._dynamo, which takes a second.
+        # By default, torch wraps __torch_dispatch__ to exclude it from compilation. The wrapper imports torch._dynamo,
+        # which takes a second, and nothing is compiled here.
         return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation and watch it."""
+        """Run an operation and report it."""
+        kwargs = kwargs or {}
         try:
-            if self.values is not None:
-                result = self.values.run(func, args, kwargs or {})
-            else:
-                result = func(*args, **kwargs) if kwargs else func(*args)
+            result = func(*args, **kwargs) if self.constants is None else self.constants.run(func, args, kwargs)
             if not self.paused:
                 schema = schema_of(func)
-                arguments = dict(zip(schema.defaults, args, strict=False))
-                self.watch(schema, arguments | kwargs if kwargs else arguments, result)
+                self.on_operation(schema, dict(zip(schema.defaults, args, strict=False)) | kwargs, result)
         except Exception as error:
-            given = [tensor for value in (*args, *(kwargs or {}).values()) for tensor in tensors_in(value)]
-            self.failure = Failure(
-                error, func.name().partition(".")[0], any(t is not None and t.is_meta for t in given)
-            )
+            tensors = [tensor for value in (*args, *kwargs.values()) for tensor in tensors_in(value)]
+            meta = any(tensor is not None and tensor.is_meta for tensor in tensors)
+            self.failure = error, func.name().partition(".")[0], meta
             raise
         return result
 
-    def watch(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
-        """Take note of an operation.
+    def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
+        """Process an operation after it has run.
 
         Args:
             schema: of the operation.
-            arguments: what it got, by name; defaults that nobody gave are left out.
-            result: what it returned.
+            arguments: by name; arguments that the caller left at their default are missing.
+            result: of the operation.
         """
 
+    def on_opaque(self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], result: Tensor) -> None:
+        """Process a computation that :meth:`opaque` has run."""
+
     @contextmanager
-    def looking_away(self) -> Iterator[None]:
-        """Run what is not to be seen."""
+    def pause(self) -> Iterator[None]:
+        """Run operations without reporting them."""
         paused, self.paused = self.paused, True
         try:
             yield
@@ -95,15 +93,64 @@ class Watcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self.paused = paused
 
     def opaque(
-        self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], results: Sequence[Tensor]
-    ) -> None:
-        """Take note of an operation that is not to be looked into."""
+        self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        """Run a computation that the graph shows as one node.
+
+        Args:
+            kind, attributes: of the node.
+            inputs: of the node.
+            compute: returns the result, in memory of its own.
+        """
+        if self.paused:
+            return compute()
+        with self.pause():
+            result = compute()
+        self.on_opaque(kind, attributes, inputs, result)
+        return result
+
+
+class MetaConstants:
+    """Evaluates operations whose inputs are constants also on the CPU, for networks on the meta device.
+
+    Constants are tensors that depend on neither weights nor inputs, such as positions and masks. Libraries read their
+    values to choose a kernel (``if mask.all()``), which fails on the meta device.
+    """
+
+    def __init__(self) -> None:
+        # By id of the tensor: the tensor, which must stay alive as long as its id is used, and its copy with values.
+        self._values: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Run an operation and return its result."""
+        schema = schema_of(func)
+        arguments = [item for item in tree_leaves((args, kwargs)) if isinstance(item, Tensor)]
+        constant = all(not tensor.is_meta or id(tensor) in self._values for tensor in arguments)
+        if constant and schema.kind in _READING_VALUES:
+            return func(*tree_map(self._with_values, args), **kwargs)
+        result = func(*args, **kwargs)
+        if schema.writes and not constant and any(id(tensor) in self._values for tensor in arguments):
+            self._values.clear()  # other tensors may share the memory that was overwritten
+        results = [item for item in tree_leaves(result) if isinstance(item, Tensor)]
+        random = schema.kind in ALLOCATIONS or "generator" in schema.defaults
+        small = all(tensor.is_meta and tensor.numel() <= _MAX_CONSTANT_ELEMENTS for tensor in results)
+        if constant and not random and results and small:
+            named = tree_map(self._with_values, dict(kwargs))
+            if named.get("device") is not None:
+                named["device"] = torch.device("cpu")
+            with suppress(RuntimeError):  # operations that the CPU does not implement
+                copies = tree_leaves(func(*tree_map(self._with_values, args), **named))
+                self._values |= {id(one): (one, copy) for one, copy in zip(results, copies, strict=True)}
+        return result
+
+    def _with_values(self, item: Any) -> Any:
+        return self._values[id(item)][1] if isinstance(item, Tensor) and item.is_meta else item
 
 
 def tensors_in(value: object) -> Sequence[Tensor | None]:
-    """Return the tensors of an argument or a result: itself, or those of a list, which ATen never nests.
+    """Return the tensors in an argument or result: itself, or those of a list (ATen does not nest lists).
 
-    None stands for what is left out of a list, as in ``x[:, index]``.
+    None stands for list items that are no tensors, as in ``x[:, index]``.
     """
     if isinstance(value, Tensor):
         return (value,)
@@ -112,144 +159,70 @@ def tensors_in(value: object) -> Sequence[Tensor | None]:
     return ()
 
 
-class _Opaque(torch.autograd.Function):
-    """An operation that a graph shows as one node, whatever it is made of."""
+@contextmanager
+def expose_operations(mode: DispatchMode, network: nn.Module) -> Iterator[None]:
+    """Make PyTorch dispatch the same operations on every device while a network runs.
 
-    @staticmethod
-    def forward(
-        ctx: Any, operation: tuple[str, dict[str, object]], make: Callable[[], Tensor], *inputs: Tensor
-    ) -> Tensor:
-        """Return the operation's result."""
-        ctx.operation = operation
-        return make()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> None:
-        """Never run."""
-        raise NotImplementedError
-
-
-def opaque(
-    watcher: Watcher,
-    kind: str,
-    attributes: dict[str, object],
-    shape: Sequence[int],
-    inputs: Sequence[Tensor],
-    values: Callable[[], Tensor] | None = None,
-) -> Tensor:
-    """Run an operation that a graph shows as one node.
-
-    Args:
-        watcher: what watches the run.
-        kind, attributes: of the node.
-        shape: of the result, whose dtype and device are the first input's.
-        inputs: the node's inputs.
-        values: computes the result, in memory of its own; None for zeros.
+    - ``nn.Identity``, which dispatches nothing, becomes a node, since devices spend time on it.
+    - Attention becomes one node: which kernel runs depends on device, dtype and mask.
+    - ``nn.LSTM`` runs step by step, as without oneDNN, whose single kernel only the CPU has.
+    - ``nn.TransformerEncoder`` runs its layers' operations, not the fused kernel of evaluation mode.
     """
-    make = values or (lambda: inputs[0].new_zeros(shape))
-    if watcher.paused:
-        return make()
-    with watcher.looking_away():
-        # Only the autograd graph needs a function of its own.
-        graphed = torch.is_grad_enabled()
-        result: Tensor = _Opaque.apply((kind, attributes), make, *inputs) if graphed else make()  # type: ignore[no-untyped-call]
-    watcher.opaque(kind, attributes, inputs, [result])
-    return result
 
+    def show_identity(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return mode.opaque("alias", {}, [output], output.clone) if isinstance(output, Tensor) else None
 
-@contextmanager
-def _visible_attention(watcher: Watcher) -> Iterator[None]:
-    """Show attention as one operation: which of its kernels runs depends on device, dtype and mask."""
-    original = F.scaled_dot_product_attention
-
-    def attention(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        # torch 2.4 has no enable_gqa.
-        grouped = {"enable_gqa": True} if enable_gqa else {}
-        if dropout_p > 0:  # matrix products on a CPU, whose kernel has no dropout
-            return original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **grouped)
-        attributes: dict[str, object] = {"heads": query.shape[-3]} if query.ndim > 3 else {}
-        if is_causal:
-            attributes["causal"] = 1
-        if scale is not None and abs(scale * query.shape[-1] ** 0.5 - 1) > 1e-6:
-            attributes["scale"] = scale
-        inputs = [query, key, value, *([] if attn_mask is None else [attn_mask])]
-
-        def values() -> Tensor:
-            result = original(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **grouped)
-            if result.is_meta and result.ndim == 4:
-                # The kernels of real devices lay the result out with the heads inside, which spares a copy behind it.
-                return result.transpose(1, 2).contiguous().transpose(1, 2)
-            return result
-
-        return opaque(watcher, "attention", attributes, (*query.shape[:-1], value.shape[-1]), inputs, values)
-
-    F.scaled_dot_product_attention = attention
+    modules = list(network.modules())
+    hooks = [module.register_forward_hook(show_identity) for module in modules if type(module) is nn.Identity]
+    attention = F.scaled_dot_product_attention
+    onednn = torch.backends.mkldnn.enabled
+    fused_encoder = torch.backends.mha.get_fastpath_enabled()
+    DispatchMode.active.append(mode)
     try:
+        F.scaled_dot_product_attention = partial(_opaque_attention, mode, attention)
+        torch.backends.mha.set_fastpath_enabled(False)
+        if any(isinstance(module, nn.LSTM) for module in modules):
+            torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
         yield
     finally:
-        F.scaled_dot_product_attention = original
-
-
-@contextmanager
-def _visible_identities(watcher: Watcher, network: nn.Module) -> Iterator[None]:
-    """Show ``nn.Identity`` as an operation: devices pay for it, and no graph has it otherwise."""
-
-    def show(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        if isinstance(output, Tensor):
-            return opaque(watcher, "alias", {}, output.shape, [output], output.clone)
-        return None
-
-    hooks = [module.register_forward_hook(show) for module in network.modules() if type(module) is nn.Identity]
-    try:
-        yield
-    finally:
+        DispatchMode.active.pop()
+        F.scaled_dot_product_attention = attention
+        torch.backends.mkldnn.enabled = onednn
+        torch.backends.mha.set_fastpath_enabled(fused_encoder)
         for hook in hooks:
             hook.remove()
 
 
-@contextmanager
-def _stepwise_recurrence(network: nn.Module) -> Iterator[None]:
-    """Show the steps of an LSTM: one of the CPU's libraries has it as one operation, and other devices do not."""
-    enabled = torch.backends.mkldnn.enabled
-    if any(isinstance(module, nn.LSTM) for module in network.modules()):
-        torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        torch.backends.mkldnn.enabled = enabled
+def _opaque_attention(
+    mode: DispatchMode,
+    attention: Callable[..., Tensor],
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """Run ``F.scaled_dot_product_attention``, whose arguments these are, as one operation."""
+    grouped = {"enable_gqa": True} if enable_gqa else {}  # torch 2.4 does not have this argument
+    run = partial(attention, query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **grouped)
+    if dropout_p > 0:  # runs as matrix products on the CPU, whose kernel does not implement dropout
+        return run()
+    attributes: dict[str, object] = {"heads": query.shape[-3]} if query.ndim > 3 else {}
+    if is_causal:
+        attributes["causal"] = 1
+    if scale is not None and abs(scale * query.shape[-1] ** 0.5 - 1) > 1e-6:
+        attributes["scale"] = scale
 
+    def compute() -> Tensor:
+        result = run()
+        if result.is_meta and result.ndim == 4:
+            # Kernels of real devices lay the result out as (batch, length, heads, features), so that a later
+            # transposition and reshape does not copy it.
+            return result.transpose(1, 2).contiguous().transpose(1, 2)
+        return result
 
-@contextmanager
-def _stepwise_encoders() -> Iterator[None]:
-    """Show the operations of nn.TransformerEncoder, which only some modes and devices have as one."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
-
-
-@contextmanager
-def visible(watcher: Watcher, network: nn.Module) -> Iterator[None]:
-    """Show a watcher what PyTorch would hide of a network while it runs."""
-    with (
-        _stepwise_recurrence(network),
-        _stepwise_encoders(),
-        _visible_attention(watcher),
-        _visible_identities(watcher, network),
-    ):
-        Watcher.active.append(watcher)
-        try:
-            yield
-        finally:
-            Watcher.active.pop()
+    inputs = [query, key, value, *([] if attn_mask is None else [attn_mask])]
+    return mode.opaque("attention", attributes, inputs, compute)

@@ -1,8 +1,8 @@
-"""What frameworks write around an operation, taken out of a list of operations before it becomes a graph.
+"""Peephole rewrites: remove what frameworks insert around an operation, before the operations become a graph.
 
-A linear layer on more than two dimensions runs as reshape, matrix product, reshape; a product of batches of matrices as
-expand, reshape, product, reshape; a bias may be added on its own. Here each becomes one operation again, as the
-network's author wrote it. Views that change nothing, that follow each other or that are made twice are one or none.
+A linear layer on an input with more than two dimensions runs as reshape, matrix product, reshape; a product of batches
+of matrices runs as expand, reshape, product, reshape; a bias may be added separately. Here each becomes one operation
+again, as the author of the network wrote it. Views that change nothing or that repeat each other are removed.
 """
 
 from __future__ import annotations
@@ -10,152 +10,149 @@ from __future__ import annotations
 from math import prod
 
 from freerea_seval.strings.graph.ir import Ref, Shape, Value
-from freerea_seval.strings.trace.raw_operations import Parameter, Row, Source
+from freerea_seval.strings.trace.operations import Operation, Parameter, Source
 
 _VIEWS = frozenset(("reshape", "permute", "expand", "slice", "select", "split", "unbind"))
-#: Views that are nothing where the shape stays.
+#: Views that change nothing if the shape stays.
 _NEUTRAL = frozenset(("reshape", "expand", "slice"))
 
 
-def tidy(rows: list[Row]) -> list[Row]:
-    """Return the operations without what their neighbours make needless; the given list stays as it is."""
-    return _plain_views(_with_biases(_whole_products(rows)))
+def rewrite(operations: list[Operation]) -> list[Operation]:
+    """Return operations after all rewrites; the argument stays unchanged."""
+    return _remove_redundant_views(_fuse_biases(_unflatten_products(operations)))
 
 
-def _whole_products(rows: list[Row]) -> list[Row]:
-    """Take the reshapes around matrix products away."""
-    uses = _uses(rows)
-    reader = [-1] * len(rows)
-    for position, (_, _, inputs, _) in enumerate(rows):
-        for item in inputs:
-            if isinstance(item, Ref):
-                reader[item.node] = position
-    changed = list(rows)
-    gone: dict[int, Source] = {}
-    for position, (kind, attributes, inputs, outputs) in enumerate(rows):
-        behind = reader[position]
-        if kind not in ("linear", "matmul") or uses[position] != 1 or rows[behind][0] != "reshape":
+def _unflatten_products(operations: list[Operation]) -> list[Operation]:
+    """Remove the reshapes around matrix products."""
+    uses = _use_counts(operations)
+    last_reader = {ref.node: index for index, operation in enumerate(operations) for ref in _refs(operation)}
+    rewritten = list(operations)
+    replaced: dict[int, Source] = {}
+    for index, (kind, attributes, inputs, outputs) in enumerate(operations):
+        if kind not in ("linear", "matmul") or uses[index] != 1 or operations[last_reader[index]].kind != "reshape":
             continue
-        result = rows[behind][3][0]
+        reshape = last_reader[index]
+        result = operations[reshape].outputs[0]
         factors = inputs[: 1 if kind == "linear" else 2]
-        before = [item.node for item in factors if isinstance(item, Ref) and rows[item.node][0] == "reshape"]
-        if len(before) < len(factors):
+        flattened = [i.node for i in factors if isinstance(i, Ref) and operations[i.node].kind == "reshape"]
+        if len(flattened) < len(factors):
             continue
-        sources = [rows[node][2][0] for node in before]
-        shapes = [_shape(rows, source) for source in sources]
-        flat = [_shape(rows, item) for item in factors]
+        sources = [operations[node].inputs[0] for node in flattened]
+        shapes = [_shape(operations, source) for source in sources]
+        flat_shapes = [_shape(operations, item) for item in factors]
         if kind == "linear":
-            fits = result.shape == (*shapes[0][:-1], outputs[0].shape[-1]) and shapes[0][-1] == flat[0][-1]
+            fits = result.shape == (*shapes[0][:-1], outputs[0].shape[-1]) and shapes[0][-1] == flat_shapes[0][-1]
         else:
-            fits = len(inputs) == 2 and _are_batches(shapes, flat, result.shape)
+            fits = len(inputs) == 2 and all(map(_is_batch, shapes, flat_shapes, [result.shape] * 2))
         if fits:
-            changed[position] = (kind, attributes, [*sources, *inputs[len(factors) :]], [result])
-            gone[behind] = Ref(position)
-    return _without(changed, gone, uses) if gone else rows
+            rewritten[index] = Operation(kind, attributes, [*sources, *inputs[len(factors) :]], [result])
+            replaced[reshape] = Ref(index)
+    return _without(rewritten, replaced, uses) if replaced else operations
 
 
-def _with_biases(rows: list[Row]) -> list[Row]:
-    """Make the bias of a linear layer its own: where the input's memory has gaps, it is added behind the product."""
-    uses = _uses(rows)
-    rows = list(rows)
-    gone: dict[int, Source] = {}
-    for position, (kind, attributes, inputs, outputs) in enumerate(rows):
+def _is_batch(shape: Shape, flat: Shape, result: Shape) -> bool:
+    """Return whether ``flat`` is ``shape`` with its batch dimensions, which are the result's, flattened into one."""
+    return (
+        len(flat) == 3
+        and len(shape) == len(result)
+        and (prod(shape[:-2]), *shape[-2:]) == flat
+        and shape[:-2] == result[:-2]
+    )
+
+
+def _fuse_biases(operations: list[Operation]) -> list[Operation]:
+    """Fuse an added bias into its linear layer: torch adds it separately if the input is not contiguous."""
+    uses = _use_counts(operations)
+    operations = list(operations)
+    replaced: dict[int, Source] = {}
+    for index, (kind, attributes, inputs, outputs) in enumerate(operations):
         if kind != "add" or attributes or len(inputs) != 2:
             continue
         product, bias = inputs
         if not isinstance(product, Ref) or not isinstance(bias, Parameter) or uses[product.node] != 1:
             continue
-        layer, said, read, results = rows[product.node]
-        if layer == "linear" and "b" not in said and bias.spec.shape == (said["out"],) and results == outputs:
-            rows[product.node] = (layer, {**said, "b": 1}, [*read, bias], results)
-            gone[position] = product
-    return _without(rows, gone, uses) if gone else rows
+        layer = operations[product.node]
+        plain = layer.kind == "linear" and "b" not in layer.attributes
+        if plain and bias.spec.shape == (layer.attributes["out"],) and layer.outputs == outputs:
+            fused = Operation("linear", {**layer.attributes, "b": 1}, [*layer.inputs, bias], outputs)
+            operations[product.node] = fused
+            replaced[index] = product
+    return _without(operations, replaced, uses) if replaced else operations
 
 
-def _plain_views(rows: list[Row]) -> list[Row]:
-    """Take away views that change nothing, the first of two reshapes, and what another view is already."""
-    uses = _uses(rows)
-    rows = list(rows)
-    gone: dict[int, Source] = {}
-    same: dict[object, Ref] = {}
+def _remove_redundant_views(operations: list[Operation]) -> list[Operation]:
+    """Remove views that change nothing, the first of two reshapes, and all but one of equal views."""
+    uses = _use_counts(operations)
+    operations = list(operations)
+    replaced: dict[int, Source] = {}
+    first_equal: dict[object, Ref] = {}
     skipped = False
-    for position, (kind, attributes, inputs, outputs) in enumerate(rows):
+    for index, (kind, attributes, inputs, outputs) in enumerate(operations):
         if kind not in _VIEWS or len(inputs) != 1:
             continue
-        source = _standing(inputs[0], gone)
-        if kind == "permute" and _moves_nothing(attributes["dims"], _shape(rows, source)):
+        source = _replacement(inputs[0], replaced)
+        if kind == "permute" and _moves_only_ones(attributes["dims"], _shape(operations, source)):
             kind, attributes = "reshape", {}
-        if kind == "reshape" and isinstance(source, Ref) and rows[source.node][0] == "reshape":
-            source = rows[source.node][2][0]
+        if kind == "reshape" and isinstance(source, Ref) and operations[source.node].kind == "reshape":
+            source = operations[source.node].inputs[0]
             skipped = True
-        if kind in _NEUTRAL and _shape(rows, source) == outputs[0].shape:
-            gone[position] = source
+        if kind in _NEUTRAL and _shape(operations, source) == outputs[0].shape:
+            replaced[index] = source
             continue
-        rows[position] = (kind, attributes, [source], outputs)
-        twin = same.setdefault((kind, tuple(attributes.items()), source, tuple(outputs)), Ref(position))
-        if twin.node != position and len(outputs) == 1:
-            gone[position] = twin
-    return _without(rows, gone, uses) if gone or skipped else rows
+        operations[index] = Operation(kind, attributes, [source], outputs)
+        twin = first_equal.setdefault((kind, tuple(attributes.items()), source, tuple(outputs)), Ref(index))
+        if twin.node != index and len(outputs) == 1:
+            replaced[index] = twin
+    return _without(operations, replaced, uses) if replaced or skipped else operations
 
 
-def _moves_nothing(dims: Value, shape: Shape) -> bool:
-    """Return whether a permutation moves dimensions of size one alone."""
+def _moves_only_ones(dims: Value, shape: Shape) -> bool:
+    """Return whether a permutation keeps the order of all dimensions larger than one."""
     moved = [dim for dim in dims if shape[int(dim)] > 1] if isinstance(dims, tuple) else []
     return moved == sorted(moved)
 
 
-def _are_batches(shapes: list[Shape], flat: list[Shape], result: Shape) -> bool:
-    """Return whether a product of matrices, one batch dimension each, is one of batches of that result's shape."""
-    return all(
-        len(its) == 3
-        and len(shape) == len(result)
-        and shape[-2:] == its[-2:]
-        and prod(shape[:-2]) == its[0]
-        and shape[:-2] == result[:-2]
-        for shape, its in zip(shapes, flat, strict=True)
-    )
+def _shape(operations: list[Operation], item: Source) -> Shape:
+    return item.spec.shape if isinstance(item, Parameter) else operations[item.node].outputs[item.port].shape
 
 
-def _shape(rows: list[Row], item: Source) -> Shape:
-    return item.spec.shape if isinstance(item, Parameter) else rows[item.node][3][item.port].shape
+def _refs(operation: Operation) -> list[Ref]:
+    return [item for item in operation.inputs if isinstance(item, Ref)]
 
 
-def _uses(rows: list[Row]) -> list[int]:
-    """Return how often each row is read."""
-    uses = [0] * len(rows)
-    for _, _, inputs, _ in rows:
-        for item in inputs:
-            if isinstance(item, Ref):
-                uses[item.node] += 1
+def _use_counts(operations: list[Operation]) -> list[int]:
+    """Return how often each operation is read."""
+    uses = [0] * len(operations)
+    for operation in operations:
+        for ref in _refs(operation):
+            uses[ref.node] += 1
     return uses
 
 
-def _standing(item: Source, gone: dict[int, Source]) -> Source:
-    """Return what stands for an input."""
-    while isinstance(item, Ref) and item.node in gone:
-        item = gone[item.node]
+def _replacement(item: Source, replaced: dict[int, Source]) -> Source:
+    while isinstance(item, Ref) and item.node in replaced:
+        item = replaced[item.node]
     return item
 
 
-def _without(rows: list[Row], gone: dict[int, Source], uses: list[int]) -> list[Row]:
-    """Drop rows for which others stand, and views that nothing reads any more."""
-    rows = [
-        (kind, attributes, [] if position in gone else [_standing(item, gone) for item in inputs], outputs)
-        for position, (kind, attributes, inputs, outputs) in enumerate(rows)
+def _without(operations: list[Operation], replaced: dict[int, Source], uses: list[int]) -> list[Operation]:
+    """Remove replaced operations, and views whose last reader is removed (``uses``: before the rewrite)."""
+    operations = [
+        operation._replace(inputs=[] if index in replaced else [_replacement(i, replaced) for i in operation.inputs])
+        for index, operation in enumerate(operations)
     ]
-    left = _uses(rows)
-    dropped = set(gone)
-    for position in range(len(rows) - 1, -1, -1):
-        if position not in gone and rows[position][0] in _VIEWS and uses[position] and not left[position]:
-            dropped.add(position)
-            for item in rows[position][2]:
-                if isinstance(item, Ref):
-                    left[item.node] -= 1
+    left = _use_counts(operations)
+    dropped = set(replaced)
+    for index in range(len(operations) - 1, -1, -1):
+        if index not in replaced and operations[index].kind in _VIEWS and uses[index] and not left[index]:
+            dropped.add(index)
+            for ref in _refs(operations[index]):
+                left[ref.node] -= 1
     moved: dict[int, int] = {}
-    kept: list[Row] = []
-    for position, (kind, attributes, inputs, outputs) in enumerate(rows):
-        if position not in dropped:
-            moved[position] = len(kept)
-            items = [i if isinstance(i, Parameter) else i._replace(node=moved[i.node]) for i in inputs]
-            kept.append((kind, attributes, items, outputs))
+    kept: list[Operation] = []
+    for index, operation in enumerate(operations):
+        if index not in dropped:
+            moved[index] = len(kept)
+            inputs = [i._replace(node=moved[i.node]) if isinstance(i, Ref) else i for i in operation.inputs]
+            kept.append(operation._replace(inputs=inputs))
     return kept

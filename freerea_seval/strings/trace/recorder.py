@@ -1,67 +1,154 @@
-"""The second route to a graph: every operation that PyTorch dispatches in one forward pass.
+"""The recorder: a dispatch mode that turns the operations of one forward pass into a graph.
 
-It sees what the autograd graph does not: operations without a gradient, frozen parameters, work in place, branches that
-nothing reads. ``torch.export`` decomposes modules to the same operations, in seconds instead of milliseconds, and
-refuses networks that this route takes.
+It records operations with or without a gradient, frozen parameters, work in place, and branches that nothing reads.
+``torch.export`` decomposes a module into the same operations, but takes seconds instead of milliseconds, and it rejects
+networks that can be recorded.
+
+Which operation produced a tensor is looked up by the tensor's storage and its layout (offset, shape, strides) in that
+storage, since views share memory and operations in place change it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor
 
-from freerea_seval.strings.graph.ir import Graph, Ref, Spec
-from freerea_seval.strings.trace.dispatch_mode import Watcher, tensors_in
-from freerea_seval.strings.trace.operations import EMPTY, PASSING, SILENT, Builder, Schema, spec_of
-from freerea_seval.strings.trace.raw_operations import Parameter, Source
+from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, sorted_attributes
+from freerea_seval.strings.graph.shape_inference import infer_results
+from freerea_seval.strings.trace.dispatch_mode import DispatchMode, tensors_in
+from freerea_seval.strings.trace.operations import (
+    ALLOCATIONS,
+    IGNORED_ARGUMENTS,
+    TRANSPARENT,
+    Operation,
+    Parameter,
+    Schema,
+    Source,
+    normalised,
+    spec_of,
+)
+from freerea_seval.strings.trace.peephole import rewrite
 
-#: Where a tensor lies in its storage: offset, shape, strides.
-_Place = tuple[int, tuple[int, ...], tuple[int, ...]]
-#: Operations in place that do not read what was there.
-_BLIND = frozenset(
+#: Operations in place that overwrite their first argument without reading it.
+_OVERWRITING = frozenset(
     (
-        *("copy", "fill", "zero"),
-        *("uniform", "normal", "random", "exponential", "bernoulli", "cauchy", "log_normal", "geometric"),
+        *("copy", "fill", "zero", "uniform", "normal", "random", "exponential", "bernoulli", "cauchy"),
+        *("log_normal", "geometric"),
     )
 )
 
 
+class GraphBuilder:
+    """Collects operations in the order of execution, and makes their graph."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+
+    def add(
+        self,
+        kind: str,
+        inputs: Sequence[Source],
+        outputs: Sequence[Spec],
+        arguments: Mapping[str, object] | None = None,
+        defaults: Mapping[str, object] | None = None,
+    ) -> int:
+        """Add an operation and return its position; see :func:`.operations.normalised` for the arguments."""
+        specs = [self.spec(item) for item in inputs]
+        self.operations.append(normalised(kind, arguments or {}, defaults or {}, inputs, specs, outputs))
+        return len(self.operations) - 1
+
+    def spec(self, item: Source) -> Spec:
+        """Return shape and dtype of an input."""
+        return item.spec if isinstance(item, Parameter) else self.operations[item.node].outputs[item.port]
+
+    def graph(self, results: Sequence[Source], parameters: Sequence[Parameter] = ()) -> Graph:
+        """Return the graph of all operations.
+
+        Args:
+            results: what the network returns.
+            parameters: all parameters of the module.
+        """
+        operations = list(self.operations)
+        read = {item.key for operation in operations for item in operation.inputs if isinstance(item, Parameter)}
+        read |= {item.key for item in results if isinstance(item, Parameter)}
+        unused: list[Source] = [parameter for parameter in parameters if parameter.key not in read]
+        if unused:
+            operations.append(Operation("unused", {}, unused, []))
+        operations.append(Operation("output", {}, list(results), []))
+        operations = rewrite(operations)
+        read_ports = [0] * len(operations)
+        for operation in operations:
+            for item in operation.inputs:
+                if isinstance(item, Ref):
+                    read_ports[item.node] = max(read_ports[item.node], item.port + 1)
+        last_reader: dict[int, int] = {}  # of every parameter
+        nodes: list[Node] = []
+        for position, (kind, attributes, sources, outputs) in enumerate(operations):
+            inputs: list[Ref | Weight] = []
+            for item in sources:
+                if isinstance(item, Parameter):
+                    inputs.append(Weight(*item.spec, last_reader.get(item.key)))
+                    last_reader[item.key] = position
+                else:
+                    inputs.append(item)
+            specs = tuple(nodes[item.node].outputs[item.port] for item in inputs if isinstance(item, Ref))
+            weights = tuple(item._replace(tied=None) for item in inputs if isinstance(item, Weight))
+            ordered = sorted_attributes(attributes)
+            kept = max(read_ports[position], _inferred_result_count(kind, ordered, specs, weights), 1)
+            nodes.append(Node(kind, ordered, tuple(inputs), tuple(outputs[:kept])))
+        return Graph(tuple(nodes))
+
+
+@lru_cache(maxsize=65536)
+def _inferred_result_count(
+    kind: str, attributes: tuple[tuple[str, Value], ...], specs: tuple[Spec, ...], weights: tuple[Weight, ...]
+) -> int:
+    return len(infer_results(kind, dict(attributes), specs, weights) or ())
+
+
+class _Layout(NamedTuple):
+    """Where a tensor lies in its storage; offset and strides count elements."""
+
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
 @dataclass
-class _Memory:
-    """What a storage holds.
+class _Storage:
+    """The contents of a storage.
 
     Attributes:
-        place, spec: of the tensor that fills it.
-        source: what made all of it; None if nothing has been written there.
-        places: what made each tensor in it.
-        written: what was written over parts of it since then, and where.
-        twins: for every identity with one end here, its two ends, this one first.
+        layout, spec: of the tensor that fills the storage.
+        source: what produced all of it; None if it has not been written as a whole.
+        sources: what produced each tensor in it, by layout.
+        partial_writes: operations in place that wrote parts of it since then, and where.
+        identity_ends: for every ``nn.Identity`` with one end here, its two ends, this one first.
     """
 
-    place: _Place
+    layout: _Layout
     spec: Spec
     source: Source | None
-    places: dict[_Place, Source]
-    written: list[tuple[Ref, _Place]] = field(default_factory=list)
-    twins: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    sources: dict[_Layout, Source]
+    partial_writes: list[tuple[Ref, _Layout]] = field(default_factory=list)
+    identity_ends: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing has been written there."""
-        return self.source is None and not self.written
+    def unwritten(self) -> bool:
+        """Whether the memory is allocated only."""
+        return self.source is None and not self.partial_writes
 
 
-class Recorder(Watcher):
-    """Records what runs under it.
-
-    A tensor is known by its storage and its place in there.
+class Recorder(DispatchMode):
+    """Records the operations that run under it.
 
     Args:
-        parameters: of the module, which are weights.
+        parameters: of the module.
         inputs: the tensors that it gets.
         inplace: whether operations in place get an attribute ``inplace``.
     """
@@ -69,210 +156,204 @@ class Recorder(Watcher):
     def __init__(self, parameters: Sequence[Tensor], inputs: Sequence[Tensor], inplace: bool = False) -> None:
         super().__init__()
         self._inplace = inplace
-        self.builder = Builder()
-        self._memories: dict[int, _Memory] = {}
-        # A storage's address may be given to another tensor once the first is gone, so none goes.
-        self._alive: list[Tensor] = []
+        self._builder = GraphBuilder()
+        self._storages: dict[int, _Storage] = {}
+        # Storages are identified by address: keep one tensor of each alive, so that no address is used again.
+        self._kept_alive: list[Tensor] = []
         self._parameters = [Parameter(id(parameter), spec_of(parameter)) for parameter in parameters]
         for tensor, parameter in zip(parameters, self._parameters, strict=True):
-            self._make(tensor, parameter)
+            self._register(tensor, parameter)
         for tensor in inputs:
-            self._make(tensor, Ref(self.builder.add("input", {}, {}, [], [spec_of(tensor)])))
+            self._register(tensor, Ref(self._builder.add("input", [], [spec_of(tensor)])))
 
-    def watch(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
+    def graph(self, results: Sequence[Tensor]) -> Graph:
+        """Return the graph of all recorded operations; ``results`` are what the network returned."""
+        return self._builder.graph([self._source(tensor) for tensor in results], self._parameters)
+
+    def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
         """Record an operation."""
         results = [tensor for tensor in tensors_in(result) if tensor is not None]
-        if schema.kind in EMPTY:
+        if schema.kind in ALLOCATIONS:
             for tensor in results:
-                self._make(tensor, None)
-        if schema.kind in PASSING:
+                self._register(tensor, None)
+        if schema.kind in TRANSPARENT:
             return
         written = [tensor for name in schema.writes for tensor in tensors_in(arguments.get(name)) if tensor is not None]
-        if not (results or written) or (not written and self._is_view(arguments, results)):
+        if not (results or written) or (not written and self._is_invisible_view(arguments, results)):
             return
-        inputs, plain = self._inputs(schema, arguments)
+        inputs, attributes = self._inputs(schema, arguments)
         if self._inplace and written:
-            plain["inplace"] = True
-        position = self.builder.add(schema.kind, plain, schema.defaults, inputs, [*map(spec_of, results or written)])
+            attributes["inplace"] = True
+        outputs = [*map(spec_of, results or written)]
+        position = self._builder.add(schema.kind, inputs, outputs, attributes, schema.defaults)
         for port, tensor in enumerate(results):
             if not any(tensor is other for other in written):
-                self._make(tensor, Ref(position, port))
+                self._register(tensor, Ref(position, port))
         for port, tensor in enumerate(written):
             self._overwrite(tensor, Ref(position, port))
 
-    def opaque(
-        self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], results: Sequence[Tensor]
-    ) -> None:
-        """Record an operation that is not to be looked into."""
-        position = self.builder.add(kind, attributes, {}, [self.source(t) for t in inputs], [*map(spec_of, results)])
-        for port, tensor in enumerate(results):
-            self._make(tensor, Ref(position, port))
-        if kind == "alias":  # what is written to one end of an identity is there at the other
-            for one, other in ((inputs[0], results[0]), (results[0], inputs[0])):
-                self._memories[_storage(one)].twins.append((one, other))
+    def on_opaque(self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], result: Tensor) -> None:
+        """Record a computation as one operation."""
+        sources = [self._source(tensor) for tensor in inputs]
+        self._register(result, Ref(self._builder.add(kind, sources, [spec_of(result)], attributes)))
+        if kind == "alias":
+            # nn.Identity returns its input; here it returns a copy, so writes to one must be repeated in the other.
+            for ends in ((inputs[0], result), (result, inputs[0])):
+                self._storages[_address(ends[0])].identity_ends.append(ends)
 
-    def source(self, tensor: Tensor) -> Source:
-        """Return what made a tensor; one that nothing here made is a constant."""
-        memory = self._memories.get(_storage(tensor))
-        if memory is None or memory.empty:
-            ref = Ref(self.builder.add("constant", {}, {}, [], [spec_of(tensor)]))
-            self._make(tensor, ref)
-            return ref
-        place = _place(tensor)
-        if place not in memory.places and memory.written:
-            parts: list[Source] = [] if memory.source is None else [memory.source]
-            parts += [ref for ref, _ in memory.written]
-            # What is written may not depend on what was there, so that only this says where it is.
-            where = _where(memory.place, [part for _, part in memory.written])
-            memory.source = Ref(self.builder.add("update", where, {}, parts, [memory.spec]))
-            memory.places = {memory.place: memory.source}
-            memory.written = []
-        if place not in memory.places:
-            memory.places[place] = self._part(memory, tensor)
-        return memory.places[place]
+    def _source(self, tensor: Tensor) -> Source:
+        """Return what produced a tensor; a tensor that no recorded operation produced is a constant."""
+        storage = self._storages.get(_address(tensor))
+        if storage is None or storage.unwritten:
+            constant = Ref(self._builder.add("constant", [], [spec_of(tensor)]))
+            self._register(tensor, constant)
+            return constant
+        layout = _layout(tensor)
+        if layout not in storage.sources and storage.partial_writes:
+            parts: list[Source] = [] if storage.source is None else [storage.source]
+            parts += [ref for ref, _ in storage.partial_writes]
+            # The operations that wrote the parts need not have read the tensor, so only these attributes say where.
+            position = _relative_position(storage.layout, [part for _, part in storage.partial_writes])
+            storage.source = Ref(self._builder.add("update", parts, [storage.spec], position))
+            storage.sources = {storage.layout: storage.source}
+            storage.partial_writes = []
+        if layout not in storage.sources:
+            storage.sources[layout] = self._view(storage, tensor)
+        return storage.sources[layout]
 
-    def graph(self, results: Sequence[Tensor]) -> Graph:
-        """Return the graph of what was recorded, for these results."""
-        return self.builder.graph([self.source(tensor) for tensor in results], self._parameters)
-
-    def _part(self, memory: _Memory, tensor: Tensor) -> Source:
-        """Return a part of a memory that no operation here made as such."""
-        source, spec = cast(Source, memory.source), spec_of(tensor)
+    def _view(self, storage: _Storage, tensor: Tensor) -> Source:
+        """Return a view of a storage that no recorded operation made."""
+        source, spec = cast(Source, storage.source), spec_of(tensor)
         if isinstance(source, Parameter) and spec.elements == source.spec.elements:
             return source._replace(spec=spec)
-        where = _where(memory.place, [_place(tensor)])
-        kind = "reshape" if spec.elements == memory.spec.elements and not where else "as_strided"
-        return Ref(self.builder.add(kind, where, {}, [source], [spec]))
+        position = _relative_position(storage.layout, [_layout(tensor)])
+        kind = "reshape" if spec.elements == storage.spec.elements and not position else "as_strided"
+        return Ref(self._builder.add(kind, [source], [spec], position))
 
-    def _is_view(self, arguments: Mapping[str, Any], results: Sequence[Tensor]) -> bool:
-        """Return whether results are an argument, unchanged, or a parameter, reshaped or transposed."""
-        memory = self._memories.get(_storage(results[0]))
-        if memory is None:
-            return False
+    def _is_invisible_view(self, arguments: Mapping[str, Any], results: Sequence[Tensor]) -> bool:
+        """Return whether results are the first argument, unchanged, or a reshaped or transposed parameter."""
+        storage = self._storages.get(_address(results[0]))
         first = next(iter(arguments.values()))
-        if not isinstance(first, Tensor) or self._memories.get(_storage(first)) is not memory:
+        if storage is None or not isinstance(first, Tensor) or self._storages.get(_address(first)) is not storage:
             return False
-        if memory.empty or all(_place(result) == _place(first) for result in results):
+        if storage.unwritten or all(_layout(result) == _layout(first) for result in results):
             return True
-        source = self.source(first)
+        source = self._source(first)
         if isinstance(source, Parameter) and len(results) == 1 and results[0].numel() == source.spec.elements:
-            memory.places[_place(results[0])] = source._replace(spec=spec_of(results[0]))
+            storage.sources[_layout(results[0])] = source._replace(spec=spec_of(results[0]))
             return True
         return False
 
     def _inputs(self, schema: Schema, arguments: Mapping[str, Any]) -> tuple[list[Source], dict[str, object]]:
         """Return an operation's tensors, and its other arguments by name."""
         inputs: list[Source] = []
-        plain: dict[str, object] = {}
+        others: dict[str, object] = {}
         for name, value in arguments.items():
             tensors = tensors_in(value)
             if not tensors:
-                plain[name] = value
-            elif name in SILENT or (name in schema.writes and (schema.kind in _BLIND or name == "out")):
+                others[name] = value
                 continue
-            else:
-                if any(tensor is None for tensor in tensors):
-                    plain[f"{name}_at"] = [place for place, tensor in enumerate(tensors) if tensor is not None]
-                for tensor in tensors:
-                    if tensor is None:
-                        continue
-                    if tensor.ndim == 0 and (number := self._number(tensor)) is not None:
-                        plain[name] = number
-                    else:
-                        inputs.append(self.source(tensor))
-        return inputs, plain
+            only_written = name in schema.writes and (schema.kind in _OVERWRITING or name == "out")
+            if name in IGNORED_ARGUMENTS or only_written:
+                continue
+            if any(tensor is None for tensor in tensors):
+                others[f"{name}_at"] = [index for index, tensor in enumerate(tensors) if tensor is not None]
+            for tensor in tensors:
+                if tensor is None:
+                    continue
+                if tensor.ndim == 0 and (number := self._number(tensor)) is not None:
+                    others[name] = number
+                else:
+                    inputs.append(self._source(tensor))
+        return inputs, others
 
     def _number(self, tensor: Tensor) -> object:
-        """Return a constant such as torch.tensor(0.0), which is as decisive as the number 0.0."""
-        if tensor.is_meta or _storage(tensor) in self._memories:
+        """Return the value of a constant such as ``torch.tensor(0.0)``, which reads like the number 0.0."""
+        if tensor.is_meta or _address(tensor) in self._storages:
             return None
-        self.paused = True
-        try:
+        with self.pause():
             return cast(object, tensor.item())
-        finally:
-            self.paused = False
 
-    def _make(self, tensor: Tensor, source: Source | None) -> None:
-        storage, place = _storage(tensor), _place(tensor)
-        memory = self._memories.get(storage)
-        if memory is None or memory.empty:
-            places = {} if source is None else {place: source}
-            self._memories[storage] = _Memory(place, spec_of(tensor), source, places)
-            self._alive.append(tensor)
+    def _register(self, tensor: Tensor, source: Source | None) -> None:
+        """Note what produced a new tensor or view; None for memory that is allocated only."""
+        address, layout = _address(tensor), _layout(tensor)
+        storage = self._storages.get(address)
+        if storage is None or storage.unwritten:
+            sources = {} if source is None else {layout: source}
+            self._storages[address] = _Storage(layout, spec_of(tensor), source, sources)
+            self._kept_alive.append(tensor)
         elif source is not None:
-            memory.places[place] = source
+            storage.sources[layout] = source
 
     def _overwrite(self, tensor: Tensor, ref: Ref) -> None:
-        """Take note that an operation in place made what a tensor holds now."""
-        waiting, seen = [tensor], set()
-        while waiting:
-            tensor = waiting.pop()
-            storage, place = _storage(tensor), _place(tensor)
-            seen.add(storage)
-            memory = self._memories.get(storage)
-            if memory is None:
-                self._make(tensor, ref)
+        """Note that an operation in place produced what a tensor holds now."""
+        stack, seen = [tensor], set()
+        while stack:
+            tensor = stack.pop()
+            address, layout = _address(tensor), _layout(tensor)
+            seen.add(address)
+            storage = self._storages.get(address)
+            if storage is None:
+                self._register(tensor, ref)
                 continue
-            memory.places = {place: ref}
-            if tensor.numel() >= memory.spec.elements:
-                memory.place, memory.spec, memory.source, memory.written = place, spec_of(tensor), ref, []
+            storage.sources = {layout: ref}
+            if tensor.numel() >= storage.spec.elements:
+                storage.layout, storage.spec, storage.source, storage.partial_writes = layout, spec_of(tensor), ref, []
             else:
-                memory.written.append((ref, place))
-            self.paused = True
-            try:
-                waiting += [_twin(tensor, *ends) for ends in memory.twins if _storage(ends[1]) not in seen]
-            finally:
-                self.paused = False
+                storage.partial_writes.append((ref, layout))
+            with self.pause():
+                stack += [
+                    _copied_to_other_end(tensor, end, other)
+                    for end, other in storage.identity_ends
+                    if _address(other) not in seen
+                ]
 
 
-def _twin(written: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Return what ``written``, which lies in one end of an identity, is at the other end, with its values."""
-    other.copy_(one)
-    if written.numel() == one.numel():
+def _copied_to_other_end(written: Tensor, end: Tensor, other: Tensor) -> Tensor:
+    """Copy one end of an ``nn.Identity`` to the other; return the part there that corresponds to ``written``."""
+    other.copy_(end)
+    if written.numel() == end.numel():
         return other
-    offset = int(written.storage_offset() - one.storage_offset() + other.storage_offset())
+    offset = int(written.storage_offset() - end.storage_offset() + other.storage_offset())
     return other.as_strided(written.shape, written.stride(), offset)
 
 
-def _where(whole: _Place, parts: Sequence[_Place]) -> dict[str, object]:
-    """Return where parts lie in a whole, as attributes: nothing for parts at its beginning without gaps."""
+def _relative_position(whole: _Layout, parts: Sequence[_Layout]) -> dict[str, object]:
+    """Return the attributes ``offset`` and ``stride`` of parts of a tensor; empty for contiguous ones at its start."""
     offsets: list[int] = []
     strides: list[int] = []
     gaps = False
-    for offset, shape, steps in parts:
-        offsets.append(_in_order(offset - whole[0], whole))
-        size = prod(shape)
-        for length, step in zip(shape, steps, strict=True):
+    for part in parts:
+        offsets.append(_contiguous_distance(part.offset - whole.offset, whole))
+        size = prod(part.shape)
+        for length, stride in zip(part.shape, part.strides, strict=True):
             size //= max(length, 1)
             if length > 1:
-                strides.append(_in_order(step, whole))
+                strides.append(_contiguous_distance(stride, whole))
                 gaps = gaps or strides[-1] != size
-    where: dict[str, object] = {"offset": offsets} if any(offsets) else {}
-    return where | {"stride": strides} if gaps else where
+    attributes: dict[str, object] = {"offset": offsets} if any(offsets) else {}
+    return attributes | {"stride": strides} if gaps else attributes
 
 
-def _in_order(distance: int, whole: _Place) -> int:
-    """Return a distance in memory as one in a tensor whose last dimension is the innermost.
-
-    Devices may lay the same tensor out in another order.
-    """
-    _, shape, strides = whole
-    found, size = 0, prod(shape)
-    inner = []
-    for length, stride in zip(shape, strides, strict=True):
+def _contiguous_distance(distance: int, whole: _Layout) -> int:
+    """Return a distance in a tensor's memory as if the tensor were contiguous: layouts depend on the device."""
+    size = prod(whole.shape)
+    dimensions = []  # stride, and stride of a contiguous tensor
+    for length, stride in zip(whole.shape, whole.strides, strict=True):
         size //= max(length, 1)
         if length > 1 and stride:
-            inner.append((stride, size))
-    for stride, size in sorted(inner, reverse=True):
+            dimensions.append((stride, size))
+    contiguous = 0
+    for stride, size in sorted(dimensions, reverse=True):
         steps, distance = divmod(distance, stride)
-        found += steps * size
-    return found + distance
+        contiguous += steps * size
+    return contiguous + distance
 
 
-def _storage(tensor: Tensor) -> int:
-    """Return what identifies the memory of a tensor while it lives."""
+def _address(tensor: Tensor) -> int:
+    """Return what identifies a tensor's storage as long as it is alive."""
     return cast(int, tensor.untyped_storage()._cdata)
 
 
-def _place(tensor: Tensor) -> _Place:
-    return int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride()
+def _layout(tensor: Tensor) -> _Layout:
+    return _Layout(int(tensor.storage_offset()), tuple(tensor.shape), tensor.stride())

@@ -1,10 +1,10 @@
-"""From a module and example inputs to its graph."""
+"""From a module and example inputs to the module's graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,132 +13,99 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from freerea_patch import InputError
 from freerea_patch.networks.weights import unharmed
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.trace.autograd_walk import Census, UnseenError, walk
-from freerea_seval.strings.trace.dispatch_mode import Watcher, visible
-from freerea_seval.strings.trace.meta_constants import Values
+from freerea_seval.strings.trace.dispatch_mode import DispatchMode, MetaConstants, expose_operations
 from freerea_seval.strings.trace.recorder import Recorder
 
-Route = Literal["auto", "autograd", "dispatch"]
-#: Arguments of a network, by place or by name.
+#: Arguments of a network, by position or by name.
 Inputs = Sequence[Any] | Mapping[str, Any]
 
 
-def trace(
-    network: nn.Module, inputs: Inputs, route: Route = "auto", *, training: bool = False, inplace: bool = False
-) -> Graph:
-    """Return the graph of everything that a network executes for one example.
+def trace_module(network: nn.Module, inputs: Inputs, *, training: bool = False, inplace: bool = False) -> Graph:
+    """Return the graph of all operations that a network executes for one example.
 
-    The network runs once or twice, in evaluation mode unless told otherwise, on its own device: a network on the
-    ``meta`` device needs neither its weights nor the time to compute. Weights do not change the graph, but where the
-    network decides by values which way to go, the graph is of the way that these inputs take. The module comes back as
-    it was.
+    The network runs once, on its own device. On the ``meta`` device it needs neither weights nor time for computing.
+    The graph does not depend on the weights, except where the network's control flow depends on values: then the graph
+    shows the branches that these inputs take. Buffers and training modes of the module are restored afterwards.
 
     Args:
         network: any module.
         inputs: its arguments, ``(n, c, h, w)`` tensors for images, or a mapping of them by name; tensors may also be
             inside of lists, tuples and mappings.
-        route: ``"autograd"`` walks the autograd graph, ``"dispatch"`` records what is dispatched, ``"auto"`` does the
-            second where the first fails or does not see everything.
-        training: whether all but batch norm, whose operation is the same, runs in training mode.
-        inplace: whether operations in place get an attribute ``inplace``, which strings do not have; route
-            ``"dispatch"`` alone shows them.
+        training: run in training mode instead of evaluation mode, except for batch norm, whose operation is the same
+            in both.
+        inplace: give operations in place an attribute ``inplace``; strings do not have it.
 
     Raises:
-        InputError: not a module, the network fails on these inputs (the operation is named if one failed), or (route
-            ``"autograd"``) the graph is not seen whole.
+        InputError: not a module, or the network fails on these inputs; the message names the operation that failed.
     """
     if not isinstance(network, nn.Module):
         raise InputError(f"expected a network (torch.nn.Module), got {type(network).__name__}; build it first")
-    if route not in ("auto", "autograd", "dispatch"):
-        raise InputError(f"expected route 'auto', 'autograd' or 'dispatch', got {route!r}")
     with unharmed(network):
         network.eval()
         if training:
             for module in network.modules():
                 module.training = not isinstance(module, _BatchNorm)
-        if route != "dispatch":
-            try:
-                return _by_autograd(network, inputs)
-            except Exception as error:
-                # Inputs that require a gradient may fail where plain ones do not: work in place on them, for one.
-                if route == "autograd":
-                    if isinstance(error, InputError):
-                        raise
-                    reason = next(iter(str(error).splitlines()), type(error).__name__)
-                    raise InputError(
-                        f"the autograd graph does not show everything that this network executes ({reason}); use route"
-                        " 'dispatch'"
-                    ) from None
-        return dispatched(network, inputs, inplace)
+        return record(network, inputs, inplace)
 
 
-def _by_autograd(network: nn.Module, inputs: Inputs) -> Graph:
-    parameters = list(network.parameters())
-    if not all(parameter.requires_grad for parameter in parameters):
-        raise UnseenError("frozen parameters")
-    given = _changed(inputs, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
-    with torch.enable_grad():
-        census = Census()
-        result = _run(network, given, parameters, census)
-        return walk(parameters, _tensors(given), _tensors(result), census)
+def record(network: nn.Module, inputs: Inputs, inplace: bool = False) -> Graph:
+    """Return the graph of a network in its current mode, and leave its buffers as the run leaves them.
 
-
-def dispatched(network: nn.Module, inputs: Inputs, inplace: bool = False) -> Graph:
-    """Return the graph of a network, in the mode that it is in, by what is dispatched; see :func:`trace`.
-
-    For modules that nobody needs any more: their buffers may come back changed.
+    For modules that are not needed afterwards; see :func:`trace_module` for all others.
     """
-    given = _changed(inputs, lambda tensor: tensor.detach().clone())
+    arguments = map_tensors(inputs, lambda tensor: tensor.detach().clone())
+    parameters, tensors = list(network.parameters()), list(iter_tensors(arguments))
     with torch.no_grad():
-        parameters = list(network.parameters())
-        recorder = Recorder(parameters, _tensors(given), inplace)
-        return recorder.graph(_tensors(_run(network, given, parameters, recorder)))
+        recorder = Recorder(parameters, tensors, inplace)
+        if any(tensor.is_meta for tensor in (*parameters, *tensors)):
+            recorder.constants = MetaConstants()
+        return recorder.graph(list(iter_tensors(run(network, arguments, recorder))))
 
 
-def _run(network: nn.Module, inputs: Any, parameters: Sequence[Tensor], watcher: Watcher) -> object:
-    if any(tensor.is_meta for tensor in (*parameters, *_tensors(inputs))):
-        watcher.values = Values()
+def run(network: nn.Module, arguments: Any, mode: DispatchMode) -> object:
+    """Run a network under a dispatch mode and return its result.
+
+    Raises:
+        InputError: the network fails.
+    """
     try:
-        with watcher, visible(watcher, network):
-            return network(**inputs) if isinstance(inputs, Mapping) else network(*inputs)
-    except UnseenError:
-        raise
+        with mode, expose_operations(mode, network):
+            return network(**arguments) if isinstance(arguments, Mapping) else network(*arguments)
     except Exception as error:  # a user's network may raise anything
         message = next((line for line in str(error).splitlines() if line), type(error).__name__)
         remedy = "check both"
-        if watcher.failure is not None and watcher.failure.error is error:
-            message = f"{watcher.failure.operation}: {message}"
-            if watcher.failure.meta and isinstance(error, (NotImplementedError, RuntimeError)):
+        if mode.failure is not None and mode.failure[0] is error:
+            _, operation, on_meta = mode.failure
+            message = f"{operation}: {message}"
+            if on_meta and isinstance(error, (NotImplementedError, RuntimeError)):
                 remedy = "if it needs the values of tensors, build it off the meta device"
-        shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in _tensors(inputs))
+        shapes = ", ".join("x".join(map(str, tensor.shape)) for tensor in iter_tensors(arguments))
         raise InputError(f"the network cannot run on inputs of shape {shapes} ({message}); {remedy}") from error
 
 
-def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return arguments with every tensor in them changed."""
+def map_tensors(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return arguments with a function applied to every tensor in them."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, Mapping):
-        return {name: _changed(item, change) for name, item in value.items()}
+        return {name: map_tensors(item, change) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        items = [_changed(item, change) for item in value]
-        # A named tuple takes its fields one by one.
+        items = [map_tensors(item, change) for item in value]
+        # The constructor of a named tuple takes its fields one by one.
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     return value
 
 
-def _tensors(result: object) -> list[Tensor]:
-    """Return the tensors in whatever a network takes or returns, in order."""
-    found: list[Tensor] = []
-    waiting = [result]
-    while waiting:
-        item = waiting.pop()
-        if isinstance(item, Tensor):
-            found.append(item)
-        elif isinstance(item, Mapping):
-            waiting += reversed(list(item.values()))
-        elif isinstance(item, (list, tuple)):
-            waiting += reversed(item)
-        elif is_dataclass(item):
-            waiting += [getattr(item, entry.name) for entry in reversed(fields(item))]
-    return found
+def iter_tensors(value: object) -> Iterator[Tensor]:
+    """Yield the tensors in whatever a network takes or returns, in order."""
+    children: Any = ()
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        children = value.values()
+    elif isinstance(value, (list, tuple)):
+        children = value
+    elif is_dataclass(value):
+        children = [getattr(value, entry.name) for entry in fields(value)]
+    for child in children:
+        yield from iter_tensors(child)

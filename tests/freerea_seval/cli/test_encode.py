@@ -9,7 +9,7 @@ import pytest
 
 from freerea_patch import TopologySpace
 from freerea_seval.strings.encode import SpaceStrings
-from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.text.tokenizer import Tokenizer
 from tests.freerea_seval.cli.test_mistakes import call, refused
 

@@ -10,8 +10,8 @@ from freerea_patch import TopologySpace
 from freerea_seval.predictor.degenerate_networks import is_constant, values_of_constants, which_are_constant
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
-from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.text.serialize import serialize_graph as write
+from freerea_seval.strings.trace.tracer import trace_module
 from freerea_seval.strings.views import VIEWS, view_of
 
 CONSTANT = "input[1x3x32x32] zeros[1x64]<- linear(10,b) output"
@@ -46,7 +46,7 @@ def test_only_the_functional_view_tells_a_cell_without_a_way_through() -> None:
     executed, functional = (SpaceStrings(TopologySpace(), view) for view in VIEWS)
     assert which_are_constant(functional.strings([DEAD, ALIVE])).tolist() == [True, False]
     assert which_are_constant(executed.strings([DEAD, ALIVE])).tolist() == [False, False]
-    graph = view_of(trace(AddsZeros(), [zeros(1, 3, 4, 4)]), "functional")
+    graph = view_of(trace_module(AddsZeros(), [zeros(1, 3, 4, 4)]), "functional")
     assert not is_constant(write(graph))
 
 

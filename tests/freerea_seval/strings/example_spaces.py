@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from freerea_patch import InputError
 from freerea_patch.networks.parts import Part
-from freerea_seval.strings.encode import network_string
+from freerea_seval.strings.encode import encode_module
 from freerea_seval.strings.views import View
 from tests.freerea_seval.strings.trace.tracing import Function
 
@@ -95,4 +95,4 @@ def zeros(shape: tuple[int, ...]) -> list[Tensor]:
 
 def naive(space: Any, genotype: str, view: View) -> str:
     """Build the whole network and trace it."""
-    return network_string(space.build(genotype), zeros(space.input_shape), view)
+    return encode_module(space.build(genotype), zeros(space.input_shape), view)

@@ -6,8 +6,8 @@ import pytest
 
 from freerea_patch import InputError
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.views import check_view, default_view, view_of
 
 OF_THE_FUNCTION = """

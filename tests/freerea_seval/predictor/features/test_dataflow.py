@@ -12,7 +12,7 @@ from freerea_patch import TopologySpace
 from freerea_seval.predictor.features.dataflow import operands
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Ref
-from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.parse import parse_graph
 from freerea_seval.strings.views import VIEWS, View
 from tests.freerea_seval.predictor.conftest import chain
 
@@ -21,7 +21,7 @@ BRACES = "input[1x4] 2*{ linear 3*{ relu tanh } add<-1,7 } 2*#2 #1 output"
 
 def unfolded(string: str) -> list[list[int]]:
     """Return the operands of every operation that runs, from the graph."""
-    return [[item.node for item in node.inputs if isinstance(item, Ref)] for node in read(string)]
+    return [[item.node for item in node.inputs if isinstance(item, Ref)] for node in parse_graph(string)]
 
 
 def running(string: str) -> list[int]:

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.predictor.features.segment_features import TOTALS, describe, parts
+from freerea_seval.predictor.features.segment_features import TOTALS, count_parts, describe
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.text.blocks import blocks
-from freerea_seval.strings.text.expand import expand
-from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.blocks import parse_blocks
+from freerea_seval.strings.text.parse import expand, parse_graph
 from freerea_seval.strings.views import VIEWS
+from tests.freerea_seval.strings.text.test_compress import expanded
 
 ELEMENTWISE = ("relu", "gelu", "sigmoid", "tanh", "prelu", "bn", "layer_norm", "dropout")
 JOINS = ("add", "cat", "sub", "mul", "maximum", "minimum")
@@ -39,7 +39,7 @@ def window(kernel: int, groups: str = "g=1") -> str:
 
 def naive(string: str) -> dict[str, float]:
     """Count everything on the whole graph: costs one by one, paths by naming every one of them."""
-    graph = read(string)
+    graph = parse_graph(string)
     found: defaultdict[str, float] = defaultdict(float)
     groups, costs = [], []
     for node in graph:
@@ -218,7 +218,7 @@ def test_any_network_is_counted_as_the_naive_twin_does(
 def test_a_string_says_the_same_folded_and_unfolded(times: int) -> None:
     for body in ("relu", "conv(k3)", "conv(k3) bn add<-1,3", "conv(k3)<-1 conv(k1)<-2 add relu", "{ relu } conv(k1)"):
         folded = f"input[1x3x8x8] conv(8,k3) {times}*{{ {body} }} mean(dim=2:3) linear(5) output"
-        assert counted(folded) == pytest.approx(counted(" ".join(expand(folded))))
+        assert counted(folded) == pytest.approx(counted(expanded(folded)))
 
 
 def test_paths_name_every_way_and_leave_out_joins_and_what_works_on_every_element_alone() -> None:
@@ -267,7 +267,7 @@ def test_a_parameter_that_is_read_twice_counts_once() -> None:
 
 
 def test_a_block_that_is_met_again_is_the_same_object() -> None:
-    first, other = (parts(f"input[1x3x8x8] {head} 3*{{ conv(k3) relu }} output") for head in ("relu", "tanh"))
+    first, other = (count_parts(f"input[1x3x8x8] {head} 3*{{ conv(k3) relu }} output") for head in ("relu", "tanh"))
     assert set(first.sums) & set(other.sums)
     costs = [part.numbers().get(f"cost {window(3)} operations") for part in first.sums]
     assert [times for cost, times in zip(costs, first.times, strict=True) if cost] == [3]
@@ -282,12 +282,12 @@ def test_a_block_that_is_met_again_is_the_same_object() -> None:
     ],
 )
 def test_pairs_across_braces_are_counted_where_lone_arithmetic_begins_a_block(string: str) -> None:
-    assert len(blocks(string)) > 1
-    unfolded = " ".join(expand(string))
-    assert len(blocks(unfolded)) == 1
+    assert len(parse_blocks(string)) > 1
+    unfolded = expanded(string)
+    assert len(parse_blocks(unfolded)) == 1
     assert describe(string) == pytest.approx(describe(unfolded), abs=1e-12)
     without = string.replace("mul(0)", "tanh")
-    between = describe(" ".join(expand(without))).keys() - describe(without).keys()
+    between = describe(expanded(without)).keys() - describe(without).keys()
     assert between
     assert all(name.startswith("order ") and name.count("<-") == 2 for name in between)
 

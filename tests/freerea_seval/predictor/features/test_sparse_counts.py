@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import freerea_seval.predictor.features.sparse_counts as module
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_seval.predictor.features.segment_features import TOTALS, describe, parts
+from freerea_seval.predictor.features.segment_features import TOTALS, count_parts, describe
 from freerea_seval.predictor.features.sparse_counts import Columns, Counts, Parts, Sum
 from freerea_seval.predictor.features.vectorizer import StringFeatures
 from freerea_seval.strings.encode import SpaceStrings
@@ -87,7 +87,7 @@ def assert_equal_to_naive(strings: list[str]) -> None:
         found = describe(string)
         graph = {name: value for name, value in found.items() if value and name.count("<-") < 2}
         assert graph == pytest.approx(naive(string), rel=1e-12)
-        assert parts(string).names() == found.keys()
+        assert count_parts(string).names() == found.keys()
         row[:] = [found.get(name, 0.0) for name in columns]
     expected[:, : len(TOTALS)] = np.log1p(expected[:, : len(TOTALS)])
     assert np.array_equal(features.transform(strings), expected.astype(np.float32))
@@ -97,15 +97,15 @@ def assert_equal_to_naive(strings: list[str]) -> None:
 def test_rows_of_real_networks_have_the_bits_of_the_naive_twin(string: str) -> None:
     found = sorted(describe(string).items())
     columns = Columns([name for name, _ in found])
-    assert columns.rows([parts(string)]).tolist() == [[value for _, value in found]]
+    assert columns.rows([count_parts(string)]).tolist() == [[value for _, value in found]]
 
 
-@pytest.mark.parametrize("limit", ["_AT_ONCE", "_MOST"])
+@pytest.mark.parametrize("limit", ["_CHUNK", "_MAX_CACHED"])
 def test_rows_are_the_same_a_few_at_a_time_and_after_all_is_forgotten(
     limit: str, strings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks = [parts(string) for string in strings]
-    columns = Columns(sorted({name for string in strings for name in parts(string).names()}))
+    networks = [count_parts(string) for string in strings]
+    columns = Columns(sorted({name for string in strings for name in count_parts(string).names()}))
     at_once = columns.rows(networks)
     monkeypatch.setattr(module, limit, 3)
     assert np.array_equal(columns.rows(networks), at_once)
@@ -113,18 +113,18 @@ def test_rows_are_the_same_a_few_at_a_time_and_after_all_is_forgotten(
 
 
 def test_what_is_remembered_is_bounded(strings: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    columns = Columns(sorted(parts(strings[0]).names()))
-    monkeypatch.setattr(module, "_MOST", 0)
+    columns = Columns(sorted(count_parts(strings[0]).names()))
+    monkeypatch.setattr(module, "_MAX_CACHED", 0)
     remembered = set()
     for string in strings[:30]:
-        columns.rows([parts(string)])
-        remembered.add(len(columns._known) <= sum(len(part.counts) for part in parts(string).sums))
+        columns.rows([count_parts(string)])
+        remembered.add(len(columns._counts) <= sum(len(part.counts) for part in count_parts(string).sums))
     assert remembered == {True}
 
 
 def test_no_networks_and_no_columns_are_no_rows(strings: list[str]) -> None:
     assert Columns(NAMES).rows([]).shape == (0, 4)
-    assert Columns(()).rows([parts(strings[0])]).shape == (1, 0)
+    assert Columns(()).rows([count_parts(strings[0])]).shape == (1, 0)
     assert Columns(NAMES).rows([Parts((), ())]).tolist() == [[0.0] * 4]
 
 
@@ -138,8 +138,8 @@ def test_columns_are_named_by_how_their_names_begin() -> None:
 
 
 def test_threads_take_turns(strings: list[str]) -> None:
-    networks = [parts(string) for string in strings]
-    columns = Columns(sorted({name for string in strings for name in parts(string).names()}))
+    networks = [count_parts(string) for string in strings]
+    columns = Columns(sorted({name for string in strings for name in count_parts(string).names()}))
     expected = Columns(columns.names).rows(networks)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda network: columns.rows([network])[0], networks))
@@ -147,9 +147,9 @@ def test_threads_take_turns(strings: list[str]) -> None:
 
 
 def test_columns_come_back_from_a_copy_without_what_they_remember(strings: list[str]) -> None:
-    networks = [parts(string) for string in strings[:5]]
-    columns = Columns(sorted(parts(strings[0]).names()))
+    networks = [count_parts(string) for string in strings[:5]]
+    columns = Columns(sorted(count_parts(strings[0]).names()))
     expected = columns.rows(networks)
     again = copy.deepcopy(columns)
-    assert not again._known
+    assert not again._counts
     assert np.array_equal(again.rows(networks), expected)

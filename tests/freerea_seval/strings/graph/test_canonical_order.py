@@ -37,9 +37,9 @@ def dag(*nodes: tuple[str, list[int]]) -> Dag:
 def dags(draw: st.DrawFn, most: int = 12) -> Dag:
     """Draw a graph whose last node is reached from all others; few labels, so that branches are often alike."""
     nodes: list[tuple[str, list[int]]] = []
-    for place in range(1, draw(st.integers(1, most)) + 1):
+    for index in range(1, draw(st.integers(1, most)) + 1):
         label, terms = draw(st.sampled_from([("add", 2), ("add", 3), ("sub", 2), ("conv", 1), ("relu", 1)]))
-        nodes.append((label, [draw(st.integers(0, place - 1)) for _ in range(terms)]))
+        nodes.append((label, [draw(st.integers(0, index - 1)) for _ in range(terms)]))
     unread = sorted(set(range(len(nodes) + 1)) - {source for _, sources in nodes for source in sources})
     last = draw(st.sampled_from(["add", "cat"]))
     return dag(*nodes, (last, unread), ("output", [len(nodes) + 1]))
@@ -47,7 +47,7 @@ def dags(draw: st.DrawFn, most: int = 12) -> Dag:
 
 def written(graph: Dag, order: Sequence[int]) -> tuple[object, ...]:
     """Return what a graph reads like in an order."""
-    position = {node: place for place, node in enumerate(order)}
+    position = {node: index for index, node in enumerate(order)}
     lines = []
     for node in order:
         inputs = [(position[source], port) for source, port in graph.inputs[node]]
@@ -63,7 +63,7 @@ def renumbered(graph: Dag, random: Random) -> Dag:
         ready = [node for node in left if all(source in order for source, _ in graph.inputs[node])]
         order.append(random.choice(ready) if order else 0)
         left.remove(order[-1])
-    position = {node: place for place, node in enumerate(order)}
+    position = {node: index for index, node in enumerate(order)}
     inputs = [[(position[source], port) for source, port in graph.inputs[node]] for node in order]
     commutative = [graph.commutative[node] for node in order]
     for sources, unordered in zip(inputs, commutative, strict=True):
@@ -76,7 +76,7 @@ def orders(graph: Dag) -> Iterator[tuple[int, ...]]:
     """Yield all topological orders that begin with the input."""
     for rest in permutations(range(1, len(graph.labels))):
         order = (0, *rest)
-        position = {node: place for place, node in enumerate(order)}
+        position = {node: index for index, node in enumerate(order)}
         if all(position[source] < position[node] for node in order for source, _ in graph.inputs[node]):
             yield order
 
@@ -91,7 +91,7 @@ def naive_form(graph: Dag) -> tuple[object, ...]:
 def test_the_order_is_topological_with_every_node_once(graph: Dag) -> None:
     order = graph.order()
     assert sorted(order) == list(range(len(graph.labels)))
-    position = {node: place for place, node in enumerate(order)}
+    position = {node: index for index, node in enumerate(order)}
     assert all(position[source] < position[node] for node in order for source, _ in graph.inputs[node])
     assert (order[0], order[-1]) == (0, len(order) - 1)
 
@@ -115,7 +115,7 @@ def test_all_numberings_of_a_graph_read_the_same() -> None:
     graph = dag(("conv", [0]), ("conv", [0]), ("relu", [1]), ("relu", [2]), ("add", [1, 2]), ("add", [3, 4, 5]))
     forms = set()
     for order in orders(graph):
-        position = {node: place for place, node in enumerate(order)}
+        position = {node: index for index, node in enumerate(order)}
         inputs = [[(position[source], port) for source, port in graph.inputs[node]] for node in order]
         other = Dag([graph.labels[node] for node in order], inputs, [graph.commutative[node] for node in order])
         if other.labels[-1] == "add":
@@ -124,7 +124,7 @@ def test_all_numberings_of_a_graph_read_the_same() -> None:
 
 
 def test_equal_branches_that_meet_twice_come_in_one_order() -> None:
-    """Which of two equal convolutions comes first decides which of what is behind them does."""
+    """The order of two equal convolutions decides the order of the operations that read them."""
     nodes = [("conv", [0]), ("conv", [0]), ("tanh", [1]), ("tanh", [2]), ("add", [1, 2])]
     one = dag(*nodes, ("add", [3, 4]), ("cat", [5, 6]))
     other = dag(*nodes, ("add", [4, 3]), ("cat", [5, 6]))
@@ -180,7 +180,7 @@ def test_layers_in_which_something_is_read_all_through_are_ordered_alike() -> No
     nodes += [("mul", [last, 1])]
     graph = dag(*nodes)
     lines = written(graph, graph.order())
-    layers = [[lines[place][0] for place in range(at, at + 4)] for at in range(2, 122, 4)]  # type: ignore[index]
+    layers = [[lines[index][0] for index in range(at, at + 4)] for at in range(2, 122, 4)]  # type: ignore[index]
     assert all(layer == layers[3] for layer in layers[3:-3])
 
 

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from freerea_seval.strings.graph.ir import Node, Ref, Spec, Weight, node_macs
-from freerea_seval.strings.graph.shape_inference import predicted_results, predicted_weights
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.graph.shape_inference import infer_results, infer_weights
+from freerea_seval.strings.trace.tracer import trace_module
 
 small = st.integers(1, 3)
 
 
 def operation(module: nn.Module, *shapes: tuple[int, ...]) -> tuple[Node, list[Spec], list[Weight]]:
     """Return the one operation of a module, and what it reads."""
-    graph = trace(module, [torch.ones(shape) for shape in shapes], "dispatch")
+    graph = trace_module(module, [torch.ones(shape) for shape in shapes])
     (node,) = (node for node in graph if node.kind not in ("input", "output"))
     return node, [graph.spec(ref) for ref in node.refs], list(node.weights)
 
@@ -29,8 +29,8 @@ def check(module: nn.Module, *shapes: tuple[int, ...]) -> Node:
     """Check that everything of a module's operation follows from it."""
     node, specs, weights = operation(module, *shapes)
     attributes = dict(node.attributes)
-    assert predicted_results(node.kind, attributes, specs, weights) == node.outputs
-    assert predicted_weights(node.kind, attributes, specs) == [weight.shape for weight in weights]
+    assert infer_results(node.kind, attributes, specs, weights) == node.outputs
+    assert infer_weights(node.kind, attributes, specs) == [weight.shape for weight in weights]
     return node
 
 
@@ -102,7 +102,7 @@ def test_pools_follow(
 )
 def test_layers_follow(module: nn.Module, shape: tuple[int, ...], macs: int | None) -> None:
     if macs is None:  # a vector runs as a product with a matrix of one row
-        assert trace(module, [torch.ones(shape)]).macs == 4 * 6
+        assert trace_module(module, [torch.ones(shape)]).macs == 4 * 6
     else:
         assert node_macs(check(module, shape), [shape]) == macs
 
@@ -162,8 +162,8 @@ def test_a_grouped_product_multiplies_each_row_by_one_matrix() -> None:
 
 def test_attributes_that_do_not_fit_a_rule_predict_nothing() -> None:
     image = [Spec((1, 3, 8, 8))]
-    assert predicted_results("conv", {"out": 4}, image, []) is None
-    assert predicted_results("conv", {"k": "word", "out": 4}, image, []) is None
-    assert predicted_results("unbind", {"dim": 9}, image, []) is None
-    assert predicted_results("input", {}, [], []) is None
-    assert predicted_weights("conv", {"out": 4, "k": (3, 3), "g": 0}, image) == []
+    assert infer_results("conv", {"out": 4}, image, []) is None
+    assert infer_results("conv", {"k": "word", "out": 4}, image, []) is None
+    assert infer_results("unbind", {"dim": 9}, image, []) is None
+    assert infer_results("input", {}, [], []) is None
+    assert infer_weights("conv", {"out": 4, "k": (3, 3), "g": 0}, image) == []

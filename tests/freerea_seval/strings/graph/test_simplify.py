@@ -8,22 +8,22 @@ import pytest
 import torch
 from torch import nn
 
-from freerea_seval.strings.graph.simplify import functional
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.graph.simplify import simplify
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.operations import kind_of
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 from tests.freerea_seval.strings.trace.tracing import Function
 
 INPUT = "input[1x4x8x8] "
 
 
 def view(operations: str) -> str:
-    """Return the functional view of operations behind an input."""
+    """Return the functional view of operations after an input."""
     if "output" not in operations:
         operations = f"{operations} output".strip()
-    string = write(functional(read(INPUT + operations)))
-    assert write(functional(read(string))) == string
+    string = write(simplify(read(INPUT + operations)))
+    assert write(simplify(read(string))) == string
     return string.removeprefix(INPUT).removesuffix("output").strip()
 
 
@@ -55,7 +55,7 @@ RULES = {
     ),
     "a product with zeros is zeros": ("conv(k3) mul(0) mul<-1,2 relu<-4 add", "relu"),
     "a quotient of zeros is zeros": ("mul(0) div<-1,2", "zeros[1x4x8x8]<-"),
-    "zeros behind a concatenation stay": ("mul(0) cat(dim=1)<-1,2", "zeros[1x4x8x8]<- cat(dim=1)<-1,2"),
+    "zeros after a concatenation stay": ("mul(0) cat(dim=1)<-1,2", "zeros[1x4x8x8]<- cat(dim=1)<-1,2"),
     "zeros beside zeros are zeros": ("mul(0) cat(dim=1)<-1,1", "zeros[1x8x8x8]<-"),
     "a difference from zeros is not the term": ("relu mul(0) sub<-2,1", "relu zeros[1x4x8x8]<- sub"),
     "added zeros are dropped": ("conv(k3) mul(0) relu<-3 add<-1,2", "relu"),
@@ -66,7 +66,7 @@ RULES = {
     "what does not reach the output is gone": ("conv(9,k3) bn relu tanh<-4", "tanh"),
     "parameters that nothing reads are gone": ("relu unused<-w3x5 output<-2", "relu"),
     "equal operations without parameters are one": ("tanh tanh<-2 mul<-2,1", "tanh mul<-1,1"),
-    "equal operations behind equal ones are one": ("tanh relu tanh<-3 relu mul<-3,1", "tanh relu mul<-1,1"),
+    "equal operations after equal ones are one": ("tanh relu tanh<-3 relu mul<-3,1", "tanh relu mul<-1,1"),
     "operations with parameters of their own are not": ("conv(k3) conv(k3)<-2 add<-2,1", "conv(k3) conv(k3)<-2 add"),
     "operations with one parameter are": ("conv(k1) conv(k1)<-2,w4x4x1x1~1 mul<-2,1", "conv(k1) mul<-1,1"),
     "norms with the same weight and bias are": ("bn bn<-2,w4~1,w4~1 mul<-2,1", "bn mul<-1,1"),
@@ -89,13 +89,13 @@ def test_each_rule(rule: str) -> None:
 def random_kinds() -> list[str]:
     """Return the kinds of operations that PyTorch marks as random, but for layers, which draw in training alone."""
     layers = ("attention", "rnn", "gru", "lstm", "softmax", "sdp", "cudnn", "mem_eff")
-    found = set()
+    kinds = set()
     for name in torch._C._dispatch_get_all_op_names():
         operation, _, overload = name.removeprefix("aten::").partition(".")
         func = getattr(getattr(torch.ops.aten, operation, None), overload or "default", None)
         if name.startswith("aten::") and func is not None and torch.Tag.nondeterministic_seeded in func.tags:
-            found.add(kind_of(operation))
-    return sorted(kind for kind in found - {"dropout", "rrelu"} if not any(layer in kind for layer in layers))
+            kinds.add(kind_of(operation))
+    return sorted(kind for kind in kinds - {"dropout", "rrelu"} if not any(layer in kind for layer in layers))
 
 
 def test_two_draws_stay_two() -> None:
@@ -117,7 +117,7 @@ EQUAL = {
         "conv(k3) bn conv(k1)<-3 bn add<-1,3",
         "conv(k1) conv(k3)<-2 bn bn<-3 add<-2,1",
     ),
-    "a gate before or behind what it gates": (
+    "a gate before or after what it gates": (
         "conv(k3) sigmoid conv(k1)<-3 mul<-1,2",
         "conv(k1) conv(k3)<-2 sigmoid mul<-1,3",
     ),
@@ -130,7 +130,7 @@ EQUAL = {
     "a sum that starts from nothing": ("relu conv(k3) add<-1,2", "relu conv(k3) add(0)<-2 add<-1,2"),
     "a shared operation, written twice": ("relu conv(k3) conv(k1)<-2 add", "relu conv(k3) relu<-3 conv(k1) add<-1,3"),
     "a sum that is zero times something": ("relu conv(k3) mul(0) add<-1,3", "relu alias"),
-    "a relu of a relu behind an identity": ("relu alias relu conv(k3)", "relu conv(k3)"),
+    "a relu of a relu after an identity": ("relu alias relu conv(k3)", "relu conv(k3)"),
 }
 #: Pairs that do not, though they nearly read the same.
 UNEQUAL = {
@@ -173,7 +173,7 @@ def test_networks_that_do_not_compute_the_same_differ(pair: str) -> None:
 
 def test_what_two_inputs_are_stays_known() -> None:
     strings = {
-        write(functional(read(f"input[1x4] input[1x4] {operations} output")))
+        write(simplify(read(f"input[1x4] input[1x4] {operations} output")))
         for operations in ("sub<-2,1", "sub<-1,2", "add<-1,2", "add<-2,1", "relu<-1", "relu<-2", "add<-1,1", "add<-2,2")
     }
     assert len(strings) == 7  # the sum of both is one
@@ -181,7 +181,7 @@ def test_what_two_inputs_are_stays_known() -> None:
 
 def test_a_network_of_several_results_keeps_their_order() -> None:
     strings = {
-        write(functional(read(f"{INPUT}relu tanh<-2 {output}"))) for output in ("output<-1,2", "output<-2,1", "output")
+        write(simplify(read(f"{INPUT}relu tanh<-2 {output}"))) for output in ("output<-1,2", "output<-2,1", "output")
     }
     assert len(strings) == 3
 
@@ -189,7 +189,7 @@ def test_a_network_of_several_results_keeps_their_order() -> None:
 def test_a_norm_that_is_run_twice_is_read_back() -> None:
     norm = nn.BatchNorm2d(4)
     network = Function(lambda x: norm(torch.tanh(norm(x))) * norm(x), norm=norm)
-    graph = functional(trace(network, [torch.zeros(1, 4, 8, 8)]))
+    graph = simplify(trace_module(network, [torch.zeros(1, 4, 8, 8)]))
     assert read(write(graph)) == graph
     assert write(graph) == INPUT + "bn tanh bn<-1,w4~2,w4~2 mul<-3,1 output"
     assert graph.parameters == 8
@@ -206,7 +206,7 @@ def test_shared_sums_nested_sixty_deep_are_fast() -> None:
     begun = time.process_time()
     assert view("60*{ add<-1,1 }") == "60*add<-1,1"
     nested = "relu " + " ".join("add<-1,2" for _ in range(60))
-    assert 60 <= len(functional(read(f"{INPUT}{nested} output"))) <= 63
+    assert 60 <= len(simplify(read(f"{INPUT}{nested} output"))) <= 63
     assert time.process_time() - begun < 2
 
 
@@ -217,6 +217,6 @@ def test_depth_needs_no_recursion() -> None:
 def test_a_graph_comes_back_as_it_was() -> None:
     graph = read(f"{INPUT}relu conv(k3) mul(0) add<-1,3 output")
     nodes = graph.nodes
-    functional(graph)
+    simplify(graph)
     assert graph.nodes is nodes
     assert write(graph) == f"{INPUT}relu conv(k3) mul(0) add<-1,3 output"

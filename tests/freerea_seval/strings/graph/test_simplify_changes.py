@@ -1,4 +1,4 @@
-"""The functional view of random networks, under random changes that leave what they compute as it is."""
+"""The functional view of random networks, under random changes that preserve the function."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight
-from freerea_seval.strings.graph.simplify import functional, origins
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.graph.simplify import origins, simplify
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
 
 SHAPE = Spec((1, 4, 8, 8))
 THREE: Value = (3, 3)
@@ -20,7 +20,7 @@ THREE: Value = (3, 3)
 
 @dataclass(eq=False)
 class Op:
-    """A node that knows its inputs themselves, so that it can be moved."""
+    """A node that refers to its inputs as objects, so that it can be moved."""
 
     kind: str
     attributes: tuple[tuple[str, Value], ...] = ()
@@ -74,20 +74,20 @@ def networks(draw: st.DrawFn) -> list[Op]:
 
 
 def graph_of(ops: list[Op]) -> Graph:
-    places = {op: place for place, op in enumerate(ops)}
+    indices = {op: index for index, op in enumerate(ops)}
     nodes = []
     for op in ops:
-        inputs = tuple(Ref(places[item]) if isinstance(item, Op) else item for item in op.inputs)
+        inputs = tuple(Ref(indices[item]) if isinstance(item, Op) else item for item in op.inputs)
         nodes.append(Node(op.kind, op.attributes, inputs, () if op.kind == "output" else (SHAPE,)))
     return Graph(tuple(nodes))
 
 
 def form(ops: list[Op]) -> str:
-    return write(functional(graph_of(ops)))
+    return write(simplify(graph_of(ops)))
 
 
 def redirect(ops: list[Op], random: Random, old: Op, new: Op) -> None:
-    """Let some readers of one operation read another, which is put right behind it."""
+    """Let some readers of one operation read another, which is inserted right after it."""
     for op in ops:
         op.inputs = tuple(new if item is old and random.random() < 0.5 else item for item in op.inputs)
     ops.insert(ops.index(old) + 1, new)
@@ -120,19 +120,19 @@ def insert_relu(ops: list[Op], random: Random) -> None:
 
 
 def add_zeros(ops: list[Op], random: Random) -> None:
-    place = random.randrange(len(ops) - 1)
-    old, chain = ops[place], [zeros_like(random.choice(ops[: place + 1]))]
+    index = random.randrange(len(ops) - 1)
+    old, chain = ops[index], [zeros_like(random.choice(ops[: index + 1]))]
     for _ in range(random.randrange(3)):
         chain.append(random.choice(UNARY[:4])(chain[-1]))
     terms = random.sample([old, chain[-1]], 2)
     redirect(ops, random, old, Op("add", (), tuple(terms)))
-    ops[place + 1 : place + 1] = chain
+    ops[index + 1 : index + 1] = chain
 
 
 def insert_dead_branch(ops: list[Op], random: Random) -> None:
-    place = random.randrange(len(ops) - 1)
-    dead = random.choice(UNARY)(ops[place])
-    ops[place + 1 : place + 1] = [dead, Op("add", (), (dead, ops[place]))]
+    index = random.randrange(len(ops) - 1)
+    dead = random.choice(UNARY)(ops[index])
+    ops[index + 1 : index + 1] = [dead, Op("add", (), (dead, ops[index]))]
 
 
 def duplicate(ops: list[Op], random: Random) -> None:
@@ -148,8 +148,8 @@ CHANGES = [renumber, swap, insert_identity, insert_relu, add_zeros, insert_dead_
 @settings(max_examples=150, deadline=None)
 @given(networks())
 def test_the_view_of_a_view_is_itself(ops: list[Op]) -> None:
-    graph = functional(graph_of(ops))
-    assert functional(graph) == graph
+    graph = simplify(graph_of(ops))
+    assert simplify(graph) == graph
     assert read(write(graph)) == graph
 
 
@@ -170,8 +170,8 @@ def test_brackets_of_a_sum_do_not_matter(terms: int, random: Random) -> None:
     def network(pick: Callable[[list[Op]], int]) -> str:
         ops = [Op("input")]
         left = []
-        for place in range(terms):
-            ops.append(UNARY[place % 5](ops[0]) if place < 5 else convolution(ops[place - 3]))
+        for index in range(terms):
+            ops.append(UNARY[index % 5](ops[0]) if index < 5 else convolution(ops[index - 3]))
             left.append(ops[-1])
         while len(left) > 1:
             ops.append(Op("add", (), (left.pop(pick(left)), left.pop(pick(left)))))
@@ -185,7 +185,7 @@ def test_brackets_of_a_sum_do_not_matter(terms: int, random: Random) -> None:
 @given(networks())
 def test_every_node_of_the_view_comes_from_one_of_its_kind(ops: list[Op]) -> None:
     graph = graph_of(ops)
-    seen = functional(graph)
+    seen = simplify(graph)
     come_from = origins(graph)
     assert len(come_from) == len(seen)
     for node, origin in zip(seen, come_from, strict=True):

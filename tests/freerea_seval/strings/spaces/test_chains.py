@@ -13,7 +13,7 @@ from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.networks.parts import Part
 from freerea_patch.spaces.cell import format_cell
 from freerea_seval.strings.encode import SpaceStrings
-from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.parse import parse_graph
 from freerea_seval.strings.views import VIEWS, View
 from tests.freerea_seval.strings.example_spaces import (
     IDENTITY,
@@ -202,7 +202,7 @@ class Shared(nn.Module):
 
 def test_parameters_may_be_shared_inside_a_part(view: View) -> None:
     strings = agree(Parted(one=chain(TANH, Part("shared", Shared), Part("shared", Shared))), view)
-    assert read(strings[0]).parameters == 24
+    assert parse_graph(strings[0]).parameters == 24
 
 
 class Spare(nn.Module):

@@ -13,10 +13,10 @@ from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_patch.networks.parts import Part
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Spec
-from freerea_seval.strings.spaces import subgraph_cache as composing
-from freerea_seval.strings.spaces.subgraph_cache import Composer, NotComposableError, chained
-from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import dispatched, trace
+from freerea_seval.strings.spaces import subgraph_cache as module
+from freerea_seval.strings.spaces.subgraph_cache import NotComposableError, SubgraphCache, chained
+from freerea_seval.strings.text.serialize import serialize_graph as write
+from freerea_seval.strings.trace.tracer import record, trace_module
 from tests.freerea_seval.strings.example_spaces import RELU, TANH, Bare, Parted, chain, conv, function, named, residual
 from tests.freerea_seval.strings.trace.tracing import Function
 
@@ -30,9 +30,9 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[nn.Module]:
 
     def counting(network: nn.Module, *arguments: Any) -> Any:
         seen.append(network)
-        return dispatched(network, *arguments)
+        return record(network, *arguments)
 
-    monkeypatch.setattr(composing, "dispatched", counting)
+    monkeypatch.setattr(module, "record", counting)
     return seen
 
 
@@ -95,33 +95,33 @@ def test_a_part_that_was_traced_at_one_width_is_traced_again_at_another(traces: 
     ids=["leaf", "wide leaf", "empty chain", "chain", "nested", "two parts"],
 )
 def test_a_piece_has_the_graph_of_its_module(part: Part) -> None:
-    piece = Composer().piece(part, IMAGE)
-    graph = trace(part.build(), [torch.zeros(IMAGE.shape)])
+    piece = SubgraphCache().subgraph(part, IMAGE)
+    graph = trace_module(part.build(), [torch.zeros(IMAGE.shape)])
     assert piece.graph == graph
     assert piece.result == graph.spec(graph.nodes[-1].refs[0])
 
 
 def test_a_part_may_hand_another_shape_to_its_parts_than_it_gets() -> None:
     part = function("inner", lambda x, f: f(x.flatten(1)[:, :10]), Part("linear", lambda: nn.Linear(10, 2)))
-    assert Composer().piece(part, IMAGE).graph == trace(part.build(), [torch.zeros(IMAGE.shape)])
+    assert SubgraphCache().subgraph(part, IMAGE).graph == trace_module(part.build(), [torch.zeros(IMAGE.shape)])
 
 
 def test_parts_of_one_key_are_wired_anew_where_the_inner_results_differ() -> None:
-    composer = Composer()
+    cache = SubgraphCache()
     wide, narrow = (
         Part("sum", lambda f, g: Function(lambda x: f(x) + g(x), f=f, g=g), (conv(3, width), conv(3, width, 3)))
         for width in (7, 2)
     )
-    assert composer.piece(wide, IMAGE).result.shape == (1, 7, 8, 8)
-    assert composer.piece(narrow, IMAGE).result.shape == (1, 2, 8, 8)
-    assert composer.piece(wide, IMAGE).graph == trace(wide.build(), [torch.zeros(IMAGE.shape)])
+    assert cache.subgraph(wide, IMAGE).result.shape == (1, 7, 8, 8)
+    assert cache.subgraph(narrow, IMAGE).result.shape == (1, 2, 8, 8)
+    assert cache.subgraph(wide, IMAGE).graph == trace_module(wide.build(), [torch.zeros(IMAGE.shape)])
 
 
 def test_the_signature_of_pieces_is_that_of_what_they_read_like() -> None:
-    composer = Composer()
+    cache = SubgraphCache()
 
     def signature(part: Part, width: int) -> int:
-        return composer.piece(part, Spec((1, width, 8, 8))).signature
+        return cache.subgraph(part, Spec((1, width, 8, 8))).signature
 
     assert signature(residual(conv(3, 3)), 3) == signature(residual(conv(6, 6)), 6)
     assert signature(residual(conv(3, 3)), 3) != signature(residual(conv(3, 3, 3)), 3)
@@ -144,7 +144,7 @@ def test_the_signature_of_pieces_is_that_of_what_they_read_like() -> None:
 )
 def test_what_cannot_be_put_together_is_said(part: Part) -> None:
     with pytest.raises(NotComposableError):
-        Composer().piece(part, IMAGE)
+        SubgraphCache().subgraph(part, IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -178,14 +178,14 @@ def test_a_part_that_cannot_be_made_says_why() -> None:
 
 def test_threads_are_as_before() -> None:
     before = torch.get_num_threads()
-    Composer().piece(RELU, IMAGE)
+    SubgraphCache().subgraph(RELU, IMAGE)
     with pytest.raises(NotComposableError):
-        Composer().piece(conv(9, 9), IMAGE)
+        SubgraphCache().subgraph(conv(9, 9), IMAGE)
     assert torch.get_num_threads() == before
 
 
 def test_graphs_are_chained_through_their_results() -> None:
-    pieces = [Composer().piece(part, IMAGE).graph for part in (conv(3, 3), chain(), residual(TANH), RELU)]
+    pieces = [SubgraphCache().subgraph(part, IMAGE).graph for part in (conv(3, 3), chain(), residual(TANH), RELU)]
     assert write(chained(pieces)) == "input[1x3x8x8] conv(k1) tanh add<-2,1 relu output"
 
 
@@ -196,6 +196,6 @@ def test_a_tied_parameter_stays_tied_inside_a_whole() -> None:
         return Function(lambda x: inner(f(inner(torch.relu(x)))), inner=inner, **named(modules))
 
     part = chain(conv(3, 3), Part("tied", make, (residual(conv(3, 3)),)), Part("tied", make, (residual(TANH),)))
-    graph = Composer().piece(part, IMAGE).graph
-    assert graph == trace(part.build(), [torch.zeros(IMAGE.shape)])
+    graph = SubgraphCache().subgraph(part, IMAGE).graph
+    assert graph == trace_module(part.build(), [torch.zeros(IMAGE.shape)])
     assert graph.parameters == 9 * 4

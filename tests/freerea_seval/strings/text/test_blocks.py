@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from freerea_patch import InputError
 from freerea_seval.strings.graph.ir import Graph, Node, Ref
-from freerea_seval.strings.text.blocks import Block, blocks
-from freerea_seval.strings.text.parse import read
+from freerea_seval.strings.text.blocks import Block, parse_blocks
+from freerea_seval.strings.text.parse import parse_graph
 from tests.freerea_seval.strings.text.test_fuzzing import BITS, STRINGS, mutant
 
 
@@ -40,8 +40,8 @@ def unrolled(found: list[tuple[Block, int]]) -> tuple[Node, ...]:
 
 
 def agree(string: str) -> bool:
-    """Compare with the naive twin, :func:`read`; return whether the string is one of the grammar."""
-    expected, found = outcome(string, read), outcome(string, lambda text: Graph(unrolled(blocks(text))))
+    """Compare with the naive twin, :func:`parse_graph`; return whether the string is one of the grammar."""
+    expected, found = outcome(string, parse_graph), outcome(string, lambda text: Graph(unrolled(parse_blocks(text))))
     assert found == expected
     return isinstance(expected, Graph)
 
@@ -75,11 +75,12 @@ def test_the_blocks_of_real_networks_are_their_graphs(string: str) -> None:
         ("input[1x4] relu 2*{ mul(0) relu<-2 add } output", [1, 2, 1]),
         ("input[1x4] relu 2*{ tanh add } output", [1, 2, 1]),
         ("input[1x4] mul(0) 3*{ tanh } output", [1, 3, 1]),
+        ("input[1x4] 2*{ relu } { tanh output }", [1, 2, 1]),
     ],
 )
 def test_braces_are_blocks_and_so_is_what_is_between_them(string: str, times: list[int]) -> None:
     assert agree(string)
-    assert [number for _, number in blocks(string)] == times
+    assert [number for _, number in parse_blocks(string)] == times
 
 
 @pytest.mark.parametrize(
@@ -95,13 +96,12 @@ def test_braces_are_blocks_and_so_is_what_is_between_them(string: str, times: li
         "input[1x4] { relu } add<-^1,1 output",
         "input[1x4] { linear } linear<-1,w4x4~1 output",
         "input[1x4] { relu } input[1x4] add output",
-        "input[1x4] 2*{ relu } { tanh output }",
         "input[1x4] { relu unused<-w3 } arange(end=8)[8:int64]<- output",
     ],
 )
 def test_what_reads_across_braces_is_one_block(string: str) -> None:
     assert agree(string)
-    assert [number for _, number in blocks(string)] == [1]
+    assert [number for _, number in parse_blocks(string)] == [1]
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_what_is_no_string_is_the_same_error_as_when_it_is_read(string: str) -> 
 @pytest.mark.parametrize("wrong", [None, 3, ["relu"]])
 def test_what_is_no_text_is_an_error(wrong: object) -> None:
     with pytest.raises(InputError, match="expected a network string, got"):
-        blocks(wrong)  # type: ignore[arg-type]
+        parse_blocks(wrong)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,8 @@ import pytest
 
 from freerea_patch import InputError
 from freerea_seval.strings.graph.ir import Graph
-from freerea_seval.strings.text.expand import LONGEST
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import LONGEST, parse_graph
+from freerea_seval.strings.text.serialize import serialize_graph
 
 LAYER = (
     "layer_norm reshape[8x16] linear(b) reshape[1x8x16] reshape[1x8x2x8] permute(dims=0:2:1:3) linear(b)<-5"
@@ -39,8 +38,8 @@ STRINGS = (
 
 @pytest.mark.parametrize("string", STRINGS)
 def test_the_strings_of_real_networks_come_back(string: str) -> None:
-    graph = read(string)
-    assert read(write(graph)) == graph
+    graph = parse_graph(string)
+    assert parse_graph(serialize_graph(graph)) == graph
     assert graph.parameters > 0
 
 
@@ -91,7 +90,7 @@ def outcome(text: str) -> Graph | str:
     """Return what is read, or the error's message; not for long."""
     began = time.process_time()
     try:
-        return read(text)
+        return parse_graph(text)
     except InputError as error:
         return str(error)
     finally:
@@ -110,7 +109,7 @@ def test_any_text_is_a_graph_or_a_clear_error_and_soon(seed: int) -> None:
             assert re.fullmatch(r"((word|operation) \d+ of a network string, |a network string ).{,450}", found), text
         else:
             accepted += 1
-            assert read(write(found)) == found, text
+            assert parse_graph(serialize_graph(found)) == found, text
             assert min(found.parameters, found.macs) >= 0, text
     assert accepted > 100
 
@@ -151,6 +150,6 @@ def test_strings_that_ask_for_too_much_are_soon_done_with(string: str) -> None:
 
 
 def test_a_string_may_have_very_many_operations() -> None:
-    assert len(read(f"input[3] {LONGEST - 2}*relu output")) == LONGEST
+    assert len(parse_graph(f"input[3] {LONGEST - 2}*relu output")) == LONGEST
     with pytest.raises(InputError, match="repeats too much"):
-        read(f"input[3] {LONGEST}*relu output")
+        parse_graph(f"input[3] {LONGEST}*relu output")

@@ -11,12 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from freerea_patch import InputError
-from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs
-from freerea_seval.strings.graph.shape_inference import WINDOWS, predicted_results, predicted_weights, spatial
+from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, node_macs, sorted_attributes
+from freerea_seval.strings.graph.shape_inference import WINDOWS, infer_results, infer_weights, spatial
 from freerea_seval.strings.text import grammar
-from freerea_seval.strings.text.expand import LONGEST
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import LONGEST, parse_graph
+from freerea_seval.strings.text.serialize import serialize_graph
 
 
 class Step(NamedTuple):
@@ -64,16 +63,16 @@ def follow(steps: list[Step]) -> Graph:
         ]
         outputs = tuple(step.outputs)
         if step.predicted:
-            follows = [Weight(shape) for shape in predicted_weights(kind, attributes, specs)]
+            follows = [Weight(shape) for shape in infer_weights(kind, attributes, specs)]
             weights = follows or weights
-            found = predicted_results(kind, attributes, specs, [] if follows else weights)
+            found = infer_results(kind, attributes, specs, [] if follows else weights)
             if found is not None and all(0 <= size < 10**18 for spec in found for size in spec.shape):
                 outputs = found
             weights = [w._replace(dtype=outputs[0].dtype) for w in weights] if follows and outputs else weights
         if kind == "unused":
             outputs = ()
         inputs: list[Ref | Weight] = [*weights, *refs] if step.mixed and not step.predicted else [*refs, *weights]
-        made = Node(kind, grammar.ordered(attributes), tuple(inputs), outputs)
+        made = Node(kind, sorted_attributes(attributes), tuple(inputs), outputs)
         try:
             node_macs(made, [Graph(tuple(nodes)).shape(item) for item in inputs])
         except (LookupError, TypeError, ValueError, ZeroDivisionError):
@@ -132,10 +131,10 @@ def graphs(draw: Any) -> Graph:
 @given(graphs())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_a_graph_comes_back_from_its_string_and_the_string_from_its_graph(graph: Graph) -> None:
-    string = write(graph)
-    again = read(string)
+    string = serialize_graph(graph)
+    again = parse_graph(string)
     assert again == graph
-    assert write(again) == string
+    assert serialize_graph(again) == string
     assert (again.parameters, again.macs) == (graph.parameters, graph.macs)
 
 
@@ -144,7 +143,7 @@ def examples() -> list[str]:
 
 
 def test_the_example_of_the_documentation_means_what_is_said_of_it() -> None:
-    graph = read(examples()[0])
+    graph = parse_graph(examples()[0])
     assert [node.kind for node in graph] == ["input", "conv", "bn", *(["relu", "conv", "bn", "add"] * 5), "output"]
     convolution, add = graph.nodes[1], graph.nodes[6]
     assert convolution.attributes == (("out", 16), ("k", (3, 3)), ("s", (1, 1)), ("p", (1, 1)), ("d", (1, 1)), ("g", 1))
@@ -153,13 +152,13 @@ def test_the_example_of_the_documentation_means_what_is_said_of_it() -> None:
     assert add.outputs == (Spec((1, 16, 32, 32)),)
     assert graph.parameters == 16 * 27 + 5 * 16 * 16 * 9 + 6 * 2 * 16
     assert graph.macs == 32 * 32 * (16 * 27 + 5 * 16 * 16 * 9)
-    assert write(graph) == examples()[0]
+    assert serialize_graph(graph) == examples()[0]
 
 
 def test_braces_are_numbered_as_they_open() -> None:
     first, second = examples()[1:]
-    assert read(first) == read(second)
-    assert len(read(first)) == 1 + 2 * 8 + 4 + 8 + 1
+    assert parse_graph(first) == parse_graph(second)
+    assert len(parse_graph(first)) == 1 + 2 * 8 + 4 + 8 + 1
 
 
 @pytest.mark.parametrize(
@@ -186,10 +185,10 @@ def test_braces_are_numbered_as_they_open() -> None:
 def test_what_is_written_is_what_is_meant(string: str, graph: list[Node] | None) -> None:
     if graph is None:
         with pytest.raises(InputError, match="has an operand '!'"):
-            read(string)
+            parse_graph(string)
     else:
-        assert list(read(string).nodes[:-1]) == graph
-        assert read(write(read(string))) == read(string)
+        assert list(parse_graph(string).nodes[:-1]) == graph
+        assert parse_graph(serialize_graph(parse_graph(string))) == parse_graph(string)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +198,8 @@ def test_what_is_written_is_what_is_meant(string: str, graph: list[Node] | None)
             "input[3] 2* output",
             "word 2 of a network string, '2*', is no token; expected an operation such as 'relu<-2'",
         ),
-        ("input[3] 0*relu output", "word 2 of a network string, '0*relu', repeats something 0 times"),
+        ("input[3] 0*relu output", "word 2 of a network string, '0*relu', is no token"),
+        ("input[3] 05*relu output", "word 2 of a network string, '05*relu', is no token"),
         ("input[3] } output", "word 2 of a network string, '}', closes nothing; expected '}' behind its '{'"),
         ("input[3] { } output", "word 3 of a network string, '}', closes empty braces"),
         ("input[3] { relu { relu output", "a network string lacks 2 '}' at its end; is it cut off?"),
@@ -209,9 +209,12 @@ def test_what_is_written_is_what_is_meant(string: str, graph: list[Node] | None)
         ),
         ("input[3] #2 output", "word 2 of a network string, '#2', names braces that were not closed before; 0 were"),
         ("input[3] 999999999*relu output", f"repeats too much; expected at most {LONGEST:,} operations in all"),
-        ("input[3] relu(( output", "operation 2 of a network string, 'relu((', is no token; expected kind(attributes)"),
+        ("input[3] relu(( output", "word 2 of a network string, 'relu((', is no token; expected an operation"),
         ("input[3] relu<-2 output", "operation 2 of a network string, 'relu<-2', reads 2 before it; expected 1 to 1"),
-        ("input[3] relu<-^2 output", "operation 2 of a network string, 'relu<-^2', reads one that is not before it"),
+        (
+            "input[3] relu<-^2 output",
+            "operation 2 of a network string, 'relu<-^2', reads an operation that is not before it",
+        ),
         ("input[3] relu<-1.1 output", "reads result 1 of 'input', which has 1 (from 0)"),
         ("input[3] relu<-x output", "has an operand 'x'; expected one such as 2, 2.1, w16x3 or w16~4"),
         ("input[3] own<-w3~1 output", "shares a parameter with 'input', 1 before it, which has none"),
@@ -234,11 +237,11 @@ def test_what_is_written_is_what_is_meant(string: str, graph: list[Node] | None)
 )
 def test_what_is_no_string_says_where_and_what_was_expected(string: str, message: str) -> None:
     with pytest.raises(InputError) as error:
-        read(string)
+        parse_graph(string)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_only_texts_are_read() -> None:
     with pytest.raises(InputError, match="expected a network string, got bytes"):
-        read(b"input[3] output")  # type: ignore[arg-type]
+        parse_graph(b"input[3] output")  # type: ignore[arg-type]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from freerea_seval.predictor.features.vectorizer import StringFeatures
-from freerea_seval.strings.encode import network_string
+from freerea_seval.strings.encode import encode_module
 from freerea_seval.strings.graph.ir import Graph, Node, integers
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.text.parse import parse_graph
+from freerea_seval.strings.text.serialize import serialize_graph
 from freerea_seval.strings.text.tokenizer import Tokenizer
 from freerea_seval.strings.views import VIEWS
 from tests.freerea_seval.strings.trace.tracing import Function, string_of, traced
@@ -139,11 +139,11 @@ def late_view(x: Tensor, look: Callable[[Tensor], Tensor]) -> Tensor:
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("pair", PAIRS)
 def test_two_places_are_two_strings_that_are_read_back_and_made_into_tokens(pair: str, view: Any) -> None:
-    strings = [network_string(Function(function), [torch.ones(SHAPE)], view) for function in PAIRS[pair]]
+    strings = [encode_module(Function(function), [torch.ones(SHAPE)], view) for function in PAIRS[pair]]
     assert strings[0] != strings[1]
     tokenizer = Tokenizer()
     for string in strings:
-        assert write(read(string)) == string
+        assert serialize_graph(parse_graph(string)) == string
         assert tokenizer.decode(*tokenizer.encode(string)) == string
 
 
@@ -165,7 +165,7 @@ def test_a_draw_in_place_does_not_read_what_was_there(name: str) -> None:
 
 def test_a_network_that_writes_to_parts_has_features_for_predictors() -> None:
     strings = [
-        network_string(Function(function), [torch.ones(SHAPE)], view)
+        encode_module(Function(function), [torch.ones(SHAPE)], view)
         for pair in PAIRS.values()
         for function in pair
         for view in VIEWS

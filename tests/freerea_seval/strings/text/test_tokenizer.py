@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
-from freerea_seval.strings.graph.simplify import functional
-from freerea_seval.strings.text.serialize import write
+from freerea_seval.strings.graph.simplify import simplify
+from freerea_seval.strings.text.serialize import serialize_graph
 from freerea_seval.strings.text.tokenizer import DEFAULT, Tokenizer, scaled
 from freerea_seval.strings.text.vocabulary import SPECIALS, Vocabulary
-from freerea_seval.strings.trace.tracer import trace
+from freerea_seval.strings.trace.tracer import trace_module
 
 TAIL = "bn relu mean(dim=2:3,keepdim=1) reshape linear(10,b) output"
 BLOCK = "avg_pool2d(k2,s2) conv({0},k1) relu<-3 conv({0},k3,s2) bn relu conv(k3) bn add"
@@ -246,8 +246,8 @@ def test_the_shipped_vocabulary_is_one_that_saving_makes(tmp_path: Path) -> None
 
 def real_strings(space: SearchSpace, genotypes: Iterable[str]) -> list[str]:
     """The strings of both views."""
-    graphs = [trace(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
-    return [write(view) for graph in graphs for view in (graph, functional(graph))]
+    graphs = [trace_module(space.build(genotype), [torch.zeros(1, *space.input_shape)]) for genotype in genotypes]
+    return [serialize_graph(view) for graph in graphs for view in (graph, simplify(graph))]
 
 
 def test_networks_of_the_benchmarks_have_few_tokens_and_come_back() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from freerea_patch import InputError
 from freerea_seval.strings.text.tokenizer import Tokenizer
-from freerea_seval.strings.text.vocabulary import learn, take_apart
+from freerea_seval.strings.text.vocabulary import learn, template_of
 
 SAMPLE = Random(0)
 WORDS = "relu bn conv(16,k3) conv(24,k3) conv(k1) add<-4,1 add relu<-4 relu<-70 mul(0) mul(0.5)<-2 5*relu 3*{ } #1"
@@ -47,8 +47,8 @@ FITTED = Tokenizer.fit(STRINGS, 200)
 def test_a_word_keeps_its_structure_and_gives_away_its_numbers(
     word: str, atoms: tuple[str, ...], numbers: tuple[float, ...]
 ) -> None:
-    taken = take_apart(word)
-    assert (taken.times, taken.atoms, taken.numbers) == (None, atoms, numbers)
+    template = template_of(word)
+    assert (template.count, template.atoms, template.numbers) == (None, atoms, numbers)
 
 
 @pytest.mark.parametrize("tokenizer", [Tokenizer(), FITTED], ids=["default", "fitted"])
@@ -56,7 +56,7 @@ def test_no_token_has_a_width_a_count_or_a_wall_inside(tokenizer: Tokenizer) -> 
     for left, right in tokenizer.vocabulary.merges:
         words = (left + right).split()
         assert not {"{", "}"} & set(words)
-        assert not any(take_apart(word).numbers or take_apart(word).times for word in words if "@" not in word)
+        assert not any(template_of(word).numbers or template_of(word).count for word in words if "@" not in word)
 
 
 def naive_phrase(texts: list[str], merges: list[tuple[str, str]]) -> list[str]:
@@ -74,9 +74,9 @@ def test_phrases_are_what_merging_in_turn_gives() -> None:
     known = set(FITTED.vocabulary.base)
     for string in STRINGS:
         for run in string.replace("}", "{").split("{"):
-            words = [take_apart(word) for word in run.split()]
+            words = [template_of(word) for word in run.split()]
             atoms = [atom for word in words for atom in word.atoms]
-            if not known.issuperset(atoms) or any(word.times for word in words):
+            if not known.issuperset(atoms) or any(word.count for word in words):
                 continue
             phrases = [text.strip() for text in naive_phrase(atoms, list(FITTED.vocabulary.merges))]
             shown = [FITTED.tokens(run), [FITTED.vocabulary.texts[token].strip() for token in FITTED.encode(run).ids]]
@@ -108,7 +108,7 @@ def test_learning_is_deterministic_and_keeps_to_its_size() -> None:
 
 def test_the_first_merge_is_of_the_most_frequent_pair() -> None:
     atoms = [
-        [atom for word in string.split() for atom in take_apart(word).atoms] for string in ["relu bn relu bn cos relu"]
+        [atom for word in string.split() for atom in template_of(word).atoms] for string in ["relu bn relu bn cos relu"]
     ]
     pairs = [pair for run in atoms for pair in pairwise(run)]
     assert learn(["relu bn relu bn cos relu"], 300).merges[0] == max(pairs, key=pairs.count) == (" relu", " bn")

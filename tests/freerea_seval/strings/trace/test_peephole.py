@@ -1,15 +1,16 @@
-"""What frameworks write around operations is taken away, and nothing else."""
+"""Peephole rewrites remove what frameworks insert around operations, and nothing else."""
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from freerea_seval.strings.graph.ir import Ref, Spec
-from freerea_seval.strings.trace.operations import Builder
-from freerea_seval.strings.trace.peephole import tidy
-from freerea_seval.strings.trace.raw_operations import Parameter
+from freerea_seval.strings.trace.operations import Operation, Parameter
+from freerea_seval.strings.trace.peephole import rewrite
+from freerea_seval.strings.trace.recorder import GraphBuilder
 
 #: kind, attributes, inputs, shapes of the results
 Row = tuple[str, dict[str, Any], list[Any], list[tuple[int, ...]]]
@@ -19,16 +20,18 @@ def weight(*shape: int) -> Parameter:
     return Parameter(1, Spec(shape))
 
 
-def tidied(*rows: Row) -> list[Row]:
-    """Return rows, tidied; inputs may be positions."""
-    given = [
-        (kind, attributes, [Ref(i) if isinstance(i, int) else i for i in inputs], [Spec(shape) for shape in shapes])
+def rewritten(*rows: Row) -> list[Row]:
+    """Return operations after the rewrites; inputs may be positions."""
+    operations = [
+        Operation(
+            kind, attributes, [Ref(i) if isinstance(i, int) else i for i in inputs], [Spec(shape) for shape in shapes]
+        )
         for kind, attributes, inputs, shapes in rows
     ]
-    before = [(kind, dict(attributes), list(inputs), list(outputs)) for kind, attributes, inputs, outputs in given]
-    made = tidy(given)
-    assert given == before
-    assert tidy(made) == made
+    before = deepcopy(operations)
+    made = rewrite(operations)
+    assert operations == before
+    assert rewrite(made) == made
     return [
         (
             kind,
@@ -41,7 +44,7 @@ def tidied(*rows: Row) -> list[Row]:
 
 
 def test_a_linear_layer_between_reshapes_is_a_linear_layer() -> None:
-    rows = tidied(
+    rows = rewritten(
         ("input", {}, [], [(2, 3, 4)]),
         ("reshape", {}, [0], [(6, 4)]),
         ("linear", {}, [1, weight(5, 4)], [(6, 5)]),
@@ -57,7 +60,7 @@ def test_a_linear_layer_between_reshapes_is_a_linear_layer() -> None:
 
 def test_a_bias_added_behind_a_linear_layer_is_the_layer_s() -> None:
     bias = Parameter(2, Spec((5,)))
-    rows = tidied(
+    rows = rewritten(
         ("input", {}, [], [(3, 4)]),
         ("linear", {"out": 5}, [0, weight(5, 4)], [(3, 5)]),
         ("add", {}, [1, bias], [(3, 5)]),
@@ -69,7 +72,7 @@ def test_a_bias_added_behind_a_linear_layer_is_the_layer_s() -> None:
 
 @pytest.mark.parametrize("more", [("add", {}, [1, weight(3, 5)]), ("add", {"alpha": 2}, [1, weight(5)])])
 def test_what_is_no_bias_stays(more: tuple[str, dict[str, Any], list[Any]]) -> None:
-    rows = tidied(
+    rows = rewritten(
         ("input", {}, [], [(3, 4)]),
         ("linear", {"out": 5}, [0, weight(5, 4)], [(3, 5)]),
         (*more, [(3, 5)]),
@@ -79,7 +82,7 @@ def test_what_is_no_bias_stays(more: tuple[str, dict[str, Any], list[Any]]) -> N
 
 
 def test_a_reshape_that_something_else_reads_stays() -> None:
-    rows = tidied(
+    rows = rewritten(
         ("input", {}, [], [(2, 3, 4)]),
         ("reshape", {}, [0], [(6, 4)]),
         ("linear", {}, [1, weight(5, 4)], [(6, 5)]),
@@ -101,11 +104,11 @@ def test_a_linear_layer_whose_result_is_reshaped_otherwise_stays(shape: tuple[in
         ("reshape", {}, [2], [shape]),
         ("output", {}, [3], []),
     ]
-    assert tidied(*rows) == rows
+    assert rewritten(*rows) == rows
 
 
 def test_a_product_of_batches_is_one_product() -> None:
-    rows = tidied(
+    rows = rewritten(
         ("input", {}, [], [(2, 3, 4, 5)]),
         ("input", {}, [], [(2, 3, 5, 6)]),
         ("reshape", {}, [0], [(6, 4, 5)]),
@@ -118,7 +121,7 @@ def test_a_product_of_batches_is_one_product() -> None:
 
 
 def test_views_that_change_nothing_are_gone_and_the_first_of_two_reshapes() -> None:
-    rows = tidied(
+    rows = rewritten(
         ("input", {}, [], [(2, 1, 4)]),
         ("expand", {}, [0], [(2, 1, 4)]),
         ("permute", {"dims": (1, 0, 2)}, [1], [(1, 2, 4)]),
@@ -142,11 +145,11 @@ def test_a_permutation_that_moves_something_stays() -> None:
         ("permute", {"dims": (1, 0)}, [0], [(2, 2)]),
         ("output", {}, [1], []),
     ]
-    assert tidied(*rows) == rows
+    assert rewritten(*rows) == rows
 
 
 def test_equal_views_are_one_and_other_results_of_a_view_are_kept() -> None:
-    rows = tidied(
+    rows = rewritten(
         ("input", {}, [], [(4, 2)]),
         ("slice", {"end": 2}, [0], [(2, 2)]),
         ("slice", {"end": 2}, [0], [(2, 2)]),
@@ -162,11 +165,11 @@ def test_equal_views_are_one_and_other_results_of_a_view_are_kept() -> None:
 
 def test_views_that_nothing_ever_read_stay_since_they_were_executed() -> None:
     rows: list[Row] = [("input", {}, [], [(4, 2)]), ("reshape", {}, [0], [(8,)]), ("output", {}, [0], [])]
-    assert tidied(*rows) == rows
+    assert rewritten(*rows) == rows
 
 
 def test_a_graph_can_be_made_twice_of_one_builder() -> None:
-    builder = Builder()
-    first = Ref(builder.add("input", {}, {}, [], [Spec((2, 3))]))
-    second = Ref(builder.add("view", {}, {}, [first], [Spec((2, 3))]))
+    builder = GraphBuilder()
+    first = Ref(builder.add("input", [], [Spec((2, 3))]))
+    second = Ref(builder.add("view", [first], [Spec((2, 3))]))
     assert builder.graph([second]) == builder.graph([second])

@@ -1,4 +1,4 @@
-"""From modules to graphs: awkward networks, and the same graph by both routes."""
+"""From modules to graphs: unusual networks, with the autograd walk as the oracle."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freerea_patch import SizeSpace, TopologySpace
+from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_patch.networks.cost import network_cost
 from freerea_seval.strings.graph.ir import Weight
-from freerea_seval.strings.text.parse import read
-from freerea_seval.strings.text.serialize import write
-from freerea_seval.strings.trace.tracer import trace
-from tests.freerea_seval.strings.trace.tracing import Function, sees, string_of, traced
+from freerea_seval.strings.text.parse import parse_graph as read
+from freerea_seval.strings.text.serialize import serialize_graph as write
+from freerea_seval.strings.trace.tracer import trace_module
+from tests.freerea_seval.strings.trace.tracing import Function, is_seen_by_autograd, string_of, traced
 
 CELLS = TopologySpace().genotypes()
 
@@ -45,10 +45,10 @@ def test_inputs_and_results_may_be_many_and_nested() -> None:
     def nested(batch: Any) -> Any:
         return Result(batch["x"] + batch["more"][0], {"pair": Pair(batch["more"][1].first, batch["x"])})
 
-    given = {"x": torch.ones(4), "more": [torch.ones(4), Pair(torch.ones(2), torch.ones(3))], "flag": True}
-    graph = traced(Function(nested), given)
+    arguments = {"x": torch.ones(4), "more": [torch.ones(4), Pair(torch.ones(2), torch.ones(3))], "flag": True}
+    graph = traced(Function(nested), arguments)
     assert write(graph) == "input[4] input[4] input[2] input[3] add<-4,3 output<-1,3,5"
-    assert traced(Function(nested), batch=given) == graph
+    assert traced(Function(nested), batch=arguments) == graph
 
 
 def test_inputs_may_be_named_and_some_may_be_no_tensors() -> None:
@@ -62,7 +62,7 @@ def test_no_parameters_no_operations_and_no_results() -> None:
     assert string_of(lambda x: x) == "input[1x4] output"
     assert string_of(lambda x: None) == "input[1x4] output<-"
     assert string_of(lambda x: torch.ones(2)).split()[-1] == "output"
-    assert trace(Function(lambda: torch.ones(2)), []).macs == 0
+    assert trace_module(Function(lambda: torch.ones(2)), []).macs == 0
 
 
 def test_the_same_tensor_twice_is_two_inputs() -> None:
@@ -119,7 +119,7 @@ def written_to_a_row(x: Tensor) -> Tensor:
 )
 def test_what_works_in_place_on_its_input_or_leaves_torch_has_a_graph(function: Any, string: str) -> None:
     x = torch.ones(1, 4)
-    assert write(trace(Function(function), [x])) == string
+    assert write(trace_module(Function(function), [x])) == string
     assert torch.equal(x, torch.ones(1, 4))
 
 
@@ -150,13 +150,12 @@ def test_control_flow_on_shapes_and_on_values() -> None:
     assert ways == ["relu", "tanh"]
 
 
-@pytest.mark.parametrize("route", ["autograd", "dispatch"])
-def test_a_network_of_depth_5000_needs_no_recursion_and_no_time(route: Any) -> None:
+def test_a_network_of_depth_5000_needs_no_recursion_and_no_time() -> None:
     depth = 5000
     assert depth > sys.getrecursionlimit()
     network = nn.Sequential(*(nn.ReLU() for _ in range(depth)))
     start = time.process_time()
-    graph = trace(network, [torch.ones(1, 4)], route)
+    graph = trace_module(network, [torch.ones(1, 4)])
     string = write(graph)
     assert time.process_time() - start < 5
     assert string == f"input[1x4] {depth}*relu output"
@@ -166,7 +165,7 @@ def test_a_network_of_depth_5000_needs_no_recursion_and_no_time(route: Any) -> N
 def test_frozen_parameters_are_parameters() -> None:
     frozen = nn.Sequential(nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 2))
     free = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-    assert not sees(frozen, torch.ones(1, 4))
+    assert not is_seen_by_autograd(frozen, torch.ones(1, 4))
     assert traced(frozen, torch.ones(1, 4)) == traced(free, torch.ones(1, 4))
 
 
@@ -199,7 +198,7 @@ def test_buffers_are_constants() -> None:
 def test_integer_inputs_are_inputs() -> None:
     graph = traced(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
     assert write(graph) == "input[1x3:int64] embedding(4,num=10) output"
-    assert sees(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
+    assert is_seen_by_autograd(nn.Embedding(10, 4), torch.zeros(1, 3, dtype=torch.long))
 
 
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
@@ -229,7 +228,7 @@ def test_a_network_on_the_meta_device_has_the_same_graph(index: int) -> None:
     graph = traced(network, torch.ones(1, 3, 32, 32))
     # Multiplication by zero is by a number in the network's own code, which needs no value.
     meta = torch.ones(1, 3, 32, 32, device="meta")
-    assert trace(network.to("meta"), [meta], "dispatch") == graph
+    assert trace_module(network.to("meta"), [meta]) == graph
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
@@ -263,18 +262,18 @@ def test_parameters_and_multiply_adds_add_up_to_the_networks(genotype: str) -> N
 def test_different_cells_have_different_strings() -> None:
     space, image = TopologySpace(), torch.ones(1, 3, 32, 32)
     cells = Random(5).sample(CELLS, 12)
-    assert len({write(trace(space.build(cell), [image])) for cell in cells}) == len(cells)
+    assert len({write(trace_module(space.build(cell), [image])) for cell in cells}) == len(cells)
     sizes = Random(1).sample(list(SizeSpace().genotypes()), 12)
-    assert len({write(trace(SizeSpace().build(size), [image])) for size in sizes}) == len(sizes)
+    assert len({write(trace_module(SizeSpace().build(size), [image])) for size in sizes}) == len(sizes)
 
 
 def test_weights_do_not_change_the_graph() -> None:
     network = TopologySpace().build(CELLS[7])
-    before = trace(network, [torch.ones(1, 3, 32, 32)])
+    before = trace_module(network, [torch.ones(1, 3, 32, 32)])
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(float("nan"))
-    assert trace(network, [torch.ones(1, 3, 32, 32)]) == before
+    assert trace_module(network, [torch.ones(1, 3, 32, 32)]) == before
 
 
 def test_a_language_model_of_seven_billion_parameters_needs_no_weights() -> None:
@@ -283,7 +282,7 @@ def test_a_language_model_of_seven_billion_parameters_needs_no_weights() -> None
     with torch.device("meta"):
         network = LlamaForCausalLM(LlamaConfig(use_cache=False))
     start = time.process_time()
-    graph = trace(network, {"input_ids": torch.zeros(1, 128, dtype=torch.long, device="meta")})
+    graph = trace_module(network, {"input_ids": torch.zeros(1, 128, dtype=torch.long, device="meta")})
     string = write(graph)
     assert time.process_time() - start < 30
     assert graph.parameters == sum(parameter.numel() for parameter in network.parameters()) == 6_738_415_616
@@ -292,3 +291,103 @@ def test_a_language_model_of_seven_billion_parameters_needs_no_weights() -> None
     assert graph.macs == 128 * products + 32 * 2 * 128 * 128 * 4096
     assert len(string.split()) < 200
     assert read(string) == graph
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_network_inputs_and_global_state_come_back_unharmed(fail: bool) -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("calls", torch.zeros(3))
+            self.register_buffer("last", torch.zeros(1, 4))
+            self.norm = nn.BatchNorm1d(4)
+            self.frozen = nn.BatchNorm1d(4).eval()
+            self.same = nn.Identity()
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls.add_(x.detach().sum() * 0 + 1)  # type: ignore[operator]
+            self.last = x * 2
+            y = self.frozen(self.norm(self.same(x)))
+            if fail:
+                raise RuntimeError("no\nmore")
+            return x.mul_(2) + y  # type: ignore[no-any-return]
+
+    network = Counting()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    x = torch.ones(1, 4)
+    attention = F.scaled_dot_product_attention
+    torch.backends.mha.set_fastpath_enabled(True)
+    try:
+        trace_module(network, [x])
+    except InputError as error:
+        assert fail
+        assert "\n" not in str(error)  # noqa: PT017
+    else:
+        assert not fail
+    assert network.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+    assert (network.training, network.norm.training, network.frozen.training) == (True, True, False)
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    assert not any(module._forward_hooks for module in network.modules())
+    assert not x.requires_grad
+    assert torch.equal(x, torch.ones(1, 4))
+    assert F.scaled_dot_product_attention is attention
+    assert torch.backends.mha.get_fastpath_enabled()
+    assert torch.backends.mkldnn.enabled
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_work_under_no_grad_and_inference_mode_is_seen(device: str) -> None:
+    layer = nn.Linear(4, 4).to(device)
+    expected = "input[1x4] linear(b) output"
+    for decorator in (torch.no_grad(), torch.inference_mode()):
+        network = Function(decorator(lambda x: layer(x)), layer=layer)
+        assert write(traced(network, torch.ones(1, 4, device=device))) == expected
+
+
+def value_decides(x: Tensor) -> Tensor:
+    return torch.relu(x) if x.sum() > 0 else x
+
+
+META = torch.ones(1, 4, device="meta")
+
+
+@pytest.mark.parametrize(
+    ("network", "inputs", "message"),
+    [
+        ("resnet", [META], r"^expected a network \(torch.nn.Module\), got str; build it first$"),
+        (
+            nn.Linear(3, 2),
+            [torch.ones(1, 4)],
+            r"cannot run on inputs of shape 1x4 \(aten::addmm: mat1 and .*\); check both$",
+        ),
+        (
+            Function(lambda x: x.lost),
+            [torch.ones(2)],
+            r"of shape 2 \('Tensor' object has no attribute 'lost'\); check both$",
+        ),
+        (Function(lambda x: 1 // 0), {"x": torch.ones(2)}, "of shape 2 .*by zero"),
+        (
+            Function(value_decides),
+            [META],
+            r"\(aten::_local_scalar_dense: .*\); if it needs the values of tensors, build it off the meta device$",
+        ),
+        (Function(lambda x: x * x.max().item()), [META], "aten::_local_scalar_dense: .* build it off the meta device$"),
+        (Function(lambda x: x[x > 0]), [META], "aten::index: .* build it off the meta device$"),
+    ],
+)
+def test_what_cannot_be_converted_says_so_in_one_line(network: Any, inputs: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        trace_module(network, inputs)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_exception_that_the_network_catches_is_no_failure() -> None:
+    def catches(x: Tensor) -> Tensor:
+        try:
+            return torch.mm(x, x)
+        except RuntimeError:
+            return torch.relu(x)
+
+    assert string_of(catches, torch.ones(1, 4)) == "input[1x4] relu output"

@@ -1,38 +1,69 @@
-"""SEval's route to a graph: the autograd graph of one forward pass, walked from the result's ``grad_fn``.
+"""The oracle of the recorder: the graph of a network from its autograd graph, walked from the results' ``grad_fn``.
 
-A node of that graph names the operation, keeps the shapes and dtypes of its results, and saves most arguments. It does
-not show what has no gradient, nor an added number, nor what happens in place behind a view; where one of these
-occurs, :class:`UnseenError` is raised, and the second route, :mod:`freerea_seval.strings.trace.recorder`, is taken.
+It shares the normalisation of operations and the graph builder with the recorder, but sees operations in another way: a
+function of the autograd graph names the operation, knows shapes and dtypes of its results, and saves most arguments. It
+shows neither operations without a gradient, nor a number that is added, nor work in place on a view. Where one of
+these occurs, :class:`UnseenError` is raised.
+
+``python -m tests.freerea_seval.strings.trace.autograd_walk`` prints a table: for which networks it shows everything,
+and whether the strings of the recorder are then equal.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from freerea_patch import InputError
+from freerea_patch.networks.weights import unharmed
 from freerea_seval.strings.graph.ir import Graph, Ref, Spec
-from freerea_seval.strings.trace.dispatch_mode import Watcher, tensors_in
-from freerea_seval.strings.trace.operations import PASSING, SILENT, Builder, Schema, kind_of, spec_of
-from freerea_seval.strings.trace.raw_operations import Parameter, Source
+from freerea_seval.strings.trace.dispatch_mode import DispatchMode, MetaConstants, tensors_in
+from freerea_seval.strings.trace.operations import (
+    IGNORED_ARGUMENTS,
+    TRANSPARENT,
+    Parameter,
+    Schema,
+    Source,
+    kind_of,
+    spec_of,
+)
+from freerea_seval.strings.trace.recorder import GraphBuilder
+from freerea_seval.strings.trace.tracer import Inputs, iter_tensors, map_tensors, run
 
-#: Tensor arguments that have no gradient, and that the autograd graph leaves out.
+#: Tensor arguments that have no gradient, and that the autograd graph does not show.
 _NO_GRADIENT = frozenset(("running_mean", "running_var"))
-#: Arguments that the shape of the result tells.
-_TOLD = (SILENT - {"transposed"}) | {"out_dtype"}
+#: Arguments that follow from the shape of the result.
+_INFERRED = (IGNORED_ARGUMENTS - {"transposed"}) | {"out_dtype"}
 
 
 class UnseenError(Exception):
-    """The autograd graph does not show an operation, or not all of it."""
+    """The autograd graph does not show an operation, or not all of its arguments."""
 
 
-class Census(Watcher):
-    """Counts operations by kind, and their plain arguments: whether the autograd graph shows them all."""
+class _Opaque(torch.autograd.Function):
+    """A computation that the autograd graph shows as one function."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operation: tuple[str, dict[str, object]], compute: Callable[[], Tensor], *inputs: Tensor
+    ) -> Tensor:
+        ctx.operation = operation
+        return compute()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> None:
+        raise NotImplementedError
+
+
+class Census(DispatchMode):
+    """Counts operations by kind, and their plain arguments, to find out whether the autograd graph shows them all."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,40 +73,70 @@ class Census(Watcher):
         self.stale: list[Tensor] = []
         self._identities: list[tuple[Tensor, Tensor]] = []
 
-    def watch(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
+    def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
         """Count an operation.
 
         Raises:
-            UnseenError: the autograd graph will not show it; the rest of the run is needless.
+            UnseenError: the autograd graph will not show it.
         """
-        if schema.kind in PASSING or not (isinstance(result, (Tensor, list, tuple)) or schema.writes):
+        if schema.kind in TRANSPARENT or not (isinstance(result, (Tensor, list, tuple)) or schema.writes):
             return
         self.kinds[schema.kind] += 1
         self.arguments.update((schema.kind, name) for name, value in arguments.items() if _is_shown(name, value))
-        given = [t for value in arguments.values() for t in tensors_in(value) if t is not None]
-        if not any(t.requires_grad for t in given) or (self.stale and self.is_stale(given)):
+        tensors = [t for value in arguments.values() for t in tensors_in(value) if t is not None]
+        if not any(t.requires_grad for t in tensors) or (self.stale and self.is_stale(tensors)):
             # The network may catch the error.
             self.unseen = UnseenError(schema.kind)
             raise self.unseen
         written = [t for name in schema.writes for t in tensors_in(arguments.get(name)) if t is not None]
-        # An identity's two ends are one memory, but two in the autograd graph.
+        # The two ends of an identity are one memory, but two tensors in the autograd graph.
         for tensor in written if self._identities else ():
             self.stale += [other for one, other in self._identities if _same_memory(one, tensor)]
 
     def opaque(
-        self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], results: Sequence[Tensor]
-    ) -> None:
-        """Remember identities."""
+        self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], compute: Callable[[], Tensor]
+    ) -> Tensor:
+        if self.paused:
+            return compute()
+        with self.pause():
+            result: Tensor = _Opaque.apply((kind, attributes), compute, *inputs)  # type: ignore[no-untyped-call]
         if kind == "alias":
-            self._identities += [(inputs[0], results[0]), (results[0], inputs[0])]
+            self._identities += [(inputs[0], result), (result, inputs[0])]
+        return result
 
     def is_stale(self, tensors: Sequence[Tensor]) -> bool:
         """Return whether one of these was written to at the other end of an identity."""
         return any(_same_memory(tensor, other) for tensor in tensors for other in self.stale)
 
 
+def trace_by_autograd(network: nn.Module, inputs: Inputs) -> Graph:
+    """Return the graph of a network, as :func:`freerea_seval.strings.trace.tracer.trace_module` does.
+
+    Raises:
+        UnseenError: the autograd graph does not show everything.
+        InputError: the network fails; it may do so only because its inputs require a gradient here.
+    """
+    parameters = list(network.parameters())
+    if not all(parameter.requires_grad for parameter in parameters):
+        raise UnseenError("frozen parameters")
+    arguments = map_tensors(inputs, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
+    tensors = list(iter_tensors(arguments))
+    census = Census()
+    if any(tensor.is_meta for tensor in (*parameters, *tensors)):
+        census.constants = MetaConstants()
+    with unharmed(network), torch.enable_grad():
+        network.eval()
+        try:
+            result = run(network, arguments, census)
+        except InputError:
+            if census.unseen is not None:
+                raise census.unseen from None
+            raise
+        return walk(parameters, tensors, list(iter_tensors(result)), census)
+
+
 def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequence[Tensor], census: Census) -> Graph:
-    """Return the graph behind a network's results.
+    """Return the graph of the operations that produced a network's results.
 
     Args:
         parameters: of the network that ran, which are weights.
@@ -87,28 +148,28 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
         UnseenError: the autograd graph does not show all that ran.
     """
     if census.unseen is not None or census.is_stale(results):
-        raise census.unseen or UnseenError("work in place behind nn.Identity")
-    builder = Builder()
+        raise census.unseen or UnseenError("work in place after nn.Identity")
+    builder = GraphBuilder()
     weights = [Parameter(id(parameter), spec_of(parameter)) for parameter in parameters]
     leaves: dict[int, Source] = {weight.key: weight for weight in weights}
     for tensor in inputs:
-        leaves[id(tensor)] = Ref(builder.add("input", {}, {}, [], [spec_of(tensor)]))
+        leaves[id(tensor)] = Ref(builder.add("input", [], [spec_of(tensor)]))
     seen: Counter[str] = Counter()
     shown: Counter[tuple[str, str]] = Counter()
-    made: dict[Any, list[Source]] = {}
+    sources: dict[Any, list[Source]] = {}
     for function in _reachable(results):
         if hasattr(function, "operation"):
             kind, attributes = function.operation
-            read = _inputs(function, made, leaves)
+            read = _inputs(function, sources, leaves)
             if None in read:
                 raise UnseenError(kind)
-            made[function] = [Ref(builder.add(kind, attributes, {}, cast("list[Source]", read), _outputs(function)))]
+            sources[function] = [Ref(builder.add(kind, cast("list[Source]", read), _outputs(function), attributes))]
         else:
-            operation = _operation(function, made, leaves)
+            operation = _operation(function, sources, leaves)
             seen[operation.kind] += 1
             shown.update((operation.kind, name) for name in operation.arguments)
-            made[function] = _add(builder, operation, _outputs(function))
-    for kind in PASSING:
+            sources[function] = _add(builder, operation, _outputs(function))
+    for kind in TRANSPARENT:
         del seen[kind]
     if seen != census.kinds:
         raise UnseenError(", ".join(sorted((census.kinds - seen) + (seen - census.kinds))))
@@ -117,7 +178,7 @@ def walk(parameters: Sequence[Tensor], inputs: Sequence[Tensor], results: Sequen
         raise UnseenError(", ".join(f"{name} of {kind}" for kind, name in sorted(hidden)))
     refs = []
     for tensor in results:
-        source = made[tensor.grad_fn][tensor.output_nr] if tensor.grad_fn is not None else leaves.get(id(tensor))
+        source = sources[tensor.grad_fn][tensor.output_nr] if tensor.grad_fn is not None else leaves.get(id(tensor))
         if source is None:
             raise UnseenError("a result")
         refs.append(source)
@@ -130,7 +191,8 @@ def _same_memory(one: Tensor, other: Tensor) -> bool:
 
 def _is_shown(name: str, value: object) -> bool:
     """Return whether an argument is one that the autograd graph has to show."""
-    return name not in _TOLD and isinstance(value, (int, float, complex, str, list, tuple)) and not tensors_in(value)
+    plain = isinstance(value, (int, float, complex, str, list, tuple))
+    return plain and name not in _INFERRED and not tensors_in(value)
 
 
 class _Operation(NamedTuple):
@@ -143,19 +205,19 @@ class _Operation(NamedTuple):
 
 
 def _reachable(results: Sequence[Tensor]) -> list[Any]:
-    """Return the functions behind tensors in the order in which they were made, leaves left out."""
-    found: dict[Any, None] = {}
+    """Return the functions behind tensors in the order of execution, without leaves."""
+    reached: dict[Any, None] = {}
     waiting = [tensor.grad_fn for tensor in results if tensor.grad_fn is not None]
     while waiting:
         function: Any = waiting.pop()
-        if function in found or hasattr(function, "variable"):
+        if function in reached or hasattr(function, "variable"):
             continue
-        found[function] = None
+        reached[function] = None
         waiting += [source for source, _ in function.next_functions if source is not None]
-    return sorted(found, key=lambda function: int(function._sequence_nr()))
+    return sorted(reached, key=lambda function: int(function._sequence_nr()))
 
 
-def _inputs(function: Any, made: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> list[Source | None]:
+def _inputs(function: Any, sources: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> list[Source | None]:
     inputs: list[Source | None] = []
     for source, port in function.next_functions:
         if source is None:
@@ -163,7 +225,7 @@ def _inputs(function: Any, made: Mapping[Any, list[Source]], leaves: Mapping[int
         elif hasattr(source, "variable"):
             inputs.append(leaves.get(id(source.variable)))
         else:
-            inputs.append(made[source][port])
+            inputs.append(sources[source][port])
     return inputs
 
 
@@ -172,29 +234,29 @@ def _outputs(function: Any) -> list[Spec]:
     return [Spec(tuple(map(int, m.shape)), str(m.dtype).removeprefix("torch.")) for m in metadata]
 
 
-def _add(builder: Builder, operation: _Operation, outputs: list[Spec]) -> list[Source]:
-    """Add an operation; return what made each of its results, which is its input where a view changes nothing."""
+def _add(builder: GraphBuilder, operation: _Operation, outputs: list[Spec]) -> list[Source]:
+    """Add an operation; return the source of each of its results."""
     inputs = [source for source in operation.inputs if source is not None]
     if operation.kind in ("reshape", "expand", "slice", "permute") and len(inputs) == 1:
         first = inputs[0]
         spec = builder.spec(first)
         if isinstance(first, Parameter) and spec.elements == outputs[0].elements:
             return [first._replace(spec=outputs[0])]
-    if operation.kind in PASSING:
+    if operation.kind in TRANSPARENT:
         return [inputs[0]]
-    position = builder.add(operation.kind, operation.arguments, operation.defaults, inputs, outputs)
+    position = builder.add(operation.kind, inputs, outputs, operation.arguments, operation.defaults)
     return [Ref(position, port) for port in range(len(outputs))]
 
 
-def _operation(function: Any, made: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> _Operation:
+def _operation(function: Any, sources: Mapping[Any, list[Source]], leaves: Mapping[int, Source]) -> _Operation:
     """Return what ran forward where ``function`` would run backward."""
     overload = _overload(cast(Hashable, type(function)), function.name(), len(function.next_functions))
-    inputs = _inputs(function, made, leaves)
+    inputs = _inputs(function, sources, leaves)
     arguments = {name: _signed(getattr(function, f"_saved_{name}")) for name in overload.saved}
     if any(map(tensors_in, arguments.values())):
         raise UnseenError(overload.kind)  # another overload has a tensor by the name of this one's number
-    for place, (name, optional) in enumerate(overload.tensors):
-        if overload.lists or inputs[place] is not None:
+    for index, (name, optional) in enumerate(overload.tensors):
+        if overload.lists or inputs[index] is not None:
             continue
         saved = getattr(function, f"_saved_{name}", function)
         if optional and (saved is None or getattr(function, f"_saved_{name}_sym_sizes_opt", None) == (0,)):
@@ -258,24 +320,24 @@ def _overload(function: Hashable, name: str, count: int) -> _Overload:
 
 def _schemas(name: str) -> list[Any]:
     """Return the schemas of the operations that autograd calls by this name."""
-    found = []
+    schemas = []
     for operation in _operations_by_name().get(name, ()):
         # In-place operations have the same backward function; those that write to an argument out have none.
         for schema in torch._C._jit_get_schemas_for_operator(operation):
             if not any(argument.is_out for argument in schema.arguments):
-                found.append(schema)
-    return found
+                schemas.append(schema)
+    return schemas
 
 
 @cache
 def _operations_by_name() -> Mapping[str, Sequence[str]]:
     """Return ATen's operations by the name that autograd gives them: in lower case and without underscores."""
-    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    by_name: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for overload in torch._C._dispatch_get_all_op_names():
         operation = overload.partition(".")[0]
         if operation.startswith("aten::") and not operation.endswith("_"):
-            found[operation.removeprefix("aten::").replace("_", "").lower()][operation] = None
-    return {name: list(operations) for name, operations in found.items()}
+            by_name[operation.removeprefix("aten::").replace("_", "").lower()][operation] = None
+    return {name: list(operations) for name, operations in by_name.items()}
 
 
 def _candidate(schema: Any) -> _Overload:
@@ -288,11 +350,42 @@ def _candidate(schema: Any) -> _Overload:
                 tensors.append((argument.name, kind != "Tensor"))
         elif "Tensor" in kind:
             lists = True
-        elif argument.name not in _TOLD:
+        elif argument.name not in _INFERRED:
             saved.append(argument.name)
     if name == "embedding":
         tensors = tensors[:1]
     defaults = {argument.name: argument.default_value for argument in schema.arguments}
-    # A list beside other tensors: which input is which cannot be told.
+    # With a list among other tensors, inputs cannot be assigned to arguments.
     saved += ["a list and tensors"] if lists and tensors else []
     return _Overload(kind_of(name), defaults, tuple(saved), tuple(tensors), lists)
+
+
+def compare(cells: int = 100) -> Iterator[tuple[str, str]]:
+    """Yield the names of networks and how the recorder's string compares: equal, different, or why there is none."""
+    from random import Random
+
+    from freerea_patch import SizeSpace, TopologySpace
+    from freerea_seval.strings.text.serialize import serialize_graph as write
+    from freerea_seval.strings.trace.tracer import trace_module
+    from tests.freerea_seval.strings.trace.test_architectures import ARCHITECTURES, build
+
+    def networks() -> Iterator[tuple[str, nn.Module, Inputs]]:
+        for architecture in ARCHITECTURES:
+            yield architecture.family, build(architecture), architecture.inputs()
+        for space in (TopologySpace(), SizeSpace()):
+            for genotype in Random(0).sample(list(space.genotypes()), cells):
+                yield f"{space.kind} space", space.build(genotype), [torch.zeros(1, *space.input_shape)]
+
+    for name, network, inputs in networks():
+        recorded = write(trace_module(network, inputs))
+        try:
+            yield name, "equal" if write(trace_by_autograd(network, inputs)) == recorded else "different"
+        except (UnseenError, InputError) as error:
+            yield name, f"the recorder alone: autograd does not show {error}"
+
+
+if __name__ == "__main__":
+    outcomes = Counter(compare(*map(int, sys.argv[1:])))
+    print("| network | networks | strings of recorder and autograd walk |\n|---|---|---|")
+    for (name, outcome), count in outcomes.items():
+        print(f"| {name} | {count} | {outcome} |")
