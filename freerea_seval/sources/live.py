@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from freerea_patch import InputError, Measured, MetricCache, TrainingFree
-from freerea_patch.imports import importable_from
-from freerea_patch.threads import share_cores
+from freerea_patch import InputError, Measured, MetricCache, TrainingFree, importable_from, share_cores
+from freerea_seval.config import LiveSettings
 from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, LiveSettings, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo
 
 if TYPE_CHECKING:
-    from freerea_patch.networks.cost import Cost
+    from freerea_patch.networks import Cost
 
 #: Names a file of remembered metric values other than the one in the user's cache folder.
 CACHE_VARIABLE = "FREEREA_SEVAL_CACHE"
@@ -114,6 +113,6 @@ class CostSource:
             yield row
 
     def _cost(self, genotype: str) -> Cost:
-        from freerea_patch.networks.cost import network_cost
+        from freerea_patch.networks import network_cost
 
         return network_cost(self._space.build(genotype), self._space.input_shape)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from freerea_patch.networks.parts import Part
+from freerea_patch import Part
 from freerea_seval.strings.graph.ir import Graph, Node, Spec
 from freerea_seval.strings.spaces.subgraph_cache import Composer, Piece, chained
 from freerea_seval.strings.text.compress import Body, join, split

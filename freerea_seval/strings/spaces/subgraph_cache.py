@@ -11,9 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import InputError
-from freerea_patch.networks.parts import Part
-from freerea_patch.networks.weights import undrawn
+from freerea_patch import InputError, Part
+from freerea_patch.networks import skip_initialisation
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
 from freerea_seval.strings.text.serialize import tokens
 from freerea_seval.strings.trace.dispatch_mode import Watcher, opaque
@@ -102,7 +101,7 @@ class Composer:
             return self._put_together(part, given)
         key = (part.identity, given)
         if key not in self._known:
-            with undrawn():  # what weights are does not matter
+            with skip_initialisation():  # what weights are does not matter
                 module = part.build()
             graph, signature = self._trace(module, given)
             self._known[key] = Piece(graph, {}, signature)
@@ -143,7 +142,7 @@ class Composer:
         """Trace parts that get the same input in one run, which spares the time of preparing several."""
         new = {p.identity: p for p in parts if not p.parts and (p.identity, given) not in self._known}
         if len(new) > 1:
-            with undrawn():
+            with skip_initialisation():
                 bundle = _Bundle(part.build() for part in new.values())
             with suppress(NotComposableError):
                 graphs = _unbundled(self._run(bundle, [given] * len(new)), len(new))

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
-from freerea_patch.networks.weights import unharmed
+from freerea_patch.networks import preserve_state
 from freerea_seval.strings.trace.tracer import Inputs
 
 #: Parts of the names of autograd's functions that the public code does not write (its function get_fn_name).
@@ -50,7 +50,7 @@ def published_string(network: nn.Module, inputs: Inputs) -> str:
         InputError: the network fails on these inputs, or its first result is no tensor with a gradient.
     """
     # Dropout draws random numbers in training mode.
-    with unharmed(network), torch.enable_grad(), torch.random.fork_rng(devices=()):
+    with preserve_state(network), torch.enable_grad(), torch.random.fork_rng(devices=()):
         try:
             result = _run(network.train(), inputs)
         except Exception as error:  # a user's network may raise anything

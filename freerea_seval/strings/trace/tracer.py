@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch import InputError
-from freerea_patch.networks.weights import unharmed
+from freerea_patch.networks import preserve_state
 from freerea_seval.strings.graph.ir import Graph
 from freerea_seval.strings.trace.autograd_walk import Census, UnseenError, walk
 from freerea_seval.strings.trace.dispatch_mode import Watcher, visible
@@ -51,7 +51,7 @@ def trace(
         raise InputError(f"expected a network (torch.nn.Module), got {type(network).__name__}; build it first")
     if route not in ("auto", "autograd", "dispatch"):
         raise InputError(f"expected route 'auto', 'autograd' or 'dispatch', got {route!r}")
-    with unharmed(network):
+    with preserve_state(network):
         network.eval()
         if training:
             for module in network.modules():

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from freerea_patch import InputError
-from freerea_patch.training_free.batch import Images, batch_digest, load_batch
+from freerea_patch.training_free import Images, batch_digest, load_batch
 
 SHAPE = (3, 4, 4)
 TEN = np.arange(480, dtype=np.float32).reshape(10, *SHAPE)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, Measured, MetricCache
-from freerea_patch.training_free.cache import cache_key
+from freerea_patch.training_free import cache_key
 
 
 def test_what_was_never_stored_is_none(tmp_path: Path) -> None:

@@ -28,10 +28,8 @@ from freerea_patch import (
     run,
 )
 from freerea_patch.networks.weights import initialise
-from freerea_patch.spaces.cell import format_cell
-from freerea_patch.training_free.live import METRICS, code_digest
-from freerea_patch.training_free.logsynflow import logsynflow
-from freerea_patch.training_free.naswot import naswot
+from freerea_patch.spaces import format_cell
+from freerea_patch.training_free import METRICS, code_digest, logsynflow, naswot
 
 SPACE = SizeSpace("ImageNet16-120")
 SMALL, LARGE = "8:8:8:8:8", "16:8:24:8:16"

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.networks.weights import initialise
-from freerea_patch.spaces.cell import format_cell
-from freerea_patch.training_free.naswot import common_ones, naswot
+from freerea_patch.spaces import format_cell
+from freerea_patch.training_free.metrics import common_ones, naswot
 
 
 def naive_naswot(network: nn.Module, images: Tensor) -> float:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config.load import load_config
+from freerea_seval.config import load_config
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import read_history
 from freerea_seval.sources import device

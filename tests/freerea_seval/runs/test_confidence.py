@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.config.load import load_config
+from freerea_seval.config import load_config
 from freerea_seval.predictor.folder import save_predictor
 from freerea_seval.predictor.training import Target, train_predictor
 from freerea_seval.runs.execute import execute, prepare
@@ -61,7 +61,7 @@ def test_a_network_is_admitted_if_prediction_and_bound_are_within(config: Path, 
     folder = start(config, tmp_path / "run")
     history = read_history(folder, 0)
     assert len(history) == 20
-    refused = [c.values for c in history.everything() if not c.feasible]
+    refused = [c.values for c in history.all_candidates() if not c.feasible]
     assert all(c.values["latency"] <= 8 and c.values["latency_upper"] <= 8 for c in history)
     assert all(v["latency"] > 8 or v["latency_upper"] > 8 for v in refused)
     # Some are refused for what is not certain enough, and what the prediction refuses needs no bound.

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config.load import load_config
+from freerea_seval.config import load_config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import read_history
@@ -48,7 +48,7 @@ def test_a_run_folder_holds_config_versions_journal_front_and_summary(tmp_path: 
     record = json.loads((folder.path / "run.json").read_text())
     assert record["seeds"] == [3]
     assert record["versions"]["numpy"]
-    assert len(folder.journal(3).entries()) == 60
+    assert len(folder.journal(3).steps()) == 60
     summary = json.loads((folder.path / "summary.json").read_text())
     assert summary[0]["explored"] == 60
     assert summary[0]["seconds"]["worth"] > 0
@@ -57,7 +57,16 @@ def test_a_run_folder_holds_config_versions_journal_front_and_summary(tmp_path: 
 def test_the_resolved_config_holds_every_default(tmp_path: Path) -> None:
     folder = start(write_search(tmp_path, options="population: 30, "), tmp_path / "run")
     resolved = RunFolder.open(folder.path).config
-    assert (resolved.search.population, resolved.search.tournament, resolved.search.n_random) == (30, 25, 0)
+    assert resolved.search.options() == {
+        "population": 30,
+        "tournament": 25,
+        "n_random": 0,
+        "aggregation": "sum",
+        "normalisation": "pool",
+        "simplify": False,
+        "unseen": 0,
+        "start": [],
+    }
     assert resolved.objectives[1].unit == "mJ"
 
 
@@ -93,7 +102,7 @@ def test_reported_metrics_are_in_the_front_and_not_in_the_journal(tmp_path: Path
 def test_several_seeds_give_several_histories_in_one_run(tmp_path: Path) -> None:
     folder = start(write_search(tmp_path, seeds="[3, 4]"), tmp_path / "run")
     assert [r["seed"] for r in folder.results()] == [3, 4]
-    journals = [folder.journal(seed).entries() for seed in (3, 4)]
+    journals = [folder.journal(seed).steps() for seed in (3, 4)]
     assert journals[0] != journals[1]
 
 
@@ -148,12 +157,12 @@ def test_a_journal_cut_anywhere_is_continued_to_the_same_result(tmp_path: Path, 
 def test_a_search_that_the_clock_ends_resumes_on_its_recorded_clock(tmp_path: Path) -> None:
     run = tmp_path / "run"
     folder = start(write_search(tmp_path, delay=0.01, budget="wall_seconds: 0.5"), run)
-    entries = folder.journal(3).entries()
-    assert entries[-1].times is not None
-    assert entries[-1].times.wall_s >= 0.5
+    steps = folder.journal(3).steps()
+    assert steps[-1].times is not None
+    assert steps[-1].times.wall_s >= 0.5
     (run / "seed-3" / "result.json").unlink()
     execute(RunFolder.open(run))
-    assert RunFolder.open(run).journal(3).entries() == entries
+    assert RunFolder.open(run).journal(3).steps() == steps
 
 
 def test_resuming_under_another_config_is_refused(tmp_path: Path) -> None:

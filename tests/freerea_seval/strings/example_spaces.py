@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import InputError
-from freerea_patch.networks.parts import Part
+from freerea_patch import InputError, Part
 from freerea_seval.strings.encode import network_string
 from freerea_seval.strings.views import View
 from tests.freerea_seval.strings.trace.tracing import Function
