@@ -136,6 +136,7 @@ def test_a_replayed_run_continues_from_its_recorded_values_and_clocks(monkeypatc
         assert [c.proposal for c in replayed.history] == [c.proposal for c in whole.history]
 
 
+@pytest.mark.parametrize(("limit", "candidates"), [("wall_seconds", 10), ("total_seconds", 10), ("metric_seconds", 10)])
 def test_a_budget_of_seconds_ends_once_they_have_passed(
     limit: str, candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,7 +175,7 @@ def test_candidates_without_a_number_never_win() -> None:
     assert any(c.genotype.startswith("1") for c in result.history)
 
 
-def test_five_lines_of_ones_own_fill_the_seam() -> None:
+def test_five_lines_implement_the_objectives_of_a_search() -> None:
     from freerea_patch import Evaluation, TopologySpace
 
     class Mine:

@@ -49,7 +49,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("search.tournament=11", "tournament must be between 2 and the population (4), not 11"),
+        ("search.tournament=11", "tournament must be between 2 and the population (4), got 11"),
         ("search.start=[x]", "'x'"),
         ("objectives.1.max=5", "max"),
         ("report.0.metric=parms", "parms"),

@@ -102,7 +102,7 @@ def test_a_run_that_is_cut_goes_on_to_the_same_networks(config: Path, tmp_path: 
 def test_a_source_that_knows_no_probabilities_is_refused(config: Path) -> None:
     changes = ["source={python: confidence_metrics:length}", "metric=length", "name=long"]
     wrong = load_config(config, [f"objectives.1.{change}" for change in changes])
-    message = r"objective 'long': source 'python' gives values and no probabilities, .*; leave 'confidence' out$"
+    message = r"objective 'long': source 'python' gives no probabilities, .*; remove 'confidence'$"
     with pytest.raises(InputError, match=message):
         prepare(wrong, config.parent)
 

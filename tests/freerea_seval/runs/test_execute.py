@@ -113,6 +113,51 @@ def test_every_algorithm_runs_from_a_config(tmp_path: Path, algorithm: str) -> N
     assert folder.results()[0]["explored"] == 60
 
 
+ALGORITHM = """
+from freerea_patch import RandomSearch
+
+class Stepped(RandomSearch):
+    def __init__(self, space, terms, *, step: int = 2, note: str = "none", **options):
+        super().__init__(space, terms, **options)
+        self.step = step
+"""
+
+
+def test_an_algorithm_beside_the_config_has_options_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "stepped.py").write_text(ALGORITHM)
+    config = write_search(tmp_path, algorithm="'stepped:Stepped'", options="step: '3', aggregation: ranks, ")
+    folder = start(config, tmp_path / "run")
+    assert folder.results()[0]["explored"] == 60
+    assert RunFolder.open(folder.path).config.search.options() == {
+        "step": 3,
+        "note": "none",
+        "aggregation": "ranks",
+        "normalisation": "pool",
+        "simplify": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("stp: 3, ", "unknown option of algorithm 'stepped:Stepped': 'stp'; did you mean 'step'?"),
+        (
+            "step: many, ",
+            "search.step: input should be a valid integer, unable to parse string as an integer, got 'many'",
+        ),
+        ("aggregation: mean, ", "search.aggregation: input should be 'sum' or 'ranks', got 'mean'"),
+    ],
+)
+def test_a_wrong_option_of_an_algorithm_is_named_and_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    (tmp_path / "stepped.py").write_text(ALGORITHM)
+    config = write_search(tmp_path, algorithm="'stepped:Stepped'", options=options)
+    assert call("search", config, "-o", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_option_of_another_algorithm_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="option of algorithm 'random': 'population'"):
         start(write_search(tmp_path, algorithm="random"), tmp_path / "run")

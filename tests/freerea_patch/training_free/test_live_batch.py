@@ -87,11 +87,11 @@ def refusal(spec: str, size: int = 4) -> str:
 
 
 def test_a_batch_of_one_image_is_refused() -> None:
-    assert refusal("random", size=1) == "batch size must be at least 2 (naswot compares images), not 1"
+    assert refusal("random", size=1) == "batch size must be at least 2, because naswot compares images; got 1"
 
 
 def test_a_spec_of_another_form_is_refused() -> None:
-    assert refusal("images.npy") == "batch 'images.npy' is none of: 'random', a file FILE.npz, pkg.module:callable"
+    assert refusal("images.npy") == "batch: expected 'random', FILE.npz or pkg.module:callable, got 'images.npy'"
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
