@@ -113,6 +113,6 @@ class CostSource:
             yield row
 
     def _cost(self, genotype: str) -> Cost:
-        from freerea_patch.networks import network_cost
+        from freerea_patch.networks.cost import network_cost
 
         return network_cost(self._space.build(genotype), self._space.input_shape)
