@@ -210,7 +210,7 @@ def test_a_space_without_skip_says_how_to_give_it_one() -> None:
         name = "plain"
         input_shape = (3, 4, 4)
 
-    with pytest.raises(InputError, match="space 'plain' does not define the metric skip; give it a method skip"):
+    with pytest.raises(InputError, match="space 'plain' does not define the metric skip; add a method skip"):
         next(TrainingFree(Plain()).evaluate(["x"], ["skip"]))  # type: ignore[arg-type]
 
 
