@@ -130,7 +130,8 @@ def test_a_folder_that_lacks_a_file_is_refused(checkout: Path, name: str) -> Non
     with pytest.raises(InputError) as error:
         Checkout(checkout)
     assert str(error.value) == (
-        f"{checkout} is not a checkout of FreeREA: it has no {name}; expected a clone of github.com/NiccoloCavagnero/FreeREA"
+        f"{checkout} is not a checkout of FreeREA: it has no {name};"
+        " expected a clone of github.com/NiccoloCavagnero/FreeREA"
     )
 
 
