@@ -1,6 +1,15 @@
-"""FreeREA with a seam for objectives: training-free evolutionary architecture search.
+"""FreeREA with an interface for objectives: training-free evolutionary architecture search (Cavagnero 2023).
 
-Importing this package is light: numpy and torch are imported when they are first needed.
+From a space to a front, data passes through these modules:
+
+- ``spaces``: genotypes, their operators, and the networks that they stand for (``networks``);
+- ``algorithms``: FreeREA and others propose genotypes, by ask and tell;
+- ``loop``: evaluates the proposals within a budget and tells the algorithm the results;
+- ``objective``: an objective, and a set of objectives bound to metric sources, such as those of ``training_free``;
+- ``history``: all candidates, their ranking, and the front.
+
+``checkout`` puts the same objectives into the authors' own code. Importing this package is light: numpy and torch are
+imported when they are first needed.
 """
 
 from __future__ import annotations
@@ -10,66 +19,65 @@ from typing import TYPE_CHECKING
 from freerea_patch._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from freerea_patch.algorithms import ALGORITHMS, FreeREA, FreeREAMinus, RandomSearch, make_search
-    from freerea_patch.budget import Budget, Ledger
-    from freerea_patch.errors import InputError, NothingFeasible
-    from freerea_patch.evaluation import BoundObjective, Measured, MetricSource, ObjectiveSet
-    from freerea_patch.history import Candidate, History, Proposal
-    from freerea_patch.loop import SearchResult, Stopwatch, Times, run
-    from freerea_patch.objective import UNSUPPORTED, Evaluation, Objective, Objectives
-    from freerea_patch.search import Search
-    from freerea_patch.spaces import SPACES, SearchSpace, SizeSpace, TopologySpace
-    from freerea_patch.training_free.cache import MetricCache
-    from freerea_patch.training_free.live import TrainingFree, freerea_objectives
+    from freerea_patch.algorithms import (
+        ALGORITHMS,
+        Batches,
+        FreeREA,
+        FreeREAMinus,
+        RandomSearch,
+        RankedFreeREA,
+        Search,
+        algorithm_options,
+        check_option_names,
+        find_algorithm,
+        make_search,
+    )
+    from freerea_patch.errors import InputError, NothingFeasible, unknown_name
+    from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
+    from freerea_patch.imports import import_object, importable_from, share_cores
+    from freerea_patch.loop import Budget, Ledger, SearchResult, Step, Times, run
+    from freerea_patch.objective import (
+        UNSUPPORTED,
+        BoundObjective,
+        Direction,
+        Evaluation,
+        Measured,
+        MetricSource,
+        Objective,
+        Objectives,
+        ObjectiveSet,
+        Role,
+    )
+    from freerea_patch.spaces.nats import SizeSpace, TopologySpace
+    from freerea_patch.spaces.protocol import SPACES, Part, SearchSpace, find_space, make_space
+    from freerea_patch.training_free.live import MetricCache, TrainingFree, freerea_objectives
 
+# fmt: off
 __all__ = [
-    "ALGORITHMS",
-    "SPACES",
-    "UNSUPPORTED",
-    "BoundObjective",
-    "Budget",
-    "Candidate",
-    "Evaluation",
-    "FreeREA",
-    "FreeREAMinus",
-    "History",
-    "InputError",
-    "Ledger",
-    "Measured",
-    "MetricCache",
-    "MetricSource",
-    "NothingFeasible",
-    "Objective",
-    "ObjectiveSet",
-    "Objectives",
-    "Proposal",
-    "RandomSearch",
-    "Search",
-    "SearchResult",
-    "SearchSpace",
-    "SizeSpace",
-    "Stopwatch",
-    "Times",
-    "TopologySpace",
-    "TrainingFree",
-    "freerea_objectives",
-    "make_search",
-    "run",
+    "ALGORITHMS", "SPACES", "UNSUPPORTED", "Aggregation", "Batches", "BoundObjective", "Budget", "Candidate",
+    "Direction", "Evaluation", "FreeREA", "FreeREAMinus", "History", "InputError", "Ledger", "Measured",
+    "MetricCache", "MetricSource", "Normalisation", "NothingFeasible", "Objective", "ObjectiveSet", "Objectives",
+    "Part", "Proposal", "RandomSearch", "RankedFreeREA", "Role", "Search", "SearchResult", "SearchSpace", "SizeSpace",
+    "Step", "Times", "TopologySpace", "TrainingFree", "algorithm_options", "check_option_names", "find_algorithm",
+    "find_space", "freerea_objectives", "import_object", "importable_from", "make_search", "make_space", "run",
+    "share_cores", "unknown_name",
 ]
 
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_patch.algorithms": ["ALGORITHMS", "FreeREA", "FreeREAMinus", "RandomSearch", "make_search"],
-        "freerea_patch.budget": ["Budget", "Ledger"],
-        "freerea_patch.errors": ["InputError", "NothingFeasible"],
-        "freerea_patch.evaluation": ["BoundObjective", "Measured", "MetricSource", "ObjectiveSet"],
-        "freerea_patch.history": ["Candidate", "History", "Proposal"],
-        "freerea_patch.loop": ["SearchResult", "Stopwatch", "Times", "run"],
-        "freerea_patch.objective": ["UNSUPPORTED", "Evaluation", "Objective", "Objectives"],
-        "freerea_patch.search": ["Search"],
-        "freerea_patch.spaces": ["SPACES", "SearchSpace", "SizeSpace", "TopologySpace"],
-        "freerea_patch.training_free.cache": ["MetricCache"],
-        "freerea_patch.training_free.live": ["TrainingFree", "freerea_objectives"],
-    },
-)
+if not TYPE_CHECKING:  # type checkers use the imports above
+    __getattr__, __dir__ = lazy_exports(__name__, {
+        "freerea_patch.algorithms": [
+            "ALGORITHMS", "Batches", "FreeREA", "FreeREAMinus", "RandomSearch", "RankedFreeREA", "Search",
+            "algorithm_options", "check_option_names", "find_algorithm", "make_search",
+        ],
+        "freerea_patch.errors": ["InputError", "NothingFeasible", "unknown_name"],
+        "freerea_patch.history": ["Aggregation", "Candidate", "History", "Normalisation", "Proposal"],
+        "freerea_patch.imports": ["import_object", "importable_from", "share_cores"],
+        "freerea_patch.loop": ["Budget", "Ledger", "SearchResult", "Step", "Times", "run"],
+        "freerea_patch.objective": [
+            "UNSUPPORTED", "BoundObjective", "Direction", "Evaluation", "Measured", "MetricSource", "Objective",
+            "ObjectiveSet", "Objectives", "Role",
+        ],
+        "freerea_patch.spaces.nats": ["SizeSpace", "TopologySpace"],
+        "freerea_patch.spaces.protocol": ["SPACES", "Part", "SearchSpace", "find_space", "make_space"],
+        "freerea_patch.training_free.live": ["MetricCache", "TrainingFree", "freerea_objectives"],
+    })

@@ -1,44 +1,215 @@
-"""FreeREA, its ablation FreeREA-minus, and random search (Cavagnero 2023, arXiv 2207.05135)."""
+"""Search algorithms: FreeREA, FreeREA-minus, random search (Cavagnero 2023, arXiv 2207.05135), and your own.
+
+An algorithm is a subclass of :class:`Search`, which has the ask/tell interface and its bookkeeping. The subclass
+proposes batches of genotypes in the generator :meth:`Search.batches`. :func:`find_algorithm` finds algorithms by name.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Sequence
-from inspect import signature
-from typing import Any
+from collections.abc import Generator, Mapping, Sequence
+from inspect import Parameter, isabstract, signature
+from random import Random
+from typing import Any, get_type_hints
 
-from freerea_patch.errors import InputError, unknown_name
-from freerea_patch.history import Aggregation, Candidate, Normalisation, Proposal
-from freerea_patch.objective import Objective
-from freerea_patch.search import DRAWS_A_ROUND, Rounds, Search
+from freerea_patch.errors import InputError, NothingFeasible, unknown_name
+from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
+from freerea_patch.imports import import_object
+from freerea_patch.objective import Evaluation, Objective
 from freerea_patch.spaces.protocol import SearchSpace
+
+#: A search is exhausted after this number of consecutive batches without a new feasible candidate.
+PATIENCE = 1_000
+#: Random candidates per batch: sources can work on a batch, and a budget can end the search between batches.
+BATCH_SIZE = 16
+#: A package adds algorithms by entry points of this group: ``name = pkg.module:Class``.
+ENTRY_POINTS = "freerea_seval.algorithms"
+
+Batches = Generator[Sequence[Proposal], None, None]
+
+
+class Search(ABC):
+    """A search over a space, driven by :meth:`ask` and :meth:`tell`.
+
+    A subclass implements its algorithm as the generator :meth:`batches`. Keyword-only parameters of its constructor
+    are its options, which a config may set.
+
+    Args:
+        space: the search space.
+        terms: the objectives, whose roles, directions and bounds determine the selection.
+        seed: determines the course of the search, given the same metric values.
+        aggregation, normalisation: how candidates are scored, see :class:`~freerea_patch.history.History`.
+        simplify: remove operations that the output does not depend on from every proposed genotype. Such operations
+            change metrics and cost time, but do not change the function that the network computes.
+
+    Raises:
+        InputError: an unknown aggregation or normalisation, or ``simplify`` in a space that does not support it.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        terms: Sequence[Objective],
+        *,
+        seed: int = 0,
+        aggregation: Aggregation = "sum",
+        normalisation: Normalisation = "pool",
+        simplify: bool = False,
+    ) -> None:
+        Search.check_options(space, simplify=simplify)
+        self.space = space
+        self.simplify = simplify
+        self.history = History(terms, aggregation=aggregation, normalisation=normalisation)
+        self.rng = Random(seed)
+        self._batches = self.batches()
+        self._pending: dict[str, Proposal] = {}
+        self._idle_batches = 0
+
+    @classmethod
+    def check_options(cls, space: SearchSpace, **options: Any) -> None:
+        """Check the values of options without constructing the search; the constructor calls it as well.
+
+        A run calls it with all options before it opens metric sources, which can take minutes.
+
+        Raises:
+            InputError: a value that the algorithm cannot use in ``space``.
+        """
+        if options.get("simplify") and not hasattr(space, "simplified"):
+            raise InputError(f"space {space.name} has no method 'simplified'; set 'simplify: false'")
+
+    @abstractmethod
+    def batches(self) -> Batches:
+        """Yield batches of proposals without end; on resumption, their evaluations are in :attr:`history`.
+
+        Genotypes that have been evaluated before are not evaluated again. A proposal may also return unevaluated,
+        because the caller of :meth:`ask` can limit the number of candidates.
+        """
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether :data:`PATIENCE` consecutive batches brought no new feasible candidate."""
+        return self._idle_batches >= PATIENCE
+
+    def ask(self, limit: int | None = None) -> list[Proposal]:
+        """Return the next candidates to evaluate, all of them new, at most ``limit``.
+
+        Returns:
+            At least one proposal, or none if the search is exhausted.
+
+        Raises:
+            RuntimeError: :meth:`tell` has not been called for all candidates of the last call.
+            NothingFeasible: the search is exhausted without a single feasible candidate.
+        """
+        if self._pending:
+            raise RuntimeError(
+                f"ask() before tell(): {len(self._pending)} candidates still wait for their evaluation,"
+                f" the first is {next(iter(self._pending))!r}"
+            )
+        while not self.exhausted:
+            self._idle_batches += 1
+            new: dict[str, Proposal] = {}
+            for proposal in next(self._batches):
+                if proposal.genotype not in self.history:
+                    new.setdefault(proposal.genotype, proposal)
+            if new:
+                proposals = list(new.values())[:limit]
+                self._pending = {p.genotype: p for p in proposals}
+                return proposals
+        if not len(self.history):
+            bounds = "; ".join(_describe_bounds(t) for t in self.history.terms if t.role == "constraint")
+            raise NothingFeasible(
+                f"none of {self.history.evaluated} candidates is within the constraints ({bounds}); loosen a bound"
+            )
+        return []
+
+    def tell(self, proposal: Proposal, evaluation: Evaluation) -> Candidate:
+        """Record the evaluation of one proposal of the last :meth:`ask`.
+
+        Raises:
+            RuntimeError: the proposal is not pending: it was never returned by :meth:`ask`, or is evaluated already.
+        """
+        if proposal.genotype not in self._pending:
+            raise RuntimeError(f"tell() without ask(): {proposal.genotype!r} is not waiting for an evaluation")
+        candidate = self.history.add(proposal, evaluation)
+        del self._pending[proposal.genotype]  # last: if the evaluation lacks a metric, the proposal stays pending
+        if candidate.feasible:
+            self._idle_batches = 0
+        return candidate
+
+    def front(self) -> list[Candidate]:
+        """Return the result so far: see :meth:`freerea_patch.history.History.front`."""
+        return self.history.front()
+
+    def sample_feasible(self, count: int) -> Generator[Sequence[Proposal], None, list[Candidate]]:
+        """Yield batches of random proposals until ``count`` of them are feasible, and return these.
+
+        A genotype drawn twice counts twice, so that the space may be smaller than ``count``.
+        """
+        candidates: list[Candidate] = []
+        while len(candidates) < count:
+            batch = [self.sample() for _ in range(min(BATCH_SIZE, count - len(candidates)))]
+            yield batch
+            candidates += self.feasible(batch)
+        return candidates
+
+    def evaluate_given(self, genotypes: Sequence[str]) -> Generator[Sequence[Proposal], None, list[Candidate]]:
+        """Yield batches of proposals of ``genotypes``, and return the feasible candidates, each once."""
+        candidates: dict[str, Candidate] = {}
+        for first in range(0, len(genotypes), BATCH_SIZE):
+            batch = [Proposal(self.simplified(g), origin="given") for g in genotypes[first : first + BATCH_SIZE]]
+            yield batch
+            candidates |= {c.genotype: c for c in self.feasible(batch)}
+        return list(candidates.values())
+
+    def feasible(self, proposals: Sequence[Proposal]) -> list[Candidate]:
+        """Return the feasible candidates among ``proposals``, in order, including repeated ones."""
+        candidates = (self.history.find(p.genotype) for p in proposals)
+        return [c for c in candidates if c is not None and c.feasible]
+
+    def sample(self, generation: int = 0) -> Proposal:
+        """Propose a random genotype of the space."""
+        return Proposal(self.simplified(self.space.sample(self.rng)), generation)
+
+    def mutate(self, parent: Candidate, generation: int) -> Proposal:
+        """Propose a mutation of ``parent``."""
+        genotype = self.space.mutate(parent.genotype, self.rng)
+        return Proposal(self.simplified(genotype), generation, (parent.genotype,), "mutation")
+
+    def crossover(self, first: Candidate, second: Candidate, generation: int) -> Proposal:
+        """Propose a crossover of two candidates."""
+        genotype = self.space.crossover(first.genotype, second.genotype, self.rng)
+        return Proposal(self.simplified(genotype), generation, (first.genotype, second.genotype), "crossover")
+
+    def simplified(self, genotype: str) -> str:
+        """Return the genotype to propose: simplified if the option ``simplify`` is set."""
+        if not self.simplify:
+            return genotype
+        simplified: str = self.space.simplified(genotype)  # type: ignore[attr-defined]
+        return simplified
 
 
 class FreeREA(Search):
-    """Training-free evolution with tournament, mutation, crossover and ageing.
+    """Training-free evolution with tournament selection, mutation, crossover and ageing.
 
-    A generation is a round, or as many as it takes, of one tournament and its offspring: the two best of
-    ``tournament`` candidates give a mutant each and one crossover child. Then the population ages by
-    one candidate and its best ``population`` survive. With Pareto objectives, "best" is NSGA-II's
-    crowded comparison instead of the summed score (see :meth:`History.ranked`).
+    A generation repeats the following until the population exceeds ``population``: the two best of ``tournament``
+    random members are the parents of one mutation each and of one crossover, and the feasible offspring join the
+    population. Then one member of the oldest generation is removed, and the best ``population`` of the rest survive.
+    With Pareto objectives, NSGA-II's crowded comparison replaces the summed score (see :meth:`History.ranked`).
 
     Args:
-        space, terms, seed: see :class:`~freerea_patch.search.Search`.
+        space, terms, seed: see :class:`Search`.
         population: N, the number of survivors.
-        tournament: n, the number of candidates that compete to be parents.
-        n_random: fresh random candidates that join the offspring.
-        aggregation, normalisation, simplify: see :class:`~freerea_patch.search.Search`.
-        near_feasible: let infeasible candidates into the population, behind all feasible ones and by their violation
-            (Deb 2000), instead of drawing until ``population`` of them are feasible.
-        repair: mutate an infeasible offspring on until it is feasible, at most so many times.
-        unseen: mutate an offspring that was seen before on until it is new, at most so many times.
-        start: genotypes to begin with, such as those of an earlier search: the best ``population`` of them, and random
-            candidates as far as these are fewer.
+        tournament: n, the number of candidates in a tournament.
+        n_random: random candidates added to the offspring of every tournament.
+        aggregation, normalisation, simplify: see :class:`Search`.
+        unseen: replace offspring that have been evaluated before by a mutation of them, up to this number of times.
+        start: genotypes for the initial population, such as those of an earlier search: the best ``population`` of
+            them, completed by random candidates.
 
     Raises:
-        InputError: a population under 2, a tournament outside 2 to ``population``, a negative ``n_random``,
-            ``repair`` or ``unseen``, a genotype in ``start`` that is not of the space, or what
-            :class:`~freerea_patch.search.Search` refuses.
+        InputError: a population under 2, a tournament outside 2 to ``population``, a negative ``n_random`` or
+            ``unseen``, a genotype in ``start`` that is not in the space, or an option that :class:`Search` rejects.
     """
 
     def __init__(
@@ -53,36 +224,37 @@ class FreeREA(Search):
         aggregation: Aggregation = "sum",
         normalisation: Normalisation = "pool",
         simplify: bool = False,
-        near_feasible: bool = False,
-        repair: int = 0,
         unseen: int = 0,
         start: Sequence[str] = (),
     ) -> None:
-        _check_sizes(population, tournament, n_random)
-        for name, times in (("repair", repair), ("unseen", unseen)):
-            if times < 0:
-                raise InputError(f"{name} must not be negative, got {times}")
-        for genotype in start:
-            space.check(genotype)
+        FreeREA.check_options(
+            space, population=population, tournament=tournament, n_random=n_random, unseen=unseen, start=start
+        )
         self.population = population
         self.tournament = tournament
         self.n_random = n_random
-        self.near_feasible = near_feasible
-        self.repair = repair
         self.unseen = unseen
         self.start = tuple(start)
         super().__init__(
             space, terms, seed=seed, aggregation=aggregation, normalisation=normalisation, simplify=simplify
         )
 
-    def course(self) -> Rounds:
-        """Yield the start, then tournament after tournament."""
-        start = yield from self.given(self.start, self._admitted)
-        start = self.history.ranked(start)[: self.population]
-        start += yield from self.draw(self.population - len(start), self._admitted)
-        # A dict holds each genotype once, in the order in which candidates joined; a set of strings, as
-        # in the public code, would make the survivors depend on PYTHONHASHSEED.
-        population = {c.genotype: c for c in start}
+    @classmethod
+    def check_options(cls, space: SearchSpace, **options: Any) -> None:
+        """Check the values of options: see :meth:`Search.check_options`."""
+        super().check_options(space, **options)
+        _check_sizes(**{name: options[name] for name in ("population", "tournament", "n_random", "unseen")})
+        for genotype in options["start"]:
+            space.check(genotype)
+
+    def batches(self) -> Batches:
+        """Yield the initial population, then the offspring of one tournament after another."""
+        candidates = yield from self.evaluate_given(self.start)
+        candidates = self.history.ranked(candidates)[: self.population]
+        candidates += yield from self.sample_feasible(self.population - len(candidates))
+        # A dict keeps genotypes unique and in the order in which they joined. With a set of strings, as in the public
+        # code, the survivors would depend on PYTHONHASHSEED.
+        population = {c.genotype: c for c in candidates}
         generation = 0
         while True:
             generation += 1
@@ -91,18 +263,15 @@ class FreeREA(Search):
                 ranked = self.history.ranked(pool)
                 first, second = ranked[0], ranked[min(1, len(ranked) - 1)]
                 offspring = [
-                    self.mutant(first, generation),
-                    self.mutant(second, generation),
-                    self.child(first, second, generation),
-                    *(self.random(generation) for _ in range(self.n_random)),
+                    self.mutate(first, generation),
+                    self.mutate(second, generation),
+                    self.crossover(first, second, generation),
+                    *(self.sample(generation) for _ in range(self.n_random)),
                 ]
-                offspring = [self._renewed(proposal, generation) for proposal in offspring]
+                offspring = [self._unseen(proposal, generation) for proposal in offspring]
                 yield offspring
-                for _ in range(self.repair):
-                    offspring = self._mended(offspring, generation)
-                    yield offspring
-                for candidate in self._admitted(offspring):
-                    # Seen before: it returns with its old values, and only its generation is new.
+                for candidate in self.feasible(offspring):
+                    # A candidate that was evaluated before rejoins with its recorded values and a new generation.
                     candidate.generation = generation
                     population.setdefault(candidate.genotype, candidate)
                 if len(population) > self.population:
@@ -112,44 +281,60 @@ class FreeREA(Search):
                 survivors = self.history.ranked(list(population.values()))[: self.population]
                 population = {c.genotype: c for c in survivors}
 
-    def _renewed(self, proposal: Proposal, generation: int) -> Proposal:
-        """Return the proposal, or a mutant of it if it was seen before, or of that one, and so on."""
+    def _unseen(self, proposal: Proposal, generation: int) -> Proposal:
+        """Replace a proposal that has been evaluated before by a mutation of it, ``unseen`` times at most."""
         for _ in range(self.unseen):
-            seen = self.history.find(proposal.genotype)
-            if seen is None:
+            duplicate = self.history.find(proposal.genotype)
+            if duplicate is None:
                 break
-            proposal = self.mutant(seen, generation)
+            proposal = self.mutate(duplicate, generation)
         return proposal
 
-    def _mended(self, offspring: Sequence[Proposal], generation: int) -> list[Proposal]:
-        """Return the offspring with a mutant in the place of each that is infeasible."""
-        found = [(proposal, self.history.find(proposal.genotype)) for proposal in offspring]
-        return [p if c is None or c.feasible else self.mutant(c, generation) for p, c in found]
-
-    def _admitted(self, proposals: Sequence[Proposal]) -> list[Candidate]:
-        """Return the candidates among ``proposals`` that the population takes, in order, repeats included."""
-        if not self.near_feasible:
-            return self.told(proposals)
-        return [c for p in proposals if (c := self.history.find(p.genotype)) is not None]
-
     def _age(self, population: dict[str, Candidate]) -> None:
-        """Remove one candidate of the oldest generation, unless all are of one age."""
+        """Remove a random member of the oldest generation, unless all are of the same generation."""
         oldest = min(c.generation for c in population.values())
         eldest = [g for g, c in population.items() if c.generation == oldest]
         if len(eldest) < len(population):
             del population[self.rng.choice(eldest)]
 
 
+class RankedFreeREA(FreeREA):
+    """FreeREA with the three options that find better networks under a bound; each can be set separately.
+
+    Rank scores instead of the sum of values, normalised over the history instead of the pool, on genotypes without
+    operations that the output does not depend on.
+
+    Args:
+        space, terms: see :class:`Search`.
+        aggregation, normalisation, simplify: see :class:`Search`.
+        options: the other options of :class:`FreeREA`.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        terms: Sequence[Objective],
+        *,
+        aggregation: Aggregation = "ranks",
+        normalisation: Normalisation = "history",
+        simplify: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            space, terms, aggregation=aggregation, normalisation=normalisation, simplify=simplify, **options
+        )
+
+
 class FreeREAMinus(Search):
     """The paper's ablation: plain ageing evolution on the same metrics.
 
-    Each step, the winner of a tournament (drawn with replacement, as in Real 2019) gives one mutant,
-    which joins the queue while the candidate that has been in it longest leaves.
+    In each step, the winner of a tournament (drawn with replacement, as in Real 2019) is mutated; the mutation joins
+    the queue, and the oldest member of the queue leaves it.
 
     Args:
-        space, terms, seed: see :class:`~freerea_patch.search.Search`.
+        space, terms, seed: see :class:`Search`.
         population: length of the queue.
-        tournament: number of candidates that compete to be the parent.
+        tournament: number of candidates in a tournament.
 
     Raises:
         InputError: a population under 2, or a tournament outside 2 to ``population``.
@@ -164,60 +349,131 @@ class FreeREAMinus(Search):
         tournament: int = 5,
         seed: int = 0,
     ) -> None:
-        _check_sizes(population, tournament, 0)
+        FreeREAMinus.check_options(space, population=population, tournament=tournament)
         self.population = population
         self.tournament = tournament
         super().__init__(space, terms, seed=seed)
 
-    def course(self) -> Rounds:
-        """Yield the start, then mutant after mutant."""
-        start = yield from self.draw(self.population, self.told)
-        queue = deque(start)
+    @classmethod
+    def check_options(cls, space: SearchSpace, **options: Any) -> None:
+        """Check the values of options: see :meth:`Search.check_options`."""
+        super().check_options(space, **options)
+        _check_sizes(population=options["population"], tournament=options["tournament"])
+
+    def batches(self) -> Batches:
+        """Yield the initial population, then one mutation after another."""
+        queue = deque((yield from self.sample_feasible(self.population)))
         generation = 0
         while True:
             generation += 1
             winner = self.history.ranked(self.rng.choices(queue, k=self.tournament))[0]
-            offspring = [self.mutant(winner, generation)]
+            offspring = [self.mutate(winner, generation)]
             yield offspring
-            for candidate in self.told(offspring):
+            for candidate in self.feasible(offspring):
                 candidate.generation = generation
                 queue.append(candidate)
                 queue.popleft()
 
 
 class RandomSearch(Search):
-    """The baseline: uniform random candidates."""
+    """The baseline: uniformly random candidates."""
 
-    def course(self) -> Rounds:
-        """Yield random draws for ever."""
+    def batches(self) -> Batches:
+        """Yield random candidates."""
         while True:
-            yield [self.random() for _ in range(DRAWS_A_ROUND)]
+            yield [self.sample() for _ in range(BATCH_SIZE)]
 
 
-def _check_sizes(population: int, tournament: int, n_random: int) -> None:
-    for name, size in (("population", population), ("tournament", tournament), ("n_random", n_random)):
+def _check_sizes(*, population: int, tournament: int, **counts: int) -> None:
+    for name, size in {"population": population, "tournament": tournament, **counts}.items():
         if isinstance(size, bool) or not isinstance(size, int):
             raise InputError(f"{name} must be a whole number, got {size!r}")
     if population < 2:
-        raise InputError(f"population must be at least 2, not {population}")
+        raise InputError(f"population must be at least 2, got {population}")
     if not 2 <= tournament <= population:
-        raise InputError(f"tournament must be between 2 and the population ({population}), not {tournament}")
-    if n_random < 0:
-        raise InputError(f"n_random must not be negative, got {n_random}")
+        raise InputError(f"tournament must be between 2 and the population ({population}), got {tournament}")
+    for name, count in counts.items():
+        if count < 0:
+            raise InputError(f"{name} must not be negative, got {count}")
 
 
-#: Algorithms by the name that a config uses.
-ALGORITHMS: dict[str, type[Search]] = {
+def _describe_bounds(term: Objective) -> str:
+    lower = [] if term.lower is None else [f">= {term.lower:g}"]
+    upper = [] if term.upper is None else [f"<= {term.upper:g}"]
+    return f"{term.name} {' and '.join(lower + upper)} {term.unit}".rstrip()
+
+
+#: Built-in algorithms by the name that a config uses: a class, or ``"pkg.module:Class"``.
+ALGORITHMS: Mapping[str, type[Search] | str] = {
     "freerea": FreeREA,
+    "freerea-ranked": RankedFreeREA,
     "freerea-minus": FreeREAMinus,
     "random": RandomSearch,
 }
 
 
-def algorithm_options(algorithm: str) -> dict[str, Any]:
-    """Return the options of an algorithm with their defaults."""
-    parameters = signature(ALGORITHMS[algorithm]).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "seed"}
+def find_algorithm(name: str) -> type[Search]:
+    """Return an algorithm by name.
+
+    Args:
+        name: a built-in algorithm, one that an installed package adds (:data:`ENTRY_POINTS`), or ``pkg.module:Class``.
+
+    Raises:
+        InputError: an unknown name, or an object that is not an algorithm.
+    """
+    target: Any = ALGORITHMS.get(name, name)
+    if target is name and ":" not in name:
+        from importlib.metadata import entry_points
+
+        installed = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+        if name not in installed:
+            raise unknown_name("algorithm", name, [*ALGORITHMS, *installed, "pkg.module:Class"])
+        target = installed[name]
+    algorithm = import_object(target, f"algorithm {name!r}") if isinstance(target, str) else target
+    if not (isinstance(algorithm, type) and issubclass(algorithm, Search)) or isabstract(algorithm):
+        raise InputError(
+            f"algorithm {name!r}: expected a subclass of freerea_patch.Search with 'batches', got {algorithm!r}"
+        )
+    return algorithm
+
+
+def algorithm_options(algorithm: type[Search]) -> dict[str, Parameter]:
+    """Return the options of an algorithm: the keyword-only parameters of its constructor, without the seed.
+
+    Where a constructor takes ``**options``, the options of the base class are included. An annotation that cannot be
+    resolved at run time is replaced by ``Any``.
+    """
+    options: dict[str, Parameter] = {}
+    for cls in algorithm.__mro__:
+        if "__init__" not in vars(cls):
+            continue
+        constructor: Any = vars(cls)["__init__"]
+        try:
+            hints = get_type_hints(constructor, include_extras=True)
+        except NameError:  # a type that is imported for type checkers only
+            hints = {}
+        parameters = signature(constructor).parameters.values()
+        for p in parameters:
+            if p.kind is Parameter.KEYWORD_ONLY and p.name != "seed":
+                options.setdefault(p.name, p.replace(annotation=hints.get(p.name, Any)))
+        if not any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+            break
+    return options
+
+
+def check_option_names(name: str, algorithm: type[Search], options: Mapping[str, Any]) -> None:
+    """Check that an algorithm takes the options and lacks none.
+
+    Raises:
+        InputError: an unknown option, or an option without default that is missing.
+    """
+    parameters = algorithm_options(algorithm)
+    for option in options:
+        if option not in parameters:
+            raise unknown_name(f"option of algorithm {name!r}:", option, parameters)
+    for option, parameter in parameters.items():
+        if parameter.default is Parameter.empty and option not in options:
+            raise InputError(f"algorithm {name!r} needs the option {option!r}, which has no default")
 
 
 def make_search(
@@ -226,16 +482,13 @@ def make_search(
     """Return a search by the name of its algorithm.
 
     Args:
-        algorithm: a name in :data:`ALGORITHMS`.
-        options: what the algorithm takes besides (population, tournament, aggregation, ...).
+        algorithm: see :func:`find_algorithm`.
+        space, terms, seed: see :class:`Search`.
+        options: options of the algorithm.
 
     Raises:
-        InputError: an unknown algorithm or an option that it does not take.
+        InputError: an unknown algorithm or option, or a value that the algorithm rejects.
     """
-    if algorithm not in ALGORITHMS:
-        raise unknown_name("algorithm", algorithm, ALGORITHMS)
-    known = algorithm_options(algorithm)
-    for option in options:
-        if option not in known:
-            raise unknown_name(f"option of algorithm {algorithm!r}:", option, known)
-    return ALGORITHMS[algorithm](space, terms, seed=seed, **options)
+    cls = find_algorithm(algorithm)
+    check_option_names(algorithm, cls, options)
+    return cls(space, terms, seed=seed, **options)

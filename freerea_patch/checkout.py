@@ -1,13 +1,21 @@
-"""The public code of FreeREA, imported unmodified from a checkout of it (Cavagnero 2023; commit 9c2a726).
+"""The public code of FreeREA, unmodified, and our objectives inside its search (Cavagnero 2023; commit 9c2a726).
 
-Its modules are top-level ones with names such as ``search``, ``utils`` and ``datasets``. They are imported
-inside a ``with`` block, and afterwards it is as if they never had been.
+:class:`Checkout` imports the code from a folder for the duration of a ``with`` block: its modules are top-level ones
+with names such as ``search``, ``utils`` and ``datasets``, and are removed again afterwards. Inside another ``with``
+block, :class:`Hook` lets ``search.search(api, ...)`` and ``our_baselines.freeREAMinus(api, ...)`` rank, bound and time
+candidates by given objectives::
+
+    with Checkout(path) as checkout:
+        api = checkout.nas_spaces.NATSBench(...)
+        with Hook(checkout, api, objectives) as hook:
+            checkout.search.search(api, N=100, n=25, ...)
+        print(hook.history.front())
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -16,8 +24,10 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from freerea_patch.errors import InputError
+from freerea_patch.history import Candidate, History, Proposal
+from freerea_patch.objective import Measured, Objectives
 
-#: What makes a folder a checkout of FreeREA.
+#: Files by which a checkout of FreeREA is recognised.
 _FILES = (
     "analyzer.py",
     "datasets.py",
@@ -30,26 +40,26 @@ _FILES = (
     "search.py",
     "utils.py",
 )
-#: Packages that it imports but does not use in a search on cached metrics, and the names it takes from them.
+#: Packages that it imports, but does not use in a search on cached metrics, and the names that it imports from them.
 _UNUSED = {
     "nats_bench": {"nats_bench": ["create"]},
     "scipy": {"scipy": [], "scipy.stats": ["mode"]},
     "thop": {"thop": ["profile"]},
     "xautodl": {"xautodl": [], "xautodl.models": ["get_cell_based_tiny_net"]},
 }
-#: NASBench-101's own code is never imported: it needs a protobuf of 2019, and registers flags a second time.
+#: NASBench-101's code is never imported: it needs a protobuf version of 2019, and registers flags twice.
 _NASBENCH101 = {"nas_spaces._nasbench101.original_api": ["api"]}
 _MODULES = ("search", "nas_utils", "pruning", "our_baselines", "nas_spaces", "analyzer")
-#: ``from nas_utils import *`` gives each of these modules a ``return_top_k`` of its own.
-_RANKING = ("search", "pruning", "nas_utils", "our_baselines")
+#: Modules that bind the names of ``from nas_utils import *``, such as ``return_top_k``.
+_BINDING = ("search", "pruning", "nas_utils", "our_baselines")
 
 
 class Checkout:
     """The modules of a checkout of FreeREA, from :meth:`__enter__` until :meth:`undo`.
 
-    Safe because all that it changes are ``sys.path`` and ``sys.modules``, and both are put back: the entry
-    and the modules of the checkout go, modules of the same names that had been imported from elsewhere
-    return. Modules that were kept in a variable go on working.
+    This is safe because it changes only ``sys.path`` and ``sys.modules``, and restores both: the checkout's modules are
+    removed, and modules of the same names that were imported from elsewhere before return. Modules that are still
+    referenced keep working.
 
     Args:
         path: the folder.
@@ -73,7 +83,7 @@ class Checkout:
         if missing:
             raise InputError(
                 f"{path} is not a checkout of FreeREA: it has no {', '.join(missing)};"
-                " expected a clone of NiccoloCavagnero/FreeREA"
+                " expected a clone of github.com/NiccoloCavagnero/FreeREA"
             )
         self.path = path.resolve()
         self._undo: list[Callable[[], object]] = []
@@ -82,7 +92,7 @@ class Checkout:
         """Import the modules.
 
         Raises:
-            InputError: they need a package that is not installed, or are not those of the public code.
+            InputError: a required package is not installed, or the modules are not those of the public code.
         """
         try:
             self._import()
@@ -98,35 +108,35 @@ class Checkout:
 
     def _import(self) -> None:
         own = {name.partition("/")[0].removesuffix(".py") for name in _FILES}
-        aside = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
-        for name in aside:
+        replaced = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
+        for name in replaced:
             del sys.modules[name]
-        self._undo.append(lambda: sys.modules.update(aside))
+        self._undo.append(lambda: sys.modules.update(replaced))
         self._undo.append(self._forget)
-        stand_ins = dict(_NASBENCH101)
+        replacements = dict(_NASBENCH101)
         for package, modules in _UNUSED.items():
             if package not in sys.modules and find_spec(package) is None:
-                stand_ins |= modules
-        sys.modules.update({name: _stand_in(name, attributes) for name, attributes in stand_ins.items()})
-        self._undo.append(lambda: [sys.modules.pop(name, None) for name in stand_ins])
+                replacements |= modules
+        sys.modules.update({name: _replacement(name, attributes) for name, attributes in replacements.items()})
+        self._undo.append(lambda: [sys.modules.pop(name, None) for name in replacements])
         entry = str(self.path)
         sys.path.insert(0, entry)
         self._undo.append(lambda: sys.path.remove(entry) if entry in sys.path else None)
         for name in _MODULES:
             setattr(self, name, import_module(name))
-        for name in _RANKING:
+        for name in _BINDING:
             if not callable(getattr(getattr(self, name), "return_top_k", None)):
                 raise InputError(f"{self.path}: {name} has no return_top_k; expected commit 9c2a726 of FreeREA's code")
 
     def _forget(self) -> None:
-        """Take the checkout's modules out of ``sys.modules``, those that were imported late included."""
+        """Remove the checkout's modules from ``sys.modules``, including modules that were imported later."""
         inside = str(self.path / "_")[:-1]
         for name, module in list(sys.modules.items()):
             if (getattr(module, "__file__", None) or "").startswith(inside):
                 del sys.modules[name]
 
     def undo(self) -> None:
-        """Put everything back; a second call does nothing."""
+        """Undo all changes; a second call does nothing."""
         while self._undo:
             self._undo.pop()()
 
@@ -136,17 +146,8 @@ class Checkout:
         self.undo()
 
 
-def open_checkout(path: Path) -> Checkout:
-    """Return FreeREA's public code, for a ``with`` block: see :class:`Checkout`.
-
-    Raises:
-        InputError: the folder is not a checkout of FreeREA.
-    """
-    return Checkout(path)
-
-
-def _stand_in(name: str, attributes: Sequence[str]) -> ModuleType:
-    """Return a module that can be imported, and whose functions say that they are not there."""
+def _replacement(name: str, attributes: Sequence[str]) -> ModuleType:
+    """Return a replacement for a missing module; its functions raise an error that says so."""
     module = ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)
     for attribute in attributes:
@@ -156,6 +157,145 @@ def _stand_in(name: str, attributes: Sequence[str]) -> ModuleType:
 
 def _absent(name: str) -> Callable[..., None]:
     def called(*args: object, **kwargs: object) -> None:
-        raise InputError(f"FreeREA's code called {name}, which is not there; only searches on cached metrics work")
+        raise InputError(f"FreeREA's code called {name}, which is not installed; only searches on cached metrics work")
 
     return called
+
+
+#: Functions for ranking and feasibility; the last one is defined in ``pruning``, the others in ``nas_utils``.
+_FUNCTIONS = ("return_top_k", "is_feasible", "clean_history", "prune_flops_params")
+
+
+class Hook:
+    """Replaces FreeREA's ranking, feasibility and accounting of time, until :meth:`undo`.
+
+    This is safe because it replaces only these functions, by functions with the same arguments and results. They are
+    replaced in every module that binds them: rebinding ``nas_utils`` alone would change the report but not the search.
+        On
+    the ``api``, ``total_metrics_time`` is replaced, so that seconds of our metrics count against its budget.
+
+    Args:
+        checkout: FreeREA's code, inside its ``with`` block.
+        api: its search space object.
+        objectives: replace naswot, logsynflow and skip. To keep these, add them as objectives on
+            :class:`CheckoutMetrics`.
+        preparation_s: seconds spent before the search, such as on training a predictor.
+
+    Attributes:
+        history: all evaluated genotypes.
+
+    Raises:
+        InputError: the checkout lacks a function that has to be replaced.
+    """
+
+    def __init__(self, checkout: Checkout, api: Any, objectives: Objectives, *, preparation_s: float = 0.0) -> None:
+        self.history = History(objectives.terms)
+        self._objectives = objectives
+        self._api = api
+        self._spent_s = preparation_s
+        self._undo: list[Callable[[], object]] = []
+        self._modules = [getattr(checkout, name) for name in _BINDING]
+        for function in _FUNCTIONS:
+            if not any(callable(vars(module).get(function)) for module in self._modules):
+                raise InputError(f"{checkout.path} has no {function}; expected commit 9c2a726 of FreeREA's code")
+
+    def __enter__(self) -> Hook:
+        for module in self._modules:
+            for function in _FUNCTIONS:
+                original = vars(module).get(function)
+                if original is not None:
+                    self._rebind(module, function, getattr(self, f"_{function}")(original))
+        self._rebind(self._api, "total_metrics_time", self._total_metrics_time)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()
+
+    def undo(self) -> None:
+        """Undo all changes; a second call does nothing."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _rebind(self, owner: Any, name: str, value: object) -> None:
+        namespace = vars(owner)
+        if name in namespace:
+            original = namespace[name]
+            self._undo.append(lambda: setattr(owner, name, original))
+        else:  # a method of the class, hidden by an attribute of the instance
+            self._undo.append(lambda: delattr(owner, name))
+        setattr(owner, name, value)
+
+    def _look_up(self, exemplars: Iterable[Any]) -> list[Candidate]:
+        """Return the candidates of exemplars; new ones are evaluated as one batch."""
+        genotypes = [exemplar.genotype for exemplar in exemplars]
+        new = [g for g in dict.fromkeys(genotypes) if g not in self.history]
+        for genotype, evaluation in zip(new, self._objectives.evaluate(new), strict=True):
+            if not self.history.add(Proposal(genotype), evaluation).feasible:
+                self._spent_s += sum(evaluation.seconds.values())
+        candidates = map(self.history.find, genotypes)
+        return [candidate for candidate in candidates if candidate is not None]
+
+    def _feasible(self, exemplars: Sequence[Any]) -> list[Any]:
+        return [e for e, c in zip(exemplars, self._look_up(exemplars), strict=True) if c.feasible]
+
+    def _return_top_k(self, original: Any) -> Any:
+        def return_top_k(exemplars: Sequence[Any], K: int = 3, metric_names: Sequence[str] = ()) -> list[Any]:  # noqa: N803
+            born = self._feasible([exemplar for exemplar in exemplars if exemplar.born])
+            pool = self._look_up(born)
+            for exemplar, score in zip(born, self.history.scores(pool).tolist(), strict=True):
+                exemplar.rank = score
+            return [born[i] for i in self.history.order(pool)[:K]]
+
+        return return_top_k
+
+    def _is_feasible(self, original: Any) -> Any:
+        def is_feasible(exemplar: Any, *bounds: Any, **named: Any) -> bool:
+            return bool(original(exemplar, *bounds, **named)) and bool(self._feasible([exemplar]))
+
+        return is_feasible
+
+    def _clean_history(self, original: Any) -> Any:
+        def clean_history(history: Mapping[str, Any], *bounds: Any, **named: Any) -> dict[str, Any]:
+            kept = self._feasible(list(original(history, *bounds, **named).values()))
+            return {exemplar.genotype: exemplar for exemplar in kept}
+
+        return clean_history
+
+    def _prune_flops_params(self, original: Any) -> Any:
+        def prune_flops_params(exemplars: Sequence[Any], history: Any, *bounds: Any, **named: Any) -> Any:
+            # The original removes infeasible exemplars from the history, through clean_history, but not from the rest.
+            kept, history = original(exemplars, history, *bounds, **named)
+            return self._feasible(kept), history
+
+        return prune_flops_params
+
+    def _total_metrics_time(self, exemplars: Iterable[Any], metrics: Sequence[str] = ()) -> float:
+        """Return the seconds of exemplars, of preparation, and of infeasible candidates."""
+        candidates = self._look_up(exemplars)
+        return self._spent_s + sum(sum(c.evaluation.seconds.values()) for c in candidates if c.feasible)
+
+
+class CheckoutMetrics:
+    """The checkout's own metrics as a metric source, with the values and seconds of its ``api``.
+
+    Args:
+        api: FreeREA's search space object, on cached metrics.
+    """
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+        # Bound here, because a hook replaces the attribute later.
+        self._seconds = api.total_metrics_time
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+        """Yield the metrics of each genotype."""
+        for genotype in genotypes:
+            exemplar = self._api[self._api.get_index(genotype)]
+            yield {metric: self._measured(exemplar, metric) for metric in metrics}
+
+    def _measured(self, exemplar: Any, metric: str) -> Measured:
+        if metric == "skip":  # computed from the genotype; FreeREA charges no time for it either
+            return Measured(float(exemplar.skip()))
+        return Measured(float(exemplar.get_metric(metric)), float(self._seconds([exemplar], [metric])))

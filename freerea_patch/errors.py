@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong, and here is how to mend it"."""
+"""The exception for a user's mistake: the message says what is wrong and how to correct it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from difflib import get_close_matches
 class InputError(ValueError):
     """A user's input cannot be used.
 
-    The message is one line that says what was expected, what came, and how to mend it; the command
-    line prints it as it is and exits with code 2.
+    The message is one line: what was expected, what was received, and how to correct it. The command line prints it
+    unchanged and exits with code 2.
     """
 
 
-class NothingFeasible(InputError):  # noqa: N818 - it is an outcome as well
-    """A search has ended without a candidate within its constraints."""
+class NothingFeasible(InputError):  # noqa: N818 - also a possible result of a search
+    """A search has ended without a candidate that satisfies its constraints."""
 
 
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InputError:
-    """Return the error for a name outside a list of valid ones, with the nearest as a suggestion."""
+    """Return the error for a name that is not in a list of valid ones, with the closest one as a suggestion."""
     names = sorted(valid)
     near = get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."

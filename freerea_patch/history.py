@@ -1,33 +1,42 @@
-"""The record of every candidate a search has seen, kept as arrays so that ranking a pool is cheap."""
+"""The history of a search: all evaluated candidates, how a pool of them is ranked, and the resulting front.
+
+Candidates are ranked by FreeREA's summed score (Cavagnero 2023, section 3.3), or by NSGA-II's non-dominated sorting and
+crowding distance (Deb 2002) if any objective is a Pareto axis. The functions at the end of this module work on arrays
+of oriented values (larger is better): n candidates or points, k fitness metrics, m axes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from freerea_patch.errors import unknown_name
 from freerea_patch.objective import Evaluation, Objective
-from freerea_patch.selection import Floats, fitness_scores, nondominated_order, pareto_fronts, rank_scores
 
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+
+#: How a genotype was made; ``"given"`` is the option ``start``.
 Origin = Literal["given", "random", "mutation", "crossover"]
-#: How the fitness terms become one score: FreeREA's sum of values over their maximum, or the mean of ranks.
+#: How the fitness terms become one score: FreeREA's sum of values divided by their maxima, or the mean of ranks.
 Aggregation = Literal["sum", "ranks"]
-#: Among whom a candidate is scored: the pool that it is compared in, as FreeREA does, or all that is feasible so far.
+#: The set in which values are normalised: the pool being ranked, as in FreeREA, or all feasible candidates so far.
 Normalisation = Literal["pool", "history"]
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """A genotype that an algorithm wants evaluated.
+    """A genotype that an algorithm proposes for evaluation.
 
     Attributes:
         genotype: the candidate's genotype.
-        generation: the step in which it is born, 0 for the start.
-        parents: genotypes it was made from: none, one (mutation) or two (crossover).
-        origin: ``"given"`` by the user, ``"random"``, ``"mutation"`` or ``"crossover"``.
+        generation: the generation of the proposal; 0 for the initial population.
+        parents: the genotypes of its parents: none, one (mutation) or two (crossover).
+        origin: how it was made: ``"given"`` (the option ``start``), ``"random"``, ``"mutation"`` or ``"crossover"``.
     """
 
     genotype: str
@@ -41,10 +50,10 @@ class Candidate:
     """An evaluated genotype.
 
     Attributes:
-        proposal: how it came to be.
+        proposal: the genotype and its parents.
         evaluation: its values and seconds.
-        generation: its age: the step of its birth, or of its latest rebirth.
-        feasible: whether every constraint admits it.
+        generation: the generation that ageing counts from: of the first proposal, or of the latest repeated one.
+        feasible: whether it satisfies every constraint.
         row: its row in the history's arrays, -1 if infeasible.
     """
 
@@ -66,12 +75,12 @@ class Candidate:
 
 
 class History:
-    """All candidates of a search; only the feasible ones take part in anything.
+    """All candidates of a search. Only feasible candidates are ranked and reported.
 
     Args:
         terms: the search's objectives.
         aggregation: how the fitness terms become one score.
-        normalisation: among whom.
+        normalisation: the set in which the fitness terms are normalised.
 
     Raises:
         InputError: an unknown aggregation or normalisation.
@@ -80,27 +89,26 @@ class History:
     def __init__(
         self, terms: Sequence[Objective], *, aggregation: Aggregation = "sum", normalisation: Normalisation = "pool"
     ) -> None:
-        for kind, name, known in (
-            ("aggregation", aggregation, get_args(Aggregation)),
-            ("normalisation", normalisation, get_args(Normalisation)),
-        ):
-            if name not in known:
-                raise unknown_name(kind, name, known)
+        if aggregation not in get_args(Aggregation):
+            raise unknown_name("aggregation", aggregation, get_args(Aggregation))
+        if normalisation not in get_args(Normalisation):
+            raise unknown_name("normalisation", normalisation, get_args(Normalisation))
         self.terms = tuple(terms)
         self._aggregate = fitness_scores if aggregation == "sum" else rank_scores
-        self._among_all = normalisation == "history"
-        self._scored: Floats = np.empty(0)
+        self._over_history = normalisation == "history"
+        self._history_scores: Floats = np.empty(0)
         self._constraints = [t for t in terms if t.role == "constraint"]
         self._fitness_terms = [t for t in terms if t.role == "fitness"]
         self._pareto_terms = [t for t in terms if t.role == "pareto"]
         self._weights = np.array([t.weight for t in self._fitness_terms])
+        # One row per feasible candidate, in the order of evaluation; the arrays double when they are full.
         self._fitness = np.empty((64, len(self._fitness_terms)))
         self._pareto = np.empty((64, len(self._pareto_terms)))
-        self._seen: dict[str, Candidate] = {}
+        self._candidates: dict[str, Candidate] = {}
         self._feasible: list[Candidate] = []
 
     def __len__(self) -> int:
-        """Number of feasible candidates: the different cells explored."""
+        """Number of feasible candidates."""
         return len(self._feasible)
 
     def __iter__(self) -> Iterator[Candidate]:
@@ -109,33 +117,28 @@ class History:
 
     def __contains__(self, genotype: str) -> bool:
         """Whether ``genotype`` has been evaluated, feasible or not."""
-        return genotype in self._seen
+        return genotype in self._candidates
 
     @property
     def evaluated(self) -> int:
-        """Number of candidates evaluated, the infeasible ones included."""
-        return len(self._seen)
+        """Number of candidates evaluated, including infeasible ones."""
+        return len(self._candidates)
 
     @property
     def is_pareto(self) -> bool:
         """Whether any objective is a Pareto axis."""
         return bool(self._pareto_terms)
 
-    def everything(self) -> Iterator[Candidate]:
-        """Iterate over all candidates, the infeasible ones included, in the order of evaluation."""
-        return iter(self._seen.values())
+    def all_candidates(self) -> Iterator[Candidate]:
+        """Iterate over all candidates, including infeasible ones, in the order of their evaluation."""
+        return iter(self._candidates.values())
 
     def find(self, genotype: str) -> Candidate | None:
-        """Return the candidate of ``genotype`` if it has been evaluated."""
-        return self._seen.get(genotype)
-
-    def feasible(self, genotype: str) -> Candidate | None:
-        """Return the candidate of ``genotype`` if it has been evaluated and is feasible."""
-        candidate = self._seen.get(genotype)
-        return candidate if candidate is not None and candidate.feasible else None
+        """Return the candidate of ``genotype``, feasible or not, or None if it has not been evaluated."""
+        return self._candidates.get(genotype)
 
     def add(self, proposal: Proposal, evaluation: Evaluation) -> Candidate:
-        """Record a new candidate; its constraints decide whether it is feasible.
+        """Record a new candidate; it is feasible if it satisfies all constraints.
 
         Raises:
             KeyError: the evaluation lacks a metric that a feasible candidate must have.
@@ -153,60 +156,43 @@ class History:
             self._pareto[row] = [t.oriented(values[t.name]) for t in self._pareto_terms]
             candidate.row = row
             self._feasible.append(candidate)
-        self._seen[proposal.genotype] = candidate
+        self._candidates[proposal.genotype] = candidate
         return candidate
 
     def scores(self, pool: Sequence[Candidate]) -> Floats:
-        """Return ``(n,)`` scores of feasible candidates, within ``pool`` or the history; 0 without a fitness term."""
+        """Return the ``(n,)`` scores of feasible candidates; zeros if there is no fitness term."""
         if not self._fitness_terms:
             return np.zeros(len(pool))
         rows = [c.row for c in pool]
-        if not self._among_all:
+        if not self._over_history:
             return self._aggregate(self._fitness[rows], self._weights)
-        if len(self._scored) < len(self):
-            self._scored = self._aggregate(self._fitness[: len(self)], self._weights)
-        return self._scored[rows]
-
-    def violations(self, candidate: Candidate) -> list[float]:
-        """Return how far a candidate is outside the bounds of each constraint, relative to them.
-
-        A bound that was not looked at, since another one before it excludes the candidate, counts nothing.
-        """
-        values = candidate.values
-        return [t.violation(values[t.name]) if t.name in values else 0.0 for t in self._constraints]
-
-    def violation(self, candidate: Candidate) -> float:
-        """Return the sum of the :meth:`violations`, 0 for a feasible candidate."""
-        return sum(self.violations(candidate))
+        if len(self._history_scores) < len(self):
+            self._history_scores = self._aggregate(self._fitness[: len(self)], self._weights)
+        return self._history_scores[rows]
 
     def ranked(self, pool: Sequence[Candidate]) -> list[Candidate]:
-        """Return ``pool`` best first: what is infeasible comes last, the smallest violation first (Deb 2000).
+        """Return a pool of feasible candidates, best first.
 
-        Without a Pareto objective: by summed score, normalised within the pool. With any: by NSGA-II's
-        crowded comparison (Deb 2002) over the summed score and the Pareto objectives.
+        Without a Pareto objective, they are sorted by their summed score; with any, by NSGA-II's crowded comparison
+        (Deb 2002) of the summed score and the Pareto objectives.
         """
         return [pool[i] for i in self.order(pool)]
 
     def order(self, pool: Sequence[Candidate]) -> list[int]:
-        """Return the positions in ``pool``, best first, by the rule of :meth:`ranked`."""
-        places = [i for i, c in enumerate(pool) if c.feasible]
-        feasible = [pool[i] for i in places]
+        """Return the positions in ``pool``, best first, in the order of :meth:`ranked`."""
         if self._pareto_terms:
-            order = nondominated_order(self._points(feasible))
+            order = nondominated_order(self._points(pool))
         else:
-            order = np.argsort(-self.scores(feasible), kind="stable")
-        others = [i for i, c in enumerate(pool) if not c.feasible]
-        return [places[i] for i in order.tolist()] + sorted(others, key=lambda i: self.violation(pool[i]))
+            order = np.argsort(-self.scores(pool), kind="stable")
+        return cast("list[int]", order.tolist())
 
     def front(self) -> list[Candidate]:
-        """Return the result of the search over the feasible history.
+        """Return the result of the search so far.
 
-        With a Pareto objective, the non-dominated candidates, sorted along the first Pareto objective,
-        best first; without one, the single best-scoring candidate. Scores are normalised over the
-        history. Empty if nothing feasible has been evaluated, or nothing that has a value in all that selects.
+        With Pareto objectives, these are the non-dominated candidates, sorted along the first Pareto objective, best
+        first; without, the single candidate with the best score. Scores are normalised over the history. The result is
+        empty if there is no feasible candidate with finite values of all objectives that select.
         """
-        if not self._feasible:
-            return []
         if not self._pareto_terms:
             best = self.ranked(self._feasible)[:1]
             return best if np.isfinite(self.scores(self._feasible)).any() else []
@@ -216,6 +202,127 @@ class History:
         return [self._feasible[i] for i in front.tolist()]
 
     def _points(self, pool: Sequence[Candidate]) -> Floats:
-        """Return the ``(n, m)`` axes of Pareto selection: the summed score, if any, and the objectives."""
+        """Return the ``(n, m)`` axes of Pareto selection: the summed score, if any, and the Pareto objectives."""
         axes = self._pareto[[c.row for c in pool]]
         return np.column_stack([self.scores(pool), axes]) if self._fitness_terms else axes
+
+
+def fitness_scores(values: Floats, weights: Floats) -> Floats:
+    """Return FreeREA's score of every candidate within its pool (Cavagnero 2023, section 3.3).
+
+    The score is the weighted sum over metrics of ``value / (max |value| over the pool + 1e-9)``. A metric that is
+    constant over the pool shifts all scores by the same amount. A candidate with a NaN or infinite value scores minus
+    infinity and is left out of the maxima.
+
+    Args:
+        values: ``(n, k)`` oriented metric values.
+        weights: ``(k,)`` positive weights.
+
+    Returns:
+        ``(n,)`` scores.
+    """
+    finite = np.isfinite(values).all(axis=1)
+    if finite.all():
+        if not len(values):
+            return np.empty(0)
+        return cast(Floats, (values / (np.abs(values).max(axis=0) + 1e-9)) @ weights)
+    scores = np.full(len(values), -np.inf)
+    scores[finite] = fitness_scores(values[finite], weights)
+    return scores
+
+
+def rank_scores(values: Floats, weights: Floats) -> Floats:
+    """Return the weighted mean over metrics of every candidate's rank within its pool, from 0 (worst) to 1.
+
+    Ranks do not depend on the scale of a metric, whereas FreeREA's sum is dominated by the metric that varies most
+    relative to its maximum, which is the skip metric. Candidates that tie share the mean of their ranks. A candidate
+    with a NaN or infinite value scores minus infinity and is not ranked.
+
+    Args:
+        values: ``(n, k)`` oriented metric values.
+        weights: ``(k,)`` positive weights.
+
+    Returns:
+        ``(n,)`` scores.
+    """
+    finite = np.isfinite(values).all(axis=1)
+    scores = np.full(len(values), -np.inf)
+    scores[finite] = 0.0
+    count = int(finite.sum())
+    for axis, weight in zip(values[finite].T, weights / weights.sum(), strict=True):
+        ascending = np.sort(axis)
+        below, upto = (np.searchsorted(ascending, axis, side=side) for side in ("left", "right"))
+        scores[finite] += weight * (below + upto - 1) / (2 * max(count - 1, 1))
+    return scores
+
+
+def crowding_distances(points: Floats, fronts: Indices) -> Floats:
+    """Return the crowding distance of every point within its front (Deb 2002, section III-B).
+
+    A point's distance is the sum over axes of the gap between its two neighbours, divided by the range of the front.
+    The points at the ends of an axis have an infinite distance. An axis on which all points are equal adds nothing.
+
+    Args:
+        points: ``(n, m)`` finite points.
+        fronts: ``(n,)`` the number of every point's front.
+
+    Returns:
+        ``(n,)`` distances, larger for points in less crowded regions.
+    """
+    distances = np.zeros(len(points))
+    if not len(points):
+        return distances
+    # Vectorised over all fronts, which lie one after the other: a pool has few points and many fronts.
+    sizes = np.bincount(fronts)
+    sizes = sizes[sizes > 0]
+    last = sizes.cumsum() - 1
+    first = last - sizes + 1
+    for axis in points.T:
+        order = np.lexsort((axis, fronts))
+        ranked = axis[order]
+        spread = (ranked[last] - ranked[first]).repeat(sizes)
+        gaps = np.empty(len(points))
+        gaps[1:-1] = ranked[2:] - ranked[:-2]
+        gaps[first] = gaps[last] = np.inf
+        spans = spread > 0
+        distances[order[spans]] += gaps[spans] / spread[spans]
+    return distances
+
+
+def nondominated_order(points: Floats) -> Indices:
+    """Order a pool by NSGA-II's crowded comparison (Deb 2002): by front, then by larger crowding distance.
+
+    Points with a NaN or infinite coordinate come last; ties keep the order of the pool.
+
+    Args:
+        points: ``(n, m)`` oriented points.
+
+    Returns:
+        ``(n,)`` positions, best first.
+    """
+    fronts = pareto_fronts(points)
+    finite = np.isfinite(points).all(axis=1)
+    crowding = np.zeros(len(points))
+    crowding[finite] = crowding_distances(points[finite], fronts[finite])
+    return np.lexsort((-crowding, fronts))
+
+
+def pareto_fronts(points: Floats) -> Indices:
+    """Return the number of every point's front, 0 for the non-dominated ones.
+
+    Points with a NaN or infinite coordinate share one front behind all others.
+
+    Args:
+        points: ``(n, m)`` oriented points.
+
+    Returns:
+        ``(n,)`` front numbers.
+    """
+    finite = np.isfinite(points).all(axis=1)
+    fronts = np.zeros(len(points), dtype=np.intp)
+    if finite.any():
+        from moocore import pareto_rank  # imported late: a search without Pareto objectives never needs it
+
+        fronts[finite] = pareto_rank(points[finite], maximise=True)
+    fronts[~finite] = fronts[finite].max(initial=-1) + 1
+    return fronts

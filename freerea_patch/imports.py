@@ -1,7 +1,8 @@
-"""Objects named as ``pkg.module:attribute`` in a config or on the command line."""
+"""Imports of objects named ``pkg.module:attribute``, and settings to make before torch is imported."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,33 +18,42 @@ def import_object(spec: str, what: str) -> Any:
 
     Args:
         spec: the name.
-        what: what it is wanted for, for the error.
+        what: the object's purpose, for error messages.
 
     Raises:
-        InputError: not of that form; the module cannot be imported; it has no such attribute.
+        InputError: the name has another form, the module cannot be imported, or it lacks the attribute.
     """
     module_name, colon, attribute = spec.partition(":")
     if not (colon and module_name and attribute):
         raise InputError(f"{what}: expected pkg.module:name, got {spec!r}")
     try:
-        found: Any = import_module(module_name)
+        value: Any = import_module(module_name)
     except Exception as error:  # a user's module may raise anything while it is imported
         raise InputError(
             f"{what}: cannot import {module_name!r} of {spec!r} ({type(error).__name__}: {error})"
         ) from None
     for name in attribute.split("."):
-        if not hasattr(found, name):
+        if not hasattr(value, name):
             raise InputError(f"{what}: {module_name!r} has no {attribute!r}")
-        found = getattr(found, name)
-    return found
+        value = getattr(value, name)
+    return value
 
 
 @contextmanager
 def importable_from(folder: Path) -> Iterator[None]:
-    """Look for modules in ``folder`` first, as Python does for the folder of a script."""
+    """Search for modules in ``folder`` first, as Python does in the folder of a script."""
     entry = str(folder.resolve())
     sys.path.insert(0, entry)
     try:
         yield
     finally:
         sys.path.remove(entry)
+
+
+def share_cores() -> None:
+    """Let idle OpenMP threads sleep instead of spin; call this before torch is imported.
+
+    By default, threads spin while they wait for each other. This is 5 to 15 % faster on an idle machine, and ten to
+    thirty times slower as soon as another process uses a core. A policy that the user has set is kept.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

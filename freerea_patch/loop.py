@@ -1,59 +1,127 @@
-"""Run a search: ask, evaluate, tell, until the budget is spent."""
+"""The loop: ask the algorithm for candidates, evaluate them, tell it the results, until the budget is spent.
+
+Two clocks are kept. *Metric seconds* are charged by the metric sources to the :class:`Ledger`; *wall seconds* are
+measured here, and split into the evaluation of metrics and the search itself.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal
 
-from freerea_patch.budget import Budget, Ledger
-from freerea_patch.history import Candidate, History
-from freerea_patch.objective import Objectives
-from freerea_patch.search import Search
+from freerea_patch.algorithms import Search
+from freerea_patch.errors import InputError
+from freerea_patch.history import Candidate, History, Proposal
+from freerea_patch.objective import Evaluation, Objectives
+
+
+class Ledger:
+    """Seconds charged so far, by metric or step.
+
+    A cached value is charged the seconds of its original computation. A search therefore evaluates the same candidates
+    whether its metrics come from a cache, from a published table with timings, or from live networks.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def charge(self, seconds: Mapping[str, float]) -> None:
+        """Add seconds by name."""
+        for name, value in seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + value
+
+    @property
+    def total_s(self) -> float:
+        """All seconds charged."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a search stops: as soon as any of its limits is reached.
+
+    Args:
+        metric_seconds: seconds charged to the ledger.
+        wall_seconds: seconds since the search began.
+        total_seconds: FreeREA's own rule (Cavagnero 2023, section 4): the seconds charged to the ledger plus the wall
+            clock of the search itself, without the evaluation of metrics.
+        evaluations: number of distinct feasible candidates.
+
+    Raises:
+        InputError: no limit, or a limit that is not a positive number.
+    """
+
+    metric_seconds: float | None = None
+    wall_seconds: float | None = None
+    total_seconds: float | None = None
+    evaluations: int | None = None
+
+    #: Read by pydantic where a budget is a section of a config: an unknown key is an error.
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        limits = self.limits
+        if not limits:
+            raise InputError(f"a budget needs at least one of: {', '.join(asdict(self))}")
+        for name, limit in limits.items():
+            if isinstance(limit, (bool, str)) or not (limit > 0 and math.isfinite(limit)):
+                raise InputError(f"{name} must be a positive number, got {limit!r}")
+        if self.evaluations is not None and not isinstance(self.evaluations, int):
+            raise InputError(f"evaluations must be a whole number, got {self.evaluations!r}")
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The limits that are set, by name."""
+        return {name: limit for name, limit in asdict(self).items() if limit is not None}
+
+    @property
+    def uses_clock(self) -> bool:
+        """Whether the wall clock can end the search; its result then depends on more than its seed."""
+        return self.wall_seconds is not None or self.total_seconds is not None
+
+    def spent(self, *, metric_s: float, wall_s: float, loop_s: float, evaluations: int) -> float:
+        """Return the largest spent fraction of any limit; the search stops at 1 or more."""
+        used = (
+            (metric_s, self.metric_seconds),
+            (wall_s, self.wall_seconds),
+            (metric_s + loop_s, self.total_seconds),
+            (evaluations, self.evaluations),
+        )
+        return max(amount / limit for amount, limit in used if limit is not None)
 
 
 @dataclass(frozen=True)
 class Times:
-    """The clocks of a run.
+    """The wall clock of a run.
 
     Attributes:
         wall_s: seconds since the run began.
-        loop_s: those of them spent in the search itself, outside the evaluation of metrics.
+        loop_s: the part of ``wall_s`` spent in the search itself, without the evaluation of metrics.
     """
 
     wall_s: float
     loop_s: float
 
 
-class Stopwatch:
-    """The clocks of a running search; a resumed run passes one that goes on where the last one stopped."""
+@dataclass(frozen=True)
+class Step:
+    """One step of a run: the candidate that was evaluated, and the clocks afterwards, if they are recorded."""
 
-    def __init__(self) -> None:
-        self.set(Times(0.0, 0.0))
-
-    def set(self, times: Times) -> None:
-        """Let the clocks go on from ``times``."""
-        self._begin = time.perf_counter() - times.wall_s
-        self._evaluating_s = times.wall_s - times.loop_s
-
-    def evaluated(self, seconds: float) -> None:
-        """Note seconds that went into evaluating metrics."""
-        self._evaluating_s += seconds
-
-    def read(self) -> Times:
-        """Return the clocks; :func:`run` reads them once a candidate."""
-        wall_s = time.perf_counter() - self._begin
-        return Times(wall_s, wall_s - self._evaluating_s)
+    proposal: Proposal
+    evaluation: Evaluation
+    times: Times | None = None
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search found.
+    """The result of a search.
 
     Attributes:
-        front: the best candidate, or with Pareto objectives the non-dominated ones.
-        history: every candidate evaluated.
+        front: the best candidate, or with Pareto objectives the non-dominated candidates.
+        history: all evaluated candidates.
         ledger: the seconds charged.
         times: the clocks at the end.
         stopped: why the search ended.
@@ -73,37 +141,54 @@ def run(
     *,
     ledger: Ledger | None = None,
     on_candidate: Callable[[Candidate, float, Times], None] | None = None,
-    stopwatch: Stopwatch | None = None,
+    replay: Sequence[Step] = (),
 ) -> SearchResult:
     """Drive ``search`` until the budget is spent or the space is exhausted.
 
     Args:
-        search: made with the terms of ``objectives``.
-        objectives: the seam that supplies metric values.
+        search: an algorithm, constructed with the terms of ``objectives``.
+        objectives: supplies the metric values.
         budget: when to stop; checked after every candidate.
-        ledger: seconds already spent, on preparing a predictor for instance.
-        on_candidate: called after every candidate with it, the fraction of the budget that is spent, and
-            the clocks.
-        stopwatch: the clocks to go by.
+        ledger: seconds spent before the search, such as on training a predictor.
+        on_candidate: called after every candidate with the candidate, the spent fraction of the budget, and the clocks.
+        replay: the steps of an interrupted run with the same search and objectives. Their recorded values and clocks
+            are used instead of new ones: the course of a search is a function of its seed and of the values it is
+            told, so the run continues where it was interrupted.
 
     Raises:
-        NothingFeasible: no candidate is within the constraints.
+        NothingFeasible: no candidate satisfies the constraints.
     """
     ledger = ledger or Ledger()
-    stopwatch = stopwatch or Stopwatch()
+    recorded = {step.proposal.genotype: step.evaluation for step in replay}
+    recorded_times = [step.times for step in replay if step.times is not None]
+    begin = time.perf_counter()
+    evaluation_s = 0.0  # wall seconds spent in the evaluation of metrics
+    steps = 0
+    times = Times(0.0, 0.0)
     while True:
         limit = None if budget.evaluations is None else budget.evaluations - len(search.history)
         proposals = search.ask(limit)
         if not proposals:
-            return SearchResult(search.front(), search.history, ledger, stopwatch.read(), "exhausted")
-        began = time.perf_counter()
-        evaluations = objectives.evaluate([p.genotype for p in proposals])
+            now = time.perf_counter()
+            times = Times(now - begin, now - begin - evaluation_s)
+            return SearchResult(search.front(), search.history, ledger, times, "exhausted")
+        started = time.perf_counter()
+        # The replayed candidates of a batch come first, as the recording ends within or after the batch.
+        evaluations = objectives.evaluate([p.genotype for p in proposals if p.genotype not in recorded])
         for proposal in proposals:
-            evaluation = next(evaluations)
-            stopwatch.evaluated(time.perf_counter() - began)
+            evaluation = recorded.get(proposal.genotype) or next(evaluations)
+            now = time.perf_counter()
+            evaluation_s += now - started
             candidate = search.tell(proposal, evaluation)
             ledger.charge(evaluation.seconds)
-            times = stopwatch.read()
+            if steps < len(recorded_times):  # continue from the recorded clocks
+                times = recorded_times[steps]
+                begin = time.perf_counter() - times.wall_s
+                evaluation_s = times.wall_s - times.loop_s
+            else:
+                now = time.perf_counter()
+                times = Times(now - begin, now - begin - evaluation_s)
+            steps += 1
             spent = budget.spent(
                 metric_s=ledger.total_s,
                 wall_s=times.wall_s,
@@ -114,4 +199,4 @@ def run(
                 on_candidate(candidate, spent, times)
             if spent >= 1:
                 return SearchResult(search.front(), search.history, ledger, times, "budget")
-            began = time.perf_counter()
+            started = time.perf_counter()

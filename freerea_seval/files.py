@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from freerea_patch.errors import InputError
+from freerea_patch import InputError
 
 
 def lock(handle: int) -> None:

@@ -82,8 +82,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(visits: RowJournal, name: str, indices: Sequence[int], rounds: int) -> None:
     """Add the visits to networks that the journal does not have yet: rounds through all of them, twice."""
+    from freerea_seval.config import LiveSettings
     from freerea_seval.sources.live import prepare_torch
-    from freerea_seval.sources.registry import LiveSettings
 
     prepare_torch(LiveSettings(threads=1))
     space = SPACES[name]

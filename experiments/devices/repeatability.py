@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.cells < 2 or options.repeat < 2:
         raise InputError("--cells and --repeat must be 2 or more: there is nothing to compare otherwise")
+    from freerea_seval.config import LiveSettings
     from freerea_seval.sources.live import prepare_torch
-    from freerea_seval.sources.registry import LiveSettings
 
     prepare_torch(LiveSettings(threads=1))
     config = {name: getattr(options, name) for name in ("cells", "rounds", "pause", "seed")}

@@ -24,7 +24,7 @@ from experiments.predictors.targets import TARGETS, Target, add_tables, read_tar
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.training_free.zero_cost import nan_where_missing
 from freerea_patch import InputError, TopologySpace
-from freerea_patch.spaces.cell import OPERATIONS, parse_cell
+from freerea_patch.spaces import OPERATIONS, parse_cell
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.splits import Split
 from freerea_seval.progress import terminal_progress

@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import kendalltau
 
-from freerea_patch import InputError, TopologySpace
-from freerea_patch.objective import Direction
+from freerea_patch import Direction, InputError, TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.hw_nas_bench import HwNasBenchSource

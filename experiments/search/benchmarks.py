@@ -16,10 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.predictors.targets import read_targets
-from freerea_patch import InputError, Measured, TopologySpace
-from freerea_patch.objective import Direction
-from freerea_patch.spaces.cell import live_operations, parse_cell
-from freerea_patch.training_free.live import METRICS
+from freerea_patch import Direction, InputError, Measured, TopologySpace
+from freerea_patch.spaces import live_operations, parse_cell
+from freerea_patch.training_free import METRICS
 from freerea_seval.files import write_atomically
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.hw_nas_bench import HwNasBenchSource

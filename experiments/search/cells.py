@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -18,7 +17,6 @@ import numpy.typing as npt
 from experiments.search.benchmarks import Benchmark, read_benchmark
 from experiments.search.grid import Grid, Run, runs
 from experiments.search.methods import SCORES, Method, search_config
-from experiments.search.nsga2 import PymooNSGA2
 from experiments.search.outcomes import (
     Found,
     answers,
@@ -32,8 +30,8 @@ from experiments.search.outcomes import (
     read_search,
     times,
 )
-from freerea_patch import ALGORITHMS, History, NothingFeasible, Objective, Search, TopologySpace
-from freerea_seval.config.schema import Config
+from freerea_patch import History, NothingFeasible, Objective, TopologySpace
+from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.training import Target
 from freerea_seval.runs.execute import execute
@@ -74,8 +72,7 @@ def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[
             "folder": run.path,
         }
         try:
-            with _known("nsga2", PymooNSGA2):
-                row |= _search(folder, grid, run, benchmark, seed)
+            row |= _search(folder, grid, run, benchmark, seed)
         except NothingFeasible as error:  # the search has no answer, which is a result
             row["error"] = str(error)
             if run.quantile is not None:
@@ -84,16 +81,6 @@ def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[
             row |= {"status": "failed", "error": " ".join(f"{type(error).__name__}: {error}".split())}
         rows.append(row)
     return rows
-
-
-@contextmanager
-def _known(name: str, algorithm: type[Search]) -> Iterator[None]:
-    """Let configs name an algorithm, for as long as the context lasts."""
-    ALGORITHMS[name] = algorithm
-    try:
-        yield
-    finally:
-        del ALGORITHMS[name]
 
 
 def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int) -> dict[str, object]:
@@ -152,9 +139,7 @@ def _budgets(grid: Grid, method: Method) -> list[dict[str, Any]]:
     shares = [1 / method.steps] * method.steps
     if method.trains and grid.budget.evaluations is None:
         shares = [1 - _PREDICTING * (method.steps - 1)] + [_PREDICTING] * (method.steps - 1)
-    budgets = [
-        {name: value * share for name, value in grid.budget.model_dump(exclude_none=True).items()} for share in shares
-    ]
+    budgets = [{name: value * share for name, value in grid.budget.limits.items()} for share in shares]
     for number, budget in enumerate(budgets):
         if "evaluations" in budget:
             budget["evaluations"] = max(1, round(budget["evaluations"]))

@@ -18,10 +18,9 @@ import numpy as np
 
 from experiments.tables import Row, RowJournal, as_command, markdown
 from freerea_patch import BoundObjective, Budget, Objective, ObjectiveSet, TopologySpace, make_search, run
-from freerea_patch.checkout import Checkout, open_checkout
-from freerea_patch.spaces import DATASETS
-from freerea_patch.spaces.topology import all_cells
-from freerea_patch.training_free.live import METRICS
+from freerea_patch.checkout import Checkout
+from freerea_patch.spaces import DATASETS, all_cells
+from freerea_patch.training_free import METRICS
 from freerea_seval.progress import terminal_progress
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.registry import Context
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     journal = RowJournal(options.output, {"budget_s": BUDGET_S, "methods": OURS}, COLUMNS)
     done = {(row["dataset"], row["method"], int(row["seed"])) for row in journal.rows()}
     with ExitStack() as stack, terminal_progress().task(f"{options.seeds} seeds") as show:
-        code = stack.enter_context(open_checkout(options.checkout)) if options.checkout else None
+        code = stack.enter_context(Checkout(options.checkout)) if options.checkout else None
         for place, dataset in enumerate(DATASETS):
             source = FreereaCacheSource(Context(TopologySpace(dataset)), str(options.cache))
             for metric in (*METRICS, "accuracy"):

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from experiments.search.benchmarks import HARDWARE, PGD, read_benchmark
 from experiments.search.methods import ABLATION, METHODS, Method
 from experiments.search.outcomes import write_points
-from freerea_patch import InputError
-from freerea_seval.config.schema import BudgetSection
+from freerea_patch import Budget, InputError
 from freerea_seval.predictor.seval import FEWEST
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
@@ -42,7 +41,7 @@ class Grid(BaseModel):
     methods: list[str] = [method.name for method in METHODS]
     cells: Annotated[list[Annotated[int, Field(ge=FEWEST)]], Field(min_length=1)] = [100]
     seeds: Annotated[int, Field(gt=0)] = 10
-    budget: BudgetSection = BudgetSection(metric_seconds=45.0)
+    budget: Budget = Budget(metric_seconds=45.0)
     predictions: Annotated[int, Field(gt=0)] = 1000
     population: int = 100
     tournament: int = 25

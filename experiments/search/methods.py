@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from experiments.search.benchmarks import Benchmark
-from freerea_patch.training_free.live import METRICS
+from freerea_patch.training_free import METRICS
 
 Truth = Literal["true", "seval"]
 
@@ -17,6 +17,8 @@ SCORES = ("naswot", "logsynflow")
 RANKED: Mapping[str, Any] = {"aggregation": "ranks", "normalisation": "history", "simplify": True}
 #: Predictions cost so little that a search converges long before its time is over: then it goes on with what is new.
 ONWARD: Mapping[str, Any] = {"unseen": 10}
+#: The algorithm of pymoo.
+NSGA2 = "experiments.search.nsga2:PymooNSGA2"
 #: With a population of 100 NSGA-II would end in its second generation; 20 was the best of 20, 50 and 100.
 SMALL: Mapping[str, Any] = {"population": 20}
 
@@ -27,7 +29,7 @@ class Method:
 
     Attributes:
         name: its name in the rows.
-        algorithm: the search's algorithm; ``nsga2`` is pymoo's.
+        algorithm: the search's algorithm.
         options: of the algorithm, beside population and tournament.
         hardware: where the hardware metric comes from: the true values, which bound what a predictor can give, or a
             predictor. None: the search does not know it.
@@ -95,7 +97,7 @@ METHODS = (
     Method("pareto+true", hardware="true", role="pareto"),
     Method("pareto+seval", hardware="seval", role="pareto"),
     Method("pareto-ranked+seval", options=RANKED, hardware="seval", role="pareto"),
-    Method("nsga2+seval", "nsga2", SMALL, hardware="seval", role="pareto"),
+    Method("nsga2+seval", NSGA2, SMALL, hardware="seval", role="pareto"),
     Method("random+seval", "random", hardware="seval", role="pareto"),
     Method("pareto+seval-trained", hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method(
@@ -107,7 +109,7 @@ METHODS = (
         leaders=(50,),
         trains=True,
     ),
-    Method("nsga2+seval-trained", "nsga2", SMALL, hardware="seval", role="pareto", leaders=(50,), trains=True),
+    Method("nsga2+seval-trained", NSGA2, SMALL, hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method("random+seval-trained", "random", hardware="seval", role="pareto", leaders=(50,), trains=True),
 )
 #: One option of the loop at a time, and each taken away, on true values.
@@ -116,14 +118,10 @@ ABLATION = (
     Method("history", options={"normalisation": "history"}, hardware="true"),
     Method("ranks", options={"aggregation": "ranks"}, hardware="true"),
     Method("simplify", options={"simplify": True}, hardware="true"),
-    Method("near_feasible", options={"near_feasible": True}, hardware="true"),
-    Method("repair", options={"repair": 3}, hardware="true"),
     Method("ranked+true", options=RANKED, hardware="true"),
     Method("ranked-in-pool", options={**RANKED, "normalisation": "pool"}, hardware="true"),
     Method("ranked-by-sum", options={**RANKED, "aggregation": "sum"}, hardware="true"),
     Method("ranked-unsimplified", options={**RANKED, "simplify": False}, hardware="true"),
-    Method("ranked-near_feasible", options={**RANKED, "near_feasible": True}, hardware="true"),
-    Method("ranked-repair", options={**RANKED, "repair": 3}, hardware="true"),
 )
 
 
@@ -180,7 +178,7 @@ def search_config(
         options |= method.onward
     if method.algorithm == "freerea-minus":
         options["tournament"] = min(5, sizes["tournament"])  # as in the public code
-    if method.algorithm == "nsga2":
+    if method.algorithm == NSGA2:
         options.pop("tournament")
     return {
         "space": f"nats-tss/{benchmark.dataset}",

@@ -8,7 +8,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Sequence
+import math
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, Objective, Proposal, Search, SearchSpace
+from freerea_patch.algorithms import Batches
 from freerea_patch.history import Aggregation
-from freerea_patch.search import Rounds
 
 Proposals = npt.NDArray[np.object_]
 
@@ -56,11 +57,11 @@ class PymooNSGA2(Search):
             raise InputError(f"population must be at least 2, not {population}")
         super().__init__(space, terms, seed=seed, aggregation=aggregation, simplify=simplify)
         self._pareto = [t for t in terms if t.role == "pareto"]
-        constraints = sum(t.role == "constraint" for t in terms)
+        self._constraints = [t for t in terms if t.role == "constraint"]
         self._summed = any(t.role == "fitness" for t in terms)
-        self._algorithm = _nsga2(self, population, seed, self._summed + len(self._pareto), constraints + 1)
+        self._algorithm = _nsga2(self, population, seed, self._summed + len(self._pareto), len(self._constraints) + 1)
 
-    def course(self) -> Rounds:
+    def batches(self) -> Batches:
         """Yield generation after generation, and nothing more once mating brings nothing new."""
         generation = 0
         while (children := self._algorithm.ask()) is not None:
@@ -94,7 +95,22 @@ class PymooNSGA2(Search):
             # A point that is not finite ranks behind every number, which pymoo has no other place for.
             lost = not np.isfinite(axes).all()
             individual.F = np.zeros_like(axes) if lost else -axes
-            individual.G = np.array([*self.history.violations(candidate), np.inf if lost else 0.0])
+            individual.G = np.array([*(_violation(t, values) for t in self._constraints), np.inf if lost else 0.0])
+
+
+def _violation(term: Objective, values: Mapping[str, float]) -> float:
+    """Return how far a value is outside the bounds of a constraint, relative to the bound; infinite if unsupported.
+
+    A constraint without a value counts 0: it was not evaluated, because another one excludes the candidate.
+    """
+    value = values.get(term.name, 0.0)
+    if math.isnan(value):
+        return math.inf
+    if term.name not in values:
+        return 0.0
+    below = 0.0 if term.lower is None else (term.lower - value) / (abs(term.lower) or 1.0)
+    above = 0.0 if term.upper is None else (value - term.upper) / (abs(term.upper) or 1.0)
+    return max(0.0, below, above)
 
 
 def _proposal(individual: Any) -> Proposal:
@@ -120,11 +136,11 @@ def _nsga2(search: PymooNSGA2, population: int, seed: int, axes: int, constraint
         from pymoo.core.termination import NoTermination
     except ImportError:
         raise InputError("NSGA-II needs the package pymoo: pip install 'freerea-seval[experiments]'") from None
-    space, rng, plain = search.space, search.rng, search._plain
+    space, rng, plain = search.space, search.rng, search.simplified
 
     class Draw(Sampling):  # type: ignore[misc]
         def _do(self, problem: Any, n_samples: int, **more: Any) -> Proposals:
-            return _array([[search.random()] for _ in range(n_samples)])
+            return _array([[search.sample()] for _ in range(n_samples)])
 
     class Cross(Crossover):  # type: ignore[misc]
         def _do(self, problem: Any, X: Proposals, **more: Any) -> Proposals:  # noqa: N803

@@ -14,8 +14,8 @@ from scipy.stats import kendalltau
 
 from experiments.search.benchmarks import Benchmark
 from experiments.search.methods import Method
-from freerea_patch import Candidate, History, Proposal
-from freerea_patch.training_free.live import METRICS
+from freerea_patch import Candidate, History
+from freerea_patch.training_free import METRICS
 from freerea_seval.files import write_atomically
 from freerea_seval.runs.folder import RunFolder, read_json
 
@@ -43,14 +43,14 @@ def read_search(path: Path) -> Found:
     folder = RunFolder.open(path)
     (seed,) = folder.config.search.seeds
     terms = [term for section in folder.config.objectives for term in section.objectives()]
-    section = folder.config.search
+    options = folder.config.search.options()
     scoring: dict[str, Any] = {
-        "aggregation": section.aggregation or "sum",
-        "normalisation": section.normalisation or "pool",
+        "aggregation": options.get("aggregation", "sum"),
+        "normalisation": options.get("normalisation", "pool"),
     }
     history = History(terms, **scoring)
-    for entry in folder.journal(seed).entries():
-        history.add(Proposal(entry.genotype, entry.generation, entry.parents), entry.evaluation)
+    for step in folder.journal(seed).steps():
+        history.add(step.proposal, step.evaluation)
     result = folder.result(seed)
     assert result is not None
     predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
@@ -158,7 +158,7 @@ def ranking_tau(method: Method, benchmark: Benchmark, history: History) -> objec
         return ""
     pairs = [
         (c.values[benchmark.metric], benchmark.values[benchmark.rows[c.genotype]])
-        for c in history.everything()
+        for c in history.all_candidates()
         if benchmark.metric in c.values
     ]
     predicted, true = np.array(pairs).T
@@ -185,5 +185,5 @@ def counts(steps: Sequence[Found]) -> dict[str, Any]:
     """Return how many different networks a search's steps explored, and how many they generated."""
     return {
         "explored": len({c.genotype for step in steps for c in step.history}),
-        "drawn": len({c.genotype for step in steps for c in step.history.everything()}),
+        "drawn": len({c.genotype for step in steps for c in step.history.all_candidates()}),
     }

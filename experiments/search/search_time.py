@@ -30,18 +30,19 @@ from freerea_patch import (
     Candidate,
     Objective,
     ObjectiveSet,
+    Role,
     TopologySpace,
     make_search,
     run,
 )
 from freerea_patch.loop import Times
-from freerea_patch.objective import Role
 from freerea_patch.spaces import DATASETS
-from freerea_patch.training_free.live import METRICS
+from freerea_patch.training_free import METRICS
+from freerea_seval.config import LiveSettings
 from freerea_seval.progress import terminal_progress
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.hw_nas_bench import HwNasBenchSource
-from freerea_seval.sources.registry import Context, LiveSettings
+from freerea_seval.sources.registry import Context
 
 LATENCY = "edgegpu_latency"
 #: Cells that the predictor learns from, and the model.

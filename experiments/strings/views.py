@@ -8,7 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.spaces.cell import EDGES
+from freerea_patch.spaces import EDGES
 
 if TYPE_CHECKING:
     from freerea_seval.strings.views import View
@@ -51,7 +51,7 @@ def authors_network(space: Space, genotype: str) -> Any:
     """
     from torch import nn
 
-    from freerea_patch.networks.nats import Cell
+    from freerea_patch.networks import Cell
 
     network = space.build(genotype)
     for module in list(network.modules()):

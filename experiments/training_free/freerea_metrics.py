@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from experiments.tables import RowJournal, as_command, markdown
 from freerea_patch import InputError, TopologySpace, TrainingFree
-from freerea_patch.spaces.topology import all_cells
-from freerea_patch.training_free.batch import batch_digest
+from freerea_patch.spaces import all_cells
+from freerea_patch.training_free import batch_digest
 from freerea_seval.progress import terminal_progress
 
 METRICS = ("naswot", "logsynflow")

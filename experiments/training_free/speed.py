@@ -24,9 +24,8 @@ import numpy as np
 
 from experiments.tables import as_command, markdown
 from experiments.training_free.freerea_metrics import METRICS, spearman
-from freerea_patch import SizeSpace, TopologySpace, TrainingFree
-from freerea_patch.checkout import open_checkout
-from freerea_patch.spaces.protocol import SearchSpace
+from freerea_patch import SearchSpace, SizeSpace, TopologySpace, TrainingFree
+from freerea_patch.checkout import Checkout
 from freerea_seval.progress import terminal_progress
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {"nats-tss": TopologySpace, "nats-sss": SizeSpace}
@@ -126,7 +125,7 @@ def start_theirs(kind: str, batch_size: int, threads: int, checkout: Path) -> No
     space = SPACES[kind]()
     images = torch.from_numpy(TrainingFree(space, batch_size=batch_size).images)
     device = torch.device("cpu")
-    with open_checkout(checkout) as code:
+    with Checkout(checkout) as code:
         compute_tfm = code.nas_utils.compute_tfm
 
     def compute(genotype: str) -> list[float]:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from experiments.tables import RowJournal, as_command, markdown
 from experiments.training_free.freerea_metrics import spearman
 from freerea_patch import InputError, TopologySpace
-from freerea_patch.spaces.topology import all_cells
-from freerea_patch.training_free.batch import batch_digest
+from freerea_patch.spaces import all_cells
+from freerea_patch.training_free import batch_digest
 from freerea_seval.progress import terminal_progress
 from freerea_seval.proxies import PROXIES
 from freerea_seval.proxies.live import ZeroCost

@@ -1,4 +1,4 @@
-"""What a network costs: its parameters, and its operations by two published conventions."""
+"""The cost of a network: its parameters, and its operations by two published conventions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from freerea_patch.networks.weights import unharmed
+from freerea_patch.networks.weights import preserve_state
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU)
@@ -30,11 +30,10 @@ class Cost(NamedTuple):
 
     Attributes:
         params: elements of all parameters.
-        macs: multiply-adds of convolutions and linear layers, one multiply-add counted as one and a bias
-            as one an output: what NATS-Bench publishes as ``flop`` (Dong 2021).
-        flops: what NAS-Bench-Suite-Zero publishes as ``flops`` (Krishnakumar 2022), which is torchstat's
-            count: multiply-adds as above, but without the bias of linear layers; batch norm, rectifiers
-            and pools besides.
+        macs: multiply-adds of convolutions and linear layers, each counted as one, plus one per output for a bias;
+            NATS-Bench publishes this count as ``flop`` (Dong 2021).
+        flops: torchstat's count, which NAS-Bench-Suite-Zero publishes as ``flops`` (Krishnakumar 2022): multiply-adds
+            as above, but without the bias of linear layers, plus batch norm, rectifiers and pools.
     """
 
     params: int
@@ -45,12 +44,12 @@ class Cost(NamedTuple):
 def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
     """Count a network's parameters, and the operations of one forward pass for one input.
 
-    Counted are the modules that run, one that runs twice twice: convolutions, linear layers, batch norm,
-    rectifiers, pools and adaptive pools of ``torch.nn``. All else counts zero: functions and operators
-    (``torch.relu``, ``+``), transposed convolutions, attention, embeddings, upsampling.
+    Convolutions, linear layers, batch norm, rectifiers, pools and adaptive pools of ``torch.nn`` are counted as often
+    as they run. Everything else counts zero: functions and operators (``torch.relu``, ``+``), transposed convolutions,
+    attention, embeddings, upsampling.
 
     Args:
-        network: the module to rate; it runs in eval mode and comes back as it was.
+        network: the module; it runs in eval mode, and its state is restored.
         input_shape: shape of one input, without the batch.
 
     Returns:
@@ -60,15 +59,14 @@ def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
 
     def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         x = (*args, *kwargs.values())[0]
-        # Max pools may give the positions of the maxima besides.
-        y = output if isinstance(output, Tensor) else output[0]
+        y = output if isinstance(output, Tensor) else output[0]  # a max pool may also return the indices of the maxima
         operations.append(_operations(module, x, y))
 
     counted = [module for module in network.modules() if isinstance(module, _COUNTED)]
     hooks = [module.register_forward_hook(record, with_kwargs=True) for module in counted]
     like = next(network.parameters(), torch.empty(0))
     try:
-        with unharmed(network), torch.no_grad():
+        with preserve_state(network), torch.no_grad():
             network.eval()(torch.ones(1, *input_shape, dtype=like.dtype, device=like.device))
     finally:
         for hook in hooks:
@@ -94,8 +92,8 @@ def _operations(module: Any, x: Tensor, y: Tensor) -> tuple[int, int]:
         kernel = module.kernel_size
         window = kernel ** (y.dim() - 2) if isinstance(kernel, int) else math.prod(kernel)
         return 0, y.numel() * window
-    # An adaptive pool's window differs by position. Its sides are one longer than what it covers, for the
-    # division (torchstat); summed over all positions, the product of sides is a product of sums.
+    # The window of an adaptive pool depends on the position. torchstat adds one to each side of a window, for the
+    # division; the sum over all positions of the products of sides is the product over axes of the sums of sides.
     sides = [_window_sides(old, new) for old, new in zip(x.shape[2:], y.shape[2:], strict=True)]
     return 0, y.shape[0] * y.shape[1] * math.prod(sides)
 

@@ -12,15 +12,15 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from freerea_patch.networks.parts import Part
-from freerea_patch.spaces.cell import EDGES
+from freerea_patch.spaces.nats import EDGES
+from freerea_patch.spaces.protocol import Part
 
 CELLS_A_STAGE = 5
 STAGE_WIDTHS = (16, 32, 64)
 
 
 class Zero(nn.Module):
-    """The operation ``none``: it multiplies by zero, so the device still runs it and what comes before."""
+    """The operation ``none``: a multiplication by zero, so that a device still runs it and the layers before it."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return zeros of the shape of ``x``."""
@@ -34,7 +34,7 @@ def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Sequ
 
 
 def cell_operation(name: str, c_in: int, c_out: int) -> nn.Module:
-    """Return the module of an edge; only in the size space can ``c_in`` and ``c_out`` differ."""
+    """Return the module of an edge; ``c_in`` and ``c_out`` differ in the size space only."""
     if name == "nor_conv_3x3":
         return relu_conv_bn(c_in, c_out, 3)
     if name == "nor_conv_1x1":
@@ -57,7 +57,7 @@ class Cell(nn.Module):
     """Four nodes; every node after the first is the sum of its incoming edges.
 
     Args:
-        edges: six operations in the order of :data:`~freerea_patch.spaces.cell.EDGES`.
+        edges: six operations in the order of :data:`~freerea_patch.spaces.nats.EDGES`.
     """
 
     def __init__(self, *edges: nn.Module) -> None:
@@ -89,13 +89,13 @@ class ResidualBlock(nn.Module):
         return cast(Tensor, self.shortcut(x) + self.body(x))
 
 
-@lru_cache(maxsize=1024)  # cells share their operations
+@lru_cache(maxsize=1024)  # cells share their parts
 def _part(make: Callable[..., nn.Module], *arguments: object) -> Part:
     return Part((make.__name__, *arguments), partial(make, *arguments))
 
 
 def cell(operations: Sequence[str], c_in: int, c_out: int) -> Part:
-    """Return a cell of six operations, given in the order of :data:`~freerea_patch.spaces.cell.EDGES`."""
+    """Return a cell of six operations, given in the order of :data:`~freerea_patch.spaces.nats.EDGES`."""
     widths = ((c_out if source else c_in, c_out) for source, _ in EDGES)
     return Part(
         "cell", Cell, tuple(_part(cell_operation, name, *w) for name, w in zip(operations, widths, strict=True))
@@ -118,7 +118,7 @@ def topology_network(operations: Sequence[str], classes: int) -> Part:
     """Return the network that repeats one cell five times in each of three stages.
 
     Args:
-        operations: six operations in the order of :data:`~freerea_patch.spaces.cell.EDGES`.
+        operations: six operations in the order of :data:`~freerea_patch.spaces.nats.EDGES`.
         classes: number of outputs.
     """
     layers = [_part(stem, STAGE_WIDTHS[0])]
@@ -130,7 +130,7 @@ def topology_network(operations: Sequence[str], classes: int) -> Part:
 
 
 def size_network(widths: Sequence[int], operations: Sequence[str], classes: int) -> Part:
-    """Return the network cell, block, cell, block, cell with one output width a layer.
+    """Return the network cell, block, cell, block, cell with one output width per layer.
 
     Args:
         widths: five channel counts; the stem has the first.

@@ -1,4 +1,4 @@
-"""Initialisation before a metric, and the promise that a module comes back as it was."""
+"""Initialisation of networks, and context managers that keep a network's state unchanged."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @torch.no_grad()
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Draw fresh weights in place, as FreeREA does before every metric (Cavagnero 2023, public code).
+    """Draw new weights in place, as FreeREA does before every metric (Cavagnero 2023, public code).
 
-    Kaiming normal, fan-out, ReLU gain for convolutions and linear layers, their biases 0; batch norm
-    weight 1 and bias 0.
+    Convolutions and linear layers: Kaiming normal, fan-out, ReLU gain; biases 0. Batch norm: weight 1, bias 0.
 
     Args:
         network: the module to initialise.
@@ -23,10 +22,10 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            # Drawn in the usual order of memory: a ninth of the time, and the same weights whatever their order is.
-            drawn = torch.empty_like(module.weight, memory_format=torch.contiguous_format)
-            nn.init.kaiming_normal_(drawn, mode="fan_out", nonlinearity="relu", generator=generator)
-            module.weight.copy_(drawn)
+            # Drawing into contiguous memory takes a ninth of the time, and gives the same weights in every layout.
+            weight = torch.empty_like(module.weight, memory_format=torch.contiguous_format)
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            module.weight.copy_(weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, _BatchNorm) and module.affine:
@@ -35,18 +34,18 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
 
 
 @contextmanager
-def undrawn() -> Iterator[None]:
-    """Build convolutions and linear layers without torch's own weights, which :func:`initialise` draws again.
+def skip_initialisation() -> Iterator[None]:
+    """Build convolutions and linear layers without torch's own initialisation, for :func:`initialise` to follow.
 
-    Their weights and biases are whatever is in memory until then.
+    Until then, their weights and biases are uninitialised memory.
     """
-    usual = {kind: kind.__dict__.get("reset_parameters") for kind in (nn.Conv2d, nn.Linear)}
+    methods = {kind: kind.__dict__.get("reset_parameters") for kind in (nn.Conv2d, nn.Linear)}
     try:
-        for kind in usual:
+        for kind in methods:
             kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
         yield
     finally:
-        for kind, method in usual.items():
+        for kind, method in methods.items():
             if method is None:
                 del kind.reset_parameters
             else:
@@ -54,19 +53,19 @@ def undrawn() -> Iterator[None]:
 
 
 @contextmanager
-def unharmed(network: nn.Module, untouched: Container[nn.Module] = ()) -> Iterator[nn.Module]:
-    """Give back buffers (batch-norm statistics) and training modes as they were, also after an error.
+def preserve_state(network: nn.Module, unchanged: Container[nn.Module] = ()) -> Iterator[nn.Module]:
+    """Restore buffers (batch-norm statistics) and training modes on exit, also after an error.
 
     Args:
         network: the module.
-        untouched: modules whose buffers nobody changes, so that there is no need to copy them.
+        unchanged: modules whose buffers do not change, so that they need not be copied.
     """
     modes = [(module, module.training) for module in network.modules()]
-    # A module may write to its buffers, or put other tensors in their place.
+    # A module may write to its buffers, or replace them by other tensors.
     buffers = [
         (module, name, buffer, buffer.detach().clone())
         for module, _ in modes
-        if module not in untouched
+        if module not in unchanged
         for name, buffer in module.named_buffers(recurse=False)
     ]
     try:

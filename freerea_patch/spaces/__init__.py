@@ -1,13 +1,40 @@
-"""Search spaces: NATS-Bench's topology and size spaces, and the protocol for one of your own."""
+"""Search spaces: the interface of a space, the two spaces of NATS-Bench, and how a config names a space.
+
+A space maps genotypes (strings) to genotypes by its operators, and to networks by ``build``. Importing it does not
+import torch; :mod:`freerea_patch.networks` does.
+"""
 
 from __future__ import annotations
 
-from freerea_patch.spaces.datasets import DATASETS
-from freerea_patch.spaces.protocol import SearchSpace
-from freerea_patch.spaces.size import SizeSpace
-from freerea_patch.spaces.topology import TopologySpace
+from typing import TYPE_CHECKING
 
-#: Built-in spaces by the name that a config uses.
-SPACES: dict[str, type[TopologySpace] | type[SizeSpace]] = {"nats-tss": TopologySpace, "nats-sss": SizeSpace}
+from freerea_patch._lazy import lazy_exports
 
-__all__ = ["DATASETS", "SPACES", "SearchSpace", "SizeSpace", "TopologySpace"]
+if TYPE_CHECKING:
+    from freerea_patch.spaces.nats import (
+        DATASETS,
+        EDGES,
+        OPERATIONS,
+        SizeSpace,
+        TopologySpace,
+        all_cells,
+        format_cell,
+        live_operations,
+        parse_cell,
+    )
+    from freerea_patch.spaces.protocol import SPACES, Part, SearchSpace, find_space, make_space
+
+# fmt: off
+__all__ = [
+    "DATASETS", "EDGES", "OPERATIONS", "SPACES", "Part", "SearchSpace", "SizeSpace", "TopologySpace", "all_cells",
+    "find_space", "format_cell", "live_operations", "make_space", "parse_cell",
+]
+
+if not TYPE_CHECKING:  # type checkers use the imports above
+    __getattr__, __dir__ = lazy_exports(__name__, {
+        "freerea_patch.spaces.nats": [
+            "DATASETS", "EDGES", "OPERATIONS", "SizeSpace", "TopologySpace", "all_cells", "format_cell",
+            "live_operations", "parse_cell",
+        ],
+        "freerea_patch.spaces.protocol": ["SPACES", "Part", "SearchSpace", "find_space", "make_space"],
+    })

@@ -1,32 +1,44 @@
-"""FreeREA's training-free metrics as a source: build each network, initialise it, compute, remember."""
+"""FreeREA's training-free metrics as a metric source: build each network, initialise it, compute, cache the values.
+
+This module also holds what every source on live networks needs: the batch of images, the cache of metric values on
+    disk,
+and the device. torch is imported for the first network.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import math
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from freerea_patch.errors import InputError, unknown_name
-from freerea_patch.evaluation import BoundObjective, Measured, ObjectiveSet
-from freerea_patch.objective import Objective
+from freerea_patch.imports import import_object, share_cores
+from freerea_patch.objective import BoundObjective, Measured, Objective, ObjectiveSet
 from freerea_patch.spaces.protocol import SearchSpace
-from freerea_patch.threads import share_cores
-from freerea_patch.training_free.batch import Images, batch_digest, load_batch
-from freerea_patch.training_free.cache import MetricCache, cache_key
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
 METRICS = ("naswot", "logsynflow", "skip")
-#: Raised when a change to the metrics' code changes their values, so that no cache serves the old ones.
+#: Increased when a change of the code changes metric values, so that cached values are not used any more.
 _VERSION = 2
-#: Build and initialisation seconds, which all live metrics of a network share.
+#: The key of the seconds for building and initialising a network, which its metrics share.
 NETWORK = "network"
+#: Seconds to wait while another process writes.
+_BUSY_S = 60.0
+
+Images = npt.NDArray[np.float32]
 
 
 class TrainingFree:
@@ -34,12 +46,12 @@ class TrainingFree:
 
     Args:
         space: the search space.
-        batch: see :func:`~freerea_patch.training_free.batch.load_batch`; or the ``(n, c, h, w)`` images.
+        batch: see :func:`load_batch`; or the ``(n, c, h, w)`` images.
         batch_size: number of images for naswot.
-        initialisations: how many random initialisations every metric is averaged over (3 in FreeREA).
-        seed: fixes the initialisations and the noise; the same for every network.
+        initialisations: number of random initialisations over which every metric is averaged (3 in FreeREA).
+        seed: of the initialisations and the noise; the same for every network.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        cache: where values are remembered, if at all.
+        cache: stores the values, if given.
 
     Raises:
         InputError: the batch cannot be used, or torch has no such device.
@@ -57,7 +69,7 @@ class TrainingFree:
         cache: MetricCache | None = None,
     ) -> None:
         if initialisations < 1:
-            raise InputError(f"initialisations must be at least 1, not {initialisations}")
+            raise InputError(f"initialisations must be at least 1, got {initialisations}")
         if isinstance(batch, str):
             batch = load_batch(batch, size=batch_size, input_shape=space.input_shape, seed=seed)
         self.space = space
@@ -71,12 +83,10 @@ class TrainingFree:
         self._computer: _Computer | None = None
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
-        """Yield the metrics of one network after the other.
-
-        Besides the metrics, a row charges the seconds of building and initialising as ``"network"``.
+        """Yield the metrics of one network after another, and the seconds to build and initialise it as ``"network"``.
 
         Raises:
-            InputError: an unknown metric, or a network that the metrics cannot be computed on.
+            InputError: an unknown metric, or a network for which a metric cannot be computed.
         """
         for metric in metrics:
             if metric not in METRICS:
@@ -93,20 +103,19 @@ class TrainingFree:
         if skip is None:
             raise InputError(
                 f"space {self.space.name!r} does not define the metric skip;"
-                " give it a method skip(genotype) -> float, or leave the metric out"
+                " add a method skip(genotype) -> float, or remove the metric"
             )
         return float(skip(genotype))
 
     def _live(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
-        """Return the metrics of one network, from the cache where it has them all."""
+        """Return the metrics of one network, from the cache if it has all of them."""
         if self._computer is None:
             self._computer = _Computer(self.images, self.space.input_shape, self.device)
-        wanted = (NETWORK, *metrics)
-        keys = {name: self._key(genotype, name) for name in wanted} if self.cache else {}
+        keys = {name: self._key(genotype, name) for name in (NETWORK, *metrics)} if self.cache else {}
         if self.cache:
-            remembered = {name: self.cache.get(key) for name, key in keys.items()}
-            if None not in remembered.values():
-                return {name: m for name, m in remembered.items() if m is not None}
+            cached = {name: m for name, key in keys.items() if (m := self.cache.get(key)) is not None}
+            if len(cached) == len(keys):
+                return cached
         row = self._computer.compute(
             lambda: self.space.build(genotype), metrics, self.initialisations, self.seed, f"network {genotype!r}"
         )
@@ -128,25 +137,25 @@ class TrainingFree:
                 "batch": self._digest,
                 "initialisations": self.initialisations,
                 "seed": self.seed,
-                "device": _device_name(self.device),
+                "device": device_name(self.device),
                 "torch": torch.__version__,
             }
         )
 
 
 class _Computer:
-    """The part that needs torch: made on the first live metric."""
+    """The computation of metrics, which imports torch; created for the first network."""
 
     def __init__(self, images: Images, input_shape: tuple[int, int, int], device: str) -> None:
         share_cores()
         import torch
 
-        from freerea_patch.training_free.quick import keep_memory
+        from freerea_patch.training_free.metrics import keep_memory
 
         self.torch = torch
         self.device = check_device(device)
         keep_memory()
-        # Channels-last halves the time of the convolutions on a CPU; the metrics do not see the order.
+        # Channels-last halves the time of convolutions on a CPU; the metrics do not depend on the memory format.
         self.layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
         self.images = torch.from_numpy(images).to(self.device, memory_format=self.layout)
         self.input_shape = input_shape
@@ -154,12 +163,12 @@ class _Computer:
     def compute(
         self, build: Callable[[], nn.Module], metrics: Sequence[str], initialisations: int, seed: int, what: str
     ) -> dict[str, Measured]:
-        """Return the means over the initialisations, and all seconds."""
-        from freerea_patch.networks.weights import initialise, undrawn
+        """Return the mean of every metric over the initialisations, and all seconds."""
+        from freerea_patch.networks.weights import initialise, skip_initialisation
 
-        clock = _Clock(self.device)
+        clock = Clock(self.device)
         try:
-            with undrawn():
+            with skip_initialisation():
                 network = build()
             network = network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
             clock.lap(NETWORK)
@@ -177,16 +186,15 @@ class _Computer:
         return {name: Measured(means.get(name, 0.0), seconds) for name, seconds in clock.seconds.items()}
 
     def _metric(self, metric: str, network: nn.Module) -> float:
-        from freerea_patch.training_free.logsynflow import logsynflow
-        from freerea_patch.training_free.naswot import naswot
+        from freerea_patch.training_free.metrics import logsynflow, naswot
 
         if metric == "naswot":
             return naswot(network, self.images)
         return logsynflow(network, self.input_shape)
 
 
-class _Clock:
-    """Seconds between laps, by name; it waits for a GPU to finish."""
+class Clock:
+    """Accumulates the seconds between laps, by name; on a GPU, a lap waits for all work to finish."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -194,7 +202,7 @@ class _Clock:
         self._begin = time.perf_counter()
 
     def lap(self, name: str) -> None:
-        """Charge the time since the last lap to ``name``."""
+        """Add the time since the last lap to ``name``."""
         if self._device.type == "cuda":
             import torch
 
@@ -208,34 +216,36 @@ def check_device(device: str) -> torch.device:
     """Return the torch device of a name.
 
     Raises:
-        InputError: torch does not know the device, or this machine does not have it.
+        InputError: torch does not support the device, or this machine does not have it.
     """
     import torch
 
     try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
+        checked = torch.device(device)
+        torch.empty(0, device=checked)
     except (RuntimeError, AssertionError) as error:
         message = str(error).splitlines()[0]
-        raise InputError(f"device {device!r} cannot be used here ({message}); try --device cpu") from None
-    return found
+        raise InputError(
+            f"device {device!r} cannot be used here ({message}); use 'device: cpu' or --device cpu"
+        ) from None
+    return checked
 
 
-def _device_name(device: str) -> str:
-    """Name the hardware, because a GPU's values differ from a CPU's in the last digits."""
+def device_name(device: str) -> str:
+    """Return the name of the hardware for cache keys: values of different GPUs and CPUs differ in the last digits."""
     import torch
 
-    found = torch.device(device)
-    return torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
+    checked = torch.device(device)
+    return torch.cuda.get_device_name(checked) if checked.type == "cuda" else checked.type
 
 
 def _rounded(value: float) -> float:
-    """Keep ten digits: the order of summation, and with it the last ones, follows the thread count."""
+    """Round to ten digits: the further digits depend on the order of summation, and thus on the number of threads."""
     return float(f"{value:.10g}") if math.isfinite(value) else value
 
 
 def code_digest(space: SearchSpace) -> str:
-    """Return a hash of the file that defines a space, so that an edited space asks for new values."""
+    """Return a hash of the file that defines a space, so that cached values of an edited space are not used."""
     try:
         with open(inspect.getfile(type(space)), "rb") as file:
             return hashlib.sha256(file.read()).hexdigest()
@@ -246,3 +256,140 @@ def code_digest(space: SearchSpace) -> str:
 def freerea_objectives(source: TrainingFree) -> ObjectiveSet:
     """Return plain FreeREA's objectives: naswot, logsynflow and skip, equally weighted."""
     return ObjectiveSet([BoundObjective(Objective(metric), source, metric) for metric in METRICS])
+
+
+def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int = 0) -> Images:
+    """Return a batch of images.
+
+    Args:
+        spec: ``"random"`` for standard normal noise; a path ending in ``.npz`` with an array ``images`` ``(n, c, h,
+            w)``; or ``pkg.module:callable``, which is called with ``size`` and returns such an array (or a tensor, or
+            a pair of images and labels).
+        size: number of images; of a larger array, the first ``size`` images are used.
+        input_shape: ``(c, h, w)`` of the search space.
+        seed: of the noise.
+
+    Returns:
+        ``(size, c, h, w)`` float32.
+
+    Raises:
+        InputError: the file is missing or not an ``.npz``, or lacks ``images``.
+        InputError: the array has another shape, fewer images than ``size``, or a NaN.
+    """
+    if size < 2:
+        raise InputError(f"batch size must be at least 2, because naswot compares images; got {size}")
+    if spec == "random":
+        return np.random.default_rng(seed).standard_normal((size, *input_shape), dtype=np.float32)
+    if spec.endswith(".npz"):
+        images: Any = _read_npz(Path(spec))
+    elif ":" in spec:
+        images = _call(spec, size)
+    else:
+        raise InputError(f"batch: expected 'random', FILE.npz or pkg.module:callable, got {spec!r}")
+    try:
+        array = np.asarray(images, dtype=np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"batch {spec}: expected an array of images, got {type(images).__name__} ({error})") from None
+    if array.ndim != 1 + len(input_shape) or array.shape[1:] != tuple(input_shape):
+        shape = ", ".join(map(str, input_shape))
+        raise InputError(f"batch {spec}: expected images of shape (n, {shape}), got {array.shape}")
+    if len(array) < size:
+        raise InputError(
+            f"batch {spec}: has {len(array)} images, fewer than the batch size {size}; reduce the batch size"
+        )
+    if not np.isfinite(array[:size]).all():
+        raise InputError(f"batch {spec}: contains NaN or infinite values; normalise the images again")
+    return np.ascontiguousarray(array[:size])
+
+
+def batch_digest(images: Images) -> str:
+    """Return a hash of a batch's shape and values, for the cache of metric values."""
+    return hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
+
+
+def _call(spec: str, size: int) -> Any:
+    """Return the images from a user's callable, without labels."""
+    function = import_object(spec, "batch")
+    try:
+        images = function(size)
+    except Exception as error:  # a user's function may raise anything
+        message = next(iter(str(error).splitlines()), "")
+        raise InputError(f"batch {spec}: called with {size}, it failed ({type(error).__name__}: {message})") from error
+    images = images[0] if isinstance(images, (tuple, list)) else images
+    return images.detach().cpu() if hasattr(images, "detach") else images
+
+
+def _read_npz(path: Path) -> Images:
+    if not path.is_file():
+        raise InputError(f"batch {path}: no such file; expected an .npz with an array 'images'")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if "images" not in archive.files:
+                raise InputError(f"batch {path}: has no array 'images', only: {', '.join(archive.files) or 'nothing'}")
+            return archive["images"]  # type: ignore[no-any-return]
+    except InputError:
+        raise
+    except Exception as error:  # a damaged archive fails in zipfile, zlib or numpy, each with its own type
+        raise InputError(f"batch {path}: cannot be read as .npz ({error}); save it again with numpy.savez") from None
+
+
+class MetricCache:
+    """A SQLite file of metric values and the seconds that they took to compute.
+
+    Any number of processes may use a file at the same time: SQLite locks it for every write, and the first value stored
+    under a key is kept.
+
+    Args:
+        path: the file; it is created with its folders if it is missing.
+
+    Raises:
+        InputError: the file is not a cache of metric values, is damaged, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS metric (key TEXT PRIMARY KEY, value REAL, seconds REAL NOT NULL)"
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from None
+
+    def get(self, key: str) -> Measured | None:
+        """Return the value stored under ``key``, if any."""
+        try:
+            row = self._connection.execute("SELECT value, seconds FROM metric WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        if row is None:
+            return None
+        # SQLite stores NaN as NULL.
+        return Measured(float("nan") if row[0] is None else row[0], row[1])
+
+    def put(self, values: Mapping[str, Measured]) -> None:
+        """Store values by key, except under keys that exist; a failure stores none of them."""
+        try:
+            # A single transaction, because each one waits for the disk.
+            self._connection.execute("BEGIN IMMEDIATE")
+            rows = ((key, *measured) for key, measured in values.items())
+            self._connection.executemany("INSERT OR IGNORE INTO metric VALUES (?, ?, ?)", rows)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def _unusable(self, error: Exception) -> InputError:
+        return InputError(
+            f"the cache of metric values {self.path} cannot be used ({error});"
+            " delete the file, choose another with 'cache: FILE', or set 'cache: off'"
+        )
+
+
+def cache_key(parts: Mapping[str, object]) -> str:
+    """Return the key of a value: a hash of everything that the value depends on, by name."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

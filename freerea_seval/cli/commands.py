@@ -16,8 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from freerea_patch import InputError
-from freerea_patch.threads import share_cores
+from freerea_patch import InputError, share_cores
 from freerea_seval.progress import terminal_progress
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def run_search(
     resume: Path | None,
 ) -> None:
     """Start a run from a config, or continue one; then print and draw it."""
-    from freerea_seval.config.load import DEFAULT, load_config
+    from freerea_seval.config import DEFAULT, load_config
     from freerea_seval.runs.folder import RunFolder
 
     if resume is not None:

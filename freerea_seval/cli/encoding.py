@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from freerea_patch import InputError
-from freerea_seval.config.networks import build_network, make_tensors
+from freerea_seval.config import build_network, make_tensors
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import terminal_progress
 
@@ -23,8 +23,8 @@ def encode_network(
         )
     if not inputs:
         raise InputError(f"{network}: give the shape of its input, such as --input 1,3,32,32")
+    from freerea_seval.config import LiveSettings
     from freerea_seval.sources.live import prepare_torch
-    from freerea_seval.sources.registry import LiveSettings
     from freerea_seval.strings.views import check_view, view_of
 
     view = check_view(view_name)
@@ -64,9 +64,8 @@ def encode_space(
         raise InputError("--space encodes a whole space; leave the network and --input away")
     if output is None:
         raise InputError("a whole space is written to a file: add -o FILE.csv")
-    from freerea_seval.config.spaces import make_space
+    from freerea_seval.config import LiveSettings, make_space
     from freerea_seval.sources.live import prepare_torch
-    from freerea_seval.sources.registry import LiveSettings
     from freerea_seval.strings.views import check_view
 
     view = check_view(view_name)

@@ -107,8 +107,8 @@ def choose(choice: Choice, ordered: bool = False) -> Networks:
     Raises:
         InputError: it names none, or contradicts itself.
     """
+    from freerea_seval.config import LiveSettings
     from freerea_seval.sources.live import prepare_torch
-    from freerea_seval.sources.registry import LiveSettings
 
     if choice.networks:
         return _given(choice)
@@ -122,7 +122,7 @@ def choose(choice: Choice, ordered: bool = False) -> Networks:
     for name, value in (("--networks", choice.amount), ("--batch-size", choice.batch_size)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
-    from freerea_seval.config.spaces import make_space
+    from freerea_seval.config import make_space
     from freerea_seval.measurement.networks import draw, most_informative_first, read_genotypes, space_networks
 
     space = make_space(choice.space or _SPACE)
@@ -157,11 +157,10 @@ def _given(choice: Choice) -> Networks:
             )
     if not choice.inputs:
         raise InputError(f"{choice.networks[0]}: give the shape of its input, such as --input 1,3,32,32")
-    from freerea_seval.config.networks import build_network, make_tensors
+    from freerea_seval.config import LiveSettings, build_network, make_tensors
     from freerea_seval.measurement.network_spec import make
     from freerea_seval.measurement.networks import Networks
     from freerea_seval.sources.live import prepare_torch
-    from freerea_seval.sources.registry import LiveSettings
 
     prepare_torch(LiveSettings())
     names = list(dict.fromkeys(choice.networks))

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from freerea_patch.objective import Direction
-    from freerea_patch.spaces.protocol import SearchSpace
+    from freerea_patch import Direction, SearchSpace
     from freerea_seval.predictor.model_card import PredictorInfo
     from freerea_seval.predictor.seval import SEvalPredictor
 
@@ -57,7 +56,7 @@ def train_from_table(
     table: Path, metrics: Sequence[str], output: Path, space_name: str, training: Training, cells: Cells
 ) -> None:
     """Train a predictor from a CSV and save it."""
-    from freerea_seval.config.spaces import make_space
+    from freerea_seval.config import make_space
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Proxies, Target, data_hash, train_predictor
     from freerea_seval.predictor.transfer import load_bases
@@ -287,8 +286,8 @@ def _proxies(
 
 
 def _strings(space: SearchSpace, view: Any, genotypes: Sequence[str]) -> list[str]:
+    from freerea_seval.config import LiveSettings
     from freerea_seval.sources.live import prepare_torch
-    from freerea_seval.sources.registry import LiveSettings
     from freerea_seval.strings.encode import SpaceStrings
 
     prepare_torch(LiveSettings())
@@ -339,7 +338,7 @@ def _space(folder: Path, info: PredictorInfo, given: str | None) -> SearchSpace:
         InputError: nobody names the space but the folder, and it is none of the built-in ones: that would run code.
     """
     from freerea_patch import SPACES
-    from freerea_seval.config.spaces import make_space
+    from freerea_seval.config import make_space
 
     if given is None and info.space.partition("/")[0] not in SPACES:
         raise InputError(

@@ -1,1 +1,33 @@
-"""The search config: one YAML file, checked against a schema, with every default filled in."""
+"""The config of a search: one YAML file, read and checked against a schema.
+
+``load`` reads the file and applies overrides, ``schema`` defines its sections, and ``networks`` makes a module and its
+inputs from the arguments of the command line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_patch.spaces.protocol import make_space
+    from freerea_seval.config.load import DEFAULT, check_config, dump_config, load_config, resolve_algorithm
+    from freerea_seval.config.networks import build_network, make_tensors
+    from freerea_seval.config.schema import Config, LiveSettings, MetricSection, ObjectiveSection, SearchSection, Side
+
+# fmt: off
+__all__ = [
+    "DEFAULT", "Config", "LiveSettings", "MetricSection", "ObjectiveSection", "SearchSection", "Side",
+    "build_network", "check_config", "dump_config", "load_config", "make_space", "make_tensors", "resolve_algorithm",
+]
+
+if not TYPE_CHECKING:  # type checkers use the imports above
+    __getattr__, __dir__ = lazy_exports(__name__, {
+        "freerea_patch.spaces.protocol": ["make_space"],
+        "freerea_seval.config.load": ["DEFAULT", "check_config", "dump_config", "load_config", "resolve_algorithm"],
+        "freerea_seval.config.networks": ["build_network", "make_tensors"],
+        "freerea_seval.config.schema": [
+            "Config", "LiveSettings", "MetricSection", "ObjectiveSection", "SearchSection", "Side",
+        ],
+    })

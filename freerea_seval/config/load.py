@@ -1,18 +1,30 @@
-"""Read a config: YAML, overrides, schema; every mistake becomes one line that names its place."""
+"""Read a config: YAML, overrides, schema, options of the algorithm. Every mistake is one line that names the key."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from inspect import Parameter
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
-from freerea_patch import InputError
-from freerea_patch.errors import unknown_name
-from freerea_seval.config.schema import Config
+from freerea_patch import (
+    InputError,
+    Search,
+    SearchSpace,
+    algorithm_options,
+    check_option_names,
+    find_algorithm,
+    importable_from,
+    unknown_name,
+)
+from freerea_seval.config.schema import Config, SearchSection
 
+#: Types of options that a config can record; another value can only be the default of an option.
+_PLAIN = (str, bool, int, float, list, tuple, dict, type(None))
 DEFAULT = Path(__file__).parent.parent / "configs" / "default.yaml"
 
 
@@ -34,8 +46,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise InputError(f"config {path}: cannot be read ({error})") from None
     tree = _parse(text, f"config {path}")
     if not isinstance(tree, dict):
-        came = "nothing" if tree is None else type(tree).__name__
-        raise InputError(f"config {path}: expected keys such as 'space' and 'objectives', got {came}")
+        kind = "nothing" if tree is None else type(tree).__name__
+        raise InputError(f"config {path}: expected keys such as 'space' and 'objectives', got {kind}")
     for override in overrides:
         _override(tree, override)
     return check_config(tree, f"config {path}")
@@ -44,8 +56,12 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
 def check_config(tree: dict[str, Any], where: str) -> Config:
     """Return the config that a tree of plain values describes.
 
+    Args:
+        tree: the values by key.
+        where: the origin of the tree, for error messages.
+
     Raises:
-        InputError: the first thing that does not fit, with its place.
+        InputError: the first value that does not fit the schema, with its key.
     """
     try:
         return Config.model_validate(tree)
@@ -54,19 +70,57 @@ def check_config(tree: dict[str, Any], where: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """Return a config as YAML, every value given."""
+    """Return a config as YAML, with the defaults of all keys."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+def resolve_algorithm(section: SearchSection, space: SearchSpace, base: Path) -> tuple[type[Search], SearchSection]:
+    """Return the algorithm of a config, and the section with the defaults of all of its options.
+
+    The types of options are checked against the annotations of the algorithm's constructor, and their values by
+    :meth:`freerea_patch.Search.check_options`.
+
+    Args:
+        section: the section ``search``.
+        space: the search space.
+        base: the folder in which ``pkg.module:Class`` is searched first.
+
+    Raises:
+        InputError: an unknown algorithm or option, or a value that the option cannot have.
+    """
+    with importable_from(base):
+        algorithm = find_algorithm(section.algorithm)
+    options = section.options()
+    check_option_names(section.algorithm, algorithm, options)
+    values = {name: _option_value(name, p, options) for name, p in algorithm_options(algorithm).items()}
+    algorithm.check_options(space, **values)
+    recorded = {name: value for name, value in values.items() if isinstance(value, _PLAIN)}
+    return algorithm, SearchSection(algorithm=section.algorithm, seeds=section.seeds, **recorded)
+
+
+def _option_value(name: str, parameter: Parameter, options: Mapping[str, Any]) -> Any:
+    """Return the value of an option, converted to the annotated type, or its default."""
+    if name not in options:
+        return parameter.default
+    try:
+        adapter = TypeAdapter[Any](parameter.annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return adapter.validate_python(options[name])
+    except PydanticSchemaGenerationError:  # an annotation that pydantic cannot check
+        return options[name]
+    except ValidationError as error:
+        raise InputError(_describe(error, ("search", name))) from None
+
+
 class _Loader(yaml.SafeLoader):
-    """The safe loader, which refuses a key that is there twice instead of forgetting the first."""
+    """The safe loader, with an error for a duplicate key instead of ignoring its first value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
                 if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is there twice", key.start_mark)
+                    problem = f"{key.value!r} is a duplicate key"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -78,9 +132,9 @@ def _parse(text: str, where: str) -> Any:
         raise InputError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        position = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{where}: not valid YAML{place}: {problem}") from None
+        raise InputError(f"{where}: not valid YAML{position}: {problem}") from None
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
@@ -89,16 +143,16 @@ def _override(tree: dict[str, Any], override: str) -> None:
         raise InputError(f"--set {override!r}: expected KEY=VALUE, such as budget.evaluations=50")
     value = _parse(text, f"--set {override!r}")
     *path, last = key.split(".")
-    place: Any = tree
+    node: Any = tree
     for step in path:
-        place = place.setdefault(step, {}) if isinstance(place, dict) else _item(place, step, override)
-        if not isinstance(place, (dict, list)):
-            raise InputError(f"--set {override!r}: {step!r} is a value and has nothing inside it")
-    if isinstance(place, list):
-        _item(place, last, override)
-        place[int(last)] = value
+        node = node.setdefault(step, {}) if isinstance(node, dict) else _item(node, step, override)
+        if not isinstance(node, (dict, list)):
+            raise InputError(f"--set {override!r}: {step!r} is a value and has no keys")
+    if isinstance(node, list):
+        _item(node, last, override)
+        node[int(last)] = value
     else:
-        place[last] = value
+        node[last] = value
 
 
 def _item(items: list[Any], step: str, override: str) -> Any:
@@ -107,32 +161,39 @@ def _item(items: list[Any], step: str, override: str) -> Any:
     return items[int(step)]
 
 
-def _describe(error: ValidationError) -> str:
-    """Return one problem as 'place: expected, got', with the valid keys for an unknown one."""
-    # A misspelt key is often also a missing one; the misspelling is what helps.
-    problem = min(error.errors(include_url=False), key=lambda p: p["type"] != "extra_forbidden")
-    path = [str(step) for step in problem["loc"] if step not in ("str", "dict[str,any]")]
-    place = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        parent = ".".join(path[:-1])
-        return str(unknown_name(f"key{f' in {parent}' if parent else ''}", path[-1], _keys_at(path[:-1])))
+def _describe(error: ValidationError, parent: Sequence[str] = ()) -> str:
+    """Return one problem as 'key: expected, got', with the valid keys for an unknown one.
+
+    Args:
+        error: the error.
+        parent: the keys that lead to the checked value.
+    """
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    # A misspelt key is often also reported as a missing one; the misspelling is more helpful.
+    problem = min(error.errors(include_url=False), key=lambda p: p["type"] not in unknown)
+    path = [*parent, *(str(step) for step in problem["loc"] if step not in ("str", "dict[str,any]"))]
+    key = ".".join(path)
+    if problem["type"] in unknown:
+        section = ".".join(path[:-1])
+        return str(unknown_name(f"key{f' in {section}' if section else ''}", path[-1], _keys_at(path[:-1])))
     if problem["type"] == "missing":
-        return f"{place}: is missing"
+        return f"{key}: is missing"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
-    given = problem.get("input")
-    shown = f", got {given!r}" if not isinstance(given, (dict, list, BaseModel)) else ""
-    return f"{place}: {message}{shown}" if place else f"{message}{shown}"
+    value = problem.get("input")
+    received = f", got {value!r}" if not isinstance(value, (dict, list, BaseModel)) else ""
+    return f"{key}: {message}{received}" if key else f"{message}{received}"
 
 
 def _keys_at(path: Sequence[str]) -> list[str]:
-    """Return the keys that the schema knows at a place."""
-    model: Any = Config
+    """Return the keys of the section at a path."""
+    section: Any = Config
     for step in path:
         if step.isdigit():
             continue
-        annotation = model.model_fields[step].annotation
-        model = next((a for a in (annotation, *get_args(annotation)) if hasattr(a, "model_fields")), None)
-        if model is None:
+        annotation = section.model_fields[step].annotation
+        classes = (annotation, *get_args(annotation))
+        section = next((c for c in classes if hasattr(c, "model_fields") or is_dataclass(c)), None)
+        if section is None:
             return []
-    return list(model.model_fields)
+    return [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)

@@ -1,4 +1,4 @@
-"""From ``pkg.module:factory`` and shapes, as the command line has them, to a network and its inputs."""
+"""Make a network and its inputs from ``pkg.module:factory`` and shapes, as given on the command line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError
-from freerea_patch.imports import import_object, importable_from
+from freerea_patch import InputError, import_object, importable_from
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -17,10 +16,10 @@ _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d{1,9}(?:,\d{1,9})*
 
 
 def build_network(network: str) -> nn.Module:
-    """Return the module that ``pkg.module:factory`` names or makes.
+    """Return the module that ``pkg.module:factory`` names or returns.
 
     Raises:
-        InputError: there is no such thing, it fails, or it is not a module.
+        InputError: the object does not exist, fails, or is not a module.
     """
     from torch import nn
 
@@ -40,27 +39,27 @@ def build_network(network: str) -> nn.Module:
 
 
 def make_tensors(inputs: Sequence[str], module: nn.Module) -> list[Tensor] | dict[str, Tensor]:
-    """Return zeros of the shapes that ``[name=]sizes[:dtype]`` say, on the module's device.
+    """Return zeros of the shapes ``[name=]sizes[:dtype]``, on the module's device.
 
     Raises:
-        InputError: one of them says something else, cannot be made, or only some have names.
+        InputError: a malformed shape, a tensor that cannot be created, or names for some inputs only.
     """
     import torch
 
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     tensors: list[tuple[str | None, Tensor]] = []
-    for said in inputs:
-        match = _INPUT.fullmatch(said)
+    for text in inputs:
+        match = _INPUT.fullmatch(text)
         dtype = getattr(torch, match["dtype"] or "float32", None) if match else None
         if match is None or not isinstance(dtype, torch.dtype):
             raise InputError(
-                f"--input {said!r}: expected sizes such as 1,3,32,32, or with a name and a dtype, mask=1,16:int64"
+                f"--input {text!r}: expected sizes such as 1,3,32,32, or with a name and a dtype, mask=1,16:int64"
             )
         shape = [int(size) for size in match["sizes"].split(",")]
         try:
             tensors.append((match["name"], torch.zeros(shape, dtype=dtype, device=device)))
-        except RuntimeError as error:  # too large, or of a dtype that has no zeros
-            raise InputError(f"--input {said!r} cannot be made ({str(error).splitlines()[0]}); give another") from error
+        except RuntimeError as error:  # too large, or of a dtype without zeros
+            raise InputError(f"--input {text!r} cannot be created ({str(error).splitlines()[0]})") from error
     named = {name: tensor for name, tensor in tensors if name is not None}
     if named and len(named) < len(tensors):
         raise InputError("--input: name all inputs, each once, or none")

@@ -16,8 +16,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Literal
 
-from freerea_patch import InputError
-from freerea_patch.errors import unknown_name
+from freerea_patch import InputError, unknown_name
 from freerea_seval.costs.autograd_memory import BLIND, PASSED, VIEWS, is_floating, kept, temporary_copies
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
 

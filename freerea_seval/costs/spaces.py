@@ -8,8 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from freerea_patch import InputError, SearchSpace
-from freerea_patch.networks.parts import Part
+from freerea_patch import InputError, Part, SearchSpace
 from freerea_seval.costs.memory import activation_bytes, inference_peak, training_peak, weight_bytes
 from freerea_seval.costs.model import buffer_bytes, memory_graph, memory_graphs
 from freerea_seval.strings.graph.ir import Graph, Node, Spec

@@ -9,9 +9,8 @@ from inspect import signature
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError
-from freerea_patch.errors import unknown_name
-from freerea_patch.training_free.live import check_device
+from freerea_patch import InputError, unknown_name
+from freerea_patch.training_free import check_device
 from freerea_seval.measurement.timing import CannotRunError, Runnable
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from freerea_seval.config.networks import build_network, make_tensors
-from freerea_seval.config.spaces import make_space
+from freerea_seval.config import build_network, make_space, make_tensors
 from freerea_seval.measurement.backends import random_inputs
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from freerea_patch.objective import Direction
+from freerea_patch import Direction
 from freerea_seval.predictor.features.dataflow import operands
 
 Values = npt.NDArray[np.float64]

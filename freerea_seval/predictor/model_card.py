@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from freerea_patch.objective import Direction
+from freerea_patch import Direction
 from freerea_seval.strings.views import View
 
 _SCORES = {

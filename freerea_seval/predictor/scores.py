@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from freerea_patch import InputError
-from freerea_patch.objective import Direction
+from freerea_patch import Direction, InputError
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.conformal import Values, check_numbers
 

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from freerea_patch import InputError
-from freerea_patch.objective import Direction
+from freerea_patch import Direction, InputError
 from freerea_seval.predictor.conformal import Conformal
 from freerea_seval.predictor.degenerate_networks import values_of_constants, which_are_constant
 from freerea_seval.predictor.features.proxies import as_table

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from freerea_patch.objective import Direction
+from freerea_patch import Direction
 from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo
 from freerea_seval.predictor.models.registry import Show
 from freerea_seval.predictor.scores import scores

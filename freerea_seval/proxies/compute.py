@@ -8,10 +8,9 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
-from freerea_patch.errors import unknown_name
-from freerea_patch.evaluation import Measured
-from freerea_patch.networks.cost import network_cost
-from freerea_patch.training_free.live import _Clock
+from freerea_patch import Measured, unknown_name
+from freerea_patch.networks import network_cost
+from freerea_patch.training_free import Clock
 from freerea_seval.proxies import PROXIES
 from freerea_seval.proxies.convolutions import Asked
 from freerea_seval.proxies.gradient_passes import SharedPass, prepared, weighted_layers
@@ -69,7 +68,7 @@ class _Run:
         self.seed = seed
         self.values: dict[str, float] = {}
         self.seconds = dict.fromkeys(names, 0.0)
-        self.clock = _Clock(images.device)
+        self.clock = Clock(images.device)
 
     def measure(self) -> dict[str, Measured]:
         if any(name in _FORWARD for name in self.names):

@@ -11,10 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from freerea_patch.networks.nats import Cell
-from freerea_patch.networks.weights import unharmed
-from freerea_patch.training_free.naswot import PatternKernel
-from freerea_patch.training_free.quick import Forward, cell_forward, depthwise, instead
+from freerea_patch.networks import Cell, preserve_state
+from freerea_patch.training_free import Forward, PatternKernel, cell_forward, depthwise, replace_forwards
 from freerea_seval.proxies import convolutions, norms
 from freerea_seval.proxies.convolutions import Asked
 
@@ -183,7 +181,7 @@ def prepared(network: nn.Module, *, again: bool) -> Iterator[Asked]:
             module.inplace = False  # type: ignore[assignment]
         quick = ((module, _quick(module, asked, again)) for module in network.modules())
         forwards = {module: forward for module, forward in quick if forward}
-        with unharmed(network), instead(forwards), torch.enable_grad():
+        with preserve_state(network), replace_forwards(forwards), torch.enable_grad():
             network.train()
             yield asked
     finally:

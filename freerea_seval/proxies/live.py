@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from freerea_patch.errors import InputError, unknown_name
-from freerea_patch.evaluation import Measured
-from freerea_patch.spaces.protocol import SearchSpace
-from freerea_patch.training_free.batch import Images, batch_digest, load_batch
-from freerea_patch.training_free.cache import MetricCache, cache_key
-from freerea_patch.training_free.live import NETWORK, check_device, code_digest
+from freerea_patch import InputError, Measured, SearchSpace, unknown_name
+from freerea_patch.training_free import (
+    NETWORK,
+    Images,
+    MetricCache,
+    batch_digest,
+    cache_key,
+    check_device,
+    code_digest,
+    load_batch,
+)
 from freerea_seval.proxies import PROXIES
 
 if TYPE_CHECKING:
@@ -94,7 +99,7 @@ class ZeroCost:
 
         import torch
 
-        from freerea_patch.training_free.quick import keep_memory
+        from freerea_patch.training_free import keep_memory
         from freerea_seval.proxies.compute import zero_cost_proxies
 
         keep_memory()

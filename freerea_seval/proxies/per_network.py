@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from freerea_patch.networks.weights import unharmed
-from freerea_patch.training_free.quick import depthwise, instead
+from freerea_patch.networks import preserve_state
+from freerea_patch.training_free import depthwise, replace_forwards
 from freerea_seval.proxies.gradient_passes import weighted_layers
 
 
@@ -53,7 +53,7 @@ def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
         return -math.inf
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
     with ExitStack() as stack:
-        stack.enter_context(unharmed(network))
+        stack.enter_context(preserve_state(network))
         # In eval mode, so that nothing is dropped at random.
         network.eval()
         for module in network.modules():
@@ -136,9 +136,9 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
         for _ in range(2)
     ]
     with ExitStack() as stack:
-        stack.enter_context(unharmed(network))
+        stack.enter_context(preserve_state(network))
         pools = {module: depthwise(module) for module in network.modules() if type(module) is nn.AvgPool2d}
-        stack.enter_context(instead({pool: forward for pool, forward in pools.items() if forward}))
+        stack.enter_context(replace_forwards({pool: forward for pool, forward in pools.items() if forward}))
         network.train()
         for module in network.modules():
             if not any(True for _ in module.children()):

@@ -1,4 +1,4 @@
-"""Carry out a run: open the sources, search with every seed, look at the fronts, write the results."""
+"""Execute a run: open the sources, search with every seed, evaluate the report's metrics, write the results."""
 
 from __future__ import annotations
 
@@ -12,28 +12,25 @@ from typing import Any, Generic, TypeVar
 
 from freerea_patch import (
     BoundObjective,
-    Budget,
     Candidate,
     InputError,
     Ledger,
     ObjectiveSet,
+    Search,
     SearchResult,
     SearchSpace,
     Times,
-    make_search,
     run,
 )
-from freerea_patch.algorithms import algorithm_options
-from freerea_seval.config.schema import Config, MetricSection, ObjectiveSection
-from freerea_seval.config.spaces import make_space
+from freerea_seval.config import Config, MetricSection, ObjectiveSection, make_space, resolve_algorithm
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import Progress
 from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.journal import Recorder, Replayed, ReplayedStopwatch, to_json
+from freerea_seval.runs.journal import Recorder, to_json
 from freerea_seval.sources.installed import load_registry
-from freerea_seval.sources.registry import Context, LiveSettings, Registry, Source
+from freerea_seval.sources.registry import Context, Registry, Source
 
-#: Candidates that a search on a summed score reports, best first; a Pareto search reports its front.
+#: Number of best candidates that a search on a summed score reports; a Pareto search reports its front.
 LEADERS = 5
 
 
@@ -42,7 +39,7 @@ Section = TypeVar("Section", bound=MetricSection)
 
 @dataclass(frozen=True)
 class Bound(Generic[Section]):
-    """A metric of the config, with the unit and direction that its source supplied, and that source."""
+    """A metric of the config, with the unit and direction from its source, and the source."""
 
     section: Section
     source: Source
@@ -50,18 +47,20 @@ class Bound(Generic[Section]):
 
 @dataclass(frozen=True)
 class Setup:
-    """A config with its space made and its sources opened.
+    """A config with its space, its algorithm and its opened sources.
 
     Attributes:
-        config: the config, with the directions and units that the sources supplied.
+        config: the config, with the directions and units from the sources, and all options of the algorithm.
         space: the search space.
+        algorithm: the class of the algorithm.
         objectives: the objectives, bound to their sources.
-        report: what the final front is reported with.
+        report: metrics that are evaluated for the final front only.
         preparation: seconds that sources spent before the search.
     """
 
     config: Config
     space: SearchSpace
+    algorithm: type[Search]
     objectives: ObjectiveSet
     report: list[Bound[MetricSection]]
     preparation: dict[str, float]
@@ -72,35 +71,33 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
 
     Args:
         config: the config.
-        base: the folder that its relative paths start from.
-        folder: the run's folder, for what sources prepare.
+        base: the folder that its relative paths refer to.
+        folder: the run's folder, for files that sources prepare.
         progress: shows long preparations.
 
     Raises:
-        InputError: whatever is wrong with the space, a source, or a metric.
+        InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
     """
     space = make_space(config.space, base)
-    live = LiveSettings(**config.live.model_dump())
-    context = Context(space, live, base, folder, config.search.seeds[0], progress or Progress())
-    terms = [term for section in config.objectives for term in section.objectives()]
-    make_search(config.search.algorithm, space, terms, **config.search.options())
+    algorithm, search = resolve_algorithm(config.search, space, base)
+    context = Context(space, config.live, base, folder, search.seeds[0], progress or Progress())
     opener = _Opener(load_registry(), context)
-    # What is measured for the search comes last, when all else is known to be right: sources stay open.
+    # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:
+        section.objectives()
         if not _is_measured(section):
             opener.objective(section)
     report = [opener.metric(section) for section in config.report]
     objectives = [opener.objective(section) for section in config.objectives]
-    options = algorithm_options(config.search.algorithm) | config.search.options()
     resolved = config.model_copy(
         update={
-            "search": config.search.model_copy(update=options),
+            "search": search,
             "objectives": [bound.section for bound in objectives],
             "report": [bound.section for bound in report],
         }
     )
     bound_terms = [term for bound in objectives for term in _terms(bound)]
-    return Setup(resolved, space, ObjectiveSet(bound_terms), report, opener.preparation)
+    return Setup(resolved, space, algorithm, ObjectiveSet(bound_terms), report, opener.preparation)
 
 
 def _is_measured(section: MetricSection) -> bool:
@@ -108,21 +105,21 @@ def _is_measured(section: MetricSection) -> bool:
 
 
 def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
-    """Yield what the loop sees of an objective: with a confidence, its source's own bounds are constraints, too."""
+    """Yield an objective bound to its source, and with a confidence also the source's own bounds as constraints."""
     section, source = bound.section, bound.source
-    own, *sides = section.objectives()
-    yield BoundObjective(own, source, section.metric)
-    for term, (side, probability) in zip(sides, section.promised.items(), strict=True):
+    term, *side_terms = section.objectives()
+    yield BoundObjective(term, source, section.metric)
+    for term, (side, probability) in zip(side_terms, section.confident_sides.items(), strict=True):
         if not hasattr(source, "bounds"):
             raise InputError(
-                f"objective {section.column!r}: source {section.source_name!r} gives values and no probabilities, which"
-                " only a predictor ('seval') does; leave 'confidence' out"
+                f"objective {section.column!r}: source {section.source_name!r} gives no probabilities, only a"
+                " predictor ('seval') does; remove 'confidence'"
             )
         yield BoundObjective(term, source.bounds(section.metric, side, probability), section.metric)
 
 
 class _Opener:
-    """Opens each source once, however many metrics it supplies."""
+    """Opens each source once, for all of its metrics."""
 
     def __init__(self, registry: Registry, context: Context) -> None:
         self._registry = registry
@@ -142,13 +139,13 @@ class _Opener:
         bound = self.metric(section)
         if bound.section.direction is None and section.role != "constraint":
             raise InputError(
-                f"objective {section.column!r}: source {section.source_name!r} does not know which values are"
+                f"objective {section.column!r}: source {section.source_name!r} does not define which values are"
                 " better; add 'direction: max' or 'direction: min'"
             )
         return bound
 
     def metric(self, section: Section) -> Bound[Section]:
-        """Fill in what the source knows of a metric."""
+        """Bind a metric to its source, and complete the unit and the direction."""
         source = self.source(section)
         info = source.describe(section.metric)
         unit = info.unit if section.unit is None else section.unit
@@ -157,17 +154,17 @@ class _Opener:
 
 
 def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[str, Any]]:
-    """Carry out, or continue, a run.
+    """Execute or continue a run.
 
     Args:
-        folder: the run; seeds that are done are left as they are.
-        progress: shows how far the run is.
+        folder: the run; finished seeds are skipped.
+        progress: shows the progress.
 
     Returns:
         The results of all seeds, as in their ``result.json``.
 
     Raises:
-        InputError: whatever is wrong with the config, a source, or the journal.
+        InputError: a mistake in the config, a source, or the journal.
     """
     progress = progress or Progress()
     with folder.locked():
@@ -185,34 +182,26 @@ def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[st
 
 
 def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) -> None:
-    """Search with one seed, from where its journal ends, and write its result."""
-    config = setup.config
-    budget = Budget(**config.budget.model_dump())
-    search = make_search(
-        config.search.algorithm, setup.space, setup.objectives.terms, seed=seed, **config.search.options()
-    )
+    """Search with one seed, continuing its journal, and write its result."""
+    search = setup.algorithm(setup.space, setup.objectives.terms, seed=seed, **setup.config.search.options())
+    budget = setup.config.budget
     folder.seed(seed).mkdir(exist_ok=True)
     journal = folder.journal(seed)
-    entries = journal.entries()
-    journal.open()
-    recorder = Recorder(journal, entries, budget.uses_clock)
+    steps = journal.steps()
+    recorder = Recorder(journal, steps, budget.uses_clock)
     ledger = Ledger()
     ledger.charge(setup.preparation)
+    explored = 0
     try:
         with progress.task(f"searching, seed {seed}") as show:
 
             def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
+                nonlocal explored
                 recorder.record(candidate, times)
-                show(spent, f"{len(search.history)} networks")
+                explored += candidate.feasible
+                show(spent, f"{explored} networks")
 
-            result = run(
-                search,
-                Replayed(setup.objectives, entries),
-                budget,
-                ledger=ledger,
-                on_candidate=on_candidate,
-                stopwatch=ReplayedStopwatch(entries),
-            )
+            result = run(search, setup.objectives, budget, ledger=ledger, on_candidate=on_candidate, replay=steps)
     finally:
         journal.close()
     history = result.history
@@ -220,7 +209,7 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
     reported = _report_front(leaders, setup.report, progress)
     clock = {"wall_s": result.times.wall_s, "loop_s": result.times.loop_s}
     write_atomically(folder.seed(seed) / "clock.json", json.dumps(clock, indent=2) + "\n")
-    # The result comes last: it is what marks the seed as done.
+    # Written last, because the file marks the seed as finished.
     summary = _summarise(seed, result, leaders, reported)
     write_atomically(folder.seed(seed) / "result.json", json.dumps(summary, indent=2) + "\n")
 
@@ -228,14 +217,15 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
 def _report_front(
     front: Sequence[Candidate], report: Sequence[Bound[MetricSection]], progress: Progress
 ) -> list[dict[str, float]]:
-    """Compute the report's metrics for the candidates of the front."""
+    """Evaluate the report's metrics for the candidates of the front."""
     rows: list[dict[str, float]] = [{} for _ in front]
     if report and front:
-        with progress.task("looking at the front") as show:
+        with progress.task("evaluating the front") as show:
             for done, metric in enumerate(report):
                 section = metric.section
-                found = metric.source.evaluate([c.genotype for c in front], [section.metric])
-                for row, measured in zip(rows, found, strict=True):
+                genotypes = [candidate.proposal.genotype for candidate in front]
+                results = metric.source.evaluate(genotypes, [section.metric])
+                for row, measured in zip(rows, results, strict=True):
                     row[section.column] = float(measured[section.metric].value)
                 show((done + 1) / len(report), section.column)
     return rows
@@ -245,19 +235,20 @@ def _summarise(
     seed: int, result: SearchResult, leaders: Sequence[Candidate], reported: Sequence[dict[str, float]]
 ) -> dict[str, Any]:
     history = result.history
-    scores = dict(zip((c.genotype for c in history), history.scores(list(history)).tolist(), strict=True))
+    explored = list(history)
+    scores = history.scores(explored)
     front = []
     for candidate, extra in zip(leaders, reported, strict=True):
-        row: dict[str, Any] = {"genotype": candidate.genotype}
+        row: dict[str, Any] = {"genotype": candidate.proposal.genotype}
         if any(term.role == "fitness" for term in history.terms):
-            row["score"] = to_json(scores[candidate.genotype])
-        row |= {name: to_json(value) for name, value in {**candidate.values, **extra}.items()}
+            row["score"] = to_json(float(scores[candidate.row]))
+        row |= {name: to_json(value) for name, value in {**candidate.evaluation.values, **extra}.items()}
         front.append(row)
     return {
         "seed": seed,
         "stopped": result.stopped,
-        "explored": len(history),
-        "infeasible": history.evaluated - len(history),
+        "explored": len(explored),
+        "infeasible": history.evaluated - len(explored),
         "metric_s": result.ledger.total_s,
         "seconds": result.ledger.seconds,
         "front": front,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import History, InputError
-from freerea_seval.config.schema import Config, MetricSection
+from freerea_seval.config import Config, MetricSection
 from freerea_seval.files import write_atomically
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import is_pareto, label, number_in, predicted_and_measured, read_history

@@ -24,8 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from freerea_patch import InputError
-from freerea_seval.config.load import dump_config, load_config
-from freerea_seval.config.schema import Config
+from freerea_seval.config import Config, dump_config, load_config
 from freerea_seval.files import lock, write_atomically
 from freerea_seval.runs.journal import Journal
 from freerea_seval.versions import versions

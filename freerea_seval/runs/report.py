@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import History, Proposal
-from freerea_seval.config.schema import Config, MetricSection
+from freerea_patch import History
+from freerea_seval.config import Config, MetricSection
 from freerea_seval.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
 def read_history(folder: RunFolder, seed: int) -> History:
     """Return the history of one seed, from its journal."""
     config = folder.config
-    scoring = {name: value for name in ("aggregation", "normalisation") if (value := getattr(config.search, name))}
+    scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
     history = History([term for section in config.objectives for term in section.objectives()], **scoring)
-    for entry in folder.journal(seed).entries():
-        proposal = Proposal(entry.genotype, entry.generation, entry.parents)
-        history.add(proposal, entry.evaluation)
+    for step in folder.journal(seed).steps():
+        history.add(step.proposal, step.evaluation)
     return history
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freerea_patch import InputError, Measured, TopologySpace
-from freerea_patch.spaces.cell import format_cell
+from freerea_patch.spaces import format_cell
 from freerea_seval.sources.builtin import BUILTIN, builtin_metric
 from freerea_seval.sources.registry import Context, MetricInfo
 from freerea_seval.unpickle import PlainValue, load_pickle

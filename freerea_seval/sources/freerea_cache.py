@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from freerea_patch import InputError, Measured, TopologySpace
-from freerea_patch.errors import unknown_name
+from freerea_patch import InputError, Measured, TopologySpace, unknown_name
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.registry import Context, MetricInfo
 

@@ -8,14 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from freerea_patch import InputError, Measured, MetricCache, TrainingFree
-from freerea_patch.imports import importable_from
-from freerea_patch.threads import share_cores
+from freerea_patch import InputError, Measured, MetricCache, TrainingFree, importable_from, share_cores
+from freerea_seval.config import LiveSettings
 from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, LiveSettings, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo
 
 if TYPE_CHECKING:
-    from freerea_patch.networks.cost import Cost
+    from freerea_patch.networks import Cost
 
 #: Names a file of remembered metric values other than the one in the user's cache folder.
 CACHE_VARIABLE = "FREEREA_SEVAL_CACHE"

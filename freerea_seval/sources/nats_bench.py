@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from freerea_patch import UNSUPPORTED, InputError, Measured, SizeSpace, TopologySpace
-from freerea_patch.errors import unknown_name
+from freerea_patch import UNSUPPORTED, InputError, Measured, SizeSpace, TopologySpace, unknown_name
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.registry import Context, MetricInfo
 from freerea_seval.unpickle import NatsBenchPatch

@@ -18,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from freerea_patch import UNSUPPORTED, InputError, Measured
-from freerea_patch.errors import unknown_name
+from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
 from freerea_seval.files import write_atomically
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from freerea_patch import InputError, Measured
-from freerea_patch.imports import import_object, importable_from
+from freerea_patch import InputError, Measured, import_object, importable_from
 from freerea_seval.sources.registry import Context, MetricInfo
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from freerea_patch import InputError, Measured, SearchSpace
-from freerea_patch.errors import unknown_name
-from freerea_patch.imports import import_object
-from freerea_patch.objective import Direction
+from freerea_patch import Direction, InputError, Measured, SearchSpace, import_object, unknown_name
+from freerea_seval.config import LiveSettings
 from freerea_seval.progress import Progress
 
 
@@ -41,25 +39,6 @@ class Source(Protocol):
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterable[Mapping[str, Measured]]:
         """Yield one mapping a genotype, in order: see :class:`freerea_patch.MetricSource`."""
         ...
-
-
-@dataclass(frozen=True)
-class LiveSettings:
-    """How networks are computed on: see :class:`freerea_patch.TrainingFree`.
-
-    Attributes:
-        batch, batch_size, initialisations, seed, device: as there.
-        threads: CPU threads of torch, None for its own choice.
-        cache: file of remembered values, ``"off"`` for none, None for the user's cache folder.
-    """
-
-    batch: str = "random"
-    batch_size: int = 64
-    initialisations: int = 3
-    seed: int = 0
-    device: str = "cpu"
-    threads: int | None = None
-    cache: str | None = None
 
 
 @dataclass(frozen=True)

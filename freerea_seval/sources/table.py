@@ -13,8 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
-from freerea_patch.errors import unknown_name
+from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace, unknown_name
 from freerea_seval.sources.registry import Context, MetricInfo
 from freerea_seval.units import unit_of
 

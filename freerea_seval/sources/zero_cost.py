@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from freerea_patch import Measured
-from freerea_patch.imports import importable_from
+from freerea_patch import Measured, importable_from
 from freerea_seval.proxies.live import ZeroCost
 from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import open_cache, prepare_torch

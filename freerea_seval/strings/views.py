@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-from freerea_patch.errors import unknown_name
+from freerea_patch import unknown_name
 from freerea_seval.strings.graph.ir import Graph
 from freerea_seval.strings.graph.simplify import simplify
 

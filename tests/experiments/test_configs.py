@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from freerea_patch.networks.cost import network_cost
-from freerea_seval.config.load import load_config
-from freerea_seval.config.spaces import make_space
+from freerea_patch.networks import network_cost
+from freerea_seval.config import load_config, make_space
 from tests.freerea_seval.cli.test_mistakes import call
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"

@@ -1,4 +1,4 @@
-"""FreeREA's generations, seen from outside and around its ageing; its ablation; random search."""
+"""Ask and tell; the generations of FreeREA and of its ablation; random search; options; algorithms by name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
+from importlib.metadata import EntryPoint
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,22 +16,33 @@ import pytest
 
 from freerea_patch import (
     ALGORITHMS,
+    Batches,
     Budget,
     Candidate,
     Evaluation,
     FreeREA,
     FreeREAMinus,
     InputError,
+    NothingFeasible,
     Objective,
+    ObjectiveSet,
     Proposal,
+    RandomSearch,
+    RankedFreeREA,
     Search,
     TopologySpace,
+    algorithm_options,
+    find_algorithm,
     make_search,
     run,
 )
+from freerea_patch.algorithms import PATIENCE
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 TERMS = [Objective("a"), Objective("b")]
+#: ``freerea-ranked`` needs a space with ``simplified``.
+NO_SEARCH = "expected a subclass of freerea_patch.Search with 'batches', got"
+BUILT_IN = [name for name in ALGORITHMS if name != "freerea-ranked"]
 
 
 def table() -> Formulas:
@@ -55,12 +67,12 @@ def tell_all(search: Search, proposals: Sequence[Proposal]) -> list[Candidate]:
 
 
 class Ageing(NamedTuple):
-    """The population before and after an ageing, its generations before, and who was told since the last one."""
+    """The population before and after an ageing, its generations before, and who joined since the last one."""
 
     before: dict[str, Candidate]
     generations: dict[str, int]
     after: dict[str, Candidate]
-    told: set[str]
+    joined: set[str]
 
 
 class Watched(FreeREA):
@@ -69,8 +81,8 @@ class Watched(FreeREA):
     latest: set[str]
     ageings: list[Ageing]
 
-    def told(self, proposals: Sequence[Proposal]) -> list[Candidate]:
-        candidates = super().told(proposals)
+    def feasible(self, proposals: Sequence[Proposal]) -> list[Candidate]:
+        candidates = super().feasible(proposals)
         self.latest.update(c.genotype for c in candidates)
         return candidates
 
@@ -112,7 +124,7 @@ def test_one_candidate_of_the_oldest_generation_dies_of_age(ageings: list[Ageing
 def test_the_n_best_of_the_rest_survive(ageings: list[Ageing]) -> None:
     for ageing, following in pairwise(ageings):
         survivors = set(best(ageing.after.values(), 20))
-        assert following.before.keys() == survivors | following.told
+        assert following.before.keys() == survivors | following.joined
 
 
 def test_a_reborn_candidate_has_its_old_values_and_the_generation_of_its_rebirth(ageings: list[Ageing]) -> None:
@@ -121,7 +133,7 @@ def test_a_reborn_candidate_has_its_old_values_and_the_generation_of_its_rebirth
     for candidate in reborn:
         assert candidate.values == {"a": noise("a")(candidate.genotype), "b": noise("b")(candidate.genotype)}
     for generation, ageing in enumerate(ageings[1:], start=2):
-        assert {ageing.generations[genotype] for genotype in ageing.told} == {generation}
+        assert {ageing.generations[genotype] for genotype in ageing.joined} == {generation}
 
 
 def test_nobody_dies_of_age_while_all_are_of_one_generation() -> None:
@@ -165,7 +177,7 @@ def test_the_start_draws_on_until_n_candidates_are_feasible() -> None:
     source = Formulas(a=noise("a"), b=noise("b"), ones=lambda g: float(g.count("1")))
     terms = [*TERMS, Objective("ones", role="constraint", upper=6.0)]
     result = run(FreeREA(BitSpace(16), terms, population=40), objectives(source, *terms), Budget(evaluations=50))
-    drawn = [c for c in result.history.everything() if c.proposal.generation == 0]
+    drawn = [c for c in result.history.all_candidates() if c.proposal.generation == 0]
     assert sum(c.feasible for c in drawn) == 40
     assert not all(c.feasible for c in drawn)
 
@@ -176,15 +188,15 @@ class WatchedMinus(FreeREAMinus):
     entered: list[Candidate]
     ranks: list[int]
 
-    def told(self, proposals: Sequence[Proposal]) -> list[Candidate]:
-        candidates = super().told(proposals)
+    def feasible(self, proposals: Sequence[Proposal]) -> list[Candidate]:
+        candidates = super().feasible(proposals)
         self.entered += candidates
         return candidates
 
-    def mutant(self, parent: Candidate, generation: int) -> Proposal:
+    def mutate(self, parent: Candidate, generation: int) -> Proposal:
         queue = self.entered[-self.population :]
         self.ranks.append(best(queue, len(queue)).index(parent.genotype))
-        return super().mutant(parent, generation)
+        return super().mutate(parent, generation)
 
 
 def test_the_ablation_mutates_winners_of_a_queue_that_the_first_in_leaves() -> None:
@@ -198,7 +210,7 @@ def test_the_ablation_mutates_winners_of_a_queue_that_the_first_in_leaves() -> N
     assert {c.proposal.origin for c in list(result.history)[20:]} == {"mutation"}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_no_genotype_is_evaluated_twice(algorithm: str) -> None:
     source = table()
     run(make_search(algorithm, BitSpace(6), TERMS), objectives(source), Budget(evaluations=50))
@@ -206,7 +218,7 @@ def test_no_genotype_is_evaluated_twice(algorithm: str) -> None:
     assert len(asked) == len(set(asked)) == 50
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 @pytest.mark.parametrize("length", [1, 3])
 def test_a_small_space_ends_as_exhausted(algorithm: str, length: int) -> None:
     result = run(make_search(algorithm, BitSpace(length), TERMS), objectives(table()), Budget(evaluations=1_000))
@@ -215,7 +227,7 @@ def test_a_small_space_ends_as_exhausted(algorithm: str, length: int) -> None:
     assert [c.genotype for c in result.front] == best(result.history, 1)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_a_space_with_one_feasible_candidate_ends_with_it(algorithm: str) -> None:
     source = Formulas(a=noise("a"), b=noise("b"), ones=lambda g: float(g.count("1")))
     terms = [*TERMS, Objective("ones", role="constraint", upper=0.0)]
@@ -224,7 +236,7 @@ def test_a_space_with_one_feasible_candidate_ends_with_it(algorithm: str) -> Non
     assert result.stopped == "exhausted"
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_an_impossible_constraint_is_an_input_error(algorithm: str) -> None:
     terms = [*TERMS, Objective("ones", role="constraint", upper=-1.0)]
     source = Formulas(a=noise("a"), b=noise("b"), ones=lambda g: float(g.count("1")))
@@ -232,7 +244,7 @@ def test_an_impossible_constraint_is_an_input_error(algorithm: str) -> None:
         run(make_search(algorithm, BitSpace(5), terms), objectives(source, *terms), Budget(evaluations=10))
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_a_constraint_holds_for_the_whole_history(algorithm: str) -> None:
     source = Formulas(a=noise("a"), b=noise("b"), ones=lambda g: float(g.count("1")))
     terms = [*TERMS, Objective("ones", role="constraint", lower=2.0, upper=6.0)]
@@ -243,7 +255,7 @@ def test_a_constraint_holds_for_the_whole_history(algorithm: str) -> None:
     assert with_fitness == {c.genotype for c in result.history}
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_pareto_objectives_give_a_front_that_nothing_in_the_history_dominates(algorithm: str) -> None:
     terms = [Objective("a"), Objective("b", "min", "pareto"), Objective("c", "max", "pareto")]
     source = Formulas(a=noise("a"), b=noise("b"), c=noise("c"))
@@ -261,13 +273,13 @@ def test_pareto_objectives_give_a_front_that_nothing_in_the_history_dominates(al
 
 def test_evolution_beats_random_search_on_a_metric_that_mutation_can_climb() -> None:
     source = Formulas(a=lambda g: float(g.count("1")))
-    found = {
+    results = {
         name: run(
             make_search(name, BitSpace(40), [Objective("a")], seed=0), objectives(source), Budget(evaluations=400)
         )
-        for name in ALGORITHMS
+        for name in BUILT_IN
     }
-    ones = {name: result.front[0].values["a"] for name, result in found.items()}
+    ones = {name: result.front[0].values["a"] for name, result in results.items()}
     assert ones["freerea"] > ones["freerea-minus"] > ones["random"]
 
 
@@ -281,14 +293,14 @@ def trace(algorithm: str) -> str:
     return hashlib.sha256("\n".join(c.genotype for c in result.history).encode()).hexdigest()[:16]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_the_course_of_a_seed_is_pinned(algorithm: str) -> None:
     assert trace(algorithm) == TRACES[algorithm]
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "1"])
 def test_the_course_of_a_seed_does_not_follow_the_hashes_of_strings(hash_seed: str) -> None:
-    script = "from tests.freerea_patch.test_algorithms import *; print({a: trace(a) for a in ALGORITHMS})"
+    script = "from tests.freerea_patch.test_algorithms import *; print({a: trace(a) for a in BUILT_IN})"
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
     root = Path(__file__).parents[2]
     command = [sys.executable, "-c", script]
@@ -296,7 +308,7 @@ def test_the_course_of_a_seed_does_not_follow_the_hashes_of_strings(hash_seed: s
     assert ran.stdout.strip() == str(TRACES)
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", BUILT_IN)
 def test_another_seed_takes_another_course(algorithm: str) -> None:
     histories = [
         [c.genotype for c in run(search, objectives(table()), Budget(evaluations=30)).history]
@@ -308,16 +320,15 @@ def test_another_seed_takes_another_course(algorithm: str) -> None:
 @pytest.mark.parametrize(
     ("algorithm", "options", "message"),
     [
-        ("freerea", {"population": 1}, "population must be at least 2, not 1"),
-        ("freerea", {"tournament": 101}, "tournament must be between 2 and the population (100), not 101"),
-        ("freerea", {"tournament": 1}, "tournament must be between 2 and the population (100), not 1"),
+        ("freerea", {"population": 1}, "population must be at least 2, got 1"),
+        ("freerea", {"tournament": 101}, "tournament must be between 2 and the population (100), got 101"),
+        ("freerea", {"tournament": 1}, "tournament must be between 2 and the population (100), got 1"),
         ("freerea", {"n_random": -1}, "n_random must not be negative, got -1"),
-        ("freerea", {"repair": -1}, "repair must not be negative, got -1"),
         ("freerea", {"population": 10.0}, "population must be a whole number, got 10.0"),
         ("freerea", {"tournament": "3"}, "tournament must be a whole number, got '3'"),
         ("freerea", {"unseen": -2}, "unseen must not be negative, got -2"),
-        ("random", {"simplify": True}, "space bits/4 has no method 'simplified'; leave 'simplify' out"),
-        ("freerea-minus", {"population": 4}, "tournament must be between 2 and the population (4), not 5"),
+        ("random", {"simplify": True}, "space bits/4 has no method 'simplified'; set 'simplify: false'"),
+        ("freerea-minus", {"population": 4}, "tournament must be between 2 and the population (4), got 5"),
         (
             "freerea-minus",
             {"n_random": 1},
@@ -331,10 +342,253 @@ def test_another_seed_takes_another_course(algorithm: str) -> None:
                 " Valid: aggregation, normalisation, simplify"
             ),
         ),
-        ("freerae", {}, "unknown algorithm 'freerae'; did you mean 'freerea'? Valid: freerea, freerea-minus, random"),
+        (
+            "freerae",
+            {},
+            "unknown algorithm 'freerae'; did you mean 'freerea'?"
+            " Valid: freerea, freerea-minus, freerea-ranked, pkg.module:Class, random",
+        ),
+        ("random:Random", {}, f"algorithm 'random:Random': {NO_SEARCH} <class 'random.Random'>"),
+        ("freerea_patch:Search", {}, f"algorithm 'freerea_patch:Search': {NO_SEARCH} {Search!r}"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(algorithm: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError) as error:
         make_search(algorithm, BitSpace(4), TERMS, **options)
     assert str(error.value) == message
+
+
+def test_freerea_ranked_is_freerea_with_three_other_defaults() -> None:
+    space = TopologySpace()
+    options = {"population": 10, "tournament": 3, "seed": 2}
+    histories = [
+        run(search, objectives(table()), Budget(evaluations=60)).history
+        for search in (
+            make_search("freerea-ranked", space, TERMS, **options),
+            make_search(
+                "freerea", space, TERMS, aggregation="ranks", normalisation="history", simplify=True, **options
+            ),
+        )
+    ]
+    assert [c.proposal for c in histories[0]] == [c.proposal for c in histories[1]]
+    assert set(algorithm_options(RankedFreeREA)) == set(algorithm_options(FreeREA))
+    assert algorithm_options(RankedFreeREA)["simplify"].default is True
+
+
+class Custom(RandomSearch):
+    """An algorithm of a user, with an option that has no default."""
+
+    def __init__(self, space: Any, terms: Any, *, step: int, **options: Any) -> None:
+        super().__init__(space, terms, **options)
+        self.step = step
+
+
+def test_an_algorithm_of_ones_own_is_named_by_module_and_class_and_has_its_own_options() -> None:
+    name = f"{__name__}:Custom"
+    assert find_algorithm(name) is Custom
+    assert list(algorithm_options(Custom)) == ["step", "aggregation", "normalisation", "simplify"]
+    search = make_search(name, BitSpace(4), TERMS, step=3, aggregation="ranks")
+    assert isinstance(search, Custom)
+    assert search.step == 3
+    with pytest.raises(InputError, match="needs the option 'step', which has no default"):
+        make_search(name, BitSpace(4), TERMS)
+    with pytest.raises(InputError, match="'stepp'; did you mean 'step'"):
+        make_search(name, BitSpace(4), TERMS, stepp=3)
+
+
+def test_an_installed_package_adds_algorithms_by_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("custom", f"{__name__}:Custom", "freerea_seval.algorithms")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [point] if group == point.group else [])
+    assert find_algorithm("custom") is Custom
+    with pytest.raises(InputError, match="unknown algorithm 'custum'; did you mean 'custom'"):
+        find_algorithm("custum")
+
+
+BUDGET = Budget(evaluations=40)
+
+
+def test_a_simplified_search_proposes_no_operation_that_nothing_depends_on() -> None:
+    space = TopologySpace()
+    terms = [Objective("a"), Objective("b")]
+    search = FreeREA(space, terms, population=10, tournament=3, simplify=True)
+    history = run(search, objectives(Formulas(a=noise("a"), b=noise("b"))), Budget(evaluations=60)).history
+    assert {c.proposal.origin for c in history} == {"random", "mutation", "crossover"}
+    assert all(space.simplified(c.genotype) == c.genotype for c in history)
+
+
+def bounded() -> ObjectiveSet:
+    """Few candidates are within the bound, and the number of ones says how far the others are from it."""
+    ones = Objective("ones", role="constraint", lower=7.0)
+    return objectives(Formulas(a=noise("a"), ones=lambda g: float(g.count("1"))), Objective("a"), ones)
+
+
+def test_an_offspring_that_was_seen_is_mutated_on_until_it_is_new() -> None:
+    seam = objectives(Formulas(a=lambda g: float(g.count("1"))), Objective("a"))
+    # At the optimum most mutants were seen: without the option, rounds pass in which nothing is evaluated.
+    renewed, plain = (
+        run(FreeREA(BitSpace(6), seam.terms, population=4, tournament=2, unseen=unseen), seam, BUDGET).history
+        for unseen in (50, 0)
+    )
+    assert max(c.generation for c in renewed) < max(c.generation for c in plain)
+    assert all(parent in renewed for c in renewed for parent in c.proposal.parents)
+
+
+def test_a_search_that_has_seen_all_ends_with_unseen_offspring_as_well() -> None:
+    seam = objectives(Formulas(a=noise("a")), Objective("a"))
+    search = FreeREA(BitSpace(4), seam.terms, population=4, tournament=2, unseen=3)
+    result = run(search, seam, Budget(evaluations=100))
+    assert (result.stopped, len(result.history)) == ("exhausted", 16)
+
+
+def test_a_search_begins_with_what_it_is_given_and_draws_the_rest() -> None:
+    seam = bounded()
+    start = ["1111111000", "0000000000", "1111111111", "1111111000"]
+    search = FreeREA(BitSpace(10), seam.terms, population=4, tournament=2, start=start)
+    history = run(search, seam, Budget(evaluations=20)).history
+    first = [c for c in history.all_candidates() if c.generation == 0 or not c.proposal.parents]
+    assert [c.genotype for c in first if c.proposal.origin == "given"] == list(dict.fromkeys(start))
+    # Two of them are feasible, and the population of four takes as many random ones.
+    assert sum(c.feasible for c in first if c.proposal.origin == "random") == 2
+
+
+def test_the_population_has_the_best_of_what_is_given() -> None:
+    seam = objectives(Formulas(ones=lambda g: float(g.count("1"))), Objective("ones"))
+    start = ["1" * ones + "0" * (10 - ones) for ones in range(9)]
+    search = FreeREA(BitSpace(10), seam.terms, population=3, tournament=3, start=start)
+    history = run(search, seam, Budget(evaluations=12)).history
+    children = [c for c in history if c.proposal.parents]
+    assert children
+    assert all(c.proposal.origin != "random" for c in history)
+    # The two best of all three are the parents of the first generation.
+    assert set(children[0].proposal.parents) <= {start[8], start[7]}
+
+
+def test_what_is_given_must_be_of_the_space() -> None:
+    with pytest.raises(InputError, match="is not a cell"):
+        FreeREA(TopologySpace(), [Objective("a")], start=["1111"])
+
+
+class Scripted(Search):
+    """Proposes a script, batch by batch, then the last batch without end."""
+
+    script: list[list[str]]
+
+    def batches(self) -> Batches:
+        for genotypes in self.script:
+            yield [Proposal(genotype) for genotype in genotypes]
+        while True:
+            yield [Proposal(genotype) for genotype in self.script[-1]]
+
+
+def scripted(*batches: list[str]) -> Search:
+    search = Scripted(BitSpace(2), [Objective("a")])
+    search.script = list(batches)  # read by the first ask
+    return search
+
+
+def tell_ones(search: Search, proposals: list[Proposal]) -> None:
+    for proposal in proposals:
+        search.tell(proposal, Evaluation({"a": 1.0}))
+
+
+def names(proposals: list[Proposal]) -> list[str]:
+    return [proposal.genotype for proposal in proposals]
+
+
+def test_what_was_seen_before_is_not_handed_out_again() -> None:
+    search = scripted(["00", "01"], ["01", "10"])
+    first = search.ask()
+    assert names(first) == ["00", "01"]
+    tell_ones(search, first)
+    assert names(search.ask()) == ["10"]
+
+
+def test_a_genotype_proposed_twice_in_a_round_is_handed_out_once() -> None:
+    assert names(scripted(["00", "01", "00"]).ask()) == ["00", "01"]
+
+
+def test_a_limit_cuts_a_round_short_and_the_course_goes_on() -> None:
+    search = scripted(["00", "01"], ["10"])
+    first = search.ask(1)
+    assert names(first) == ["00"]
+    tell_ones(search, first)
+    assert names(search.ask()) == ["10"]
+    assert "01" not in search.history
+
+
+def test_asking_before_telling_is_an_error_that_names_what_waits() -> None:
+    search = scripted(["00", "01"])
+    waiting = search.ask()
+    tell_ones(search, waiting[:1])
+    with pytest.raises(RuntimeError, match=r"ask\(\) before tell\(\): 1 candidates still wait .* the first is '01'"):
+        search.ask()
+
+
+def test_telling_what_was_not_asked_is_an_error() -> None:
+    search = scripted(["00"])
+    with pytest.raises(RuntimeError, match=r"tell\(\) without ask\(\): '11' is not waiting"):
+        search.tell(Proposal("11"), Evaluation({"a": 1.0}))
+
+
+def test_a_proposal_whose_evaluation_lacks_a_metric_still_waits() -> None:
+    search = scripted(["00"])
+    (proposal,) = search.ask()
+    with pytest.raises(KeyError, match="a"):
+        search.tell(proposal, Evaluation({}))
+    assert search.tell(proposal, Evaluation({"a": 1.0})).values == {"a": 1.0}
+
+
+def test_telling_twice_is_an_error() -> None:
+    search = scripted(["00"])
+    (proposal,) = search.ask()
+    tell_ones(search, [proposal])
+    with pytest.raises(RuntimeError, match="'00' is not waiting"):
+        search.tell(proposal, Evaluation({"a": 1.0}))
+
+
+def test_candidates_may_be_told_in_any_order() -> None:
+    search = scripted(["00", "01"], ["10"])
+    tell_ones(search, search.ask()[::-1])
+    assert [c.genotype for c in search.history] == ["01", "00"]
+    assert names(search.ask()) == ["10"]
+
+
+def test_a_search_is_exhausted_after_its_patience() -> None:
+    search = scripted(["00"])
+    tell_ones(search, search.ask())
+    assert not search.exhausted
+    assert search.ask() == []
+    assert search.exhausted
+    assert search.ask() == []
+
+
+def test_a_new_candidate_renews_the_patience() -> None:
+    search = scripted(["00"], *[["00"]] * (PATIENCE - 1), ["01"], *[["00"]] * (PATIENCE - 1), ["10"])
+    for expected in ("00", "01", "10"):
+        proposals = search.ask()
+        assert names(proposals) == [expected]
+        tell_ones(search, proposals)
+
+
+def test_a_search_that_never_finds_a_feasible_candidate_says_which_bounds_are_in_the_way() -> None:
+    terms = [
+        Objective("a"),
+        Objective("params", role="constraint", lower=1.0, upper=2.5, unit="M"),
+        Objective("latency", role="constraint", upper=3.0),
+    ]
+    search = RandomSearch(BitSpace(2), terms)
+    with pytest.raises(NothingFeasible) as error:  # noqa: PT012 - the search takes several rounds to find out
+        while True:
+            for proposal in search.ask():
+                search.tell(proposal, Evaluation({"params": 9.0}))
+    assert str(error.value) == (
+        "none of 4 candidates is within the constraints (params >= 1 and <= 2.5 M; latency <= 3); loosen a bound"
+    )
+
+
+def test_front_is_that_of_the_history() -> None:
+    search = scripted(["00", "01"])
+    assert search.front() == []
+    for proposal, value in zip(search.ask(), (1.0, 2.0), strict=True):
+        search.tell(proposal, Evaluation({"a": value}))
+    assert [c.genotype for c in search.front()] == ["01"]

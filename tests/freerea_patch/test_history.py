@@ -1,4 +1,4 @@
-"""The history: who is feasible, how pools are ranked, and what the result is."""
+"""The history: which candidates are feasible, how pools are ranked (against naive twins), and the front."""
 
 from __future__ import annotations
 
@@ -8,10 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from freerea_patch import Evaluation, History, InputError, Objective, Proposal
-from freerea_patch.history import Candidate
-from freerea_patch.selection import fitness_scores, nondominated_order, rank_scores
+from freerea_patch.history import (
+    Candidate,
+    Floats,
+    crowding_distances,
+    fitness_scores,
+    nondominated_order,
+    pareto_fronts,
+    rank_scores,
+)
 
 FITNESS = (Objective("a"), Objective("b", "min", weight=2.0))
 PARETO = (Objective("a"), Objective("latency", "min", "pareto"), Objective("accuracy", "max", "pareto"))
@@ -25,7 +35,6 @@ def test_a_new_history_is_empty_and_has_no_result() -> None:
     history = History(FITNESS)
     assert (len(history), history.evaluated, list(history), history.front()) == (0, 0, [], [])
     assert "x" not in history
-    assert history.feasible("x") is None
     assert history.ranked([]) == []
 
 
@@ -43,10 +52,9 @@ def test_an_infeasible_candidate_is_remembered_but_takes_no_part() -> None:
     outside = add(history, "out", size=11.0)
     assert (inside.feasible, outside.feasible) == (True, False)
     assert list(history) == [inside]
-    assert list(history.everything()) == [inside, outside]
+    assert list(history.all_candidates()) == [inside, outside]
     assert (len(history), history.evaluated) == (1, 2)
     assert "out" in history
-    assert history.feasible("out") is None
     assert history.front() == [inside]
 
 
@@ -89,20 +97,6 @@ def test_scores_within_the_history_follow_it_as_it_grows() -> None:
     last = add(history, "y", a=4.0)
     np.testing.assert_allclose(history.scores([first]), [0.25])
     np.testing.assert_allclose(history.scores([last, first]), [1.0, 0.25])
-
-
-def test_the_infeasible_rank_behind_all_feasible_the_smallest_violation_first() -> None:
-    bounds = [Objective("ms", role="constraint", upper=10.0), Objective("mb", role="constraint", lower=2.0)]
-    history = History([Objective("a"), *bounds])
-    far, poor, near, good, unknown = (
-        add(history, "far", ms=15.0, mb=1.0),
-        add(history, "poor", a=0.0, ms=10.0, mb=2.0),
-        add(history, "near", ms=11.0),
-        add(history, "good", a=1.0, ms=1.0, mb=9.0),
-        add(history, "unknown", ms=math.nan),
-    )
-    assert [history.violation(c) for c in (far, poor, near)] == pytest.approx([0.5 + 0.5, 0.0, 0.1])
-    assert history.ranked([unknown, far, poor, near, good]) == [good, poor, near, far, unknown]
 
 
 @pytest.mark.parametrize(("option", "known"), [("aggregation", "ranks, sum"), ("normalisation", "history, pool")])
@@ -179,3 +173,200 @@ def test_what_has_no_values_is_no_result(terms: tuple[Objective, ...]) -> None:
     assert history.front() == []
     known = add(history, "y", **{term.name: 1.0 for term in terms})
     assert history.front() == [known]
+
+
+#: Few different values, so that ties and duplicates are common; now and then no number.
+COARSE = st.integers(-3, 3).map(float)
+ANY = st.one_of(COARSE, st.sampled_from([math.nan, math.inf, -math.inf]))
+SHAPES = st.tuples(st.integers(0, 12), st.integers(1, 3))
+
+
+def naive_scores(values: list[list[float]], weights: list[float]) -> list[float]:
+    """Cavagnero 2023's score, one candidate and one metric at a time."""
+    sound = [row for row in values if all(math.isfinite(v) for v in row)]
+    scores = []
+    for row in values:
+        if row not in sound:
+            scores.append(-math.inf)
+            continue
+        terms = [
+            w * v / (max(abs(r[k]) for r in sound) + 1e-9) for k, (w, v) in enumerate(zip(weights, row, strict=True))
+        ]
+        scores.append(sum(terms))
+    return scores
+
+
+def naive_fronts(points: list[list[float]]) -> list[int]:
+    """Peel off, front after front, the points that no remaining point dominates."""
+    fronts = [-1] * len(points)
+    remaining = [i for i, p in enumerate(points) if all(math.isfinite(v) for v in p)]
+    number = 0
+    while remaining:
+        front = [i for i in remaining if not any(dominates(points[j], points[i]) for j in remaining)]
+        for i in front:
+            fronts[i] = number
+        remaining = [i for i in remaining if i not in front]
+        number += 1
+    return [number if front < 0 else front for front in fronts]
+
+
+def dominates(a: list[float], b: list[float]) -> bool:
+    return all(x >= y for x, y in zip(a, b, strict=True)) and any(x > y for x, y in zip(a, b, strict=True))
+
+
+def naive_crowding(points: list[list[float]]) -> list[float]:
+    """Deb 2002's procedure, one point and one axis at a time."""
+    distances = [0.0] * len(points)
+    for axis in range(len(points[0]) if points else 0):
+        order = sorted(range(len(points)), key=lambda i: points[i][axis])
+        spread = points[order[-1]][axis] - points[order[0]][axis]
+        if not spread:
+            continue
+        for position, i in enumerate(order):
+            if position in (0, len(order) - 1):
+                distances[i] = math.inf
+            else:
+                distances[i] += (points[order[position + 1]][axis] - points[order[position - 1]][axis]) / spread
+    return distances
+
+
+def one_front(points: Floats) -> Floats:
+    return crowding_distances(points, np.zeros(len(points), dtype=np.intp))
+
+
+def naive_order(points: list[list[float]]) -> list[int]:
+    fronts = naive_fronts(points)
+    crowding = [0.0] * len(points)
+    for number in set(fronts):
+        members = [i for i, front in enumerate(fronts) if front == number and all(map(math.isfinite, points[i]))]
+        for i, distance in zip(members, naive_crowding([points[i] for i in members]), strict=True):
+            crowding[i] = distance
+    return sorted(range(len(points)), key=lambda i: (fronts[i], -crowding[i], i))
+
+
+@given(arrays(float, SHAPES, elements=ANY), st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
+def test_scores_equal_the_naive_twin(values: Floats, weights: list[float]) -> None:
+    columns = values.shape[1]
+    expected = naive_scores(values.tolist(), weights[:columns])
+    np.testing.assert_allclose(fitness_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
+
+
+def naive_ranks(values: list[list[float]], weights: list[float]) -> list[float]:
+    """For each metric, the others that are worse, and half of those that are equal, among the others."""
+    sound = [row for row in values if all(math.isfinite(v) for v in row)]
+    scores = []
+    for row in values:
+        if row not in sound:
+            scores.append(-math.inf)
+            continue
+        ranks = []
+        for k, value in enumerate(row):
+            worse = sum(other[k] < value for other in sound)
+            equal = sum(other[k] == value for other in sound) - 1
+            ranks.append((worse + equal / 2) / max(len(sound) - 1, 1))
+        scores.append(sum(w * r for w, r in zip(weights, ranks, strict=True)) / sum(weights))
+    return scores
+
+
+@given(arrays(float, SHAPES, elements=ANY), st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
+def test_rank_scores_equal_the_naive_twin(values: Floats, weights: list[float]) -> None:
+    columns = values.shape[1]
+    expected = naive_ranks(values.tolist(), weights[:columns])
+    np.testing.assert_allclose(rank_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
+
+
+@given(arrays(float, st.tuples(st.integers(1, 12), st.just(2)), elements=COARSE))
+def test_no_rising_scale_of_a_metric_changes_rank_scores(values: Floats) -> None:
+    scaled = np.column_stack([np.exp(values[:, 0]) + 100, values[:, 1]])
+    np.testing.assert_array_equal(rank_scores(scaled, np.ones(2)), rank_scores(values, np.ones(2)))
+
+
+def test_scores_equal_the_formula_worked_by_hand() -> None:
+    # naswot 700, 800; logsynflow 2e6, 1e6; skip 1, 0. The maxima are 800, 2e6 and 1, so the scores are
+    # 700/800 + 1 + 1 = 2.875 and 1 + 0.5 + 0 = 1.5.
+    values = np.array([[700.0, 2e6, 1.0], [800.0, 1e6, 0.0]])
+    np.testing.assert_allclose(fitness_scores(values, np.ones(3)), [2.875, 1.5], rtol=1e-8)
+
+
+def test_the_largest_magnitude_divides_even_if_it_is_negative() -> None:
+    # max |-4| = 4: -4 / 4 = -1 and 2 / 4 = 0.5.
+    np.testing.assert_allclose(fitness_scores(np.array([[-4.0], [2.0]]), np.ones(1)), [-1.0, 0.5], rtol=1e-8)
+
+
+def test_a_weight_multiplies_its_term() -> None:
+    values = np.array([[1.0, 0.0], [0.0, 1.0]])
+    np.testing.assert_allclose(fitness_scores(values, np.array([3.0, 1.0])), [3.0, 1.0], rtol=1e-8)
+
+
+@given(arrays(float, SHAPES, elements=COARSE), COARSE)
+def test_a_constant_column_changes_no_rank(values: Floats, constant: float) -> None:
+    with_constant = np.column_stack([values, np.full(len(values), constant)])
+    without = fitness_scores(values, np.ones(values.shape[1]))
+    scores = fitness_scores(with_constant, np.ones(with_constant.shape[1]))
+    shift = np.sign(constant)
+    np.testing.assert_allclose(scores, without + shift, atol=1e-8)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_value_that_is_no_number_scores_worst_and_leaves_the_others_alone(bad: float) -> None:
+    sound = np.array([[-5.0, 1.0], [2.0, 1.0]])
+    spoilt = np.array([[-5.0, 1.0], [100.0, bad], [2.0, 1.0]])
+    scores = fitness_scores(spoilt, np.ones(2))
+    assert scores[1] == -math.inf
+    np.testing.assert_array_equal(scores[[0, 2]], fitness_scores(sound, np.ones(2)))
+
+
+def test_an_empty_pool_has_no_scores() -> None:
+    assert fitness_scores(np.empty((0, 2)), np.ones(2)).shape == (0,)
+
+
+def test_a_pool_without_any_number_scores_minus_infinity() -> None:
+    assert fitness_scores(np.array([[math.nan], [math.inf]]), np.ones(1)).tolist() == [-math.inf, -math.inf]
+
+
+@given(arrays(float, SHAPES, elements=COARSE))
+def test_crowding_distances_equal_the_naive_twin(points: Floats) -> None:
+    np.testing.assert_allclose(one_front(points) if len(points) else [], naive_crowding(points.tolist()))
+
+
+def test_crowding_distance_worked_by_hand() -> None:
+    # Ranges 4 and 4; the middle point's neighbours are the ends: 4/4 + 4/4. The ends are infinitely far.
+    points = np.array([[0.0, 4.0], [1.0, 2.0], [4.0, 0.0]])
+    assert one_front(points).tolist() == [math.inf, 2.0, math.inf]
+
+
+def test_an_axis_on_which_all_agree_adds_no_crowding_distance() -> None:
+    assert one_front(np.array([[1.0], [1.0], [1.0]])).tolist() == [0.0, 0.0, 0.0]
+
+
+@given(arrays(float, SHAPES, elements=ANY))
+def test_fronts_equal_the_naive_twin(points: Floats) -> None:
+    assert pareto_fronts(points).tolist() == naive_fronts(points.tolist())
+
+
+@given(arrays(float, SHAPES, elements=ANY))
+def test_the_nondominated_order_equals_the_naive_twin(points: Floats) -> None:
+    assert nondominated_order(points).tolist() == naive_order(points.tolist())
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_large_pools_equal_the_naive_twins(axes: int, seed: int) -> None:
+    # Large enough for fronts of many points at different distances; the seed is in the test's name.
+    points = np.random.default_rng(seed).integers(0, 12, (60, axes)).astype(float)
+    np.testing.assert_allclose(one_front(points), naive_crowding(points.tolist()))
+    assert nondominated_order(points).tolist() == naive_order(points.tolist())
+
+
+@given(arrays(float, SHAPES, elements=ANY))
+def test_points_that_are_no_numbers_come_last(points: Floats) -> None:
+    sound = [bool(np.isfinite(points[i]).all()) for i in nondominated_order(points)]
+    assert sound == sorted(sound, reverse=True)
+
+
+@given(arrays(float, SHAPES, elements=ANY))
+def test_ranking_leaves_its_input_alone(points: Floats) -> None:
+    before = points.copy()
+    fitness_scores(points, np.ones(points.shape[1]))
+    nondominated_order(points)
+    np.testing.assert_array_equal(points, before)

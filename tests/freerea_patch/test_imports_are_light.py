@@ -33,7 +33,7 @@ def test_a_fresh_process_imports_nothing_heavy() -> None:
 
 def test_no_module_imports_the_system_built_on_it() -> None:
     modules = sorted(Path(freerea_patch.__file__).parent.rglob("*.py"))
-    assert len(modules) > 20
+    assert modules
     for path in modules:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -1,9 +1,11 @@
-"""The loop: budgets, clocks and charges."""
+"""The loop: budgets, clocks, charges, and replay."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,16 +13,17 @@ from freerea_patch import (
     BoundObjective,
     Budget,
     Candidate,
+    InputError,
     Ledger,
     Measured,
     Objective,
     ObjectiveSet,
     RandomSearch,
+    Step,
     Times,
     make_search,
     run,
 )
-from freerea_patch.loop import Stopwatch
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 TERMS = [Objective("a")]
@@ -114,13 +117,23 @@ def test_loop_seconds_are_those_between_evaluations(monkeypatch: pytest.MonkeyPa
     assert result.times == Times(wall_s=439.0, loop_s=39.0)
 
 
-def test_a_stopwatch_goes_on_from_the_clocks_of_an_earlier_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    bound = use(Clock(), monkeypatch)
-    stopwatch = Stopwatch()
-    stopwatch.set(Times(wall_s=70.0, loop_s=20.0))
-    result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(wall_seconds=100), stopwatch=stopwatch)
-    assert result.times == Times(wall_s=100.0, loop_s=20.0)
-    assert len(result.history) == 3
+def test_a_replayed_run_continues_from_its_recorded_values_and_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    bound = use(clock, monkeypatch)
+    complete: list[Step] = []
+
+    def record(candidate: Candidate, spent: float, times: Times) -> None:
+        complete.append(Step(candidate.proposal, candidate.evaluation, times))
+
+    whole = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(wall_seconds=300), on_candidate=record)
+    assert len(complete) == 30
+    for kept in (0, 1, 16, 29):
+        evaluated = clock.now
+        replayed = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(wall_seconds=300), replay=complete[:kept])
+        assert clock.now - evaluated == 10.0 * (30 - kept)
+        assert replayed.times == whole.times
+        assert replayed.ledger.seconds == whole.ledger.seconds
+        assert [c.proposal for c in replayed.history] == [c.proposal for c in whole.history]
 
 
 @pytest.mark.parametrize(("limit", "candidates"), [("wall_seconds", 10), ("total_seconds", 10), ("metric_seconds", 10)])
@@ -162,7 +175,7 @@ def test_candidates_without_a_number_never_win() -> None:
     assert any(c.genotype.startswith("1") for c in result.history)
 
 
-def test_five_lines_of_ones_own_fill_the_seam() -> None:
+def test_five_lines_implement_the_objectives_of_a_search() -> None:
     from freerea_patch import Evaluation, TopologySpace
 
     class Mine:
@@ -173,3 +186,69 @@ def test_five_lines_of_ones_own_fill_the_seam() -> None:
 
     result = run(make_search("freerea", TopologySpace(), Mine.terms), Mine(), Budget(evaluations=120))
     assert result.front[0].values["length"] == max(len(c.genotype) for c in result.history)
+
+
+LIMITS = ("metric_seconds", "wall_seconds", "total_seconds", "evaluations")
+
+
+def spent(budget: Budget, **used: float) -> float:
+    nothing: dict[str, Any] = {"metric_s": 0.0, "wall_s": 0.0, "loop_s": 0.0, "evaluations": 0}
+    return budget.spent(**nothing | used)
+
+
+def test_a_ledger_adds_seconds_by_name() -> None:
+    ledger = Ledger()
+    assert ledger.total_s == 0
+    ledger.charge({"naswot": 1.0, "network": 0.5})
+    ledger.charge({"naswot": 2.0})
+    assert ledger.seconds == {"naswot": 3.0, "network": 0.5}
+    assert ledger.total_s == 3.5
+
+
+@pytest.mark.parametrize(
+    ("limit", "used"), [("metric_seconds", "metric_s"), ("wall_seconds", "wall_s"), ("evaluations", "evaluations")]
+)
+def test_a_limit_is_spent_by_its_own_clock_alone(limit: str, used: str) -> None:
+    budget = Budget(**{limit: 10})
+    assert spent(budget, **{used: 5}) == 0.5
+    assert spent(budget, **{used: 10}) == 1.0
+    assert (
+        spent(budget, **{other: 99 for other in ("metric_s", "wall_s", "loop_s", "evaluations") if other != used}) == 0
+    )
+
+
+def test_total_seconds_are_those_of_metrics_and_of_the_loop() -> None:
+    assert spent(Budget(total_seconds=10), metric_s=4, loop_s=3, wall_s=99, evaluations=99) == 0.7
+
+
+def test_the_limit_that_is_nearest_counts() -> None:
+    assert spent(Budget(metric_seconds=10, evaluations=4), metric_s=5, evaluations=3) == 0.75
+
+
+def test_only_clocks_make_a_search_depend_on_the_machine() -> None:
+    assert [Budget(**{limit: 1}).uses_clock for limit in LIMITS] == [False, True, True, False]
+
+
+def test_a_budget_without_a_limit_is_refused() -> None:
+    with pytest.raises(InputError, match="a budget needs at least one of: metric_seconds, wall_seconds, total_seconds"):
+        Budget()
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+def test_a_limit_that_is_not_positive_is_refused(limit: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{limit} must be a positive number, got {value!r}"):
+        Budget(**{limit: value})
+
+
+@pytest.mark.parametrize("evaluations", [2.5, 1e2])
+def test_networks_are_counted_in_whole_numbers(evaluations: Any) -> None:
+    with pytest.raises(InputError, match=f"evaluations must be a whole number, got {evaluations}"):
+        Budget(evaluations=evaluations)
+
+
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("value", ["10", True])
+def test_a_limit_is_a_number(limit: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{limit} must be a positive number, got {value!r}"):
+        Budget(**{limit: value})

@@ -11,8 +11,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
-from freerea_patch import InputError
-from freerea_patch.errors import unknown_name
+from freerea_patch import InputError, unknown_name
 from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings
 from freerea_seval.predictor.models.forests import KINDS, Forest, Growth, ask, grow, growth_again, growth_of, select
 from freerea_seval.predictor.models.linear_cost_model import Line, draw_line

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from freerea_patch.errors import unknown_name
-from freerea_patch.imports import import_object
+from freerea_patch import import_object, unknown_name
 
 Values = npt.NDArray[np.float64]
 State = tuple[dict[str, Any], dict[str, bytes]]

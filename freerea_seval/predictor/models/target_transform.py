@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
-from freerea_patch.errors import unknown_name
+from freerea_patch import unknown_name
 
 Values = npt.NDArray[np.float64]
 ScaleName = Literal["linear", "log", "rank", "blend"]

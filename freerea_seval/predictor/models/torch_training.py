@@ -20,8 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import InputError
-from freerea_patch.errors import unknown_name
+from freerea_patch import InputError, unknown_name
 from freerea_seval.predictor.models.torch_checkpoints import Checkpoints, Epoch, load_weights, packed, weights
 
 Values = npt.NDArray[np.float64]

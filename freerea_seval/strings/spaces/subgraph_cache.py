@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
-from freerea_patch.networks.parts import Part
-from freerea_patch.networks.weights import undrawn
+from freerea_patch import Part
+from freerea_patch.networks import skip_initialisation
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
 from freerea_seval.strings.text.compress import Body, join, split
 from freerea_seval.strings.text.serialize import serialize_graph, tokens
@@ -170,7 +170,7 @@ class SubgraphCache:
             return self._compose(part, source)
         key = (part.identity, source)
         if key not in self._subgraphs:
-            with undrawn():  # the values of weights do not matter
+            with skip_initialisation():  # the values of weights do not matter
                 module = part.build()
             graph, signature = self._trace(module, source)
             self._subgraphs[key] = Subgraph(graph, {}, signature)

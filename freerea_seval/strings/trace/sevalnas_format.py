@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
-from freerea_patch.networks.weights import unharmed
+from freerea_patch.networks import preserve_state
 from freerea_seval.strings.trace.tracer import Inputs, map_tensors
 
 #: Parts of names of autograd functions that the public code omits (its function get_fn_name).
@@ -55,7 +55,7 @@ def sevalnas_string(network: nn.Module, inputs: Inputs) -> str:
     # Tensors require a gradient, as the authors' batch does, so that operations before the first parameter show.
     arguments = map_tensors(inputs, lambda tensor: tensor.detach().clone().requires_grad_(tensor.is_floating_point()))
     # Dropout draws random numbers in training mode.
-    with unharmed(network), torch.enable_grad(), torch.random.fork_rng(devices=()):
+    with preserve_state(network), torch.enable_grad(), torch.random.fork_rng(devices=()):
         network.train()
         try:
             result = network(**arguments) if isinstance(arguments, Mapping) else network(*arguments)

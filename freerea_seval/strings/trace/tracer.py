@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch import InputError
-from freerea_patch.networks.weights import unharmed
+from freerea_patch.networks import preserve_state
 from freerea_seval.strings.graph.ir import Graph
 from freerea_seval.strings.trace.dispatch_mode import DispatchMode, MetaConstants, expose_operations
 from freerea_seval.strings.trace.recorder import Recorder
@@ -40,7 +40,7 @@ def trace_module(network: nn.Module, inputs: Inputs, *, training: bool = False, 
     """
     if not isinstance(network, nn.Module):
         raise InputError(f"expected a network (torch.nn.Module), got {type(network).__name__}; build it first")
-    with unharmed(network):
+    with preserve_state(network):
         network.eval()
         if training:
             for module in network.modules():

@@ -25,7 +25,7 @@ from experiments.predictors.baselines import (
 )
 from experiments.predictors.targets import Target, tau
 from freerea_patch import InputError, TopologySpace
-from freerea_patch.spaces.cell import OPERATIONS, parse_cell
+from freerea_patch.spaces import OPERATIONS, parse_cell
 from freerea_seval.predictor.splits import Split
 
 Values = npt.NDArray[np.float64]

@@ -22,8 +22,7 @@ from experiments.search.benchmarks import (
     write_made_up_tables,
     write_published_tables,
 )
-from freerea_patch import InputError, TopologySpace
-from freerea_patch.objective import Direction
+from freerea_patch import Direction, InputError, TopologySpace
 
 POINTS = st.integers(1, 12).flatmap(lambda n: arrays(float, (n, 2), elements=st.integers(0, 9).map(float)))
 

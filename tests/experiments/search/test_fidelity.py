@@ -12,7 +12,7 @@ import pytest
 
 from experiments.search.fidelity import COLUMNS, EXPLANATION, PUBLIC, cached_api, main, search_public, summary
 from freerea_patch import TopologySpace
-from freerea_patch.spaces.topology import all_cells
+from freerea_patch.spaces import all_cells
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.registry import Context
 

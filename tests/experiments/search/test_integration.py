@@ -22,8 +22,7 @@ from experiments.search.integration import COLUMNS, GRIDS, Rows, carry_out, main
 from experiments.search.methods import METHODS
 from experiments.search.outcomes import metric_seconds, read_search
 from experiments.tables import RowJournal
-from freerea_patch import InputError
-from freerea_seval.config.schema import BudgetSection
+from freerea_patch import Budget, InputError
 from freerea_seval.runs.folder import RunFolder
 
 
@@ -65,7 +64,7 @@ def test_a_second_step_goes_on_from_the_first_and_what_is_known_costs_nothing(sm
     (row,) = (row for row in rows_of(smoke) if row["method"] == "ranked+seval-leaders")
     places = [smoke / row["folder"] / f"step-{number}" for number in (1, 2)]
     first, second = (read_search(place).history for place in places)
-    given = RunFolder.open(places[1]).config.search.start
+    given = RunFolder.open(places[1]).config.search.options()["start"]
     assert given
     assert {c.genotype for c in first} >= set(given)
     assert [c.genotype for c in second][: len(given)] == list(given)
@@ -169,7 +168,7 @@ def test_a_search_that_finds_nothing_within_its_bound_has_no_answer_but_has_not_
 def test_a_run_of_another_config_is_made_anew(smoke: Path, tmp_path: Path) -> None:
     shutil.copytree(smoke / "tables", tmp_path / "tables")
     grid = read_grid(GRIDS / "smoke.yaml").model_copy(update={"methods": ["random", "freerea+seval"]})
-    longer = grid.model_copy(update={"budget": BudgetSection(evaluations=60)})
+    longer = grid.model_copy(update={"budget": Budget(evaluations=60)})
     first, second, again = (run_cell(tmp_path, its, "cifar10", 3, set()) for its in (grid, longer, longer))
     assert [row["explored"] for row in first] == [40, 40]
     assert [row["explored"] for row in second] == [60, 60]

@@ -16,7 +16,7 @@ import pytest
 
 from experiments.search.nsga2 import PymooNSGA2
 from freerea_patch import Budget, Candidate, InputError, Objective, SearchResult, TopologySpace, run
-from freerea_patch.selection import pareto_fronts
+from freerea_patch.history import pareto_fronts
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 pytest.importorskip("pymoo")
@@ -69,7 +69,7 @@ def test_it_finds_the_true_front_within_a_constraint(seed: int) -> None:
     result = search_bits(LEADING, TRAILING, limit, evaluations=120, seed=seed)
     assert all(0.3 <= c.values["limit"] <= 0.8 for c in result.front)
     assert points(result.front) == true_front(9, lambda genotype: 0.3 <= noise("limit")(genotype) <= 0.8)
-    infeasible = [c for c in result.history.everything() if not c.feasible]
+    infeasible = [c for c in result.history.all_candidates() if not c.feasible]
     assert infeasible
     assert all(set(c.values) == {"limit"} for c in infeasible)
 
@@ -78,7 +78,7 @@ def test_it_goes_towards_feasible_ones_when_it_starts_with_none() -> None:
     bound = objectives(table(), TRAILING, Objective("leading", role="constraint", lower=8))
     result = run(PymooNSGA2(BitSpace(9), bound.terms, population=10), bound, Budget(evaluations=2))
     assert {c.genotype for c in result.history} == {"111111110", "111111111"}
-    assert not any(c.feasible for c in list(result.history.everything())[:10])
+    assert not any(c.feasible for c in list(result.history.all_candidates())[:10])
     assert result.history.evaluated < 150
 
 
@@ -135,11 +135,11 @@ def test_nothing_is_evaluated_twice_and_a_space_may_be_exhausted() -> None:
 
 def test_children_have_the_generation_and_the_parents_that_they_come_from() -> None:
     result = search_bits(LEADING, TRAILING)
-    born = {c.genotype: c.generation for c in result.history.everything()}
+    born = {c.genotype: c.generation for c in result.history.all_candidates()}
     assert set(born.values()) >= {0, 1, 2, 3}
     parents = {"random": 0, "mutation": 1, "crossover": 2}
     origins = set()
-    for candidate in result.history.everything():
+    for candidate in result.history.all_candidates():
         proposal = candidate.proposal
         origins.add(proposal.origin)
         assert len(proposal.parents) == parents[proposal.origin]
@@ -156,7 +156,7 @@ def test_the_course_does_not_depend_on_how_many_are_taken_at_a_time() -> None:
             proposals = search.ask(limit)
             for proposal, evaluation in zip(proposals, bound.evaluate([p.genotype for p in proposals]), strict=True):
                 search.tell(proposal, evaluation)
-        return [c.genotype for c in search.history.everything()][:100]
+        return [c.genotype for c in search.history.all_candidates()][:100]
 
     assert course(None) == course(1) == course(7)
 
@@ -165,7 +165,7 @@ def test_a_seed_fixes_the_course_whatever_the_hash_seed() -> None:
     code = (
         "from tests.experiments.search.test_nsga2 import LEADING, TRAILING, Objective, search_bits\n"
         "result = search_bits(LEADING, TRAILING, Objective('limit', role='constraint', upper=0.6), evaluations=80)\n"
-        "print(*[c.genotype for c in result.history.everything()])"
+        "print(*[c.genotype for c in result.history.all_candidates()])"
     )
     root = Path(__file__).parents[3]
     hash_seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
@@ -175,7 +175,9 @@ def test_a_seed_fixes_the_course_whatever_the_hash_seed() -> None:
         cwd=root, check=True, capture_output=True, text=True,
     ).stdout  # fmt: skip
     limit = Objective("limit", role="constraint", upper=0.6)
-    again = [search_bits(LEADING, TRAILING, limit, evaluations=80, seed=seed).history.everything() for seed in (0, 1)]
+    again = [
+        search_bits(LEADING, TRAILING, limit, evaluations=80, seed=seed).history.all_candidates() for seed in (0, 1)
+    ]
     courses = [[c.genotype for c in everyone] for everyone in again]
     assert printed.split() == courses[0] != courses[1]
 

@@ -97,7 +97,7 @@ def test_a_report_is_about_all_that_is_feasible_after_each_generation() -> None:
     search = make_search("freerea", BitSpace(8), bound.terms, population=10, tournament=5)
     reports = Reports()
     result = run(search, bound, Budget(evaluations=90), on_candidate=reports)
-    born = [c.proposal.generation for c in result.history.everything()]
+    born = [c.proposal.generation for c in result.history.all_candidates()]
     assert len(set(born)) < max(born) + 1, "some generation brings nothing new"
     feasible = [c.proposal.generation for c in result.history]
     # As FreeREA's generations follow each other, what a report sees is what was born until then.

@@ -19,7 +19,7 @@ from experiments.strings import speed as string_speed
 from experiments.strings import twins, views
 from experiments.strings.benchmark import ceiling, ceilings_summary, counter, main, tokens_summary
 from freerea_patch import InputError, TopologySpace
-from freerea_patch.spaces.cell import OPERATIONS
+from freerea_patch.spaces import OPERATIONS
 
 CELLS = TopologySpace().genotypes()
 FORM = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"

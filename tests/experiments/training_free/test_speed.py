@@ -71,7 +71,7 @@ def test_theirs_are_called_as_they_want_to_be(monkeypatch: pytest.MonkeyPatch) -
 
         def __exit__(self, *error: object) -> None: ...
 
-    monkeypatch.setattr(proxy_speed, "open_checkout", lambda path: Opened())
+    monkeypatch.setattr(proxy_speed, "Checkout", lambda path: Opened())
     start_theirs("nats-sss", 2, torch.get_num_threads(), Path("checkout"))
     assert measure("8:8:8:8:8").values == (5.0, 6.0)
 

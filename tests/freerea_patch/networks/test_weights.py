@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import TopologySpace
-from freerea_patch.networks.weights import initialise, undrawn, unharmed
+from freerea_patch.networks import initialise, preserve_state, skip_initialisation
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -63,7 +63,7 @@ def test_a_module_comes_back_with_its_buffers_and_modes() -> None:
     network.train()
     network[1].eval()
     before = state(network)
-    with unharmed(network) as same:
+    with preserve_state(network) as same:
         assert same is network
         network.train()(torch.randn(4, 3, 5, 5))
         assert not torch.equal(network[1].running_mean, before["1.running_mean"])  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def test_a_module_comes_back_with_its_buffers_and_modes() -> None:
 def test_a_module_comes_back_after_an_error() -> None:
     network = nn.Sequential(nn.BatchNorm2d(4)).eval()
     before = state(network)
-    with pytest.raises(KeyError), unharmed(network):  # noqa: PT012 - the module must be harmed before the error
+    with pytest.raises(KeyError), preserve_state(network):  # noqa: PT012 - the module must be harmed before the error
         network.train()(torch.randn(4, 4, 5, 5))
         raise KeyError
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
@@ -85,7 +85,7 @@ def test_a_module_comes_back_after_an_error() -> None:
 def test_a_buffer_is_restored_in_place() -> None:
     network = nn.BatchNorm2d(4)
     mean = network.running_mean
-    with unharmed(network):
+    with preserve_state(network):
         network(torch.randn(4, 4, 5, 5))
     assert network.running_mean is mean
 
@@ -102,7 +102,7 @@ def test_layers_are_built_without_weights_of_torchs_own() -> None:
     usual = nn.Conv2d.reset_parameters, nn.Linear.reset_parameters
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    with undrawn():
+    with skip_initialisation():
         network = TopologySpace().build(TopologySpace().sample(Random(0)))
     assert torch.equal(torch.get_rng_state(), before)
     assert (nn.Conv2d.reset_parameters, nn.Linear.reset_parameters) == usual
@@ -114,14 +114,14 @@ def test_layers_are_built_without_weights_of_torchs_own() -> None:
 
 def test_layers_draw_weights_again_after_an_error() -> None:
     usual = nn.Conv2d.reset_parameters, nn.Linear.reset_parameters
-    with pytest.raises(KeyError), undrawn():
+    with pytest.raises(KeyError), skip_initialisation():
         raise KeyError
     assert (nn.Conv2d.reset_parameters, nn.Linear.reset_parameters) == usual
 
 
 def test_modules_that_nobody_touches_are_not_copied() -> None:
     network = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3))
-    with unharmed(network, untouched=[network[0]]):
+    with preserve_state(network, unchanged=[network[0]]):
         for norm in network:
             norm.running_mean.fill_(7.0)  # type: ignore[operator]
     assert network[0].running_mean.tolist() == [7.0] * 3  # type: ignore[operator]

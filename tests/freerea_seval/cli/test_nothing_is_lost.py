@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config.load import load_config
+from freerea_seval.config import load_config
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import read_history
 from freerea_seval.sources import device
@@ -49,7 +49,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("search.tournament=11", "tournament must be between 2 and the population (4), not 11"),
+        ("search.tournament=11", "tournament must be between 2 and the population (4), got 11"),
         ("search.start=[x]", "'x'"),
         ("objectives.1.max=5", "max"),
         ("report.0.metric=parms", "parms"),

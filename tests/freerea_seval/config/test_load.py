@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config.load import DEFAULT, dump_config, load_config
+from freerea_seval.config import DEFAULT, dump_config, load_config
 
 GOOD = """
 space: nats-tss
@@ -47,7 +47,7 @@ def test_an_override_reaches_into_sections_and_lists(tmp_path: Path) -> None:
     config = load_config(path, ["budget.evaluations=3", "objectives.1.max=7.5", "search.population=4"])
     assert config.budget.evaluations == 3
     assert config.objectives[1].max == 7.5
-    assert config.search.population == 4
+    assert config.search.options() == {"population": 4}
 
 
 def test_cache_off_may_be_written_as_yaml_writes_false(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_constraint_with_confidence_constrains_what_its_source_promises_as_wel
     path = tmp_path / "c.yaml"
     path.write_text(GOOD.replace("max: 5", "max: 5, confidence: 0.9"))
     section = load_config(path).objectives[1]
-    assert section.promised == {"upper": pytest.approx(0.9)}
+    assert section.confident_sides == {"upper": pytest.approx(0.9)}
     latency, upper = section.objectives()
     assert (latency.name, latency.lower, latency.upper) == ("latency", None, 5.0)
     assert (upper.name, upper.lower, upper.upper, upper.unit) == ("latency_upper", None, 5.0, "ms")
@@ -76,7 +76,7 @@ def test_two_bounds_share_what_confidence_leaves(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(GOOD.replace("max: 5", "min: 2, max: 5, confidence: 0.9"))
     section = load_config(path).objectives[1]
-    assert section.promised == {"lower": pytest.approx(0.95), "upper": pytest.approx(0.95)}
+    assert section.confident_sides == {"lower": pytest.approx(0.95), "upper": pytest.approx(0.95)}
     assert [(o.name, o.lower, o.upper) for o in section.objectives()] == [
         ("latency", 2.0, 5.0),
         ("latency_lower", 2.0, None),
@@ -88,7 +88,7 @@ def test_without_confidence_nothing_is_promised(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(GOOD)
     for section in load_config(path).objectives:
-        assert section.promised == {}
+        assert section.confident_sides == {}
         assert [o.name for o in section.objectives()] == [section.metric]
 
 
@@ -105,14 +105,14 @@ def test_without_confidence_nothing_is_promised(tmp_path: Path) -> None:
         (GOOD.replace("role: fitness", "role: fitnes"), "objectives.0.role: input should be 'fitness'"),
         (
             GOOD.replace("evaluations: 10", "evaluations: -1"),
-            "budget.evaluations: input should be greater than 0, got -1",
+            "budget: evaluations must be a positive number, got -1",
         ),
-        (GOOD.replace("{evaluations: 10}", "{}"), "budget: needs at least one of: metric_seconds"),
+        (GOOD.replace("{evaluations: 10}", "{}"), "budget: a budget needs at least one of: metric_seconds"),
         (GOOD.replace("max: 5", "max: .nan"), "objectives.1.max: input should be a finite number"),
         (GOOD.replace("max: 5", "max: five"), "objectives.1.max: input should be a valid number"),
         (
             GOOD.replace("{table: a.csv}", "{table: a.csv, python: b}"),
-            "expected a source's name, or one 'name: argument'",
+            "expected the name of a source, or one 'name: argument'",
         ),
         (GOOD.replace("metric: latency", "metric: naswot"), "two metrics are recorded as 'naswot'"),
         (GOOD.replace("metric: naswot, ", ""), "objectives.0.metric: is missing"),
@@ -134,16 +134,12 @@ def test_without_confidence_nothing_is_promised(tmp_path: Path) -> None:
         ),
         (
             GOOD.replace("metric: naswot", "metric: naswot, name: genotype"),
-            "'genotype' is a column of the result itself; give that metric another 'name'",
+            "'genotype' is a column of every result; give the metric another 'name'",
         ),
         (GOOD + "budget: {evaluations: 20}", "not valid YAML at line"),
-        (GOOD + "budget: {evaluations: 20}", "'budget' is there twice"),
+        (GOOD + "budget: {evaluations: 20}", "'budget' is a duplicate key"),
         ("space: 2024-99-99", "not valid YAML: month must be in 1..12"),
         ("[" * 5000, "not valid YAML"),
-        (
-            GOOD.replace("evaluations: 10", "evaluations: 10000000000000000000"),
-            "should be less than or equal to 1000000000",
-        ),
         (GOOD + "search: {seeds: [1, 1]}", "a seed is listed twice"),
         (GOOD + "live: {batch_size: 1}", "live.batch_size: input should be greater than or equal to 2"),
         ("budget: {evaluations: 1}\nobjectives: []", "objectives: list should have at least 1 item"),
@@ -161,7 +157,7 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
     [
         ("budget", "expected KEY=VALUE"),
         ("objectives.7.max=1", "expected an item number from 0 to 1, got '7'"),
-        ("space.x.y=1", "'space' is a value and has nothing inside it"),
+        ("space.x.y=1", "'space' is a value and has no keys"),
         ("budget.evaluations=[", "not valid YAML"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
-from freerea_patch.networks.cost import network_cost
+from freerea_patch.networks import network_cost
 from freerea_seval.costs.memory import training_peak
 from freerea_seval.costs.model import Costs, memory_graphs, network_costs
 from tests.freerea_seval.strings.trace.tracing import Function

@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import r2_score
 
-from freerea_patch import InputError
-from freerea_patch.objective import Direction
+from freerea_patch import Direction, InputError
 from freerea_seval.predictor.scores import scatter, scores
 
 INF, NAN = math.inf, math.nan

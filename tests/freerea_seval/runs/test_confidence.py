@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.config.load import load_config
+from freerea_seval.config import load_config
 from freerea_seval.predictor.folder import save_predictor
 from freerea_seval.predictor.training import Target, train_predictor
 from freerea_seval.runs.execute import execute, prepare
@@ -61,7 +61,7 @@ def test_a_network_is_admitted_if_prediction_and_bound_are_within(config: Path, 
     folder = start(config, tmp_path / "run")
     history = read_history(folder, 0)
     assert len(history) == 20
-    refused = [c.values for c in history.everything() if not c.feasible]
+    refused = [c.values for c in history.all_candidates() if not c.feasible]
     assert all(c.values["latency"] <= 8 and c.values["latency_upper"] <= 8 for c in history)
     assert all(v["latency"] > 8 or v["latency_upper"] > 8 for v in refused)
     # Some are refused for what is not certain enough, and what the prediction refuses needs no bound.
@@ -102,7 +102,7 @@ def test_a_run_that_is_cut_goes_on_to_the_same_networks(config: Path, tmp_path: 
 def test_a_source_that_knows_no_probabilities_is_refused(config: Path) -> None:
     changes = ["source={python: confidence_metrics:length}", "metric=length", "name=long"]
     wrong = load_config(config, [f"objectives.1.{change}" for change in changes])
-    message = r"objective 'long': source 'python' gives values and no probabilities, .*; leave 'confidence' out$"
+    message = r"objective 'long': source 'python' gives no probabilities, .*; remove 'confidence'$"
     with pytest.raises(InputError, match=message):
         prepare(wrong, config.parent)
 

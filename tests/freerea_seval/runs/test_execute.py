@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config.load import load_config
+from freerea_seval.config import load_config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import read_history
@@ -48,7 +48,7 @@ def test_a_run_folder_holds_config_versions_journal_front_and_summary(tmp_path: 
     record = json.loads((folder.path / "run.json").read_text())
     assert record["seeds"] == [3]
     assert record["versions"]["numpy"]
-    assert len(folder.journal(3).entries()) == 60
+    assert len(folder.journal(3).steps()) == 60
     summary = json.loads((folder.path / "summary.json").read_text())
     assert summary[0]["explored"] == 60
     assert summary[0]["seconds"]["worth"] > 0
@@ -57,7 +57,16 @@ def test_a_run_folder_holds_config_versions_journal_front_and_summary(tmp_path: 
 def test_the_resolved_config_holds_every_default(tmp_path: Path) -> None:
     folder = start(write_search(tmp_path, options="population: 30, "), tmp_path / "run")
     resolved = RunFolder.open(folder.path).config
-    assert (resolved.search.population, resolved.search.tournament, resolved.search.n_random) == (30, 25, 0)
+    assert resolved.search.options() == {
+        "population": 30,
+        "tournament": 25,
+        "n_random": 0,
+        "aggregation": "sum",
+        "normalisation": "pool",
+        "simplify": False,
+        "unseen": 0,
+        "start": [],
+    }
     assert resolved.objectives[1].unit == "mJ"
 
 
@@ -93,7 +102,7 @@ def test_reported_metrics_are_in_the_front_and_not_in_the_journal(tmp_path: Path
 def test_several_seeds_give_several_histories_in_one_run(tmp_path: Path) -> None:
     folder = start(write_search(tmp_path, seeds="[3, 4]"), tmp_path / "run")
     assert [r["seed"] for r in folder.results()] == [3, 4]
-    journals = [folder.journal(seed).entries() for seed in (3, 4)]
+    journals = [folder.journal(seed).steps() for seed in (3, 4)]
     assert journals[0] != journals[1]
 
 
@@ -102,6 +111,51 @@ def test_every_algorithm_runs_from_a_config(tmp_path: Path, algorithm: str) -> N
     options = "" if algorithm == "random" else "population: 12, tournament: 4, "
     folder = start(write_search(tmp_path, algorithm=algorithm, options=options), tmp_path / "run")
     assert folder.results()[0]["explored"] == 60
+
+
+ALGORITHM = """
+from freerea_patch import RandomSearch
+
+class Stepped(RandomSearch):
+    def __init__(self, space, terms, *, step: int = 2, note: str = "none", **options):
+        super().__init__(space, terms, **options)
+        self.step = step
+"""
+
+
+def test_an_algorithm_beside_the_config_has_options_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "stepped.py").write_text(ALGORITHM)
+    config = write_search(tmp_path, algorithm="'stepped:Stepped'", options="step: '3', aggregation: ranks, ")
+    folder = start(config, tmp_path / "run")
+    assert folder.results()[0]["explored"] == 60
+    assert RunFolder.open(folder.path).config.search.options() == {
+        "step": 3,
+        "note": "none",
+        "aggregation": "ranks",
+        "normalisation": "pool",
+        "simplify": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("stp: 3, ", "unknown option of algorithm 'stepped:Stepped': 'stp'; did you mean 'step'?"),
+        (
+            "step: many, ",
+            "search.step: input should be a valid integer, unable to parse string as an integer, got 'many'",
+        ),
+        ("aggregation: mean, ", "search.aggregation: input should be 'sum' or 'ranks', got 'mean'"),
+    ],
+)
+def test_a_wrong_option_of_an_algorithm_is_named_and_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: str, message: str
+) -> None:
+    (tmp_path / "stepped.py").write_text(ALGORITHM)
+    config = write_search(tmp_path, algorithm="'stepped:Stepped'", options=options)
+    assert call("search", config, "-o", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_an_option_of_another_algorithm_is_refused(tmp_path: Path) -> None:
@@ -148,12 +202,12 @@ def test_a_journal_cut_anywhere_is_continued_to_the_same_result(tmp_path: Path, 
 def test_a_search_that_the_clock_ends_resumes_on_its_recorded_clock(tmp_path: Path) -> None:
     run = tmp_path / "run"
     folder = start(write_search(tmp_path, delay=0.01, budget="wall_seconds: 0.5"), run)
-    entries = folder.journal(3).entries()
-    assert entries[-1].times is not None
-    assert entries[-1].times.wall_s >= 0.5
+    steps = folder.journal(3).steps()
+    assert steps[-1].times is not None
+    assert steps[-1].times.wall_s >= 0.5
     (run / "seed-3" / "result.json").unlink()
     execute(RunFolder.open(run))
-    assert RunFolder.open(run).journal(3).entries() == entries
+    assert RunFolder.open(run).journal(3).steps() == steps
 
 
 def test_resuming_under_another_config_is_refused(tmp_path: Path) -> None:

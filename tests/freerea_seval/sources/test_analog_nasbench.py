@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from freerea_patch import Measured, TopologySpace
-from freerea_patch.spaces.cell import EDGES, parse_cell
+from freerea_patch.spaces import EDGES, parse_cell
 from freerea_seval.sources import analog_nasbench
 from freerea_seval.sources.analog_nasbench import AnalogNasbenchSource
 from freerea_seval.sources.builtin import BUILTIN

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from freerea_patch import InputError, Measured, MetricCache, SizeSpace, TopologySpace, TrainingFree
+from freerea_seval.config import LiveSettings
 from freerea_seval.costs.model import network_costs
 from freerea_seval.sources.live import CACHE_VARIABLE, CostSource, TrainingFreeSource, open_cache
-from freerea_seval.sources.registry import Context, LiveSettings
+from freerea_seval.sources.registry import Context
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
 SMALL = LiveSettings(batch_size=4, initialisations=1, cache="off")

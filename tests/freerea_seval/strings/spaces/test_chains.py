@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.networks.parts import Part
-from freerea_patch.spaces.cell import format_cell
+from freerea_patch import Part, SizeSpace, TopologySpace
+from freerea_patch.spaces import format_cell
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.text.parse import parse_graph
 from freerea_seval.strings.views import VIEWS, View

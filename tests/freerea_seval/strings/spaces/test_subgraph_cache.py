@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from freerea_patch import InputError, SizeSpace, TopologySpace
-from freerea_patch.networks.parts import Part
+from freerea_patch import InputError, Part, SizeSpace, TopologySpace
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import subgraph_cache as module

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
-from freerea_patch.networks.weights import unharmed
+from freerea_patch.networks import preserve_state
 from freerea_seval.strings.graph.ir import Graph, Ref, Spec
 from freerea_seval.strings.trace.dispatch_mode import DispatchMode, MetaConstants, tensors_in
 from freerea_seval.strings.trace.operations import (
@@ -124,7 +124,7 @@ def trace_by_autograd(network: nn.Module, inputs: Inputs) -> Graph:
     census = Census()
     if any(tensor.is_meta for tensor in (*parameters, *tensors)):
         census.constants = MetaConstants()
-    with unharmed(network), torch.enable_grad():
+    with preserve_state(network), torch.enable_grad():
         network.eval()
         try:
             result = run(network, arguments, census)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freerea_patch.networks.nats import ResidualBlock, Zero
+from freerea_patch.networks import ResidualBlock, Zero
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.recorder import GraphBuilder

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
-from freerea_patch.networks.nats import ResidualBlock
+from freerea_patch.networks import ResidualBlock
 from freerea_seval.strings.trace.sevalnas_format import OMITTED, format_result, sevalnas_string
 
 CELLS = TopologySpace().genotypes()

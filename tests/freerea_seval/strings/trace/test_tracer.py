@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
-from freerea_patch.networks.cost import network_cost
+from freerea_patch.networks import network_cost
 from freerea_seval.strings.graph.ir import Weight
 from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.text.serialize import serialize_graph as write

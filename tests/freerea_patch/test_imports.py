@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from freerea_patch.threads import share_cores
+from freerea_patch import share_cores
 
 SPY = """
 import builtins, os

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from freerea_patch import BoundObjective, Evaluation, InputError, Measured, Objective, ObjectiveSet
-from freerea_patch.hook import CheckoutMetrics, Hook
+from freerea_patch.checkout import CheckoutMetrics, Hook
 
 NAS_UTILS = """
 def return_top_k(exemplars, K=3, metric_names=[]):

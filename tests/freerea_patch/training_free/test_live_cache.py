@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, Measured, MetricCache
-from freerea_patch.training_free.cache import cache_key
+from freerea_patch.training_free import cache_key
 
 
 def test_what_was_never_stored_is_none(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_two_processes_may_write_the_same_keys_at_once(tmp_path: Path) -> None:
 def check_message(error: pytest.ExceptionInfo[InputError], path: Path) -> None:
     message = str(error.value)
     assert message.startswith(f"the cache of metric values {path} cannot be used (")
-    assert message.endswith("; remove the file, name another with 'cache: FILE', or set 'cache: off'")
+    assert message.endswith("; delete the file, choose another with 'cache: FILE', or set 'cache: off'")
     assert "\n" not in message
 
 
@@ -139,7 +139,7 @@ def test_a_read_only_file_is_read_and_refused_for_writing(tmp_path: Path, monkey
         # File modes do not hold back the superuser, who may run the tests; SQLite's own read-only mode does.
         return connect(f"file:{name}?mode=ro", uri=True, **options)
 
-    monkeypatch.setattr("freerea_patch.training_free.cache.sqlite3.connect", read_only)
+    monkeypatch.setattr("freerea_patch.training_free.live.sqlite3.connect", read_only)
     cache = MetricCache(path)
     assert cache.get("key") == Measured(1.0, 2.0)
     with pytest.raises(InputError) as error:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from freerea_patch import InputError
-from freerea_patch.training_free.batch import Images, batch_digest, load_batch
+from freerea_patch.training_free import Images, batch_digest, load_batch
 
 SHAPE = (3, 4, 4)
 TEN = np.arange(480, dtype=np.float32).reshape(10, *SHAPE)
@@ -87,11 +87,11 @@ def refusal(spec: str, size: int = 4) -> str:
 
 
 def test_a_batch_of_one_image_is_refused() -> None:
-    assert refusal("random", size=1) == "batch size must be at least 2 (naswot compares images), not 1"
+    assert refusal("random", size=1) == "batch size must be at least 2, because naswot compares images; got 1"
 
 
 def test_a_spec_of_another_form_is_refused() -> None:
-    assert refusal("images.npy") == "batch 'images.npy' is none of: 'random', a file FILE.npz, pkg.module:callable"
+    assert refusal("images.npy") == "batch: expected 'random', FILE.npz or pkg.module:callable, got 'images.npy'"
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.networks.weights import initialise
-from freerea_patch.spaces.cell import format_cell
-from freerea_patch.training_free.naswot import common_ones, naswot
+from freerea_patch.spaces import format_cell
+from freerea_patch.training_free.metrics import common_ones, naswot
 
 
 def naive_naswot(network: nn.Module, images: Tensor) -> float:
@@ -125,7 +125,7 @@ def test_bits_counted_and_matrices_multiplied_agree(seed: int, monkeypatch: pyte
     network = space.build(space.sample(Random(seed)))
     images = torch.randn(9, *space.input_shape, generator=torch.Generator().manual_seed(seed))
     counted = naswot(network, images)
-    monkeypatch.setattr("freerea_patch.training_free.naswot._COUNTS_BITS", False)
+    monkeypatch.setattr("freerea_patch.training_free.metrics._COUNTS_BITS", False)
     assert naswot(network, images) == pytest.approx(counted, rel=1e-12)
 
 

@@ -13,8 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch import SizeSpace, TopologySpace
 from freerea_patch.networks.weights import initialise
-from freerea_patch.spaces.cell import format_cell
-from freerea_patch.training_free.logsynflow import logsynflow
+from freerea_patch.spaces import format_cell
+from freerea_patch.training_free.metrics import logsynflow
 
 
 def naive_logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from freerea_patch.networks.nats import Cell, Zero, cell_operation, relu_conv_bn
 from freerea_patch.networks.weights import initialise
-from freerea_patch.spaces.cell import OPERATIONS
-from freerea_patch.training_free.quick import Forward, batch_statistics, cell_forward, depthwise, instead
+from freerea_patch.spaces import OPERATIONS
+from freerea_patch.training_free.metrics import Forward, batch_statistics, cell_forward, depthwise, replace_forwards
 
 
 def cell(operations: list[str], seed: int = 0) -> Cell:
@@ -108,7 +108,7 @@ def test_batch_norm_by_the_batch_leaves_its_statistics() -> None:
 def test_a_forward_pass_returns_after_an_error_also_one_that_was_hidden_already() -> None:
     plain, hidden = nn.ReLU(), nn.ReLU()
     hidden.__dict__["forward"] = forward = lambda x: x
-    with pytest.raises(KeyError, match=r"\(-1\.0, -1\.0\)"), instead({plain: torch.neg, hidden: torch.neg}):
+    with pytest.raises(KeyError, match=r"\(-1\.0, -1\.0\)"), replace_forwards({plain: torch.neg, hidden: torch.neg}):
         raise KeyError(plain(torch.ones(1)).item(), hidden(torch.ones(1)).item())
     assert "forward" not in plain.__dict__
     assert hidden.__dict__["forward"] is forward

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config.spaces import make_space
+from freerea_seval.config import make_space
 
 
 @pytest.mark.parametrize("spec", ["nats-tss/cifar100", {"name": "nats-tss", "dataset": "cifar100"}])

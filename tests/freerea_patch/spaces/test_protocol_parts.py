@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.networks.nats import Cell, ResidualBlock
-from freerea_patch.networks.parts import Part
+from freerea_patch import Part, SizeSpace, TopologySpace
+from freerea_patch.networks import Cell, ResidualBlock
 
 RELU, TANH = Part("relu", nn.ReLU), Part("tanh", nn.Tanh)
 

@@ -1,0 +1,291 @@
+"""The two search spaces of NATS-Bench (Dong 2021): topologies of a cell, and widths of layers.
+
+A cell is that of NAS-Bench-201 (Dong 2020): four nodes, and on each of its six edges one of five operations. Its
+genotype reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``: one block per node, one ``op~source`` per incoming edge. A
+genotype of the size space reads ``64:32:8:40:16``: five channel counts.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import product
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+from freerea_patch.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from freerea_patch.spaces.protocol import Part
+
+OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+#: (source, target) of the six edges, in the order of the genotype.
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
+
+_FORM = "|{}~0|+|{}~0|{}~1|+|{}~0|{}~1|{}~2|"
+
+WIDTHS = tuple(range(8, 65, 8))
+LAYERS = 5
+#: The cell of every network of the size space.
+SIZE_CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+
+
+class Dataset(NamedTuple):
+    """Shape ``(channels, height, width)`` of an image, and the number of classes."""
+
+    input_shape: tuple[int, int, int]
+    classes: int
+
+
+#: The image data sets of NATS-Bench (Dong 2021, section 3).
+DATASETS = {
+    "cifar10": Dataset((3, 32, 32), 10),
+    "cifar100": Dataset((3, 32, 32), 100),
+    "ImageNet16-120": Dataset((3, 16, 16), 120),
+}
+
+
+def format_cell(operations: Sequence[str]) -> str:
+    """Return the genotype of six operations, in the order of :data:`EDGES`."""
+    return _FORM.format(*operations)
+
+
+@lru_cache(maxsize=1 << 14)  # the whole space: a search parses each of its cells many times
+def parse_cell(genotype: str) -> tuple[str, ...]:
+    """Return the six operations of a genotype, in the order of :data:`EDGES`.
+
+    Raises:
+        InputError: the string is not a cell of this space.
+    """
+    operations = tuple(edge.partition("~")[0] for edge in genotype.replace("+", "").split("|") if edge)
+    if len(operations) != len(EDGES) or format_cell(operations) != genotype:
+        raise InputError(
+            f"{genotype!r} is not a cell of the topology space; expected the form {_FORM.format(*['op'] * 6)}"
+        )
+    for operation in operations:
+        if operation not in OPERATIONS:
+            raise InputError(
+                f"unknown operation {operation!r} in {genotype!r}; valid operations: {', '.join(OPERATIONS)}"
+            )
+    return operations
+
+
+def live_operations(operations: Sequence[str]) -> list[str]:
+    """Return the operations of a cell, with ``none`` for every edge that the output does not depend on.
+
+    Such an edge starts at a node that no path from the input reaches, or ends at a node from which no path leads to the
+    output. Without it, the cell computes the same function in less time.
+    """
+    used = [(edge, op) for edge, op in zip(EDGES, operations, strict=True) if op != "none"]
+    reached, needed = {0}, {3}
+    for (source, target), _ in used:  # EDGES are sorted by target, so that every path to a source precedes its edges
+        if source in reached:
+            reached.add(target)
+    for (source, target), _ in sorted(used, reverse=True):
+        if target in needed:
+            needed.add(source)
+    return [
+        op if source in reached and target in needed else "none"
+        for (source, target), op in zip(EDGES, operations, strict=True)
+    ]
+
+
+def skip_length(operations: Sequence[str]) -> float:
+    """Return FreeREA's skip metric: the mean length of the skip connections, 0 without one.
+
+    The length of an edge is the level of its target minus that of its source. As in the public code, target levels are
+    counted from node 1, so that an edge between neighbouring nodes has length 0.
+    """
+    lengths = [
+        target - 1 - source for (source, target), op in zip(EDGES, operations, strict=True) if op == "skip_connect"
+    ]
+    return sum(lengths) / len(lengths) if lengths else 0.0
+
+
+class DatasetSpace(ABC):
+    """A space whose networks are built for one of the data sets of NATS-Bench.
+
+    Args:
+        dataset: ``"cifar10"``, ``"cifar100"`` or ``"ImageNet16-120"``: input shape and classes.
+
+    Attributes:
+        kind: the space's name in a config.
+        name: the space's name with the data set.
+        dataset, input_shape, classes: of the data set.
+
+    Raises:
+        InputError: an unknown data set.
+    """
+
+    kind: str
+
+    def __init__(self, dataset: str = "cifar10") -> None:
+        if dataset not in DATASETS:
+            raise unknown_name("data set", dataset, DATASETS)
+        self.dataset = dataset
+        self.input_shape, self.classes = DATASETS[dataset]
+        self.name = f"{self.kind}/{dataset}"
+
+    @abstractmethod
+    def parts(self, genotype: str) -> Part:
+        """Return the network as a tree of repeated parts."""
+
+    def build(self, genotype: str) -> nn.Module:
+        """Return the network, mapping ``(n, *input_shape)`` to ``(n, classes)``."""
+        return self.parts(genotype).build()
+
+
+_OTHER_OPERATIONS = {op: tuple(o for o in OPERATIONS if o != op) for op in OPERATIONS}
+
+
+class TopologySpace(DatasetSpace):
+    """The topology space (TSS, which is NAS-Bench-201): 15,625 cells, each repeated fifteen times in one network.
+
+    Args:
+        dataset: ``"cifar10"``, ``"cifar100"`` or ``"ImageNet16-120"``: input shape and classes.
+
+    Raises:
+        InputError: an unknown data set.
+    """
+
+    kind = "nats-tss"
+
+    def check(self, genotype: str) -> None:
+        """Raise :class:`InputError` if ``genotype`` is not a cell of this space."""
+        parse_cell(genotype)
+
+    def sample(self, rng: Random) -> str:
+        """Return a uniformly random cell."""
+        return format_cell(rng.choices(OPERATIONS, k=len(EDGES)))
+
+    def mutate(self, genotype: str, rng: Random) -> str:
+        """Replace the operation of a uniformly random edge by one of the four others."""
+        operations = list(parse_cell(genotype))
+        edge = rng.randrange(len(EDGES))
+        operations[edge] = rng.choice(_OTHER_OPERATIONS[operations[edge]])
+        return format_cell(operations)
+
+    def crossover(self, first: str, second: str, rng: Random) -> str:
+        """Take every edge from a random one of the two parents."""
+        pairs = zip(parse_cell(first), parse_cell(second), strict=True)
+        return format_cell([pair[rng.getrandbits(1)] for pair in pairs])
+
+    def skip(self, genotype: str) -> float:
+        """Return FreeREA's skip metric: see :func:`skip_length`."""
+        return skip_length(parse_cell(genotype))
+
+    def simplified(self, genotype: str) -> str:
+        """Return the cell without operations that its output does not depend on; 9,445 cells have none."""
+        return _simplified_cell(genotype)
+
+    def genotypes(self) -> Sequence[str]:
+        """Return all cells in NATS-Bench's order, which is the index of its tables."""
+        return all_cells()
+
+    def parts(self, genotype: str) -> Part:
+        """Return the parts of the network of a cell (16, 32 and 64 channels, five cells per stage)."""
+        from freerea_patch.networks.nats import topology_network
+
+        return topology_network(parse_cell(genotype), classes=self.classes)
+
+
+@lru_cache(maxsize=1 << 14)
+def _simplified_cell(genotype: str) -> str:
+    return format_cell(live_operations(parse_cell(genotype)))
+
+
+@lru_cache(maxsize=1)
+def all_cells() -> tuple[str, ...]:
+    """Return the 15,625 cells in NATS-Bench's order.
+
+    NATS-Bench numbered them by shuffling the lexicographic product with Python's generator, seed 88
+    (Dong 2021, public code); the tests compare the result with the published list.
+    """
+    cells = [format_cell(operations) for operations in product(OPERATIONS, repeat=len(EDGES))]
+    Random(88).shuffle(cells)
+    return tuple(cells)
+
+
+_VALID_WIDTHS = {str(width) for width in WIDTHS}
+
+
+def parse_widths(genotype: str) -> list[int]:
+    """Return the five channel counts of a genotype such as ``64:32:8:40:16``.
+
+    Raises:
+        InputError: the string is not of this space.
+    """
+    genes = genotype.split(":")
+    if len(genes) != LAYERS or any(gene not in _VALID_WIDTHS for gene in genes):
+        raise InputError(
+            f"{genotype!r} is not of the size space; expected {LAYERS} channel counts"
+            f" out of {', '.join(map(str, WIDTHS))}, such as 64:32:8:40:16"
+        )
+    return [int(gene) for gene in genes]
+
+
+def format_widths(widths: Sequence[int]) -> str:
+    """Return the genotype of five channel counts."""
+    return ":".join(map(str, widths))
+
+
+class SizeSpace(DatasetSpace):
+    """The size space (SSS): 32,768 networks with five channel counts, each one of 8, 16, ..., 64, and one fixed cell.
+
+    Args:
+        dataset: ``"cifar10"``, ``"cifar100"`` or ``"ImageNet16-120"``: input shape and classes.
+
+    Raises:
+        InputError: an unknown data set.
+    """
+
+    kind = "nats-sss"
+
+    def check(self, genotype: str) -> None:
+        """Raise :class:`InputError` if ``genotype`` is not of this space."""
+        parse_widths(genotype)
+
+    def sample(self, rng: Random) -> str:
+        """Return uniformly random channel counts."""
+        return format_widths(rng.choices(WIDTHS, k=LAYERS))
+
+    def mutate(self, genotype: str, rng: Random) -> str:
+        """Replace the width of a uniformly random layer by one of the seven others."""
+        widths = parse_widths(genotype)
+        layer = rng.randrange(LAYERS)
+        widths[layer] = rng.choice([w for w in WIDTHS if w != widths[layer]])
+        return format_widths(widths)
+
+    def crossover(self, first: str, second: str, rng: Random) -> str:
+        """Take every width from a random one of the two parents."""
+        pairs = zip(parse_widths(first), parse_widths(second), strict=True)
+        return format_widths([pair[rng.getrandbits(1)] for pair in pairs])
+
+    def skip(self, genotype: str) -> float:
+        """Return FreeREA's skip metric of the fixed cell, which is the same for every network."""
+        parse_widths(genotype)
+        return skip_length(parse_cell(SIZE_CELL))
+
+    def simplified(self, genotype: str) -> str:
+        """Return the genotype unchanged: the output of every network depends on all of its operations."""
+        parse_widths(genotype)
+        return genotype
+
+    def genotypes(self) -> Sequence[str]:
+        """Return all networks in NATS-Bench's order, which is the index of its tables."""
+        return all_sizes()
+
+    def parts(self, genotype: str) -> Part:
+        """Return the parts of the network: cell, block, cell, block, cell with the given widths."""
+        from freerea_patch.networks.nats import size_network
+
+        return size_network(parse_widths(genotype), parse_cell(SIZE_CELL), classes=self.classes)
+
+
+@lru_cache(maxsize=1)
+def all_sizes() -> tuple[str, ...]:
+    """Return the 32,768 genotypes in NATS-Bench's order, which is lexicographic by width."""
+    return tuple(format_widths(widths) for widths in product(WIDTHS, repeat=LAYERS))
