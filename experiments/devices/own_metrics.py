@@ -136,7 +136,7 @@ def targets(
     if metric == LATENCY:
         both = np.array([measured[index] for index in indices]).T
         return both[0], float(kendalltau(*both).statistic)
-    from freerea_seval.costs.spaces import SpaceCosts
+    from freerea_seval.costs import SpaceCosts
 
     costs, genotypes = SpaceCosts(space), space.genotypes()
     with terminal_progress().task(f"memory of {len(indices)} networks") as show:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from freerea_patch.errors import InputError
 from freerea_patch.evaluation import Measured
+from freerea_patch.spaces.protocol import SearchSpace
 
 #: Seconds to wait while another process writes.
 _BUSY_S = 60.0
@@ -75,3 +76,41 @@ class MetricCache:
 def cache_key(parts: Mapping[str, object]) -> str:
     """Return the key of a value: a hash of the named parts that it depends on."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def live_metric_key(
+    space: SearchSpace, genotype: str, metric: str, device: str, settings: Mapping[str, object]
+) -> str:
+    """Return the key of a metric that is computed with torch on a network of a space.
+
+    Args:
+        space: the search space.
+        genotype: the network.
+        metric: the metric.
+        device: name of the torch device. The key holds the model of a GPU, because the values of two models differ in
+            their last digits.
+        settings: whatever else the value depends on, such as the digest of the batch and the seed.
+    """
+    import torch
+
+    return cache_key(
+        {
+            "metric": metric,
+            "space": space.name,
+            "genotype": genotype,
+            "input": list(space.input_shape),
+            "device": device_model(device),
+            "torch": torch.__version__,
+            **settings,
+        }
+    )
+
+
+def device_model(device: str) -> str:
+    """Return the model of a GPU, or the type of another torch device, such as ``cpu``."""
+    import torch
+
+    kind = torch.device(device).type
+    if kind == "cuda" and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    return kind

@@ -16,7 +16,7 @@ from freerea_patch.objective import Objective
 from freerea_patch.spaces.protocol import SearchSpace
 from freerea_patch.threads import share_cores
 from freerea_patch.training_free.batch import Images, batch_digest, load_batch
-from freerea_patch.training_free.cache import MetricCache, cache_key
+from freerea_patch.training_free.cache import MetricCache, live_metric_key
 
 if TYPE_CHECKING:
     import torch
@@ -115,23 +115,14 @@ class TrainingFree:
         return row
 
     def _key(self, genotype: str, metric: str) -> str:
-        import torch
-
-        return cache_key(
-            {
-                "version": _VERSION,
-                "metric": metric,
-                "space": self.space.name,
-                "code": self._code,
-                "genotype": genotype,
-                "input": list(self.space.input_shape),
-                "batch": self._digest,
-                "initialisations": self.initialisations,
-                "seed": self.seed,
-                "device": _device_name(self.device),
-                "torch": torch.__version__,
-            }
-        )
+        settings = {
+            "version": _VERSION,
+            "code": self._code,
+            "batch": self._digest,
+            "initialisations": self.initialisations,
+            "seed": self.seed,
+        }
+        return live_metric_key(self.space, genotype, metric, self.device, settings)
 
 
 class _Computer:
@@ -219,14 +210,6 @@ def check_device(device: str) -> torch.device:
         message = str(error).splitlines()[0]
         raise InputError(f"device {device!r} cannot be used here ({message}); try --device cpu") from None
     return found
-
-
-def _device_name(device: str) -> str:
-    """Name the hardware, because a GPU's values differ from a CPU's in the last digits."""
-    import torch
-
-    found = torch.device(device)
-    return torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
 
 
 def _rounded(value: float) -> float:

@@ -87,7 +87,7 @@ class CostSource:
 
     def __init__(self, context: Context, argument: None) -> None:
         prepare_torch(context.live)
-        from freerea_seval.costs.spaces import SpaceCosts
+        from freerea_seval.costs import SpaceCosts
 
         self._space = context.space
         self._memory = SpaceCosts(context.space, context.live.batch_size)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import freerea_patch.training_free.live as live
+import freerea_patch.training_free.cache as cache
 from freerea_patch import (
     Budget,
     InputError,
@@ -169,7 +169,7 @@ def test_a_key_follows_the_versions_and_the_device(monkeypatch: pytest.MonkeyPat
         with monkeypatch.context() as patch:
             patch.setattr(name, value)
             assert keys(source()) & before == set()
-    monkeypatch.setattr(live, "_device_name", lambda device: "Some GPU")
+    monkeypatch.setattr(cache, "device_model", lambda device: "Some GPU")
     assert keys(source()) & before == set()
     monkeypatch.undo()
     assert keys(source()) == before
