@@ -112,7 +112,7 @@ class _Run:
             self._of_weights(run, gradients, fisher)
 
     def _of_weights(self, run: SharedPass, gradients: list[Tensor], fisher: float) -> None:
-        """Rate weights by their gradients: see the sources' :data:`~freerea_seval.sources.builtin.BUILTIN`."""
+        """Rate weights by their gradients: see the sources' :data:`~freerea_seval.sources.registry.BUILTIN`."""
         if "fisher" in self.names:
             self._done("fisher", fisher)
         pairs = [(w.detach(), g.detach()) for w, g in zip(run.weights, gradients, strict=True)]

@@ -9,8 +9,7 @@ from typing import Any
 
 from freerea_patch import InputError, Measured, TopologySpace
 from freerea_patch.spaces.cell import format_cell
-from freerea_seval.sources.builtin import BUILTIN, builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import BUILTIN, Context, MetricInfo, builtin_metric
 from freerea_seval.unpickle import PlainValue, load_pickle
 
 _WHAT = "source 'analog-nasbench'"

@@ -10,8 +10,7 @@ from typing import Any
 
 from freerea_patch import InputError, Measured, TopologySpace
 from freerea_patch.errors import unknown_name
-from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 
 _WHAT = "source 'freerea-cache'"
 _SECONDS = "time=[s]"

@@ -9,8 +9,7 @@ from typing import Any
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, TopologySpace
 from freerea_patch.errors import unknown_name
-from freerea_seval.sources.builtin import BUILTIN, builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import BUILTIN, Context, MetricInfo, builtin_metric
 from freerea_seval.unpickle import load_pickle
 
 _WHAT = "source 'hw-nas-bench'"

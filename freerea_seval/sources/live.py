@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from freerea_patch import InputError, Measured, MetricCache, TrainingFree
 from freerea_patch.imports import importable_from
 from freerea_patch.threads import share_cores
-from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, LiveSettings, MetricInfo
+from freerea_seval.sources.registry import Context, LiveSettings, MetricInfo, builtin_metric
 
 if TYPE_CHECKING:
     from freerea_patch.networks.cost import Cost

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SizeSpace, TopologySpace
 from freerea_patch.errors import unknown_name
-from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.unpickle import NatsBenchPatch
 
 _WHAT = "source 'nats-bench'"

@@ -21,9 +21,8 @@ import numpy.typing as npt
 from freerea_patch import UNSUPPORTED, InputError, Measured
 from freerea_patch.errors import unknown_name
 from freerea_seval.files import write_atomically
-from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.strings.views import View, check_view, default_view
 
 Values = npt.NDArray[np.float64]
@@ -183,8 +182,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         if len(genotypes) < count:
             genotypes[space.sample(rng)] = None
     began = time.perf_counter()
-    with context.progress.task(f"measuring {len(genotypes)} networks") as show:
-        measured_ms = measure_latency_ms(space, list(genotypes), device=context.live.device, on_fraction=show)
+    measured_ms = measure_latency_ms(space, list(genotypes), device=context.live.device, progress=context.progress)
     # NaN is a network that cannot run, and to training one that was not measured.
     values = [math.inf if math.isnan(latency) else latency for latency in measured_ms]
     measured = time.perf_counter()

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from freerea_patch import Measured
 from freerea_patch.imports import importable_from
 from freerea_seval.proxies.live import ZeroCost
-from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import open_cache, prepare_torch
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 
 
 class ZeroCostSource:

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from freerea_patch import Measured, TopologySpace
-from freerea_seval.sources.builtin import BUILTIN
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
-from freerea_seval.sources.registry import Context
+from freerea_seval.sources.registry import BUILTIN, Context
 
 ErrorOf = Callable[[Callable[[], object]], str]
 CELLS = TopologySpace().genotypes()
