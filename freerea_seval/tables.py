@@ -39,22 +39,25 @@ def read_csv(path: Path) -> pd.DataFrame:
         ) from None
     text = io.StringIO(text, newline=None).read()  # universal newlines
     blank = len(text) - len(text.lstrip("\n"))
+    # The Python engine tells a field that is missing (NaN) from one that is empty (""). The C engine does not, but is
+    # several times faster, and serves where no row can be short.
+    regular = '"' not in text and len({line.count(",") for line in text.split("\n") if line}) == 1
     try:
-        # The Python engine tells a field that is missing (NaN) from one that is empty (""); the C engine does not.
         frame = pd.read_csv(
             io.StringIO(text[blank:]),
             header=None,
             dtype=str,
             keep_default_na=False,
             skip_blank_lines=False,
-            engine="python",
+            engine="c" if regular else "python",
         )
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
     except (pd.errors.ParserError, ValueError) as error:
         raise _parser_error(path, text, blank, str(error)) from None
     frame.index += blank + 1
-    frame = frame.map(lambda cell: " ".join(cell.split()), na_action="ignore")
+    if re.search(r"[^\S\n]", text) or not regular:
+        frame = frame.map(lambda cell: " ".join(cell.split()), na_action="ignore")
     frame = frame[frame.fillna("").any(axis=1)] if frame.size else frame
     if frame.empty:
         raise InputError(f"{path} is empty; expected a header, and one row a network")
@@ -75,8 +78,8 @@ def _parser_error(path: Path, text: str, blank: int, message: str) -> InputError
         expected, line, got = map(int, counts.groups())
         return _field_count_error(path, line + blank, expected, got)
     # pandas does not say where a quote was opened: it is the first line with an odd number of quotes.
-    lines = (number for number, line in enumerate(text.split("\n"), start=1) if line.count('"') % 2)
-    where = f", line {line}" if (line := next(lines, None)) else ""
+    opened = next((n for n, line in enumerate(text.split("\n"), start=1) if line.count('"') % 2), None)
+    where = "" if opened is None else f", line {opened}"
     return InputError(f"{path}{where}: not a row of CSV ({' '.join(message.split())}); close or remove the quotes")
 
 

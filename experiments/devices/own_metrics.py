@@ -91,7 +91,7 @@ def measure(visits: RowJournal, name: str, indices: Sequence[int], rounds: int) 
     networks = space_networks(space, [genotypes[i] for i in indices])
 
     def make(index: int) -> Runnable:
-        return networks.ready(genotypes[index])
+        return networks.prepare(genotypes[index])
 
     done: dict[int, dict[int, list[Timing]]] = defaultdict(lambda: defaultdict(list))
     for row in visits.rows():

@@ -78,9 +78,7 @@ def cache_key(parts: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def live_metric_key(
-    space: SearchSpace, genotype: str, metric: str, device: str, settings: Mapping[str, object]
-) -> str:
+def live_metric_key(space: SearchSpace, genotype: str, metric: str, device: str, settings: Mapping[str, object]) -> str:
     """Return the key of a metric that is computed with torch on a network of a space.
 
     Args:

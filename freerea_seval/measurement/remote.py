@@ -148,7 +148,7 @@ def _read_results(results: Path, networks: Sequence[str]) -> tuple[list[dict[str
     return rows, machine
 
 
-def _parse_row(row: Mapping[str, str]) -> dict[str, float | str]:
+def _parse_row(row: Mapping[Any, str]) -> dict[str, float | str]:
     """Return a row's numbers, NaN with a reason for a network that could not run."""
     if row["reason"]:
         if row["latency_ms"]:

@@ -303,7 +303,7 @@ _RECORDS = (
     SourceRecord(
         "zero-cost",
         "the proxies of NAS-Bench-Suite-Zero on the live network, one initialisation (Krishnakumar 2022)",
-        "freerea_seval.sources.zero_cost:ZeroCostSource",
+        "freerea_seval.sources.live:ZeroCostSource",
         metrics=_ZERO_COST,
     ),
     SourceRecord(
