@@ -31,7 +31,6 @@ from freerea_seval.proxies.per_network import (
     weighted_layers,
     zen,
 )
-from freerea_seval.proxies.second_derivatives import PassOptions
 
 #: Proxies by what they need: the gradient of the images, that of the weights, and the shared forward pass.
 _OF_IMAGES = ("epe_nas", "jacov")
@@ -88,8 +87,8 @@ class _Run:
 
     def measure(self) -> dict[str, Measured]:
         if any(name in _FORWARD for name in self.names):
-            with _prepared(self.network, twice="grasp" in self.names) as options:
-                self._shared(options)
+            with _prepared(self.network, twice="grasp" in self.names):
+                self._shared()
         input_shape = tuple(self.images.shape[1:])
         if "l2_norm" in self.names:
             norms = [float(layer.weight.detach().norm()) for layer in weighted_layers(self.network)]
@@ -105,11 +104,11 @@ class _Run:
             self._done("zen", zen(self.network, self.images.shape, self.seed))
         return {name: Measured(self.values[name], self.seconds[name]) for name in self.names}
 
-    def _shared(self, options: PassOptions) -> None:
+    def _shared(self) -> None:
         of_images = [name for name in _OF_IMAGES if name in self.names]
         of_weights = [name for name in _OF_WEIGHTS if name in self.names]
         outputs = not {"fisher", "grasp"}.isdisjoint(self.names)
-        run = _SharedPass(self.network, options, self.images, kernel="nwot" in self.names, outputs=outputs)
+        run = _SharedPass(self.network, self.images, kernel="nwot" in self.names, outputs=outputs)
         self._charge(*(name for name in _FORWARD if name in self.names))
         if "nwot" in self.names:
             self._done("nwot", run.kernel.log_determinant())
@@ -169,7 +168,6 @@ class _SharedPass:
 
     Args:
         network: the module to rate, within :func:`_prepared`.
-        options: the value of :func:`_prepared`.
         images: ``(n, c, h, w)``.
         kernel: whether to collect the kernel of activation patterns, for nwot.
         outputs: whether to keep the outputs of weighted layers, for fisher and grasp.
@@ -178,10 +176,7 @@ class _SharedPass:
         ValueError: the output is not ``(n, classes)``, or there are no ReLUs for the kernel.
     """
 
-    def __init__(
-        self, network: nn.Module, options: PassOptions, images: Tensor, *, kernel: bool, outputs: bool
-    ) -> None:
-        self._options = options
+    def __init__(self, network: nn.Module, images: Tensor, *, kernel: bool, outputs: bool) -> None:
         self.layers = weighted_layers(network)
         self.weights = [layer.weight for layer in self.layers]
         self._owners = Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
@@ -220,11 +215,9 @@ class _SharedPass:
         """Return the gradient of the summed logits, ``(n, c * h * w)``; zeros where no image reaches them."""
         if not self.logits.requires_grad:
             return torch.zeros_like(self.images).flatten(start_dim=1)
-        self._options.weights = False
         (gradient,) = torch.autograd.grad(
             self.logits.sum(), self.images, retain_graph=True, allow_unused=True, materialize_grads=True
         )
-        self._options.weights = True
         return gradient.flatten(start_dim=1)
 
     def gradients(self, labels: Tensor, *, twice: bool, saliency: bool) -> tuple[list[Tensor], float]:
@@ -305,27 +298,26 @@ class _Fisher:
 
 
 @contextmanager
-def _prepared(network: nn.Module, *, twice: bool) -> Iterator[PassOptions]:
+def _prepared(network: nn.Module, *, twice: bool) -> Iterator[None]:
     """Put a network into training mode with gradients of its weights only, and restore it afterwards.
 
     In-place activations are switched off, because they would overwrite what hooks keep. Poolings and cells use faster
-    equivalents; with ``twice``, so do convolutions and batch norms, for their second derivatives.
+    equivalents; with ``twice``, so do batch norms, for their second derivatives.
     """
     weights = [layer.weight for layer in weighted_layers(network)]
     parameters = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     in_place = [module for module in network.modules() if getattr(module, "inplace", False) is True]
-    options = PassOptions()
     try:
         for parameter, _ in parameters:
             # The gradients of biases and norms are not needed.
             parameter.requires_grad_(any(parameter is weight for weight in weights))
         for module in in_place:
             module.inplace = False  # type: ignore[assignment]
-        candidates = ((module, _faster_forward(module, options, twice)) for module in network.modules())
+        candidates = ((module, _faster_forward(module, twice)) for module in network.modules())
         forwards = {module: forward for module, forward in candidates if forward}
         with unharmed(network), instead(forwards), torch.enable_grad():
             network.train()
-            yield options
+            yield
     finally:
         for module in in_place:
             module.inplace = True  # type: ignore[assignment]
@@ -333,7 +325,7 @@ def _prepared(network: nn.Module, *, twice: bool) -> Iterator[PassOptions]:
             parameter.requires_grad_(requires_grad)
 
 
-def _faster_forward(module: nn.Module, options: PassOptions, twice: bool) -> Forward | None:
+def _faster_forward(module: nn.Module, twice: bool) -> Forward | None:
     """Return an equivalent of the module's forward pass that takes less time, None if there is none."""
     if type(module) is nn.AvgPool2d:
         return depthwise(module)
@@ -341,6 +333,4 @@ def _faster_forward(module: nn.Module, options: PassOptions, twice: bool) -> For
         return cell_forward(module)
     if twice and type(module) is nn.BatchNorm2d:
         return partial(second_derivatives.batch_norm, module)
-    if twice and type(module) is nn.Conv2d:
-        return partial(second_derivatives.convolution, module, options)
     return None

@@ -1,90 +1,14 @@
-"""Convolution and batch norm whose second derivatives take less time than PyTorch's own.
+"""Batch norm in training mode with a second derivative in a handful of passes, where PyTorch's own takes some twenty.
 
-grasp differentiates gradients. PyTorch's second derivative of a convolution convolves with kernels as large as the
-images, and that of batch norm in training mode takes some twenty passes. Without this module, all proxies of a cell
-take 1.4 to 1.5 times as long.
+grasp differentiates gradients. With PyTorch's own second derivative, all proxies of a cell take 1.4 times as long.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-
-
-@dataclass
-class PassOptions:
-    """Options of the next backward pass, which a custom function does not get from autograd.
-
-    Attributes:
-        weights: whether the gradients of weights are needed.
-    """
-
-    weights: bool = True
-
-
-def convolution(conv: nn.Conv2d, options: PassOptions, x: Tensor) -> Tensor:
-    """Convolve ``(n, c, h, w)`` as ``conv`` does; its bias gets no gradient."""
-    if isinstance(conv.padding, str) or conv.padding_mode != "zeros" or x.dim() != 4:
-        return type(conv).forward(conv, x)
-    bias = None if conv.bias is None else conv.bias.detach()
-    result: Tensor = _Convolve.apply(x, conv.weight, bias, conv, options)  # type: ignore[no-untyped-call]
-    return result
-
-
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d) -> Tensor:
-    return functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-
-
-def _conv_backward(gradient: Tensor, x: Tensor, weight: Tensor, conv: nn.Conv2d, of_x: bool, of_weight: bool) -> Any:
-    """Return the gradients of input and weight, None for one that is not needed."""
-    arguments = (conv.stride, conv.padding, conv.dilation, False, [0, 0], conv.groups)
-    mask = [of_x, of_weight, False]
-    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *arguments, mask)[:2]
-
-
-class _Convolve(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, conv: nn.Conv2d, options: PassOptions
-    ) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.conv, ctx.options = conv, options
-        return _convolve(x, weight, bias, conv)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        of_x, of_weight, *_ = ctx.needs_input_grad
-        needed = (of_x, of_weight and ctx.options.weights)
-        gradients = _ConvolutionGradients.apply(gradient, *ctx.saved_tensors, ctx.conv, *needed)  # type: ignore[no-untyped-call]
-        return *gradients, None, None, None
-
-
-class _ConvolutionGradients(torch.autograd.Function):
-    """The gradients of a convolution's input and weight, which are linear in the gradient of its output."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, x: Tensor, weight: Tensor, conv: nn.Conv2d, *needed: bool) -> Any:
-        ctx.save_for_backward(gradient, x, weight)
-        ctx.conv = conv
-        ctx.set_materialize_grads(False)
-        return _conv_backward(gradient, x, weight, conv, *needed)
-
-    @staticmethod
-    def backward(ctx: Any, v_x: Tensor | None, v_weight: Tensor | None) -> Any:
-        gradient, x, weight = ctx.saved_tensors
-        of_gradient = of_x = of_weight = None
-        if v_x is not None:
-            of_gradient = _convolve(v_x, weight, None, ctx.conv)
-            _, of_weight = _conv_backward(gradient, v_x, weight, ctx.conv, False, True)
-        if v_weight is not None:
-            second = _convolve(x, v_weight, None, ctx.conv)
-            of_gradient = second if of_gradient is None else of_gradient + second
-            of_x, _ = _conv_backward(gradient, x, v_weight, ctx.conv, True, False)
-        return of_gradient, of_x, of_weight, None, None, None
 
 
 def batch_norm(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:

@@ -104,3 +104,13 @@ def test_an_unknown_proxy_is_named() -> None:
         source().describe("synflo")
     with pytest.raises(InputError, match="unknown zero-cost proxy 'synflo'; did you mean 'synflow'"):
         list(ZeroCost(TopologySpace(), batch_size=4).evaluate([CELL], ["synflo"]))
+
+
+def test_two_kinds_of_gpu_do_not_share_cached_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = ZeroCost(TopologySpace(), batch_size=4, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    keys = set()
+    for model in ("GPU A", "GPU B"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, model=model: model)
+        keys.add(proxies._key(CELL, "snip"))
+    assert len(keys) == 2
