@@ -1,8 +1,7 @@
-"""Other people's pickles, read without running their code.
+"""Loading pickles of third parties without running code from them.
 
-A pickle is a program: whoever wrote the file decides what is called while it is read. The benchmarks of
-this field are published as pickles, so they are read with a loader that knows a short list of names and
-refuses every other one.
+A pickle is a program that calls whatever its author chose. The benchmarks of this field are published as pickles; this
+loader resolves a short list of names and refuses every other one.
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from typing import Any
 
 from freerea_patch import InputError
 
-#: What stands for a name of a pickle: a value class, or a function that makes a value.
+#: ``(module, name)`` in a pickle, and the class or function that replaces it.
 Allowed = Mapping[tuple[str, str], Callable[..., object]]
 
-#: Plain numbers of numpy, by its code, and how the standard library unpacks them.
+#: Codes of numpy's number types, and the format characters of the module ``struct``.
 _NUMBERS = {
     "b1": "?",
     "i1": "b",
@@ -38,7 +37,7 @@ _NUMBERS = {
     "f4": "f",
     "f8": "d",
 }
-#: A name in an error is cut off here: a hostile file may hold one of any length.
+#: Names in errors are cut to this length, because a hostile file may hold a name of any length.
 _LONGEST_NAME = 80
 _BZ2_MAGIC = b"BZh"
 
@@ -48,7 +47,7 @@ class PlainValue:
 
 
 def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
-    """Return the value in a pickle file, plain or compressed with bz2 (told by content, not by name).
+    """Return the value in a pickle file, plain or compressed with bz2 (detected by content, not by file name).
 
     Containers, numbers, strings, ``OrderedDict``, sets and numpy's number scalars are read, the last as
     plain numbers. Any other name that the file asks for has to be in ``allowed``.
@@ -74,7 +73,7 @@ def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
         return _Unpickler(data, {**_PLAIN, **allowed}).load()
     except _RefusedError as error:
         raise InputError(
-            f"{what}: refused to run code from {path}: it asks for {error.name!r}, which is no plain value;"
+            f"{what}: refused to run code from {path}: it asks for {error.name!r}, which is not a plain value;"
             " take the file from its publisher"
         ) from None
     except Exception as error:  # damaged bytes fail in pickle, bz2 or struct, each with types of its own
@@ -93,7 +92,7 @@ class _RefusedError(pickle.UnpicklingError):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Looks names up in a table. Nothing is imported, and a dotted name is a name like any other."""
+    """Resolves names from a table only: nothing is imported, and dotted names have no special meaning."""
 
     def __init__(self, data: bytes, allowed: Allowed) -> None:
         super().__init__(io.BytesIO(data))

@@ -20,8 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from experiments.tables import RowJournal, as_command, markdown
 from freerea_patch import InputError, SizeSpace, TopologySpace
-from freerea_seval.costs.memory import OPTIMISERS
-from freerea_seval.costs.model import network_costs
+from freerea_seval.costs import OPTIMISERS, network_costs
 from freerea_seval.progress import terminal_progress
 
 #: How peaks are measured: by the profiler's records of allocations; by the storages of all results; and by these where
@@ -174,7 +173,7 @@ def measured(case: Case, what: str, how: str, optimiser: str) -> int:
         case: what runs.
         what: ``"training"`` or ``"inference"``.
         how: one of its :data:`WAYS`.
-        optimiser: see :data:`~freerea_seval.costs.memory.OPTIMISERS`.
+        optimiser: see :data:`~freerea_seval.costs.OPTIMISERS`.
     """
     network, inputs = case.build().train(what == "training"), case.inputs()
     there = [*network.parameters(), *network.buffers(), *tree_leaves(inputs)]

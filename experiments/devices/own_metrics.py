@@ -91,7 +91,7 @@ def measure(visits: RowJournal, name: str, indices: Sequence[int], rounds: int) 
     networks = space_networks(space, [genotypes[i] for i in indices])
 
     def make(index: int) -> Runnable:
-        return networks.ready(genotypes[index])
+        return networks.prepare(genotypes[index])
 
     done: dict[int, dict[int, list[Timing]]] = defaultdict(lambda: defaultdict(list))
     for row in visits.rows():
@@ -136,7 +136,7 @@ def targets(
     if metric == LATENCY:
         both = np.array([measured[index] for index in indices]).T
         return both[0], float(kendalltau(*both).statistic)
-    from freerea_seval.costs.spaces import SpaceCosts
+    from freerea_seval.costs import SpaceCosts
 
     costs, genotypes = SpaceCosts(space), space.genotypes()
     with terminal_progress().task(f"memory of {len(indices)} networks") as show:

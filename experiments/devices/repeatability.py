@@ -78,7 +78,7 @@ def visits(
         done[int(row["index"])].append(timing_of(row))
 
     def make(index: int) -> Runnable:
-        return networks.ready(space.genotypes()[index])
+        return networks.prepare(space.genotypes()[index])
 
     if way == WAYS[0]:
         yield from Rounds(indices, make, seed=options.seed).visits(options.rounds, done)

@@ -124,23 +124,14 @@ class TrainingFree:
         return row
 
     def _key(self, genotype: str, metric: str) -> str:
-        import torch
-
-        return cache_key(
-            {
-                "version": _VERSION,
-                "metric": metric,
-                "space": self.space.name,
-                "code": self._code,
-                "genotype": genotype,
-                "input": list(self.space.input_shape),
-                "batch": self._digest,
-                "initialisations": self.initialisations,
-                "seed": self.seed,
-                "device": device_name(self.device),
-                "torch": torch.__version__,
-            }
-        )
+        settings = {
+            "version": _VERSION,
+            "code": self._code,
+            "batch": self._digest,
+            "initialisations": self.initialisations,
+            "seed": self.seed,
+        }
+        return live_metric_key(self.space, genotype, metric, self.device, settings)
 
 
 class _Computer:
@@ -231,12 +222,12 @@ def check_device(device: str) -> torch.device:
     return checked
 
 
-def device_name(device: str) -> str:
-    """Return the name of the hardware for cache keys: values of different GPUs and CPUs differ in the last digits."""
+def device_model(device: str) -> str:
+    """Return the model of a GPU, or the type of another torch device, such as ``cpu``."""
     import torch
 
-    checked = torch.device(device)
-    return torch.cuda.get_device_name(checked) if checked.type == "cuda" else checked.type
+    kind = torch.device(device).type
+    return torch.cuda.get_device_name(device) if kind == "cuda" and torch.cuda.is_available() else kind
 
 
 def _rounded(value: float) -> float:
@@ -393,3 +384,29 @@ class MetricCache:
 def cache_key(parts: Mapping[str, object]) -> str:
     """Return the key of a value: a hash of everything that the value depends on, by name."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def live_metric_key(space: SearchSpace, genotype: str, metric: str, device: str, settings: Mapping[str, object]) -> str:
+    """Return the cache key of a metric that is computed with torch on a network of a space.
+
+    Args:
+        space: the search space.
+        genotype: the network.
+        metric: the metric.
+        device: name of the torch device. The key holds the model of a GPU, because the values of two models differ in
+            their last digits.
+        settings: whatever else the value depends on, such as the digest of the batch and the seed.
+    """
+    import torch
+
+    return cache_key(
+        {
+            "metric": metric,
+            "space": space.name,
+            "genotype": genotype,
+            "input": list(space.input_shape),
+            "device": device_model(device),
+            "torch": torch.__version__,
+            **settings,
+        }
+    )

@@ -118,7 +118,7 @@ def parse_seeds(text: str) -> list[int]:
 
 def list_objectives() -> None:
     """Print the registry."""
-    from freerea_seval.sources.installed import load_registry
+    from freerea_seval.sources.registry import load_registry
 
     table = Table(title="Metrics for 'objectives' and 'report'")
     for heading in ("source", "metric", "unit", "better"):

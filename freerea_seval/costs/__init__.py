@@ -1,1 +1,25 @@
-"""What a network costs, counted and not measured: parameters, multiply-adds, memory."""
+"""Costs of a network that are computed without running it: parameters, multiply-adds, memory.
+
+:mod:`~freerea_seval.costs.model` traces a network (or the parts of a search space's network) into a graph without
+values; :mod:`~freerea_seval.costs.memory` walks the graph for the peak memory of inference and training.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.costs.memory import OPTIMISERS
+    from freerea_seval.costs.model import Costs, SpaceCosts, network_costs
+
+__all__ = ["OPTIMISERS", "Costs", "SpaceCosts", "network_costs"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "freerea_seval.costs.memory": ["OPTIMISERS"],
+        "freerea_seval.costs.model": ["Costs", "SpaceCosts", "network_costs"],
+    },
+)

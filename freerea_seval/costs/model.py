@@ -1,16 +1,18 @@
-"""The cost of any module, from what it would execute: nothing is computed, and no weights are copied."""
+"""The costs of any module, and of the networks of a search space, by tracing them without values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from freerea_patch import InputError, Part, SearchSpace
 from freerea_seval.costs.memory import (
     activation_bytes,
     check_optimiser,
@@ -18,23 +20,24 @@ from freerea_seval.costs.memory import (
     training_peak,
     weight_bytes,
 )
-from freerea_seval.strings import DispatchMode, Graph, Inputs, Schema, tensors_in, trace_module
+from freerea_seval.strings import DispatchMode, Graph, Inputs, Node, Schema, Spec, tensors_in, trace_module
+from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained
 
 
 class Costs(NamedTuple):
-    """What a network costs for its inputs; :mod:`freerea_seval.costs.memory` has the conventions of memory.
+    """Costs of a network for its inputs; :mod:`freerea_seval.costs.memory` states the conventions of memory.
 
     Attributes:
-        params: elements of all parameters, shared ones counted once.
-        macs: multiply-adds of matrix products and convolutions, attention's among them, one multiply-add counted as
-            one. Biases are not counted, where ``network_cost`` counts one an output, as NATS-Bench publishes.
+        params: elements of all parameters; shared parameters are counted once.
+        macs: multiply-adds of matrix products and convolutions, including attention; one multiply-add counts as one.
+            Biases are not counted (``network_cost`` counts one per output, as NATS-Bench publishes).
         weight_bytes: parameters.
         buffer_bytes: buffers, such as the statistics of batch norm.
-        activation_bytes: sum over all results, whether or not they are there at once; views and work in place have
-            none of their own, and the inputs are not counted.
-        peak_inference_bytes: weights, buffers, inputs, and the most of the results that are there at once.
-        peak_training_bytes: the same of a training step: parameters, buffers, inputs, gradients, the optimiser's
-            state, and what autograd saves.
+        activation_bytes: sum over all results, whether or not they live at once, without views, in-place results and
+            inputs.
+        peak_inference_bytes: weights, buffers, inputs, and the results that live at once.
+        peak_training_bytes: the same for a training step, with gradients, the optimiser's state and the tensors that
+            autograd saves.
     """
 
     params: int
@@ -47,14 +50,14 @@ class Costs(NamedTuple):
 
 
 def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momentum") -> Costs:
-    """Return what a network costs, without running it where that can be.
+    """Return the costs of a network, if possible without running it.
 
     A copy on the ``meta`` device is traced, which takes neither memory nor time. A network that cannot be copied, or
-    that needs values of its tensors, runs on its own device instead. It comes back as it was.
+    that reads values of its tensors, runs on its own device instead. The network is left as it was.
 
     Args:
         network: any module.
-        inputs: its arguments, as of :func:`freerea_seval.strings.trace_module`; their batch is that of the costs.
+        inputs: its arguments, as for :func:`freerea_seval.strings.trace.tracer.trace`; costs are for their batch size.
         optimiser: ``"sgd"`` (no state), ``"momentum"`` (one copy of the parameters) or ``"adam"`` (two).
 
     Raises:
@@ -62,61 +65,40 @@ def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momen
     """
     check_optimiser(optimiser)
     inference, training = memory_graphs(network, inputs)
-    return graph_costs(inference, training, buffer_bytes(network), optimiser)
-
-
-def graph_costs(inference: Graph, training: Graph, buffers: int = 0, optimiser: str = "momentum") -> Costs:
-    """Return the costs of a network's graphs in both modes.
-
-    Args:
-        inference, training: traced with ``inplace``, one of them in training mode.
-        buffers: bytes of the module's buffers.
-        optimiser: as in :func:`network_costs`.
-    """
-    fixed = weight_bytes(inference) + buffers
+    weights, buffers = weight_bytes(inference), _buffer_bytes(network)
     return Costs(
         inference.parameters,
         inference.macs,
-        weight_bytes(inference),
+        weights,
         buffers,
         activation_bytes(inference),
-        fixed + inference_peak(inference),
-        fixed + training_peak(training, optimiser),
+        weights + buffers + inference_peak(inference),
+        weights + buffers + training_peak(training, optimiser),
     )
 
 
 def memory_graphs(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
-    """Return a network's graphs in evaluation and in training mode, traced without values where that can be."""
+    """Return a network's graphs in evaluation and in training mode, traced without values where possible."""
     if isinstance(network, nn.Module):
-        # Whatever a copy without values raises, the network itself is asked behind it.
+        # Whatever tracing the copy raises, the network itself is traced below.
         with suppress(Exception):
-            copy, given = _on_meta(network), _arguments_on_meta(inputs)
-            with _Guard(network):
-                return _both(copy, given)
-    with torch.random.fork_rng(devices=[]):  # dropout draws numbers
-        return _both(network, inputs)
+            copy, arguments = _copy_on_meta(network), _arguments_on_meta(inputs)
+            with _WeightGuard(network):
+                return _trace(copy, arguments, False), _trace(copy, arguments, True)
+    with torch.random.fork_rng(devices=[]):  # dropout draws random numbers
+        return _trace(network, inputs, False), _trace(network, inputs, True)
 
 
-def buffer_bytes(network: nn.Module) -> int:
-    """Return the bytes of a module's buffers, shared ones counted once."""
-    return sum(buffer.nbytes for buffer in network.buffers())
-
-
-def memory_graph(network: nn.Module, inputs: Inputs, training: bool) -> Graph:
-    """Return a network's graph as memory needs it, with work in place shown as such."""
+def _trace(network: nn.Module, inputs: Inputs, training: bool) -> Graph:
     return trace_module(network, inputs, training=training, inplace=True)
 
 
-def _both(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
-    return memory_graph(network, inputs, False), memory_graph(network, inputs, True)
+def _buffer_bytes(network: nn.Module) -> int:
+    return sum(buffer.nbytes for buffer in network.buffers())
 
 
-class _Guard(DispatchMode):
-    """Stops what reads the weights of a network while its copy runs, as a function does that it was built with.
-
-    Args:
-        network: what was copied.
-    """
+class _WeightGuard(DispatchMode):
+    """Stops a copy that reads the weights of its original, such as through a function that closes over them."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -124,15 +106,15 @@ class _Guard(DispatchMode):
         self._weights = {tensor.untyped_storage()._cdata for tensor in tensors if not tensor.is_meta}
 
     def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
-        """Stop behind an operation on the network's tensors."""
+        """Raise after an operation on one of the original's tensors."""
         for value in arguments.values():
             for tensor in tensors_in(value):
                 if tensor is not None and not tensor.is_meta and tensor.untyped_storage()._cdata in self._weights:
                     raise RuntimeError("a copy reads the weights of its original")
 
 
-def _on_meta(network: nn.Module) -> nn.Module:
-    """Return a copy whose parameters and buffers have no values; those of the network are not copied."""
+def _copy_on_meta(network: nn.Module) -> nn.Module:
+    """Return a copy whose parameters and buffers have no values."""
     memo: dict[int, Any] = {}
     for parameter in network.parameters():
         memo[id(parameter)] = nn.Parameter(parameter.detach().to("meta"), parameter.requires_grad)
@@ -142,9 +124,87 @@ def _on_meta(network: nn.Module) -> nn.Module:
 
 
 def _arguments_on_meta(inputs: Inputs) -> Inputs:
-    def moved(item: Any) -> Any:
+    def on_meta(item: Any) -> Any:
         return item.detach().to("meta") if isinstance(item, Tensor) else item
 
     if isinstance(inputs, Mapping):
-        return {name: tree_map(moved, value) for name, value in inputs.items()}
-    return [tree_map(moved, value) for value in inputs]
+        return {name: tree_map(on_meta, value) for name, value in inputs.items()}
+    return [tree_map(on_meta, value) for value in inputs]
+
+
+class SpaceCosts:
+    """Activations and peak memory of a search space's networks, in bytes.
+
+    If the space defines its networks as parts, no network is built, and each part is traced once.
+
+    Args:
+        space: the search space.
+        batch_size: of a training step; activations and inference memory are for one input.
+        optimiser: see :func:`network_costs`.
+    """
+
+    def __init__(self, space: SearchSpace, batch_size: int = 64, optimiser: str = "momentum") -> None:
+        self._space = space
+        self._optimiser = optimiser
+        self._inference = _PartsTracer(False, Spec((1, *space.input_shape)))
+        self._training = _PartsTracer(True, Spec((batch_size, *space.input_shape)))
+
+    def activations(self, genotype: str) -> int:
+        """Return the bytes of all results for one input."""
+        return activation_bytes(self._graph(genotype, self._inference)[0])
+
+    def inference_memory(self, genotype: str) -> int:
+        """Return the peak bytes of inference on one input."""
+        graph, buffers = self._graph(genotype, self._inference)
+        return inference_peak(graph) + weight_bytes(graph) + buffers
+
+    def training_memory(self, genotype: str) -> int:
+        """Return the peak bytes of a training step."""
+        graph, buffers = self._graph(genotype, self._training)
+        return training_peak(graph, self._optimiser) + weight_bytes(graph) + buffers
+
+    def _graph(self, genotype: str, tracer: _PartsTracer) -> tuple[Graph, int]:
+        """Return a network's graph, and the bytes of its buffers."""
+        parts = getattr(self._space, "parts", None)
+        if parts is not None:
+            with suppress(NotComposableError):
+                return tracer.graph(parts(genotype))
+        network = self._space.build(genotype)
+        try:
+            graphs = memory_graphs(network, [torch.zeros(tracer.input_spec.shape)])
+        except InputError as error:
+            raise InputError(f"network {genotype!r}: {error}") from error
+        return graphs[tracer.training], _buffer_bytes(network)
+
+
+class _PartsTracer:
+    """Joins the graphs of a network's parts, for inputs of one shape and without values."""
+
+    def __init__(self, training: bool, input_spec: Spec) -> None:
+        self.training = training
+        self.input_spec = input_spec
+        self._cache = SubgraphCache(partial(_trace_on_meta, training=training))
+        self._buffers: dict[Hashable, int] = {}
+
+    def graph(self, part: Part) -> tuple[Graph, int]:
+        """Return a network's graph, and the bytes of its buffers.
+
+        Raises:
+            NotComposableError: some part does not map one tensor to one tensor.
+        """
+        chain = self._cache.chain(part, self.input_spec)
+        buffers = sum(self._buffer_bytes(inner) for inner, _ in chain)
+        nodes = chained([subgraph.graph for _, subgraph in chain]).nodes
+        return Graph((Node("input", (), (), (self.input_spec,)), *nodes[1:])), buffers
+
+    def _buffer_bytes(self, part: Part) -> int:
+        key = (part.key, len(part.parts))
+        if key not in self._buffers:
+            # A module made of parts may not look into them, so that any module can stand for each.
+            self._buffers[key] = _buffer_bytes(part.make(*(nn.Identity() for _ in part.parts)))
+        return self._buffers[key] + sum(map(self._buffer_bytes, part.parts))
+
+
+def _trace_on_meta(network: nn.Module, specs: Sequence[Spec], training: bool) -> Graph:
+    zeros = [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device="meta") for spec in specs]
+    return _trace(network.to("meta"), zeros, training)

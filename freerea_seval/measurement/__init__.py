@@ -1,1 +1,53 @@
-"""Measuring networks on a machine: latency, and peak memory and energy where the machine tells them."""
+"""Measuring networks on a machine: latency, and peak memory and energy where the machine reports them.
+
+:mod:`~freerea_seval.measurement.networks` says what to measure, :mod:`~freerea_seval.measurement.backends` makes each
+network ready to run, :mod:`~freerea_seval.measurement.timing` visits them in rounds,
+:mod:`~freerea_seval.measurement.detrend` removes the machine's drift from the visits, and
+:mod:`~freerea_seval.measurement.run` keeps the journal and returns the results. Networks for another device go out and
+come back through :mod:`~freerea_seval.measurement.remote`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.measurement.networks import Networks, draw, factory_networks, read_genotypes, space_networks
+    from freerea_seval.measurement.remote import export, import_results
+    from freerea_seval.measurement.run import measure_networks, parse_seconds, write_results
+    from freerea_seval.measurement.timing import Rounds, Runnable, Timing, summaries
+
+__all__ = [
+    "Networks",
+    "Rounds",
+    "Runnable",
+    "Timing",
+    "draw",
+    "export",
+    "factory_networks",
+    "import_results",
+    "measure_networks",
+    "parse_seconds",
+    "read_genotypes",
+    "space_networks",
+    "summaries",
+    "write_results",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "freerea_seval.measurement.networks": [
+            "Networks",
+            "draw",
+            "factory_networks",
+            "read_genotypes",
+            "space_networks",
+        ],
+        "freerea_seval.measurement.remote": ["export", "import_results"],
+        "freerea_seval.measurement.run": ["measure_networks", "parse_seconds", "write_results"],
+        "freerea_seval.measurement.timing": ["Rounds", "Runnable", "Timing", "summaries"],
+    },
+)

@@ -1,4 +1,4 @@
-"""What runs a network: eager PyTorch, ``torch.compile``, or ONNX Runtime."""
+"""Backends that run a network: eager PyTorch, ``torch.compile``, and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from freerea_patch.training_free import check_device
 from freerea_seval.measurement.timing import CannotRunError, Runnable
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     Inputs = Sequence[Tensor] | Mapping[str, Tensor]
@@ -24,14 +23,14 @@ _ONNX_INSTALL = "pip install 'freerea-seval[onnx]'"
 
 
 def check_backend(backend: str, device: str, threads: int | None = None) -> None:
-    """Make sure that a backend is here, and give torch its threads, if a number is given.
+    """Make sure that a backend and a device are available, and set torch's threads, if a number is given.
 
     Raises:
         InputError: an unknown backend or device, or a package is missing.
     """
     if backend not in BACKENDS:
         raise unknown_name("backend", backend, BACKENDS)
-    place = check_device(device)
+    kind = check_device(device).type
     if threads is not None:
         import torch
 
@@ -39,13 +38,13 @@ def check_backend(backend: str, device: str, threads: int | None = None) -> None
     if backend != "onnx":
         return
     check_onnx("onnxruntime", "onnx")
-    if place.type not in _PROVIDERS:
-        raise InputError(f"--backend onnx runs on cpu or cuda, not on {device!r}; take another backend or device")
+    if kind not in _PROVIDERS:
+        raise InputError(f"--backend onnx runs on cpu or cuda, not on {device!r}; choose another backend or device")
     import onnxruntime
 
-    if _PROVIDERS[place.type] not in onnxruntime.get_available_providers():
+    if _PROVIDERS[kind] not in onnxruntime.get_available_providers():
         raise InputError(
-            f"--backend onnx: this onnxruntime has no {_PROVIDERS[place.type]} for device {device!r};"
+            f"--backend onnx: this onnxruntime has no {_PROVIDERS[kind]} for device {device!r};"
             " pip install onnxruntime-gpu, or try --device cpu"
         )
 
@@ -67,14 +66,14 @@ def check_onnx(*packages: str) -> None:
 def prepare(
     module: nn.Module, inputs: Inputs, *, backend: str = "eager", device: str = "cpu", threads: int = 1
 ) -> Runnable:
-    """Return a network that is ready to run, and has run once.
+    """Move a network to a device, run it once, and return it ready for further passes.
 
     Args:
-        module: any module; it goes to the device, in evaluation mode.
-        inputs: its arguments, by place or by name.
-        backend: one of :data:`BACKENDS`, which :func:`check_backend` has found to be here.
+        module: any module; it is put into evaluation mode.
+        inputs: its arguments, by position or by name.
+        backend: one of :data:`BACKENDS`; see :func:`check_backend`.
         device: where it runs.
-        threads: of ONNX Runtime; torch's are set by :func:`check_backend`.
+        threads: of ONNX Runtime; those of torch are set by :func:`check_backend`.
 
     Raises:
         CannotRunError: the backend or the device cannot run it.
@@ -93,23 +92,23 @@ def prepare(
 
 
 def random_inputs(inputs: Inputs, seed: int = 0) -> Inputs:
-    """Return inputs with normal numbers in place of floating zeros, the same for one seed; integers stay."""
+    """Replace floating-point inputs by standard normal numbers that depend on the seed only; keep integer inputs."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
 
-    def filled(tensor: Tensor) -> Tensor:
+    def randomise(tensor: Tensor) -> Tensor:
         if not tensor.is_floating_point():
             return tensor
         return torch.randn(tensor.shape, generator=generator).to(tensor)
 
     if isinstance(inputs, Mapping):
-        return {name: filled(tensor) for name, tensor in inputs.items()}
-    return [filled(tensor) for tensor in inputs]
+        return {name: randomise(tensor) for name, tensor in inputs.items()}
+    return [randomise(tensor) for tensor in inputs]
 
 
 def one_line(error: Exception) -> str:
-    """Return what went wrong, on one line that is not too long."""
+    """Return an error's type and the beginning of its message, on one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
@@ -117,16 +116,17 @@ def one_line(error: Exception) -> str:
 def _torch_run(module: nn.Module, inputs: Inputs, device: str, backend: str) -> Callable[[], object]:
     import torch
 
-    places = [] if isinstance(inputs, Mapping) else [tensor.to(device) for tensor in inputs]
-    names = {name: tensor.to(device) for name, tensor in inputs.items()} if isinstance(inputs, Mapping) else {}
-    # fullgraph is off: a network with a graph break runs in pieces, as it would for its user.
-    called: Any = torch.compile(module, dynamic=False) if backend == "compile" else module
-    wait = _waiter(torch.device(device))
+    args = [] if isinstance(inputs, Mapping) else [tensor.to(device) for tensor in inputs]
+    kwargs = {name: tensor.to(device) for name, tensor in inputs.items()} if isinstance(inputs, Mapping) else {}
+    # Without fullgraph, a network with a graph break runs in pieces, as it would for its user.
+    compiled: Any = torch.compile(module, dynamic=False) if backend == "compile" else module
+    on_gpu = torch.device(device).type == "cuda"
 
     @torch.inference_mode()
     def run() -> None:
-        called(*places, **names)
-        wait()
+        compiled(*args, **kwargs)
+        if on_gpu:
+            torch.cuda.synchronize(device)
 
     return run
 
@@ -137,15 +137,15 @@ def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> C
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Threads that spin while they wait take the core from whoever else wants it.
+    # Spinning threads would take a core from other processes while they wait.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     provider = _PROVIDERS[device.partition(":")[0]]
     session = onnxruntime.InferenceSession(onnx_bytes(module, inputs), options, providers=[provider])
-    given = inputs if isinstance(inputs, Mapping) else dict(zip(input_names(module, inputs), inputs, strict=True))
-    # What the network does not use is not among the inputs of the graph; the others keep their names.
-    wanted = {entry.name: given[entry.name].cpu().numpy() for entry in session.get_inputs()}
-    return lambda: session.run(None, wanted)
+    tensors = inputs if isinstance(inputs, Mapping) else dict(zip(input_names(module, inputs), inputs, strict=True))
+    # The graph leaves out inputs that the network does not use; the others keep their names.
+    arrays = {entry.name: tensors[entry.name].cpu().numpy() for entry in session.get_inputs()}
+    return lambda: session.run(None, arrays)
 
 
 def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
@@ -158,16 +158,16 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
 
     buffer = BytesIO()
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    names = list(inputs) if isinstance(inputs, Mapping) else []
-    given = [tensor.to(device) for tensor in (inputs.values() if isinstance(inputs, Mapping) else inputs)]
+    args = () if isinstance(inputs, Mapping) else tuple(tensor.to(device) for tensor in inputs)
+    kwargs = {name: tensor.to(device) for name, tensor in inputs.items()} if isinstance(inputs, Mapping) else None
     with warnings.catch_warnings(), torch.inference_mode():
-        # The exporter by tracing is called old; it takes a twentieth of the time of the new one.
+        # The exporter by tracing is deprecated; it takes a twentieth of the time of its successor.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             module.eval(),
-            () if names else tuple(given),
+            args,
             buffer,  # type: ignore[arg-type]  # the exporter by tracing writes into open files too
-            kwargs=dict(zip(names, given, strict=True)) if names else None,
+            kwargs=kwargs,
             input_names=input_names(module, inputs),
             dynamo=False,
         )
@@ -177,15 +177,6 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
 def input_names(module: nn.Module, inputs: Inputs) -> list[str]:
     """Return the names of a network's inputs in its ONNX graph, in the graph's order."""
     if not isinstance(inputs, Mapping):
-        return [f"input{place}" for place in range(len(inputs))]
+        return [f"input{position}" for position in range(len(inputs))]
     order = list(signature(module.forward).parameters)
     return sorted(inputs, key=lambda name: order.index(name) if name in order else len(order))
-
-
-def _waiter(place: torch.device) -> Callable[[], object]:
-    """Return the function that waits for a GPU to finish; a CPU has finished when the call returns."""
-    if place.type == "cuda":
-        import torch
-
-        return lambda: torch.cuda.synchronize(place)
-    return lambda: None

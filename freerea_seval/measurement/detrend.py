@@ -1,6 +1,15 @@
-"""Taking a machine's drift out of visits to many networks: what else it does slows all down, for a second or an hour.
+"""Removes common-mode slowdowns of the machine (background load, throttling) from visits to many networks.
 
-It needs numpy and nothing else, so that it goes along to the devices that networks are exported to.
+The log latency of visit ``t`` to network ``n(t)`` is modelled as ``network[n(t)] + machine[t] + noise[t]``, fitted by
+backfitting with robust weights (iteratively reweighted least squares). This module needs numpy only, so that a copy
+of it runs on the devices that networks are exported to.
+
+Notation:
+    networks: ``(n,)`` index of the network of each visit, in the order of the visits.
+    log_latencies: ``(n,)`` logarithms of the visits' latencies, relative to their median.
+    network_level: ``(k,)`` log latency of each network.
+    machine_level: ``(n,)`` log slowdown of the machine at each visit: a weighted mean over the neighbouring visits.
+    weights: ``(n,)`` Cauchy weights of the visits.
 
 References:
     Holland 1977: Holland, Welsch, Robust regression using iteratively reweighted least-squares.
@@ -14,60 +23,52 @@ import numpy.typing as npt
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 
-#: So many visits before and after one tell how fast the machine was at that time.
-_AROUND = 2
-#: Cauchy's weight of a visit is a half at so many standard deviations (Holland 1977, table 1).
-_HALF = 2.385
+#: Visits before and after one that estimate the machine's speed at that time.
+_NEIGHBOURS = 2
+#: Tuning constant of Cauchy's weight function, in standard deviations (Holland 1977, table 1).
+_CAUCHY = 2.385
 _ITERATIONS = 30
-#: Of fewer networks, the same ones are near each other again and again, and the machine is not told from them.
-FEWEST = 4 * (2 * _AROUND + 1)
+#: With fewer networks, the same ones are neighbours in many rounds, and the machine cannot be told from the networks.
+FEWEST = 4 * (2 * _NEIGHBOURS + 1)
 
 
-def steadied(networks: Indices, latencies: Values, fastest: Values) -> Values:
-    """Return the networks' latencies without the machine's drift, as a whole as fast as their fastest visits.
+def detrended(networks: Indices, latencies: Values, fastest: Values) -> Values:
+    """Return the networks' latencies without the machine's drift, scaled to the level of their fastest visits.
 
     Args:
-        networks: ``(n,)`` numbers from 0 of the networks, in the order of their visits.
-        latencies: ``(n,)`` of the visits, positive.
-        fastest: ``(k,)`` what the fastest visits of each network say.
+        networks: ``(n,)`` indices from 0 of the networks, in the order of their visits.
+        latencies: ``(n,)`` latencies of the visits, positive.
+        fastest: ``(k,)`` latency of each network by its fastest visits.
 
     Returns:
-        ``(k,)``; ``fastest`` itself for fewer networks than :data:`FEWEST`, or after a single round.
+        ``(k,)`` latencies; ``fastest`` itself for fewer networks than :data:`FEWEST`, or after a single round.
     """
     if len(fastest) < FEWEST or len(latencies) == len(fastest):
         return fastest
-    steady = without_drift(networks, latencies)
-    return np.asarray(np.exp(steady + np.median(np.log(fastest) - steady)), dtype=np.float64)
+    levels = log_levels(networks, latencies)
+    return np.asarray(np.exp(levels + np.median(np.log(fastest) - levels)), dtype=np.float64)
 
 
-def without_drift(networks: Indices, latencies: Values) -> Values:
-    """Return the logarithms of the networks' latencies, up to a constant.
-
-    The logarithm of a visit's latency is the network's, plus the machine's at that time, plus noise. The machine's is
-    the mean over the visits around, nearer ones counting more, and the network's is the mean over its visits; both in
-    turns, and with weights by which a visit that was disturbed by itself counts little (Holland 1977).
-
-    Args:
-        networks, latencies: see :func:`steadied`.
-
-    Returns:
-        ``(k,)``, a value a network. With one visit each, these are the visits' own.
-    """
-    logarithms = np.log(latencies)
-    level = np.median(logarithms)
-    # No clock tells a billionth. Without rounding, the iterations can make differences out of a value's last bits.
-    seen = np.round(logarithms - level, 9)
-    near = (_AROUND + 1.0) - np.abs(np.arange(-_AROUND, _AROUND + 1))
-    weights = np.ones(len(seen))
-    its = np.bincount(networks, seen) / np.bincount(networks)
+def log_levels(networks: Indices, latencies: Values) -> Values:
+    """Return the ``(k,)`` log latencies of the networks, up to a constant; see the module for the model."""
+    log_latencies = np.log(latencies)
+    median = np.median(log_latencies)
+    # No clock resolves a billionth; without rounding, iterations amplify differences in the last bits of equal values.
+    log_latencies = np.round(log_latencies - median, 9)
+    triangle = (_NEIGHBOURS + 1.0) - np.abs(np.arange(-_NEIGHBOURS, _NEIGHBOURS + 1))
+    weights = np.ones(len(log_latencies))
+    network_level = np.bincount(networks, log_latencies) / np.bincount(networks)
     for _ in range(_ITERATIONS):
-        machine = _around(weights * (seen - its[networks]), near) / _around(weights, near)
-        its = np.bincount(networks, weights * (seen - machine)) / np.bincount(networks, weights)
-        noise = seen - machine - its[networks]
-        spread = np.median(np.abs(noise)) / 0.6745 + 1e-9  # of a normal distribution's middle half
-        weights = 1.0 / (1.0 + (noise / (_HALF * spread)) ** 2)
-    return np.asarray(its + level, dtype=np.float64)
+        residuals = log_latencies - network_level[networks]
+        machine_level = _smooth(weights * residuals, triangle) / _smooth(weights, triangle)
+        network_level = np.bincount(networks, weights * (log_latencies - machine_level)) / np.bincount(
+            networks, weights
+        )
+        noise = log_latencies - machine_level - network_level[networks]
+        scale = np.median(np.abs(noise)) / 0.6745 + 1e-9  # the standard deviation of a normal distribution
+        weights = 1.0 / (1.0 + (noise / (_CAUCHY * scale)) ** 2)
+    return np.asarray(network_level + median, dtype=np.float64)
 
 
-def _around(values: Values, near: Values) -> Values:
-    return np.convolve(values, near)[_AROUND : len(values) + _AROUND]
+def _smooth(values: Values, kernel: Values) -> Values:
+    return np.convolve(values, kernel)[_NEIGHBOURS : len(values) + _NEIGHBOURS]

@@ -1,7 +1,7 @@
 """Time the networks of this folder: python measure.py [--rounds 11] [--threads 1] [--provider CPUExecutionProvider].
 
-It needs onnxruntime, numpy, and detrend.py beside it, and writes results.csv. If it was stopped, start it again: it
-goes on where it was.
+It needs onnxruntime, numpy, and detrend.py beside it, and writes results.csv. After an interruption, the same command
+resumes.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from detrend import steadied  # type: ignore[import-not-found]  # beside it on the device
+from detrend import detrended  # type: ignore[import-not-found]  # beside this file on the device
 
 WARM_UPS = 2
 BURST = 3
@@ -35,45 +35,45 @@ def machine() -> str:
 
 
 def arrays(inputs: "list[dict[str, Any]]") -> "dict[str, np.ndarray[Any, Any]]":
-    """Return normal numbers for floating inputs, zeros for others."""
+    """Return standard normal numbers for floating-point inputs, zeros for others."""
     generator = np.random.default_rng(0)
-    found = {}
+    values = {}
     for entry in inputs:
         dtype = np.dtype(entry["dtype"])
-        values = generator.standard_normal(entry["shape"]) if dtype.kind == "f" else np.zeros(entry["shape"])
-        found[entry["name"]] = values.astype(dtype)
-    return found
+        array = generator.standard_normal(entry["shape"]) if dtype.kind == "f" else np.zeros(entry["shape"])
+        values[entry["name"]] = array.astype(dtype)
+    return values
 
 
 def waiting_s() -> float:
-    """Return how long this thread has waited for a core that others had; 0 where the system does not tell."""
+    """Return how long this thread has waited for a core so far; 0 where the system does not report it."""
     try:
         return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
 
 
-def visit(folder: Path, entry: "dict[str, Any]", given: "dict[str, Any]", threads: int, provider: str) -> float:
-    """Return the median of some passes, in milliseconds."""
+def visit(folder: Path, entry: "dict[str, Any]", inputs: "dict[str, Any]", threads: int, provider: str) -> float:
+    """Return the median latency of a burst of passes, in milliseconds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(folder / entry["file"]), options, providers=[provider])
-    wanted = {i.name: given[i.name] for i in session.get_inputs()}
+    feed = {entry.name: inputs[entry.name] for entry in session.get_inputs()}
     seconds = []
     for _ in range(WARM_UPS + BURST):
         waited = waiting_s()
         began = time.perf_counter()
-        session.run(None, wanted)
+        session.run(None, feed)
         passed = time.perf_counter() - began
         seconds.append(max(passed - (waiting_s() - waited), 0.0) or passed)
     return statistics.median(seconds[WARM_UPS:]) * 1e3
 
 
 def read_visits(path: Path) -> "list[dict[str, str]]":
-    """Return what an earlier start has measured; a line that was cut short goes."""
+    """Return the visits of an earlier run; an incomplete last line is removed."""
     if not path.exists():
         path.write_text(",".join(VISITS) + "\n")
     text = path.read_text()
@@ -84,7 +84,7 @@ def read_visits(path: Path) -> "list[dict[str, str]]":
 
 
 def write_results(path: Path, visits: "list[dict[str, str]]") -> None:
-    """Write a row a network, whole or not at all."""
+    """Write one row a network, atomically."""
     unable = {row["network"]: row["reason"] for row in visits if row["reason"]}
     groups: dict[str, list[dict[str, str]]] = {}
     for row in visits:
@@ -94,12 +94,12 @@ def write_results(path: Path, visits: "list[dict[str, str]]") -> None:
         for network, rows in groups.items()
         if network not in unable
     }
-    place = {network: number for number, network in enumerate(values)}
-    # What else the machine does only ever adds: the fastest quarter counts, where its drift cannot be taken out.
-    fastest = [statistics.fmean(its[: (len(its) + 3) // 4]) for its in values.values()]
-    counted = [row for row in visits if row["network"] in place]
-    networks = np.array([place[row["network"]] for row in counted])
-    latencies = steadied(networks, np.array([float(row["latency_ms"]) for row in counted]), np.array(fastest))
+    index = {network: position for position, network in enumerate(values)}
+    # Disturbances only ever add time: without a model of the drift, the mean of the fastest quarter counts.
+    fastest = [statistics.fmean(sorted_ms[: (len(sorted_ms) + 3) // 4]) for sorted_ms in values.values()]
+    counted = [row for row in visits if row["network"] in index]
+    networks = np.array([index[row["network"]] for row in counted])
+    latencies = detrended(networks, np.array([float(row["latency_ms"]) for row in counted]), np.array(fastest))
     temporary = path.with_suffix(".part")
     with temporary.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -110,12 +110,12 @@ def write_results(path: Path, visits: "list[dict[str, str]]") -> None:
                 continue
             spread = np.subtract(*np.percentile(values[network], [75, 25]))
             machines = "; ".join(sorted({row["machine"] for row in rows}))
-            writer.writerow([network, f"{latencies[place[network]]:.6g}", f"{spread:.4g}", len(rows), machines, ""])
+            writer.writerow([network, f"{latencies[index[network]]:.6g}", f"{spread:.4g}", len(rows), machines, ""])
     os.replace(temporary, path)
 
 
 def main() -> None:
-    """Measure round by round, in an order of its own each, so that a drift of the machine hits all alike."""
+    """Measure in rounds, each in a random order of its own, so that drift of the machine affects all networks alike."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--threads", type=int, default=1)
@@ -123,8 +123,8 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(__file__).resolve().parent
     manifest = json.loads((folder / "manifest.json").read_text())
-    given = arrays(manifest["inputs"])
-    here = machine()
+    inputs = arrays(manifest["inputs"])
+    machine_name = machine()
     journal = folder / "visits.csv"
     visits = read_visits(journal)
     done = {(row["network"], int(row["round"])) for row in visits}
@@ -136,11 +136,11 @@ def main() -> None:
             name = entry["network"]
             if name in unable or (name, number) in done:
                 continue
-            row = dict.fromkeys(VISITS, "") | {"network": name, "round": str(number), "machine": here}
+            row = dict.fromkeys(VISITS, "") | {"network": name, "round": str(number), "machine": machine_name}
             try:
-                latency = visit(folder, entry, given, options.threads, options.provider)
+                latency = visit(folder, entry, inputs, options.threads, options.provider)
                 row["latency_ms"] = f"{latency:.6f}"
-            except Exception as error:  # what this device cannot run has no number
+            except Exception as error:  # a network that this device cannot run has no latency
                 row["reason"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 unable.add(name)
             visits.append(row)

@@ -1,6 +1,6 @@
 """Peak resident memory of a network in eager PyTorch on the CPU, each in a process of its own.
 
-A worker process imports torch and forks once a network, so that nothing is resident that a network before has left.
+A worker process imports torch and forks for every network, so that no memory of an earlier network is resident.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from freerea_patch import InputError
 
 if TYPE_CHECKING:
-    from freerea_seval.measurement.network_spec import Recipe
+    from freerea_seval.measurement.networks import NetworkSpec
 
 _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
-#: Written to ``clear_refs`` it sets the peak to what is resident now (Linux, proc_pid_clear_refs(5)).
+#: Written to ``clear_refs``, it sets the peak to what is resident now (Linux, proc_pid_clear_refs(5)).
 _RESET_PEAK = "5"
 
 
@@ -30,47 +30,50 @@ def check_memory(backend: str, device: str) -> None:
     """Make sure that memory can be measured.
 
     Raises:
-        InputError: not on this system, or not of this backend or device.
+        InputError: memory cannot be measured on this system, or with this backend or device.
     """
     if (backend, device) != ("eager", "cpu"):
         raise InputError("--memory measures --backend eager on --device cpu; leave it out for others")
     try:
         _CLEAR.write_text(_RESET_PEAK)
     except OSError:
-        raise InputError("--memory needs Linux, and leave to write /proc/self/clear_refs; leave it out here") from None
+        raise InputError(
+            "--memory needs Linux and permission to write /proc/self/clear_refs; leave it out here"
+        ) from None
 
 
-def peaks_mb(recipes: Sequence[Recipe]) -> Iterator[float | None]:
-    """Yield the peak memory of each network over building it and running it once, beyond what torch itself takes.
+def peaks_mb(specs: Sequence[NetworkSpec]) -> Iterator[float | None]:
+    """Yield the peak memory of building each network and running it once, without the memory of torch itself.
 
     Args:
-        recipes: ``{"space", "genotype", "batch_size", "seed"}``, or ``{"network", "inputs", "seed"}``.
+        specs: see :data:`~freerea_seval.measurement.networks.NetworkSpec`.
 
     Yields:
         Megabytes (10^6 bytes), None for a network that cannot run.
     """
-    if not recipes:
+    if not specs:
         return
     command = [sys.executable, "-m", "freerea_seval.measurement.memory"]
-    # One thread: a process that has several cannot be forked.
+    # One thread: a process with several threads cannot be forked safely.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
     ) as worker:
         assert worker.stdin is not None
         assert worker.stdout is not None
-        for recipe in recipes:
-            worker.stdin.write(json.dumps(recipe) + "\n")
+        for spec in specs:
+            worker.stdin.write(json.dumps(spec) + "\n")
             worker.stdin.flush()
             yield json.loads(worker.stdout.readline() or "null")
         worker.stdin.close()
 
 
 def _serve() -> None:
-    """Answer every recipe on standard input with a line on standard output: megabytes, or null."""
+    """Answer every network specification on standard input with a line on standard output: megabytes, or null."""
     import torch
 
-    import freerea_seval.measurement.network_spec  # noqa: F401  # here, not in every child
+    import freerea_seval.measurement.backends
+    import freerea_seval.measurement.networks  # noqa: F401  # once here replace_forwards of in every child
 
     torch.set_num_threads(1)
     answers = os.dup(sys.stdout.fileno())
@@ -90,24 +93,24 @@ def _serve() -> None:
         os.write(answers, (text or b"null") + b"\n")
 
 
-def _peak_mb(recipe: Recipe) -> float | None:
+def _peak_mb(spec: NetworkSpec) -> float | None:
     from freerea_seval.measurement.backends import prepare
-    from freerea_seval.measurement.network_spec import make
+    from freerea_seval.measurement.networks import build_from_spec
 
     try:
-        # What the libraries load at a first run is not the network's: it runs, goes, and then is measured.
-        prepare(*make(recipe))
+        # The first run loads what the libraries need once; it is discarded, and the second run is measured.
+        prepare(*build_from_spec(spec))
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
         _CLEAR.write_text(_RESET_PEAK)
-        before = _kib("VmHWM")
-        prepare(*make(recipe))
-    except Exception:  # whatever a network may raise; the visit has told the reason
+        before = _status_kib("VmHWM")
+        prepare(*build_from_spec(spec))
+    except Exception:  # whatever a network may raise; the reason is recorded by the visit
         return None
-    return (_kib("VmHWM") - before) * 1024 / 1e6
+    return (_status_kib("VmHWM") - before) * 1024 / 1e6
 
 
-def _kib(name: str) -> int:
+def _status_kib(name: str) -> int:
     for line in _STATUS.read_text().splitlines():
         if line.startswith(name + ":"):
             return int(line.split()[1])

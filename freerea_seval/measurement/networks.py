@@ -1,10 +1,10 @@
-"""What to measure: networks of a space, a list of genotypes, or networks of the user's own."""
+"""The networks to measure: of a search space, of a list of genotypes, or made by functions of the user's."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freerea_seval.measurement.backends import Inputs
-    from freerea_seval.measurement.network_spec import Recipe
 
-#: Tries a network, before a space is taken to have no more.
+#: Samples per network that is asked for, before a space without a list is taken to be exhausted.
 _TRIES = 20
-#: Networks that are put in order; more take seconds, and no budget gets to them where order counts.
+#: Networks that active learning orders; beyond a few hundred, the order makes no difference and takes seconds.
 _ORDERED = 300
-#: Of what is measured, few networks tell of many: the kernel's length scale that chose best of 10 to 100.
+#: Length scale of the kernel that chose the best sets of 10 to 100 networks.
 _LENGTH_SCALE = 2.7
+
+#: How another process builds a network, as JSON: ``{"space", "genotype", "batch_size", "seed"}`` or
+#: ``{"network", "inputs", "seed"}``.
+NetworkSpec = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -32,87 +35,139 @@ class Networks:
     """Networks by name.
 
     Attributes:
-        column: what the names are: ``genotype`` or ``network``.
-        names: without repetition.
-        make: returns a name's module and its inputs.
-        recipe: what another process makes the same from; see :mod:`freerea_seval.measurement.network_spec`.
-        about: what the names and inputs mean, for records.
+        column: what the names are, as the header of a table: ``genotype`` or ``network``.
+        names: the names, without repetition.
+        make: returns the module and its inputs for a name.
+        spec: returns how another process builds the network of a name; see :func:`build_from_spec`.
+        about: facts about the networks and inputs, for records.
     """
 
     column: str
     names: Sequence[str]
     make: Callable[[str], tuple[nn.Module, Inputs]]
-    recipe: Callable[[str], Recipe]
+    spec: Callable[[str], NetworkSpec]
     about: dict[str, Any]
 
-    def ready(self, name: str, *, backend: str = "eager", device: str = "cpu", threads: int = 1) -> Runnable:
+    def prepare(
+        self, name: str, *, backend: str = "eager", device: str = "cpu", threads: int | None = None
+    ) -> Runnable:
         """Return a network that is ready to run; see :func:`freerea_seval.measurement.backends.prepare`.
 
         Raises:
-            CannotRunError: it cannot be built, or the backend or the device cannot run it.
+            CannotRunError: the network cannot be built, or the backend or the device cannot run it.
         """
         from freerea_seval.measurement.backends import one_line, prepare
 
         try:
             module, inputs = self.make(name)
-        except Exception as error:  # a space of the user's may raise anything
+        except Exception as error:  # a user's space may raise anything
             raise CannotRunError(one_line(error)) from error
-        return prepare(module, inputs, backend=backend, device=device, threads=threads)
+        return prepare(module, inputs, backend=backend, device=device, threads=threads or 1)
 
 
 def space_networks(
     space: SearchSpace, genotypes: Sequence[str], batch_size: int = 1, seed: int = 0, space_name: str = ""
 ) -> Networks:
-    """Return networks of a space, with random weights and images; its name is needed in other processes only."""
-
-    def make(genotype: str) -> tuple[nn.Module, Inputs]:
-        import torch
-
-        from freerea_seval.measurement.backends import random_inputs
-
-        return space.build(genotype), random_inputs([torch.zeros(batch_size, *space.input_shape)], seed)
-
-    about = {"space": space.name, "input": [[batch_size, *space.input_shape]]}
-
-    def recipe(genotype: str) -> Recipe:
-        return {"space": space_name, "genotype": genotype, "batch_size": batch_size, "seed": seed}
-
-    return Networks("genotype", list(dict.fromkeys(genotypes)), make, recipe, about)
-
-
-def draw(space: SearchSpace, count: int, seed: int, least: int | None = None) -> list[str]:
-    """Return different random networks of a space, all in random order if it has no more than these.
+    """Return networks of a space, with random weights and images.
 
     Args:
         space: the search space.
-        count: how many.
-        seed: draws them.
-        least: so many will do, where the space has no more; None for all.
+        genotypes: its networks; repetitions are left out.
+        batch_size: images a pass.
+        seed: of the images.
+        space_name: the space as a config names it, which is needed to measure memory, in another process.
+    """
+
+    def make(genotype: str) -> tuple[nn.Module, Inputs]:
+        return _build(space, genotype, batch_size, seed)
+
+    def spec(genotype: str) -> NetworkSpec:
+        return {"space": space_name, "genotype": genotype, "batch_size": batch_size, "seed": seed}
+
+    about = {"space": space.name, "input": [[batch_size, *space.input_shape]]}
+    return Networks("genotype", list(dict.fromkeys(genotypes)), make, spec, about)
+
+
+def factory_networks(factories: Sequence[str], inputs: Sequence[str], seed: int = 0) -> Networks:
+    """Return the networks that functions of the user's make.
+
+    Args:
+        factories: ``pkg.module:factory`` each.
+        inputs: shapes of the arguments of all networks; see :func:`freerea_seval.config.networks.make_tensors`.
+        seed: of the random inputs.
 
     Raises:
-        InputError: the space seems to have fewer, and does not list them.
+        InputError: a factory or a shape cannot be used.
+    """
+    from freerea_seval.config import build_network, make_tensors
+
+    names = list(dict.fromkeys(factories))
+    for name in names:
+        # A wrong name or input is a mistake of the user's, not a network that cannot run.
+        make_tensors(inputs, build_network(name))
+
+    def spec(name: str) -> NetworkSpec:
+        return {"network": name, "inputs": list(inputs), "seed": seed}
+
+    return Networks("network", names, lambda name: build_from_spec(spec(name)), spec, {"input": list(inputs)})
+
+
+def build_from_spec(spec: NetworkSpec) -> tuple[nn.Module, Inputs]:
+    """Return a network and its inputs.
+
+    Raises:
+        InputError: as :func:`factory_networks`, or there is no such space.
+    """
+    from freerea_seval.config import build_network, make_space, make_tensors
+    from freerea_seval.measurement.backends import random_inputs
+
+    if "network" in spec:
+        module = build_network(spec["network"])
+        return module, random_inputs(make_tensors(spec["inputs"], module), spec["seed"])
+    return _build(make_space(spec["space"]), spec["genotype"], spec["batch_size"], spec["seed"])
+
+
+def _build(space: SearchSpace, genotype: str, batch_size: int, seed: int) -> tuple[nn.Module, Inputs]:
+    import torch
+
+    from freerea_seval.measurement.backends import random_inputs
+
+    return space.build(genotype), random_inputs([torch.zeros(batch_size, *space.input_shape)], seed)
+
+
+def draw(space: SearchSpace, count: int, seed: int, least: int | None = None) -> list[str]:
+    """Return different random networks of a space; all of them in random order if the space has no more.
+
+    Args:
+        space: the search space.
+        count: how many networks.
+        seed: of the random numbers.
+        least: the number of networks that suffices if the space has fewer than ``count``; None for ``count``.
+
+    Raises:
+        InputError: the space does not list its networks, and sampling gave too few different ones.
     """
     rng = Random(seed)
     listing: Callable[[], Sequence[str]] | None = getattr(space, "genotypes", None)
     if listing is not None:
         genotypes = listing()
         return rng.sample(list(genotypes), min(count, len(genotypes)))
-    drawn: dict[str, None] = {}
+    least = count if least is None else least
+    samples: dict[str, None] = {}
     for _ in range(_TRIES * count):
-        drawn[space.sample(rng)] = None
-        if len(drawn) == count:
-            return list(drawn)
-    if least is not None and len(drawn) >= least:
-        return list(drawn)
-    asked = count if least is None else least
-    raise InputError(f"space {space.name} gave {len(drawn)} different networks, not {asked}; ask for fewer")
+        samples[space.sample(rng)] = None
+        if len(samples) == count:
+            break
+    if len(samples) < least:
+        raise InputError(f"space {space.name} gave {len(samples)} different networks, not {least}; ask for fewer")
+    return list(samples)
 
 
 def read_genotypes(path: Path, space: SearchSpace) -> list[str]:
     """Return the genotypes of a file: one a line, or a CSV's column ``genotype``.
 
     Raises:
-        InputError: the file cannot be read, has none, or one that is not of the space.
+        InputError: the file cannot be read, has no genotypes, or one that is not of the space.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -120,22 +175,24 @@ def read_genotypes(path: Path, space: SearchSpace) -> list[str]:
         raise InputError(f"cannot read the genotypes {path} ({error.strerror}); check the path") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8 text ({error.reason})") from None
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    if not lines:
+    if not text.strip():
         raise InputError(f"{path} is empty; expected one genotype a line, or a CSV with a column 'genotype'")
-    header = next(csv.reader(io.StringIO(lines[0][1])))
+    rows = [(number, fields) for number, fields in enumerate(csv.reader(io.StringIO(text)), start=1) if any(fields)]
+    header = [name.strip() for name in rows[0][1]]
     if "genotype" in header:
-        place = header.index("genotype")
-        rows = [(number, next(csv.reader(io.StringIO(line)))) for number, line in lines[1:]]
-        lines = [(number, fields[place].strip() if place < len(fields) else "") for number, fields in rows]
-        if not lines:
+        column = header.index("genotype")
+        genotypes = [(number, fields[column].strip() if column < len(fields) else "") for number, fields in rows[1:]]
+        if not genotypes:
             raise InputError(f"{path} has no rows below its header; expected one a network")
-    for number, genotype in lines:
+    else:
+        lines = enumerate(text.splitlines(), start=1)
+        genotypes = [(number, line.strip()) for number, line in lines if line.strip()]
+    for number, genotype in genotypes:
         try:
             space.check(genotype)
         except InputError as error:
             raise InputError(f"{path}, line {number}: {error}") from None
-    return list(dict.fromkeys(genotype for _, genotype in lines))
+    return list(dict.fromkeys(genotype for _, genotype in genotypes))
 
 
 def most_informative_first(
@@ -143,15 +200,15 @@ def most_informative_first(
     genotypes: Sequence[str],
     show: Callable[[float, str], object] = lambda fraction, note: None,
 ) -> list[str]:
-    """Return the networks so that a predictor learns most from the first of them.
+    """Return networks in the order of :func:`~freerea_seval.predictor.active_learning.most_informative`.
 
-    It is the order of :func:`~freerea_seval.predictor.active_learning.most_informative`, on executed strings.
-    Networks beyond the first hundreds, of which one is worth as much as another, follow as they were.
+    The first few hundred are ordered by their executed strings, so that a predictor learns most from the first of them;
+    the others follow in the given order.
 
     Args:
         space: the search space.
         genotypes: its networks.
-        show: is told the fraction done, and a note.
+        show: called with the fraction done and a note.
 
     Raises:
         InputError: as :class:`freerea_seval.strings.encode.SpaceStrings`.
@@ -161,5 +218,5 @@ def most_informative_first(
 
     strings = SpaceStrings(space, "executed").strings(genotypes, show)
     first = most_informative(strings, min(_ORDERED, len(set(strings))), length_scale=_LENGTH_SCALE).tolist()
-    taken = set(first)
-    return [genotypes[place] for place in (*first, *(i for i in range(len(genotypes)) if i not in taken))]
+    others = sorted(set(range(len(genotypes))) - set(first))
+    return [genotypes[index] for index in (*first, *others)]

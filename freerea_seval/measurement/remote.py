@@ -1,178 +1,180 @@
-"""Measuring on another device: networks out as ONNX with a script, and the script's results back in."""
+"""Measuring on another device: export networks as ONNX with a script, and import the script's results."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import pandas as pd
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
+from freerea_seval.measurement.backends import check_onnx, input_names, one_line, onnx_bytes
 from freerea_seval.measurement.networks import Networks
-from freerea_seval.measurement.results_io import json_path
+from freerea_seval.measurement.run import write_results
+from freerea_seval.tables import read_csv
 
 _FORMAT = 1
-#: What goes along with the networks, by its name there.
+#: The files that are exported beside the networks, and the modules of this package that they are copies of.
 _SCRIPTS = {"measure.py": "device_script.py", "detrend.py": "detrend.py"}
 _COLUMNS = ("network", "latency_ms", "latency_iqr_ms", "rounds", "machine", "reason")
-#: Mistakes that an error names; it counts the others.
-_NAMED = 10
+#: An error lists this many mistakes and counts the others.
+_LISTED_MISTAKES = 10
 
 
 def export(
-    networks: Networks, folder: Path, on_fraction: Callable[[float, str], object] = lambda done, text: None
+    networks: Networks, folder: Path, on_fraction: Callable[[float, str], object] = lambda fraction, note: None
 ) -> None:
     """Write the networks as ONNX, with a manifest and a script that measures them.
 
-    An export that was stopped goes on: files that are there are kept if the manifest, written first, is the same.
+    An interrupted export can be resumed: existing files are kept if the manifest, which is written first, is the same.
 
     Raises:
-        InputError: the folder holds something else, or a network cannot be exported.
+        InputError: the folder holds something else, a network cannot be exported, or the package onnx is missing.
     """
-    from freerea_seval.measurement.backends import input_names, one_line, onnx_bytes
-
+    check_onnx("onnx")
     entries = [
-        {"network": name, "file": f"{place:05d}.onnx", "id": hashlib.sha256(name.encode()).hexdigest()[:12]}
-        for place, name in enumerate(networks.names)
+        {"network": name, "file": f"{index:05d}.onnx", "id": hashlib.sha256(name.encode()).hexdigest()[:12]}
+        for index, name in enumerate(networks.names)
     ]
     if not entries:
         raise InputError("no networks to export")
-    said: list[dict[str, Any]] | None = None
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / "manifest.json"
-    for place, (name, entry) in enumerate(zip(networks.names, entries, strict=True)):
-        on_fraction(place / len(entries), f"{place} of {len(entries)}")
+    for index, entry in enumerate(entries):
+        on_fraction(index / len(entries), f"{index} of {len(entries)}")
         target = folder / entry["file"]
-        if said is not None and target.exists():
+        if index and target.exists():
             continue
-        module, inputs = networks.make(name)
-        if isinstance(inputs, Mapping):
-            tensors = dict(inputs)
-        else:
-            tensors = dict(zip(input_names(module, inputs), inputs, strict=True))
-        if said is None:
-            said = [
-                {"name": key, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
-                for key, tensor in tensors.items()
-            ]
-            text = json.dumps(
-                {"format": _FORMAT, "column": networks.column, **networks.about, "inputs": said, "networks": entries},
-                indent=1,
+        module, inputs = networks.make(entry["network"])
+        if index == 0:
+            named = (
+                inputs if isinstance(inputs, Mapping) else dict(zip(input_names(module, inputs), inputs, strict=True))
             )
-            if manifest.exists() and manifest.read_text() != text + "\n":
-                raise InputError(f"{folder} holds another export; choose another folder with -o")
-            if not manifest.exists():
-                if any(folder.iterdir()):
-                    raise InputError(f"{folder} is not empty, and no export; choose another folder with -o")
-                write_atomically(manifest, text + "\n")
-        if target.exists():  # of an export that was stopped
-            continue
+            shapes = [
+                {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+                for name, tensor in named.items()
+            ]
+            header = {"format": _FORMAT, "column": networks.column, **networks.about, "inputs": shapes}
+            _write_manifest(folder, json.dumps({**header, "networks": entries}, indent=1) + "\n")
+            if target.exists():
+                continue
         try:
             content = onnx_bytes(module, inputs)
         except Exception as error:  # whatever the exporter raises
-            raise InputError(f"network {name!r} cannot be written as ONNX ({one_line(error)})") from error
+            raise InputError(f"network {entry['network']!r} cannot be written as ONNX ({one_line(error)})") from error
         write_atomically(target, content)
     for name, source in _SCRIPTS.items():
         write_atomically(folder / name, Path(__file__).with_name(source).read_text(encoding="utf-8"))
 
 
-class Row(NamedTuple):
-    """A network's results: milliseconds and rounds, or the reason why it has none."""
-
-    latency_ms: float | None
-    latency_iqr_ms: float
-    rounds: int
-    reason: str
-
-
-def read_results(results: Path) -> tuple[dict[str, Any], str, dict[str, Row]]:
-    """Return the manifest, the machine's name, and the rows by network, of a file that the script wrote.
-
-    Args:
-        results: ``results.csv``, with ``manifest.json`` beside it.
-
-    Raises:
-        InputError: a file is missing or of another form; or, with every mistake named by row: a network that is not in
-            the manifest, is there twice or not at all, a number that is none, or a row of another machine.
-    """
-    manifest = _read_manifest(results.with_name("manifest.json"))
-    known = [entry["network"] for entry in manifest["networks"]]
-    try:
-        lines = list(csv.reader(io.StringIO(results.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"cannot read the results {results} ({error}); expected the CSV that measure.py wrote"
-        ) from None
-    if not lines or not set(_COLUMNS) <= set(lines[0]):
-        raise InputError(
-            f"{results}: expected the columns {', '.join(_COLUMNS)}, as measure.py writes them,"
-            f" got {', '.join(lines[0]) if lines else 'an empty file'}"
-        )
-    mistakes: list[str] = []
-    rows: dict[str, Row] = {}
-    seen: dict[str, int] = {}
-    machine: str | None = None
-    for number, fields in enumerate(lines[1:], start=2):
-        if not any(fields):
-            continue
-        if len(fields) != len(lines[0]):
-            mistakes.append(f"row {number}: {len(fields)} fields, not {len(lines[0])}")
-            continue
-        said = dict(zip(lines[0], fields, strict=True))
-        name = said["network"]
-        if name not in known:
-            mistakes.append(f"row {number}: {name[:80]!r} is not a network of the manifest")
-            continue
-        if name in seen:
-            mistakes.append(f"row {number}: {name!r} is there already, in row {seen[name]}")
-            continue
-        seen[name] = number
-        machine = said["machine"] if machine is None else machine
-        if said["machine"] != machine:
-            mistakes.append(f"row {number}: measured on {said['machine']!r}, the rows above on {machine!r}")
-        try:
-            rows[name] = _row(said)
-        except InputError as error:
-            mistakes.append(f"row {number}: {error}")
-    missing = [name for name in known if name not in seen]
-    mistakes += [f"no row for {name!r}" for name in missing]
-    if mistakes:
-        more = f"; and {len(mistakes) - _NAMED} more" if len(mistakes) > _NAMED else ""
-        raise InputError(f"{results}: {'; '.join(mistakes[:_NAMED])}{more}; run measure.py again, or mend the rows")
-    return manifest, machine or "", rows
+def _write_manifest(folder: Path, text: str) -> None:
+    """Write the manifest into an empty folder, or make sure that the folder holds the same one."""
+    path = folder / "manifest.json"
+    if path.exists():
+        if path.read_text() != text:
+            raise InputError(f"{folder} holds another export; choose another folder with -o")
+        return
+    if any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty, and no export; choose another folder with -o")
+    write_atomically(path, text)
 
 
 def import_results(results: Path, output: Path) -> tuple[int, int]:
-    """Write a CSV as ``freerea-seval measure`` does, and a JSON beside it, from what the script measured elsewhere.
+    """Convert what the script measured into the CSV and JSON that ``freerea-seval measure`` writes.
+
+    Args:
+        results: ``results.csv``, with ``manifest.json`` beside it.
+        output: the CSV.
 
     Returns:
-        How many networks have a latency, and how many could not run.
+        The number of networks with a latency, and of those that could not run.
 
     Raises:
-        InputError: as :func:`read_results`; or there is such a CSV.
+        InputError: the output exists, or an input is missing or of another form.
+        InputError: mistakes in the results, each with its row: a network that is not in the manifest, repeated or
+            missing; a value that is not a valid number; rows of another machine.
     """
     if output.exists():
         raise InputError(f"{output} exists already; choose another file with -o")
-    manifest, machine, rows = read_results(results)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([manifest["column"], "latency_ms", "latency_iqr_ms", "rounds"])
-    for name, row in rows.items():
-        if row.latency_ms is None:
-            writer.writerow([name, "", "", ""])
+    manifest = _read_manifest(results.with_name("manifest.json"))
+    rows, machine = _read_results(results, [entry["network"] for entry in manifest["networks"]])
+    columns = {"network": manifest["column"]}
+    table = pd.DataFrame(rows)
+    table.attrs["unsupported"] = {row["network"]: row["reason"] for row in rows if row["reason"]}
+    about = {key: value for key, value in manifest.items() if key not in ("format", "column", "networks")}
+    facts = {"backend": "onnx", "machine": machine, **about}
+    write_results(output, table.drop(columns="reason").rename(columns=columns), facts)
+    unsupported = len(table.attrs["unsupported"])
+    return len(table) - unsupported, unsupported
+
+
+def _read_results(results: Path, networks: Sequence[str]) -> tuple[list[dict[str, Any]], str]:
+    """Return the rows of the script's CSV, and the machine's name."""
+    frame = read_csv(results)
+    if not set(_COLUMNS) <= set(frame.columns):
+        raise InputError(
+            f"{results}: expected the columns {', '.join(_COLUMNS)}, as measure.py writes them,"
+            f" got {', '.join(frame.columns)}"
+        )
+    names = {" ".join(name.split()): name for name in networks}
+    machine: str = frame["machine"].iloc[0] if len(frame) else ""
+    lines: dict[str, int] = {}
+    rows: list[dict[str, Any]] = []
+    mistakes: list[str] = []
+    for line, row in zip(frame.index, frame.to_dict("records"), strict=True):
+        name = row["network"]
+        if name not in names:
+            mistakes.append(f"row {line}: {name[:80]!r} is not a network of the manifest")
+        elif name in lines:
+            mistakes.append(f"row {line}: {name!r} is there already, in row {lines[name]}")
         else:
-            writer.writerow([name, f"{row.latency_ms:.6g}", f"{row.latency_iqr_ms:.4g}", row.rounds])
-    unsupported = {name: row.reason for name, row in rows.items() if row.latency_ms is None}
-    facts = {key: value for key, value in manifest.items() if key not in ("format", "column", "networks")}
-    said = {"backend": "onnx", "machine": machine, **facts, "unsupported": unsupported}
-    write_atomically(json_path(output), json.dumps(said, indent=2) + "\n")
-    write_atomically(output, text.getvalue())
-    return len(rows) - len(unsupported), len(unsupported)
+            lines[name] = line
+            if row["machine"] != machine:
+                mistakes.append(f"row {line}: measured on {row['machine']!r}, the rows above on {machine!r}")
+            try:
+                rows.append({"network": names[name], **_parse_row(row)})
+            except InputError as error:
+                mistakes.append(f"row {line}: {error}")
+    mistakes += [f"no row for {name!r}" for name in names if name not in lines]
+    if mistakes:
+        more = f"; and {len(mistakes) - _LISTED_MISTAKES} more" if len(mistakes) > _LISTED_MISTAKES else ""
+        raise InputError(
+            f"{results}: {'; '.join(mistakes[:_LISTED_MISTAKES])}{more}; run measure.py again, or correct the rows"
+        )
+    return rows, machine
+
+
+def _parse_row(row: Mapping[Any, str]) -> dict[str, float | str]:
+    """Return a row's numbers, NaN with a reason for a network that could not run."""
+    if row["reason"]:
+        if row["latency_ms"]:
+            raise InputError(f"both a latency and a reason why there is none ({row['reason'][:80]!r})")
+        return {"latency_ms": math.nan, "latency_iqr_ms": math.nan, "rounds": math.nan, "reason": row["reason"]}
+    latency_ms, iqr_ms = (_parse_number(name, row[name]) for name in ("latency_ms", "latency_iqr_ms"))
+    if latency_ms == 0:
+        raise InputError("latency_ms is 0; a network takes some time")
+    rounds = row["rounds"]
+    if not (rounds.isascii() and rounds.isdigit() and 0 < len(rounds) < 10 and int(rounds)):
+        raise InputError(f"rounds is {rounds[:40]!r}, expected a number from 1")
+    return {"latency_ms": latency_ms, "latency_iqr_ms": iqr_ms, "rounds": int(rounds), "reason": ""}
+
+
+def _parse_number(name: str, text: str) -> float:
+    if not text:
+        raise InputError(f"{name} is missing, and no reason says why")
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{name} is {text[:40]!r}, expected a finite number")
+    if value < 0:
+        raise InputError(f"{name} is {text[:40]}, which is negative")
+    return value
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
@@ -188,31 +190,3 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             " expected the manifest that 'measure export' wrote, in the folder of the results"
         ) from None
     return dict(manifest)
-
-
-def _row(said: dict[str, str]) -> Row:
-    if said["reason"].strip():
-        if said["latency_ms"].strip():
-            raise InputError(f"both a latency and a reason why there is none ({said['reason'][:80]!r})")
-        return Row(None, 0.0, 0, said["reason"].strip())
-    latency, spread = (_number(name, said[name]) for name in ("latency_ms", "latency_iqr_ms"))
-    if latency == 0:
-        raise InputError("latency_ms is 0; a network takes some time")
-    rounds = said["rounds"].strip()
-    if not (rounds.isascii() and rounds.isdigit() and 0 < len(rounds) < 10 and int(rounds)):
-        raise InputError(f"rounds is {rounds[:40]!r}, expected a number from 1")
-    return Row(latency, spread, int(rounds), "")
-
-
-def _number(name: str, text: str) -> float:
-    if not text.strip():
-        raise InputError(f"{name} is missing, and no reason says why")
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{name} is {text[:40]!r}, expected a finite number")
-    if value < 0:
-        raise InputError(f"{name} is {text[:40]}, which is negative")
-    return value

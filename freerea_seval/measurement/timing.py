@@ -1,4 +1,4 @@
-"""The timing core: rounds through all networks, so that a drift of the machine hits all alike."""
+"""Latency in rounds through all networks, so that drift of the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from freerea_seval.measurement.detrend import steadied
-from freerea_seval.measurement.energy import EnergyMeter
+from freerea_seval.measurement.detrend import detrended
+from freerea_seval.measurement.machine import EnergyMeter
 
 _SCHEDULE = Path("/proc/thread-self/schedstat")
-#: One forward pass, over when it returns.
+#: One forward pass, which has finished when the call returns.
 Pass = Callable[[], object]
 Network = TypeVar("Network", bound=Hashable)
 
-#: Passes of a network before the first that counts, and before those of a later round: caches hold another network.
+#: Untimed passes after a network is built, and before every burst, as caches hold data of the previous network.
 WARM_UPS = 2
 REWARM = 1
-#: Timed passes of a network a round.
+#: Timed passes of a network in a round.
 BURST = 3
 ROUNDS = 11
-#: Networks that stay in memory between rounds, in bytes; those that do not fit are built anew in every round.
+#: Bytes of networks that stay in memory between rounds; further networks are built again in every round.
 RESIDENT_BYTES = 1 << 30
 
 
 class CannotRunError(Exception):
-    """A network that the device or the backend cannot run, with the reason in one line."""
+    """The device or the backend cannot run a network; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Runnable:
-    """A network that is ready.
+    """A network that is ready to run.
 
     Attributes:
-        run: one forward pass, over when it returns.
-        size: bytes of its weights.
+        run: one forward pass, which has finished when the call returns.
+        size: bytes of the weights.
     """
 
     run: Pass
@@ -51,14 +51,14 @@ class Runnable:
 
 @dataclass(frozen=True)
 class Timing:
-    """What one visit to a network gave.
+    """The result of one visit to a network.
 
     Attributes:
         turn: number of the round, from 0.
         latency_ms: of a pass; None if the network cannot run.
-        seconds: the whole visit, with building and warming up.
-        ready_s: how much of that went before the first pass that counts.
-        energy_mj: of a pass; None where the machine does not tell.
+        seconds: duration of the visit, including building and warming up.
+        ready_s: the part of it before the first timed pass.
+        energy_mj: of a pass; None where the machine does not report energy.
         reason: why the network cannot run.
     """
 
@@ -72,14 +72,14 @@ class Timing:
 
 @dataclass(frozen=True)
 class Summary:
-    """What the visits to a network come to.
+    """A network's results over all visits.
 
     Attributes:
-        latency_ms: the mean of the fastest quarter of the visits, as what else runs on the machine only ever adds; or
-            the mean of all after :func:`~freerea_seval.measurement.detrend.steadied`.
-        latency_iqr_ms: distance of the quartiles of all visits.
+        latency_ms: the mean of the fastest quarter of the visits, because disturbances only ever add time; or the
+            estimate of :func:`~freerea_seval.measurement.detrend.detrended`.
+        latency_iqr_ms: interquartile range of all visits.
         rounds: number of visits.
-        energy_mj: median of all; None where the machine does not tell.
+        energy_mj: median of all visits; None where the machine does not report energy.
     """
 
     latency_ms: float
@@ -90,20 +90,20 @@ class Summary:
 
 def by_network(visits: Iterable[tuple[Network, Timing]]) -> dict[Network, list[Timing]]:
     """Return the visits of each network, in their order."""
-    found: dict[Network, list[Timing]] = {}
+    groups: dict[Network, list[Timing]] = {}
     for network, timing in visits:
-        found.setdefault(network, []).append(timing)
-    return found
+        groups.setdefault(network, []).append(timing)
+    return groups
 
 
 def summary(timings: Sequence[Timing]) -> Summary | None:
-    """Return what a network's visits come to by themselves; None if it cannot run.
+    """Return the summary of one network's visits, without removal of drift; None if it cannot run.
 
     Raises:
         ValueError: there is no visit.
     """
     if not timings:
-        raise ValueError("no visits to sum up")
+        raise ValueError("no visits to summarise")
     values = [t.latency_ms for t in timings if t.latency_ms is not None]
     if len(values) < len(timings):
         return None
@@ -117,21 +117,21 @@ def summary(timings: Sequence[Timing]) -> Summary | None:
 
 
 def summaries(visits: Sequence[tuple[Network, Timing]]) -> dict[Network, Summary | None]:
-    """Return what visits come to by network, None if it cannot run.
+    """Return the summaries by network, without the machine's drift; None for a network that cannot run.
 
     Args:
-        visits: in the order in which they were made, by which the machine's drift is told from the networks.
+        visits: in the order in which they were made, from which the drift is estimated.
     """
-    found = {network: summary(some) for network, some in by_network(visits).items()}
-    known = {network: its for network, its in found.items() if its is not None}
-    place = {network: number for number, network in enumerate(known)}
-    counted = [(place[network], t.latency_ms) for network, t in visits if network in place and t.latency_ms is not None]
+    results = {network: summary(timings) for network, timings in by_network(visits).items()}
+    measured = {network: result for network, result in results.items() if result is not None}
+    index = {network: position for position, network in enumerate(measured)}
+    counted = [(index[network], t.latency_ms) for network, t in visits if network in index and t.latency_ms is not None]
     networks, latencies = zip(*counted, strict=True) if counted else ((), ())
-    fastest = np.array([its.latency_ms for its in known.values()])
-    steady = steadied(np.array(networks), np.array(latencies), fastest)
-    for (network, its), latency in zip(known.items(), steady.tolist(), strict=True):
-        found[network] = replace(its, latency_ms=latency)
-    return found
+    fastest = np.array([result.latency_ms for result in measured.values()])
+    steady = detrended(np.array(networks), np.array(latencies), fastest)
+    for (network, result), latency_ms in zip(measured.items(), steady.tolist(), strict=True):
+        results[network] = replace(result, latency_ms=latency_ms)
+    return results
 
 
 def spread(values: Sequence[float]) -> float:
@@ -143,18 +143,17 @@ def spread(values: Sequence[float]) -> float:
 
 
 class Rounds(Generic[Network]):
-    """Visits to networks, round by round.
+    """Visits to networks, round by round, in a random order that is different in each round.
 
-    In a round every network has its turn, in an order of the round's own. A turn is a pass that does not count, and
-    :data:`BURST` that do; the visit's value is their median, without the time for which another process had the core,
-    as far as the system tells. A disturbance of seconds spoils a few neighbours in a
-    round or two, which tell each other's in :func:`summaries`.
+    A visit is :data:`REWARM` untimed passes and :data:`BURST` timed ones; its latency is their median, without the time
+    in which another process had the core, as far as the system reports it. A disturbance of some seconds affects
+    neighbouring visits of one round, from which :func:`summaries` can estimate and remove it.
 
     Args:
         networks: what to visit.
         make: returns a network that is ready; raises :class:`CannotRunError`.
-        seed: fixes the orders.
-        resident_bytes: weights of as many bytes stay in memory between rounds.
+        seed: of the orders.
+        resident_bytes: bytes of weights that stay in memory between rounds.
         meter: measures energy.
     """
 
@@ -170,16 +169,10 @@ class Rounds(Generic[Network]):
         self._networks = networks
         self._make = make
         self._seed = seed
-        self._free = resident_bytes
+        self._free_bytes = resident_bytes
         self._meter = meter
-        self._ready: dict[Network, Runnable] = {}
-        self._unable: dict[Network, str] = {}
-
-    def order(self, turn: int, networks: Sequence[Network]) -> list[Network]:
-        """Return the order of a round."""
-        order = list(networks)
-        Random(f"{self._seed} {turn}").shuffle(order)
-        return order
+        self._resident: dict[Network, Runnable] = {}
+        self._unable: set[Network] = set()
 
     def visits(
         self,
@@ -187,39 +180,41 @@ class Rounds(Generic[Network]):
         done: Mapping[Network, Sequence[Timing]] | None = None,
         budget_s: float | None = None,
     ) -> Iterator[tuple[Network, Timing]]:
-        """Yield each visit as it is over.
+        """Yield each visit when it has finished.
 
         Args:
             rounds: how many.
-            done: visits of an earlier call, which are not made again; a network that cannot run is not tried again.
-            budget_s: stop after so many seconds. The first round then goes by the order of the networks, as far as
-                there is time for all rounds of those that it has come to; the others do with these.
+            done: visits of an earlier call, which are not repeated; a network that cannot run is not tried again.
+            budget_s: stop after this time. The first round then visits networks in their order, as long as the budget
+                suffices for all rounds of the networks visited so far; the later rounds visit these networks.
         """
-        seen = {network: list(timings) for network, timings in (done or {}).items()}
-        self._unable = {n: t.reason for n, timings in seen.items() for t in timings if t.reason is not None}
-        spent = sum(t.seconds for timings in seen.values() for t in timings)
+        timings = {network: list(earlier) for network, earlier in (done or {}).items()}
+        self._unable = {network for network, earlier in timings.items() if any(t.reason is not None for t in earlier)}
+        spent_s = sum(t.seconds for earlier in timings.values() for t in earlier)
         networks: Sequence[Network] = self._networks
-        with _steady():
+        with _garbage_collection_off():
             if budget_s is not None:
                 networks = []
                 for network in self._networks:
-                    if network not in seen:
-                        needed = sum(_all_rounds(timings[0], rounds) for timings in seen.values())
-                        if seen and max(spent, needed) >= budget_s:
+                    if network not in timings:
+                        needed_s = sum(_seconds_of_all_rounds(earlier[0], rounds) for earlier in timings.values())
+                        if timings and max(spent_s, needed_s) >= budget_s:
                             break
                         timing = self._visit(network, 0)
-                        seen[network] = [timing]
-                        spent += timing.seconds
+                        timings[network] = [timing]
+                        spent_s += timing.seconds
                         yield network, timing
                     networks.append(network)
             for turn in range(rounds):
-                for network in self.order(turn, networks):
-                    if network in self._unable or any(t.turn == turn for t in seen.get(network, ())):
+                order = list(networks)
+                Random(f"{self._seed} {turn}").shuffle(order)
+                for network in order:
+                    if network in self._unable or any(t.turn == turn for t in timings.get(network, ())):
                         continue
-                    if budget_s is not None and spent >= budget_s:
+                    if budget_s is not None and spent_s >= budget_s:
                         return
                     timing = self._visit(network, turn)
-                    spent += timing.seconds
+                    spent_s += timing.seconds
                     yield network, timing
 
     def _visit(self, network: Network, turn: int) -> Timing:
@@ -229,56 +224,55 @@ class Rounds(Generic[Network]):
             for _ in range(REWARM):
                 runnable.run()
             ready = time.perf_counter()
-            used = self._meter.read_mj() if self._meter is not None else None
-            middle = statistics.median(_seconds(runnable.run) for _ in range(BURST))
-            energy = (self._meter.read_mj() - used) / BURST if self._meter is not None and used is not None else None
+            energy_before = self._meter.read_mj() if self._meter else 0.0
+            latency_s = statistics.median(_pass_seconds(runnable.run) for _ in range(BURST))
+            energy_mj = (self._meter.read_mj() - energy_before) / BURST if self._meter else None
         except CannotRunError as error:
-            self._unable[network] = str(error)
+            self._unable.add(network)
             return Timing(turn, None, time.perf_counter() - began, reason=str(error))
-        over = time.perf_counter()
-        return Timing(turn, middle * 1e3, over - began, ready - began, energy)
+        return Timing(turn, latency_s * 1e3, time.perf_counter() - began, ready - began, energy_mj)
 
     def _runnable(self, network: Network) -> Runnable:
-        if network in self._ready:
-            return self._ready[network]
+        if network in self._resident:
+            return self._resident[network]
         runnable = self._make(network)
         for _ in range(WARM_UPS):
             runnable.run()
-        if runnable.size <= self._free:
-            self._free -= runnable.size
-            self._ready[network] = runnable
+        if runnable.size <= self._free_bytes:
+            self._free_bytes -= runnable.size
+            self._resident[network] = runnable
         return runnable
 
 
-def _all_rounds(first: Timing, rounds: int) -> float:
-    """Return the seconds that all rounds of a network will take, by its first visit."""
+def _seconds_of_all_rounds(first: Timing, rounds: int) -> float:
+    """Estimate the seconds of all visits to a network from its first visit."""
     if first.latency_ms is None:
         return first.seconds
     return first.seconds + (rounds - 1) * (BURST + REWARM) * first.latency_ms / 1e3
 
 
-def _seconds(run: Pass) -> float:
-    """Return the seconds of a pass, less those in which it was ready to run and another process had the core."""
-    waited = waiting_s()
+def _pass_seconds(run: Pass) -> float:
+    """Return the seconds of a pass without those in which another process had the core."""
+    waited = _waiting_s()
     began = time.perf_counter()
     run()
     seconds = time.perf_counter() - began
-    # The clocks are not read in the same instant: never less than nothing.
-    return max(seconds - (waiting_s() - waited), 0.0) or seconds
+    # The two clocks are not read at the same instant, so that the difference may be negative.
+    return max(seconds - (_waiting_s() - waited), 0.0) or seconds
 
 
-def waiting_s() -> float:
-    """Return how long this thread has waited for a core so far; 0 where the system does not tell (all but Linux)."""
+def _waiting_s() -> float:
+    """Return how long this thread has waited for a core so far; 0 where the system does not report it (not Linux)."""
     try:
-        # Time on the core, time waiting for it, and turns, in nanoseconds (Linux, Documentation/scheduler/sched-stats).
+        # Running time, waiting time and time slices, in nanoseconds (Linux, Documentation/scheduler/sched-stats).
         return int(_SCHEDULE.read_bytes().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
 
 
 @contextmanager
-def _steady() -> Iterator[None]:
-    """Keep Python's garbage collector from running in the middle of a pass."""
+def _garbage_collection_off() -> Iterator[None]:
+    """Keep Python's garbage collector from running during a pass."""
     enabled = gc.isenabled()
     gc.disable()
     try:

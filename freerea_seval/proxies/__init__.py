@@ -1,7 +1,21 @@
 """The thirteen zero-cost proxies of NAS-Bench-Suite-Zero (Krishnakumar 2022), computed together.
 
-Importing the names does not need torch.
+:class:`ZeroCost` builds and initialises the networks of a space; :func:`zero_cost_proxies` computes the proxies of one
+network, from shared passes and the formulas of :mod:`~freerea_seval.proxies.per_network`. Importing the names does not
+need torch.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.proxies.compute import zero_cost_proxies
+    from freerea_seval.proxies.live import ZeroCost
+
+__all__ = ["PROXIES", "ZeroCost", "zero_cost_proxies"]
 
 #: All proxies, in the order of the published tables.
 PROXIES = (
@@ -18,4 +32,9 @@ PROXIES = (
     "snip",
     "synflow",
     "zen",
+)
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {"freerea_seval.proxies.compute": ["zero_cost_proxies"], "freerea_seval.proxies.live": ["ZeroCost"]},
 )

@@ -1,23 +1,33 @@
-"""All proxies of one network, from as few passes as they need."""
+"""All proxies of one network: one forward pass, and one backward pass each for images and for weights, are shared."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from freerea_patch import Measured, unknown_name
-from freerea_patch.networks import network_cost
-from freerea_patch.training_free import Clock
-from freerea_seval.proxies import PROXIES
-from freerea_seval.proxies.convolutions import Asked
-from freerea_seval.proxies.gradient_passes import SharedPass, prepared, weighted_layers
-from freerea_seval.proxies.jacobian import correlations, epe_nas, jacov
-from freerea_seval.proxies.per_network import grasp, synflow, zen
+from freerea_patch.networks import Cell, network_cost, preserve_state
+from freerea_patch.training_free import Clock, Forward, PatternKernel, cell_forward, depthwise, replace_forwards
+from freerea_seval.proxies import PROXIES, second_derivatives
+from freerea_seval.proxies.per_network import (
+    Layer,
+    correlations,
+    epe_nas,
+    grasp,
+    jacov,
+    synflow,
+    weighted_layers,
+    zen,
+)
 
-#: Who needs the shared forward pass, the gradient of the images, and that of the weights.
+#: Proxies by what they need: the gradient of the images, that of the weights, and the shared forward pass.
 _OF_IMAGES = ("epe_nas", "jacov")
 _OF_WEIGHTS = ("fisher", "grad_norm", "grasp", "plain", "snip")
 _FORWARD = (*_OF_IMAGES, *_OF_WEIGHTS, "nwot")
@@ -31,10 +41,10 @@ def zero_cost_proxies(
     *,
     seed: int = 0,
 ) -> dict[str, Measured]:
-    """Compute proxies of a classification network with the weights that it has.
+    """Compute proxies of a classification network with its present weights.
 
-    A pass that several of the named proxies need is run once, and its seconds are split evenly between
-    them. The network runs in training mode and comes back as it was: weights, gradients, buffers, modes.
+    A pass that several of the named proxies need is run once, and its seconds are split evenly between them. The
+    network runs in training mode; its weights, gradients, buffers and modes are restored.
 
     Args:
         network: maps ``(n, c, h, w)`` to ``(n, classes)``.
@@ -44,8 +54,8 @@ def zero_cost_proxies(
         seed: fixes drawn labels, and the weights and the noise of zen.
 
     Returns:
-        Value and seconds by name. A value that does not exist is NaN, or minus infinity where it is the
-        logarithm of nothing: nothing a search can take for a good network.
+        Value and seconds by name. An undefined value is NaN, or minus infinity for the logarithm of zero, so that no
+        search takes it for a good one.
 
     Raises:
         InputError: an unknown name.
@@ -72,8 +82,8 @@ class _Run:
 
     def measure(self) -> dict[str, Measured]:
         if any(name in _FORWARD for name in self.names):
-            with prepared(self.network, again="grasp" in self.names) as asked:
-                self._shared(asked)
+            with _prepared(self.network, twice="grasp" in self.names):
+                self._shared()
         input_shape = tuple(self.images.shape[1:])
         if "l2_norm" in self.names:
             norms = [float(layer.weight.detach().norm()) for layer in weighted_layers(self.network)]
@@ -89,11 +99,11 @@ class _Run:
             self._done("zen", zen(self.network, self.images.shape, self.seed))
         return {name: Measured(self.values[name], self.seconds[name]) for name in self.names}
 
-    def _shared(self, asked: Asked) -> None:
+    def _shared(self) -> None:
         of_images = [name for name in _OF_IMAGES if name in self.names]
         of_weights = [name for name in _OF_WEIGHTS if name in self.names]
         outputs = not {"fisher", "grasp"}.isdisjoint(self.names)
-        run = SharedPass(self.network, asked, self.images, kernel="nwot" in self.names, outputs=outputs)
+        run = _SharedPass(self.network, self.images, kernel="nwot" in self.names, outputs=outputs)
         self._charge(*(name for name in _FORWARD if name in self.names))
         if "nwot" in self.names:
             self._done("nwot", run.kernel.log_determinant())
@@ -106,17 +116,17 @@ class _Run:
             if "epe_nas" in self.names and labels is not None:
                 self._done("epe_nas", epe_nas(correlation, labels, run.logits.shape[1]))
         if of_weights and labels is not None:
-            gradients, fisher = run.gradients(labels, again="grasp" in self.names, saliency="fisher" in self.names)
+            gradients, fisher = run.gradients(labels, twice="grasp" in self.names, saliency="fisher" in self.names)
             self._charge(*of_weights)
             self._of_weights(run, gradients, fisher)
 
-    def _of_weights(self, run: SharedPass, gradients: list[Tensor], fisher: float) -> None:
-        """Rate weights by their gradients: see the sources' :data:`~freerea_seval.sources.builtin.BUILTIN`."""
+    def _of_weights(self, run: _SharedPass, gradients: list[Tensor], fisher: float) -> None:
+        """Compute the proxies of weights and their gradients; ``BUILTIN`` of the sources has the references."""
         if "fisher" in self.names:
             self._done("fisher", fisher)
         pairs = [(w.detach(), g.detach()) for w, g in zip(run.weights, gradients, strict=True)]
         if "grad_norm" in self.names:
-            # The norms of the layers, added (Abdelfattah 2021).
+            # The sum of the layers' norms (Abdelfattah 2021).
             self._done("grad_norm", math.fsum(float(g.norm()) for _, g in pairs))
         if "plain" in self.names:
             # Without absolute values (Mozer 1988).
@@ -141,8 +151,181 @@ class _Run:
         self._charge(name)
 
     def _charge(self, *names: str) -> None:
-        """Split the time since the last charge."""
+        """Split the time since the last charge between the named proxies."""
         self.clock.lap("")
         seconds = self.clock.seconds.pop("")
         for name in names:
             self.seconds[name] += seconds / len(names)
+
+
+class _SharedPass:
+    """One forward pass in training mode that keeps the autograd graph, and records activations by hooks.
+
+    Args:
+        network: the module to rate, within :func:`_prepared`.
+        images: ``(n, c, h, w)``.
+        kernel: whether to collect the kernel of activation patterns, for nwot.
+        outputs: whether to keep the outputs of weighted layers, for fisher and grasp.
+
+    Raises:
+        ValueError: the output is not ``(n, classes)``, or there are no ReLUs for the kernel.
+    """
+
+    def __init__(self, network: nn.Module, images: Tensor, *, kernel: bool, outputs: bool) -> None:
+        self.layers = weighted_layers(network)
+        self.weights = [layer.weight for layer in self.layers]
+        self._owners = Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
+        self.images = images.detach().clone().requires_grad_()
+        self.kernel = PatternKernel(len(images), images.device)
+        # Of every call of a weighted layer: the layer, its output, and the output's version counter.
+        self._outputs: list[tuple[Layer, Tensor, int]] = []
+        #: Pairs of tensors whose products add up to the sum of ``w g``, for grasp.
+        self.flows: list[tuple[Tensor, Tensor]] = []
+        with ExitStack() as hooks:
+            if kernel:
+                self._watch_relus(network, hooks)
+            if outputs:
+                for layer in self.layers:
+                    hooks.callback(layer.register_forward_hook(self._keep).remove)
+            self.logits = network(self.images)
+        if not isinstance(self.logits, Tensor) or self.logits.dim() != 2 or len(self.logits) != len(images):
+            shape = tuple(self.logits.shape) if isinstance(self.logits, Tensor) else type(self.logits).__name__
+            raise ValueError(f"expected an output of shape ({len(images)}, classes), got {shape}")
+
+    def _watch_relus(self, network: nn.Module, hooks: ExitStack) -> None:
+        relus = [module for module in network.modules() if isinstance(module, nn.ReLU)]
+        if not relus:
+            raise ValueError("nwot needs nn.ReLU modules, and this network has none")
+        for relu in relus:
+            hooks.callback(relu.register_forward_hook(self._agree).remove)
+
+    @torch.no_grad()
+    def _agree(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        self.kernel.add(output)
+
+    def _keep(self, module: Layer, args: tuple[Tensor, ...], output: Tensor) -> None:
+        self._outputs.append((module, output, output._version))
+
+    def jacobian(self) -> Tensor:
+        """Return the gradient of the summed logits, ``(n, c * h * w)``; zeros where no image reaches them."""
+        if not self.logits.requires_grad:
+            return torch.zeros_like(self.images).flatten(start_dim=1)
+        (gradient,) = torch.autograd.grad(
+            self.logits.sum(), self.images, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        return gradient.flatten(start_dim=1)
+
+    def gradients(self, labels: Tensor, *, twice: bool, saliency: bool) -> tuple[list[Tensor], float]:
+        """Return the cross-entropy's gradient of every weight, zeros where there is none, and fisher.
+
+        Args:
+            labels: ``(n,)`` classes.
+            twice: whether the gradients will be differentiated again, for which :attr:`flows` is filled.
+            saliency: whether to compute fisher; it is 0 otherwise.
+        """
+        loss = functional.cross_entropy(self.logits, labels)
+        if not loss.requires_grad:
+            return [torch.zeros_like(weight) for weight in self.weights], 0.0
+        total = torch.zeros((), dtype=torch.float64, device=loss.device)
+        if saliency:
+            for layer, output, _ in self._outputs:
+                if output.requires_grad:
+                    output.register_hook(_Fisher(layer, output.detach(), total))  # type: ignore[no-untyped-call]
+        calls = self._calls() if twice else []
+        results = torch.autograd.grad(
+            loss,
+            [*self.weights, *(output for _, output in calls)],
+            create_graph=twice,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        gradients, output_gradients = list(results[: len(self.weights)]), results[len(self.weights) :]
+        if twice:
+            self._add_flows(gradients, calls, output_gradients)
+        return gradients, float(total)
+
+    def _calls(self) -> list[tuple[Layer, Tensor]]:
+        """Return the calls of layers whose weight no other module shares, and whose outputs were not overwritten."""
+        changed = {id(layer) for layer, output, version in self._outputs if output._version != version}
+        calls = [(layer, output) for layer, output, _ in self._outputs if output.requires_grad]
+        return [
+            (layer, output)
+            for layer, output in calls
+            if id(layer) not in changed and self._owners[id(layer.weight)] == 1
+        ]
+
+    def _add_flows(
+        self, gradients: list[Tensor], calls: list[tuple[Layer, Tensor]], output_gradients: Sequence[Tensor]
+    ) -> None:
+        """Pair the gradient of each call's output with the output without bias, and other weights with their gradient.
+
+        The products of both kinds of pairs sum to ``sum(w g)``; the derivative of the first kind takes four
+        convolutions instead of six.
+        """
+        for (layer, output), gradient in zip(calls, output_gradients, strict=True):
+            bias = layer.bias
+            if bias is not None:
+                output = output - (bias[:, None, None] if isinstance(layer, nn.Conv2d) else bias)
+            self.flows.append((gradient, output))
+        paired = {id(layer.weight) for layer, _ in calls}
+        rest = {id(w): (g, w) for g, w in zip(gradients, self.weights, strict=True) if id(w) not in paired}
+        self.flows += rest.values()
+
+
+class _Fisher:
+    """Hook on the gradient of a layer's output that adds the Fisher information of its channels to a total.
+
+    Half the mean over images of ``(sum over positions of a * da)^2`` (Theis 2018; Turner 2020),
+    counted once a weight of the channel, as the zero-cost benchmarks do (Abdelfattah 2021, public code).
+    """
+
+    def __init__(self, layer: Layer, activation: Tensor, total: Tensor) -> None:
+        self.activation = activation
+        self.total = total
+        self.channel_axis = 1 if isinstance(layer, nn.Conv2d) else -1
+        self.weights_a_channel = layer.weight[0].numel()
+
+    @torch.no_grad()
+    def __call__(self, gradient: Tensor) -> None:
+        products = (self.activation * gradient).movedim(self.channel_axis, -1)
+        sums = products.flatten(1, -2).sum(dim=1) if products.dim() > 2 else products
+        self.total += 0.5 * sums.double().square().mean(dim=0).sum() * self.weights_a_channel
+
+
+@contextmanager
+def _prepared(network: nn.Module, *, twice: bool) -> Iterator[None]:
+    """Put a network into training mode with gradients of its weights only, and restore it afterwards.
+
+    In-place activations are switched off, because they would overwrite what hooks keep. Poolings and cells use faster
+    equivalents; with ``twice``, so do batch norms, for their second derivatives.
+    """
+    weights = [layer.weight for layer in weighted_layers(network)]
+    parameters = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    in_place = [module for module in network.modules() if getattr(module, "inplace", False) is True]
+    try:
+        for parameter, _ in parameters:
+            # The gradients of biases and norms are not needed.
+            parameter.requires_grad_(any(parameter is weight for weight in weights))
+        for module in in_place:
+            module.inplace = False  # type: ignore[assignment]
+        candidates = ((module, _faster_forward(module, twice)) for module in network.modules())
+        forwards = {module: forward for module, forward in candidates if forward}
+        with preserve_state(network), replace_forwards(forwards), torch.enable_grad():
+            network.train()
+            yield
+    finally:
+        for module in in_place:
+            module.inplace = True  # type: ignore[assignment]
+        for parameter, requires_grad in parameters:
+            parameter.requires_grad_(requires_grad)
+
+
+def _faster_forward(module: nn.Module, twice: bool) -> Forward | None:
+    """Return an equivalent of the module's forward pass that takes less time, None if there is none."""
+    if type(module) is nn.AvgPool2d:
+        return depthwise(module)
+    if type(module) is Cell:
+        return cell_forward(module)
+    if twice and type(module) is nn.BatchNorm2d:
+        return partial(second_derivatives.batch_norm, module)
+    return None

@@ -1,4 +1,4 @@
-"""The proxies of a space's networks: build each, initialise it, compute, remember."""
+"""The zero-cost proxies of a space's networks: build each network, initialise it, compute, cache."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from freerea_patch.training_free import (
     Images,
     MetricCache,
     batch_digest,
-    cache_key,
     check_device,
     code_digest,
+    live_metric_key,
     load_batch,
 )
 from freerea_seval.proxies import PROXIES
@@ -27,7 +27,7 @@ from freerea_seval.proxies import PROXIES
 if TYPE_CHECKING:
     from torch import nn
 
-#: Raised when a change to the proxies' code changes their values, so that no cache serves the old ones.
+#: Increased when a change to the code changes values, so that values cached before are not used.
 _VERSION = 2
 
 Labels = npt.NDArray[np.int64]
@@ -46,7 +46,7 @@ class ZeroCost:
         batch_size: number of images.
         seed: fixes initialisation, noise and drawn labels; the same for every network.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
-        cache: where values are remembered, if at all.
+        cache: the cache of values; None for none.
 
     Raises:
         InputError: the batch or its labels cannot be used.
@@ -82,12 +82,11 @@ class ZeroCost:
             if metric not in PROXIES:
                 raise unknown_name("zero-cost proxy", metric, PROXIES)
         for genotype in genotypes:
-            wanted = (NETWORK, *metrics)
-            keys = {name: self._key(genotype, name) for name in wanted} if self.cache else {}
+            keys = {name: self._key(genotype, name) for name in (NETWORK, *metrics)} if self.cache else {}
             if self.cache:
-                remembered = {name: self.cache.get(key) for name, key in keys.items()}
-                if None not in remembered.values():
-                    yield {name: m for name, m in remembered.items() if m is not None}
+                cached = {name: self.cache.get(key) for name, key in keys.items()}
+                if None not in cached.values():
+                    yield {name: measured for name, measured in cached.items() if measured is not None}
                     continue
             row = self._compute(genotype, metrics)
             if self.cache:
@@ -104,7 +103,7 @@ class ZeroCost:
 
         keep_memory()
         device = check_device(self.device)
-        # Half the time of convolutions on a CPU.
+        # Channels-last halves the time of convolutions on a CPU.
         layout = torch.channels_last if self.images.ndim == 4 else torch.contiguous_format
         images = torch.from_numpy(self.images).to(device, memory_format=layout)
         labels = None if self.labels is None else torch.from_numpy(self.labels)
@@ -123,27 +122,18 @@ class ZeroCost:
         }
 
     def _key(self, genotype: str, metric: str) -> str:
-        import torch
-
-        return cache_key(
-            {
-                "proxies": _VERSION,
-                "metric": metric,
-                "space": self.space.name,
-                "code": code_digest(self.space),
-                "genotype": genotype,
-                "input": list(self.space.input_shape),
-                "batch": self._digest,
-                "labels": None if self.labels is None else self.labels.tolist(),
-                "seed": self.seed,
-                "device": self.device,
-                "torch": torch.__version__,
-            }
-        )
+        settings = {
+            "proxies": _VERSION,
+            "code": code_digest(self.space),
+            "batch": self._digest,
+            "labels": None if self.labels is None else self.labels.tolist(),
+            "seed": self.seed,
+        }
+        return live_metric_key(self.space, genotype, metric, self.device, settings)
 
 
 def draw_weights(network: nn.Module, seed: int) -> None:
-    """Draw all weights anew in place, the way each module of PyTorch initialises itself; torch's own seed stays."""
+    """Initialise all weights in place by each module's ``reset_parameters``; torch's global generator is unchanged."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -155,10 +145,10 @@ def draw_weights(network: nn.Module, seed: int) -> None:
 
 
 def _load_labels(batch: str, size: int) -> Labels | None:
-    """Return the labels beside a file's images, if it has any.
+    """Return the labels in a file of images, None if it has none.
 
     Raises:
-        InputError: they are not one whole number an image.
+        InputError: the labels are not one whole number an image.
     """
     if not batch.endswith(".npz"):
         return None
@@ -180,5 +170,5 @@ def _load_labels(batch: str, size: int) -> Labels | None:
 
 
 def _rounded(value: float) -> float:
-    """Keep six digits, which is what single precision and another number of threads leave."""
+    """Round to six digits, which do not depend on the number of threads in single precision."""
     return float(f"{value:.6g}") if math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The proxies that need a pass of their own: grasp, synflow and zen."""
+"""The formulas of single proxies: jacov and epe_nas of the Jacobian, grasp, synflow and zen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,73 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch.networks import preserve_state
 from freerea_patch.training_free import depthwise, replace_forwards
-from freerea_seval.proxies.gradient_passes import weighted_layers
+
+Layer = nn.Conv2d | nn.Linear
+
+
+def weighted_layers(network: nn.Module) -> list[Layer]:
+    """Return the convolutions and linear layers, whose weights the proxies rate (Abdelfattah 2021)."""
+    return [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+
+
+#: Keeps logarithms finite, as in the code of both papers.
+_K = 1e-5
+#: With more classes, epe_nas compares the classes' scores instead of adding them (Lopes 2021).
+_MANY_CLASSES = 100
+
+
+def correlations(jacobian: Tensor) -> Tensor:
+    """Return the ``(n, n)`` correlation coefficients of the rows of an ``(n, d)`` Jacobian, in float64.
+
+    The correlation with a constant row is NaN, such as where no path leads to the output.
+    """
+    rows = jacobian.double()
+    rows = rows - rows.mean(dim=1, keepdim=True)
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    correlation: Tensor = rows @ rows.T
+    return correlation.clamp(-1, 1)
+
+
+def jacov(correlation: Tensor) -> float:
+    """Return ``-sum(log(v + k) + 1 / (v + k))`` over the eigenvalues v (Mellor 2020).
+
+    Args:
+        correlation: ``(n, n)``, see :func:`correlations`.
+
+    Returns:
+        The score, larger is better; NaN where a correlation is.
+    """
+    if not torch.isfinite(correlation).all():
+        return math.nan
+    shifted = torch.linalg.eigvalsh(correlation) + _K
+    return float(-(shifted.log() + 1 / shifted).sum())
+
+
+def epe_nas(correlation: Tensor, labels: Tensor, classes: int) -> float:
+    """Return how strongly the gradients of each class's images correlate (Lopes 2021).
+
+    A class scores ``sum log(|c| + k)`` over the correlations c within it. Up to a hundred classes, the
+    absolute scores are added; with more, a class's score is a mean over its images, and the absolute
+    differences of all pairs are added and divided by the number of classes in the batch.
+
+    Args:
+        correlation: ``(n, n)``, see :func:`correlations`.
+        labels: ``(n,)``.
+        classes: number of the network's classes.
+
+    Returns:
+        The score, larger is better; NaN where a correlation is.
+    """
+    logs = (correlation.abs() + _K).log()
+    same = (labels[:, None] == labels[None, :]).to(logs.dtype)
+    # Sums over pairs within a class, gathered by the class of the first image.
+    present, class_index, counts = torch.unique(labels, return_inverse=True, return_counts=True)
+    scores = torch.zeros(len(present), dtype=logs.dtype, device=logs.device)
+    scores.index_add_(0, class_index, (logs * same).sum(dim=1))
+    if classes <= _MANY_CLASSES:
+        return float(scores.abs().sum())
+    scores = scores / counts
+    return float((scores[:, None] - scores[None, :]).abs().sum() / len(present))
 
 
 def grasp(weights: Sequence[Tensor], gradients: Sequence[Tensor], flows: Sequence[tuple[Tensor, Tensor]]) -> float:
@@ -27,10 +93,12 @@ def grasp(weights: Sequence[Tensor], gradients: Sequence[Tensor], flows: Sequenc
         flows: pairs of tensors whose products add up to ``sum(w * g)``, with the graph that computed them.
     """
     # A layer that nothing reads has zeros without a graph.
-    along = [(one, other.detach()) for pair in flows for one, other in (pair, pair[::-1]) if one.requires_grad]
-    if not along:
+    pairs_with_graph = [
+        (one, other.detach()) for pair in flows for one, other in (pair, pair[::-1]) if one.requires_grad
+    ]
+    if not pairs_with_graph:
         return 0.0
-    outputs, factors = zip(*along, strict=True)
+    outputs, factors = zip(*pairs_with_graph, strict=True)
     derivatives = torch.autograd.grad(outputs, list(weights), factors, allow_unused=True)
     pairs = ((g.detach(), d) for g, d in zip(gradients, derivatives, strict=True) if d is not None)
     return -math.fsum(float((g * (d - g)).sum()) for g, d in pairs)

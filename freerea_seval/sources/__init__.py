@@ -1,1 +1,52 @@
-"""Metric sources: where the values of objectives come from."""
+"""Metric sources: where the values of objectives come from.
+
+:mod:`~freerea_seval.sources.registry` lists the sources and their metrics without importing them. Opening one gives an
+object that describes its metrics and evaluates genotypes; each source is a module of its own in this package.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from freerea_patch._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from freerea_seval.sources.live import prepare_torch
+    from freerea_seval.sources.registry import (
+        Context,
+        MetricInfo,
+        Registry,
+        Source,
+        SourceRecord,
+        load_registry,
+    )
+    from freerea_seval.sources.table import Advice, Table, read_table
+
+__all__ = [
+    "Advice",
+    "Context",
+    "MetricInfo",
+    "Registry",
+    "Source",
+    "SourceRecord",
+    "Table",
+    "load_registry",
+    "prepare_torch",
+    "read_table",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "freerea_seval.sources.live": ["prepare_torch"],
+        "freerea_seval.sources.registry": [
+            "Context",
+            "MetricInfo",
+            "Registry",
+            "Source",
+            "SourceRecord",
+            "load_registry",
+        ],
+        "freerea_seval.sources.table": ["Advice", "Table", "read_table"],
+    },
+)

@@ -9,16 +9,15 @@ from typing import Any
 
 from freerea_patch import InputError, Measured, TopologySpace
 from freerea_patch.spaces import format_cell
-from freerea_seval.sources.builtin import BUILTIN, builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import BUILTIN, Context, MetricInfo, builtin_metric
 from freerea_seval.unpickle import PlainValue, load_pickle
 
 _WHAT = "source 'analog-nasbench'"
 _DATASET = "cifar10"
 #: The package's numbers for the operations.
 _OPERATIONS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
-#: Where a genotype's edges stand in the package's keys, which list edges by source: 01, 02, 03, 12, 13, 23.
-_PLACES = (0, 1, 3, 2, 4, 5)
+#: Position of each edge of a genotype in the package's keys, which list edges by source: 01, 02, 03, 12, 13, 23.
+_EDGE_POSITIONS = (0, 1, 3, 2, 4, 5)
 _VALUE_CLASSES = {
     ("analognasbench.data", "Architecture"): PlainValue,
     ("analognasbench.data", "DriftMeasurement"): PlainValue,
@@ -80,7 +79,7 @@ def _rows(content: Any) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield genotype and metrics of every cell."""
     metrics = [info.name for info in BUILTIN["analog-nasbench"].metrics]
     for key, cell in content.items():
-        genotype = format_cell([_OPERATIONS[key[place]] for place in _PLACES])
+        genotype = format_cell([_OPERATIONS[key[position]] for position in _EDGE_POSITIONS])
         yield genotype, {metric: _number(getattr(cell, metric)) for metric in metrics}
 
 
@@ -89,8 +88,8 @@ def _number(value: Any) -> float:
     return float(getattr(value, "value", value))
 
 
-def _layout_error(path: Path, found: str) -> InputError:
+def _layout_error(path: Path, problem: str) -> InputError:
     return InputError(
-        f"{_WHAT}: {path} is not in the known layout ({found}); install a known version:"
+        f"{_WHAT}: {path} is not in the known layout ({problem}); install a known version:"
         " pip install 'analog-nasbench>=0.1.3,<0.2'"
     )

@@ -1,66 +1,47 @@
-"""The source ``device``: latency measured on this very machine, in eager PyTorch."""
+"""The source ``device``: latency measured on this machine, in eager PyTorch."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
-from freerea_seval.measurement.backends import check_backend
+from freerea_patch import UNSUPPORTED, Measured, SearchSpace
 from freerea_seval.measurement.networks import space_networks
-from freerea_seval.measurement.timing import Rounds, Runnable, Timing, summaries
-from freerea_seval.sources.builtin import builtin_metric
+from freerea_seval.measurement.run import measure_networks
+from freerea_seval.progress import Progress
 from freerea_seval.sources.live import prepare_torch
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 
-#: Visits to every network. ``freerea-seval measure`` makes more of them; a search is not to wait for that.
+#: Visits to every network, fewer than those of ``freerea-seval measure``, so that a search does not wait for long.
 ROUNDS = 3
 
 
 def measure_latency_ms(
-    space: SearchSpace,
-    genotypes: Sequence[str],
-    *,
-    device: str = "cpu",
-    on_fraction: Callable[[float, str], None] | None = None,
+    space: SearchSpace, genotypes: Sequence[str], *, device: str = "cpu", progress: Progress | None = None
 ) -> list[float]:
     """Return the latency of one image through each network, in milliseconds.
-
-    The networks run in evaluation mode, in rounds: see :class:`freerea_seval.measurement.timing.Rounds`.
 
     Args:
         space: builds the networks.
         genotypes: the networks.
         device: where they run.
-        on_fraction: told the fraction done.
+        progress: shows the fraction done.
 
     Returns:
         ``(n,)`` latencies; :data:`~freerea_patch.UNSUPPORTED` for a network that cannot run.
 
     Raises:
-        InputError: the device is not there, or no network can run.
+        InputError: the device does not exist, or no network can run.
     """
-    check_backend("eager", device)
     networks = space_networks(space, genotypes)
-
-    def make(genotype: str) -> Runnable:
-        return networks.ready(genotype, device=device)
-
-    visits: list[tuple[str, Timing]] = []
-    total = ROUNDS * len(networks.names)
-    for visit in Rounds(networks.names, make).visits(ROUNDS):
-        visits.append(visit)
-        if on_fraction is not None:
-            on_fraction(len(visits) / total, "")
-    reasons = [timing.reason for _, timing in visits if timing.reason is not None]
-    if reasons and len(reasons) == len(networks.names):
-        raise InputError(f"latency cannot be measured on {device!r} ({reasons[0]})")
-    found = summaries(visits)
-    return [UNSUPPORTED if (its := found[genotype]) is None else its.latency_ms for genotype in genotypes]
+    results = measure_networks(networks, rounds=ROUNDS, device=device, progress=progress)
+    latency_ms = dict(zip(results["genotype"], results["latency_ms"], strict=True))
+    return [UNSUPPORTED if math.isnan(latency_ms[genotype]) else latency_ms[genotype] for genotype in genotypes]
 
 
 class DeviceSource:
-    """Latency on this machine; every call measures anew."""
+    """Latency on this machine; every call measures again."""
 
     def __init__(self, context: Context, argument: None) -> None:
         prepare_torch(context.live)
@@ -72,7 +53,7 @@ class DeviceSource:
         return builtin_metric("device", metric)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
-        """Return the latencies of all networks, measured in turns."""
+        """Return the latencies of all networks, which are measured in rounds."""
         if not genotypes:
             return []
         began = time.perf_counter()

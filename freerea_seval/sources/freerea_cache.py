@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from freerea_patch import InputError, Measured, TopologySpace, unknown_name
-from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 
 _WHAT = "source 'freerea-cache'"
 _SECONDS = "time=[s]"
 _FILES = {"accuracy": "accuracies.csv"}
-#: No cell has as few parameters as this or, in millions, as many.
+#: Parameters from this number on are counts, below it millions; every cell has more than 1000 and less than 1e9.
 _COUNTS_FROM = 1_000.0
 
 
@@ -71,8 +69,8 @@ class FreereaCacheSource:
             path = self._folder / _FILES.get(metric, f"{metric}.csv")
             if not path.is_file():
                 names = {file: name for name, file in _FILES.items()}
-                found = [names.get(p.name, p.stem) for p in self._folder.glob("*.csv")]
-                raise unknown_name(f"metric of {self._folder}:", metric, [*found, "skip"])
+                available = [names.get(p.name, p.stem) for p in self._folder.glob("*.csv")]
+                raise unknown_name(f"metric of {self._folder}:", metric, [*available, "skip"])
             self._columns[metric] = _read_column(path, metric, len(self._rows))
         return self._columns[metric]
 
@@ -91,28 +89,29 @@ def _find_folder(path: Path, dataset: str) -> Path:
 
 def _read_column(path: Path, metric: str, count: int) -> list[Measured]:
     """Return a file's values and seconds by index."""
+    import pandas as pd
+
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = csv.reader(file)
-        if header[:2] != ["index", metric]:
-            raise ValueError(f"expected the columns index,{metric}, got {','.join(header)}")
-        if [row[0] for row in rows] != [str(i) for i in range(count)]:
+        frame = pd.read_csv(path, dtype=str)  # the text is converted below, exactly
+        columns = frame.columns.tolist()
+        if columns[:2] != ["index", metric]:
+            raise ValueError(f"expected the columns index,{metric}, got {','.join(columns)}")
+        if frame["index"].tolist() != list(map(str, range(count))):
             raise ValueError(f"expected one row for each index from 0 to {count - 1}")
-        values = [float(row[1] or "nan") for row in rows]
-        # The seconds of three initialisations, naming no column for what is looked up: parameters and accuracy.
-        place = header.index(_SECONDS) if _SECONDS in header else None
-        seconds = [0.0 if place is None else float(row[place]) for row in rows]
-        if not all(math.isfinite(s) and s >= 0 for s in seconds):
+        values = frame[metric].astype(float)
+        # The seconds of three initialisations; there are none for parameters and accuracy, which are looked up.
+        seconds = frame[_SECONDS].astype(float) if _SECONDS in columns else pd.Series(0.0, frame.index)
+        if not seconds.between(0, math.inf, inclusive="left").all():
             raise ValueError(f"{_SECONDS} is not a number of seconds in every row")
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise InputError(f"{_WHAT}: {path} cannot be used ({error}); take it from FreeREA's code again") from None
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise InputError(f"{_WHAT}: {path} cannot be used ({reason}); copy it from FreeREA's code again") from None
+    finite = values[values.abs() < math.inf]
+    if finite.empty:
         raise InputError(f"{_WHAT}: {path} has no finite value of {metric}; leave the metric out")
     # As the public code does (FreeREA, nas_spaces/utils.py, load_metrics): naswot is -inf for 201 cells.
-    worst = min(finite)
-    values = [value if math.isfinite(value) else worst for value in values]
-    if metric == "params" and worst >= _COUNTS_FROM:
-        # Published in millions for CIFAR, but counted singly for ImageNet16-120 (136456 where CIFAR-10 has 0.129).
-        values = [value / 1e6 for value in values]
-    return [Measured(value, s) for value, s in zip(values, seconds, strict=True)]
+    values = values.where(values.abs() < math.inf, finite.min())
+    if metric == "params" and finite.min() >= _COUNTS_FROM:
+        # Published in millions for CIFAR, but as a count for ImageNet16-120 (136456 where CIFAR-10 has 0.129).
+        values = values / 1e6
+    return [Measured(value, s) for value, s in zip(values.tolist(), seconds.tolist(), strict=True)]

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, TopologySpace, unknown_name
-from freerea_seval.sources.builtin import BUILTIN, builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import BUILTIN, Context, MetricInfo, builtin_metric
 from freerea_seval.unpickle import load_pickle
 
 _WHAT = "source 'hw-nas-bench'"
@@ -70,14 +69,14 @@ def _table(content: Any, path: Path, dataset: str, genotypes: Sequence[str]) -> 
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{_WHAT}: {path} is not HW-NAS-Bench-v1_0.pickle: expected nasbench201 / {dataset} / METRIC,"
-            f" and found no such thing ({type(error).__name__}: {error})"
+            f" got {type(error).__name__}: {error}"
         ) from None
     if configs and configs != list(genotypes):
         raise InputError(f"{_WHAT}: {path} numbers its cells in another order than NATS-Bench; download it again")
     for metric, values in columns.items():
         if not isinstance(values, list) or len(values) != len(genotypes):
-            found = f"{len(values)}" if isinstance(values, list) else f"a {type(values).__name__}"
-            raise InputError(f"{_WHAT}: {path}: expected {len(genotypes)} values of {metric}, got {found}")
+            got = f"{len(values)}" if isinstance(values, list) else f"a {type(values).__name__}"
+            raise InputError(f"{_WHAT}: {path}: expected {len(genotypes)} values of {metric}, got {got}")
         if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in values):
             raise InputError(f"{_WHAT}: {path}: a value of {metric} is not a finite number; download it again")
     return columns

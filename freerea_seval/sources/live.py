@@ -1,25 +1,19 @@
-"""Sources that compute on live networks: the training-free metrics, and the costs of a network."""
+"""Sources that compute on networks: training-free metrics, zero-cost proxies, and costs."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from freerea_patch import InputError, Measured, MetricCache, TrainingFree, importable_from, share_cores
 from freerea_seval.config import LiveSettings
-from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.proxies.live import ZeroCost
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 
-if TYPE_CHECKING:
-    from freerea_patch.networks import Cost
-
-#: Names a file of remembered metric values other than the one in the user's cache folder.
+#: Environment variable with the file of cached metric values, instead of the one in the user's cache folder.
 CACHE_VARIABLE = "FREEREA_SEVAL_CACHE"
-#: The metrics of the source ``cost`` that are of memory.
-MEMORY = ("activations", "inference_memory", "training_memory")
 
 
 def prepare_torch(live: LiveSettings) -> None:
@@ -40,7 +34,7 @@ def prepare_torch(live: LiveSettings) -> None:
 
 
 def open_cache(live: LiveSettings, base: Path) -> MetricCache | None:
-    """Return the cache of metric values that the settings ask for."""
+    """Return the cache of metric values that the settings ask for, None for ``cache: off``."""
     if live.cache == "off":
         return None
     if live.cache is not None:
@@ -55,64 +49,88 @@ def open_cache(live: LiveSettings, base: Path) -> MetricCache | None:
 class TrainingFreeSource:
     """naswot, logsynflow and skip: see :class:`freerea_patch.TrainingFree`."""
 
+    name = "training-free"
+
     def __init__(self, context: Context, argument: None) -> None:
-        live = context.live
-        prepare_torch(live)
+        prepare_torch(context.live)
         with importable_from(context.base):  # a batch may be a function of the user's
-            self._metrics = TrainingFree(
-                context.space,
-                batch=context.batch,
-                batch_size=live.batch_size,
-                initialisations=live.initialisations,
-                seed=live.seed,
-                device=live.device,
-                cache=open_cache(live, context.base),
-            )
+            self._metrics = self._open(context)
+
+    def _open(self, context: Context) -> TrainingFree | ZeroCost:
+        live = context.live
+        return TrainingFree(
+            context.space,
+            batch=context.batch,
+            batch_size=live.batch_size,
+            initialisations=live.initialisations,
+            seed=live.seed,
+            device=live.device,
+            cache=open_cache(live, context.base),
+        )
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""
-        return builtin_metric("training-free", metric)
+        return builtin_metric(self.name, metric)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
         """Yield the metrics network by network."""
         return self._metrics.evaluate(genotypes, metrics)
 
 
-class CostSource:
-    """Parameters, multiply-adds and operations: see :mod:`freerea_patch.networks.cost`.
+class ZeroCostSource(TrainingFreeSource):
+    """The proxies of NAS-Bench-Suite-Zero: see :class:`freerea_seval.proxies.ZeroCost`.
 
-    And memory: see :mod:`freerea_seval.costs.memory`.
+    They use one initialisation, as the published values do, whatever ``live.initialisations`` is.
     """
+
+    name = "zero-cost"
+
+    def _open(self, context: Context) -> ZeroCost:
+        live = context.live
+        return ZeroCost(
+            context.space,
+            batch=context.batch,
+            batch_size=live.batch_size,
+            seed=live.seed,
+            device=live.device,
+            cache=open_cache(live, context.base),
+        )
+
+
+class CostSource:
+    """Counts of :mod:`freerea_patch.networks.cost`, and memory of :class:`freerea_seval.costs.SpaceCosts`."""
 
     def __init__(self, context: Context, argument: None) -> None:
         prepare_torch(context.live)
-        from freerea_seval.costs.spaces import SpaceCosts
+        from freerea_seval.costs import SpaceCosts
 
         self._space = context.space
-        self._memory = SpaceCosts(context.space, context.live.batch_size)
+        memory = SpaceCosts(context.space, context.live.batch_size)
+        self._memory: dict[str, Callable[[str], int]] = {
+            "activations": memory.activations,
+            "inference_memory": memory.inference_memory,
+            "training_memory": memory.training_memory,
+        }
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""
         return builtin_metric("cost", metric)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
-        """Yield the costs network by network, in millions, those of memory of bytes."""
-        counted = [metric for metric in metrics if metric not in MEMORY]
+        """Yield the costs network by network: counts in millions, memory in megabytes (10^6 bytes)."""
+        from freerea_patch.networks import network_cost
+
+        counts = [metric for metric in metrics if metric not in self._memory]
         for genotype in genotypes:
             row: dict[str, Measured] = {}
-            if counted:
+            if counts:
                 began = time.perf_counter()
-                cost = self._cost(genotype)
-                seconds = (time.perf_counter() - began) / len(counted)
-                row = {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in counted}
+                cost = network_cost(self._space.build(genotype), self._space.input_shape)
+                seconds = (time.perf_counter() - began) / len(counts)
+                row = {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in counts}
             for metric in metrics:
-                if metric in MEMORY:
+                if metric in self._memory:
                     began = time.perf_counter()
-                    value = getattr(self._memory, metric)(genotype) / 1e6
+                    value = self._memory[metric](genotype) / 1e6
                     row[metric] = Measured(value, time.perf_counter() - began)
             yield row
-
-    def _cost(self, genotype: str) -> Cost:
-        from freerea_patch.networks.cost import network_cost
-
-        return network_cost(self._space.build(genotype), self._space.input_shape)

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SizeSpace, TopologySpace, unknown_name
-from freerea_seval.sources.builtin import builtin_metric
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.unpickle import NatsBenchPatch
 
 _WHAT = "source 'nats-bench'"
@@ -90,7 +89,7 @@ class NatsBenchSource:
                     raise
                 except Exception as error:  # the package checks nothing: a wrong file fails anywhere in it
                     raise InputError(
-                        f"{_WHAT}: the file of network {index} in {self._folder} lacks what was asked for"
+                        f"{_WHAT}: the file of network {index} in {self._folder} lacks a metric"
                         f" ({type(error).__name__}: {error}); download the folder again"
                     ) from None
                 finally:
@@ -111,7 +110,7 @@ class NatsBenchSource:
 
     def _look_up(self, index: int, metrics: Sequence[str]) -> dict[str, Any]:
         """Return the metrics of a network; None where NATS-Bench has none."""
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         costs: Mapping[str, Any] = {}
         results: dict[str, Mapping[str, Any]] = {}
         for metric in metrics:
@@ -121,11 +120,11 @@ class NatsBenchSource:
                 dataset = "cifar10-valid" if split_off else self._dataset
                 if dataset not in results:
                     results[dataset] = self._api.get_more_info(index, dataset, hp=self._epochs, is_random=False)
-                found[metric] = results[dataset][_RESULTS[metric]]
+                values[metric] = results[dataset][_RESULTS[metric]]
             else:
                 costs = costs or self._api.get_cost_info(index, self._dataset, hp=self._epochs)
-                found[metric] = costs[metric]
-        return found
+                values[metric] = costs[metric]
+        return values
 
 
 def _open(folder: Path, benchmark: _Benchmark, space: TopologySpace | SizeSpace) -> Any:

@@ -1,4 +1,4 @@
-"""The source ``seval``: a predictor that reads a network's string and says its metric."""
+"""The source ``seval``: a metric predicted from the string of a network."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ import numpy.typing as npt
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
 from freerea_seval.files import write_atomically
-from freerea_seval.sources.builtin import builtin_metric
 from freerea_seval.sources.live import prepare_torch
-from freerea_seval.sources.registry import Context, MetricInfo
+from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.strings.views import View, check_view, default_view
 
 Values = npt.NDArray[np.float64]
@@ -54,21 +53,21 @@ class PredictedSource:
         if self.predictor.proxies_:
             raise InputError(
                 f"predictor {folder}: learned from {self.predictor.proxies_} proxies beside strings, which a search"
-                " does not give it; train one on strings alone"
+                " does not compute; train one on strings alone"
             )
         self.strings = SpaceStrings(context.space, self._info.view)
         self._last: dict[str, Values] = {}
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
-        # The first prediction imports what is needed, which is not part of what the search spends on its networks.
+        # The first prediction imports packages, whose time is not to be charged to the networks of the search.
         self.predictions([context.space.sample(Random(context.seed))])
         _settle()
 
     def describe(self, metric: str) -> MetricInfo:
         """Return the predicted metric's direction and unit."""
-        for known in self._info.metrics:
-            if known.name == metric:
-                return MetricInfo(metric, known.direction, known.unit, f"predicted, {known.samples} networks seen")
-        names = ", ".join(repr(known.name) for known in self._info.metrics)
+        for info in self._info.metrics:
+            if info.name == metric:
+                return MetricInfo(metric, info.direction, info.unit, f"predicted, {info.samples} networks seen")
+        names = ", ".join(repr(info.name) for info in self._info.metrics)
         raise InputError(f"the predictor {self._where} predicts {names}, not {metric!r}")
 
     def bounds(self, metric: str, side: Literal["lower", "upper"], confidence: float) -> PredictedBound:
@@ -79,7 +78,7 @@ class PredictedSource:
         """
         from freerea_seval.predictor.conformal import samples_needed
 
-        column = [known.name for known in self._info.metrics].index(metric)
+        column = [info.name for info in self._info.metrics].index(metric)
         samples = self.predictor.conformals_[column].samples
         needed = samples_needed(confidence)
         if samples < needed:
@@ -94,28 +93,28 @@ class PredictedSource:
         if not genotypes:
             return []
         began = time.perf_counter()
-        found = self.predictions(genotypes)
+        predictions = self.predictions(genotypes)
         seconds = (time.perf_counter() - began) / len(genotypes)
-        place = {known.name: column for column, known in enumerate(self._info.metrics)}
+        columns = {info.name: column for column, info in enumerate(self._info.metrics)}
         return [
-            {metric: Measured(_supported(row[place[metric]]), seconds / len(metrics)) for metric in metrics}
-            for row in found
+            {metric: Measured(_supported(row[columns[metric]]), seconds / len(metrics)) for metric in metrics}
+            for row in predictions
         ]
 
     def predictions(self, genotypes: Sequence[str]) -> Values:
         """Return the predictions of one network or more, ``(n, m)``, +inf for unsupported.
 
-        Those of the last batch are remembered: a metric's bounds are asked for right after its values.
+        Those of the last batch are cached, because the bounds of a metric are computed right after its values.
         """
         if not self._last.keys() >= set(genotypes):
-            found = self.predictor.predict(self.strings.strings(genotypes)).reshape(len(genotypes), -1)
-            self._last = dict(zip(genotypes, found, strict=True))
+            predictions = self.predictor.predict(self.strings.strings(genotypes)).reshape(len(genotypes), -1)
+            self._last = dict(zip(genotypes, predictions, strict=True))
         return np.stack([self._last[genotype] for genotype in genotypes])
 
 
 @cache
 def _settle() -> None:
-    """Collect garbage, once: a collection of all that was imported would otherwise come in the middle of the search."""
+    """Collect garbage once, so that no collection of all imported objects takes place during the search."""
     gc.collect()
 
 
@@ -123,8 +122,8 @@ def _settle() -> None:
 class PredictedBound:
     """A bound of a predicted metric as a metric of its own.
 
-    The metric keeps it with a probability for each network by itself. A search picks extremes, so that among the
-    networks that it finds fewer may keep theirs.
+    It holds with the given probability for each network on its own. A search selects extremes, so that it may hold for
+    fewer of the networks in its result.
     """
 
     source: PredictedSource
@@ -133,7 +132,7 @@ class PredictedBound:
     confidence: float
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
-        """Return the bounds of all networks, infinite where none can be promised."""
+        """Return the bounds of all networks, infinite where none holds with that probability."""
         if not genotypes:
             return []
         began = time.perf_counter()
@@ -152,7 +151,7 @@ class PredictedBound:
 
 
 def _supported(value: float) -> float:
-    """Return a prediction as searches know it."""
+    """Return a prediction with :data:`UNSUPPORTED` for infinity."""
     return UNSUPPORTED if math.isinf(value) else float(value)
 
 
@@ -160,8 +159,8 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     """Measure random networks of the space, train a predictor on them, and keep both in the run's folder.
 
     Returns:
-        The predictor's folder, and the seconds that measuring and training took. A run that is resumed
-        finds what it made before.
+        The predictor's folder, and the seconds that measuring and training took. A resumed run uses the files of
+        its first start.
     """
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Target, train_predictor
@@ -182,9 +181,8 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         if len(genotypes) < count:
             genotypes[space.sample(rng)] = None
     began = time.perf_counter()
-    with context.progress.task(f"measuring {len(genotypes)} networks") as show:
-        measured_ms = measure_latency_ms(space, list(genotypes), device=context.live.device, on_fraction=show)
-    # NaN is a network that cannot run, and to training one that was not measured.
+    measured_ms = measure_latency_ms(space, list(genotypes), device=context.live.device, progress=context.progress)
+    # Training takes infinity for a network that cannot run, and NaN for one that was not measured.
     values = [math.inf if math.isnan(latency) else latency for latency in measured_ms]
     measured = time.perf_counter()
     info = builtin_metric("device", metric)
@@ -202,7 +200,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     csv.writer(table).writerows([("genotype", f"{metric}_{info.unit}"), *zip(genotypes, cells, strict=True)])
     write_atomically(context.folder / f"measured-{metric}.csv", table.getvalue())
     seconds = {f"measure {metric}": measured - began, f"train {metric}": time.perf_counter() - measured}
-    # The receipt comes last: a run killed before it measures again.
+    # The receipt is written last: a run that was killed before measures again.
     write_atomically(receipt, json.dumps({"seconds": seconds}, indent=2))
     return folder, seconds
 

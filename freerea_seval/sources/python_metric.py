@@ -38,7 +38,7 @@ class PythonSource:
         self._takes_network = _first_parameter(function, argument) == "network"
 
     def describe(self, metric: str) -> MetricInfo:
-        """Return the metric under any name; only the user knows its direction."""
+        """Return the metric under any name; its direction is for the user to say."""
         return MetricInfo(metric, description=f"returned by {self._name}")
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
@@ -63,9 +63,9 @@ class PythonSource:
             message = next(iter(str(error).splitlines()), "")
             raise InputError(
                 f"source 'python': {self._name} failed for {genotype!r} ({type(error).__name__}: {message});"
-                " mend it, or return float('nan') for a network without a value"
+                " correct it, or return float('nan') for a network without a value"
             ) from error
-        # A tensor or array of one element has __float__ as well; a string or None has not.
+        # Tensors and arrays of one element have __float__; strings and None do not.
         if not isinstance(value, bool) and hasattr(value, "__float__"):
             try:
                 return float(value)
@@ -78,14 +78,14 @@ class PythonSource:
 
 
 def _first_parameter(function: Callable[..., Any], name: str) -> str | None:
-    """Return the name of the first parameter, None if Python cannot tell.
+    """Return the name of the first parameter, None if the signature is not available.
 
     Raises:
         InputError: the callable does not take exactly one argument.
     """
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # many callables written in C do not tell
+    except (TypeError, ValueError):  # many callables written in C have no signature
         return None
     try:
         signature.bind(None)

@@ -26,7 +26,7 @@ list(TrainingFree(space, batch_size=2, initialisations=1).evaluate(space.genotyp
 """
 PLUGIN = """
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.sources.installed import load_registry
+from freerea_seval.sources.registry import load_registry
 from freerea_seval.sources.registry import Context
 try:
     load_registry().open('seval', 'nowhere', Context(TopologySpace()))

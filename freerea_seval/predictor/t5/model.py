@@ -14,9 +14,7 @@ import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from freerea_patch import InputError
-from freerea_patch import unknown_name
-from freerea_patch import share_cores
+from freerea_patch import InputError, share_cores, unknown_name
 from freerea_patch.training_free import check_device
 from freerea_seval.predictor.features.dataflow import number_operations, strip_operands, token_offsets, word_tokenizer
 from freerea_seval.predictor.features.vectorizer import check_strings

@@ -25,8 +25,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import InputError
-from freerea_patch import Part
+from freerea_patch import InputError, Part
 from freerea_patch.networks import skip_initialisation
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
 from freerea_seval.strings.text.compress import Body, join, split

@@ -9,7 +9,7 @@ import pytest
 
 from experiments.devices.own_metrics import SPACES, latencies, main, report, targets
 from freerea_patch import TopologySpace
-from freerea_seval.costs.spaces import SpaceCosts
+from freerea_seval.costs import SpaceCosts
 
 
 @pytest.mark.slow

@@ -105,13 +105,13 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
 def test_objectives_shows_what_a_package_says_of_itself_as_it_is(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from freerea_seval.sources import installed
+    from freerea_seval.sources import registry as sources
     from freerea_seval.sources.registry import MetricInfo, Registry, SourceRecord
 
     registry = Registry()
     metric = MetricInfo("energy", "min", "[mJ]", "by a meter [arXiv 1234] [/x]")
     registry.add(SourceRecord("board", "a package [of mine]", "package.module:Board", metrics=(metric,)))
-    monkeypatch.setattr(installed, "load_registry", lambda: registry)
+    monkeypatch.setattr(sources, "load_registry", lambda: registry)
     assert call("objectives") == 0
     printed = capsys.readouterr().out
     for said in ("[mJ]", "[arXiv 1234] [/x]", "[of mine]"):
@@ -119,7 +119,7 @@ def test_objectives_shows_what_a_package_says_of_itself_as_it_is(
 
 
 def test_objectives_lists_every_source_and_metric(capsys: pytest.CaptureFixture[str]) -> None:
-    from freerea_seval.sources.installed import load_registry
+    from freerea_seval.sources.registry import load_registry
 
     assert call("objectives") == 0
     printed = capsys.readouterr().out

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 
 from freerea_patch import TopologySpace
-from freerea_seval.cli.measuring import parse_seconds
 from freerea_seval.config import make_space
-from freerea_seval.measurement import backends
-from freerea_seval.measurement.networks import draw, most_informative_first
+from freerea_seval.measurement import backends, draw, parse_seconds
+from freerea_seval.measurement.networks import most_informative_first
 from freerea_seval.sources.registry import Context
 from freerea_seval.sources.table import TableSource
 from tests.freerea_seval.cli.test_mistakes import call, refused
@@ -248,7 +247,7 @@ def test_another_measurement_is_not_mixed_in(place: Path, capsys: pytest.Capture
     refused(capsys, "is of another measurement (of other networks)", *FAST, "--networks", "4")
     path = place / "latency.csv.journal.jsonl"
     path.write_text(path.read_text().replace('"turn"', "turn", 1))
-    refused(capsys, "line 2: not a line of a journal", *FAST)
+    refused(capsys, "line 2: expected a JSON object", *FAST)
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from experiments.devices.memory import StorageTracker
-from freerea_seval.costs.model import network_costs
+from freerea_seval.costs import network_costs
 from tests.freerea_seval.strings.trace.tracing import Function
 
 LAYERS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-from freerea_seval.measurement.detrend import _AROUND, _HALF, _ITERATIONS, FEWEST, without_drift
+from freerea_seval.measurement.detrend import _CAUCHY, _ITERATIONS, _NEIGHBOURS, FEWEST, log_levels
 from freerea_seval.measurement.timing import Timing, summaries, summary
 
 Values = npt.NDArray[np.float64]
@@ -87,14 +87,14 @@ def test_the_mean_over_neighbours_is_that_of_a_plain_loop() -> None:
     for _ in range(_ITERATIONS):
         machine = []
         for place in range(len(seen)):
-            around = range(max(0, place - _AROUND), min(len(seen), place + _AROUND + 1))
-            near = {i: weights[i] * (_AROUND + 1 - abs(i - place)) for i in around}
+            around = range(max(0, place - _NEIGHBOURS), min(len(seen), place + _NEIGHBOURS + 1))
+            near = {i: weights[i] * (_NEIGHBOURS + 1 - abs(i - place)) for i in around}
             machine.append(sum(near[i] * (seen[i] - its[networks[i]]) for i in around) / sum(near.values()))
         for network in range(25):
             own = [i for i, n in enumerate(networks) if n == network]
             its[network] = sum(weights[i] * (seen[i] - machine[i]) for i in own) / sum(weights[i] for i in own)
         noise = [s - m - its[n] for s, m, n in zip(seen, machine, networks, strict=True)]
         spread = float(np.median(np.abs(noise))) / 0.6745 + 1e-9
-        weights = [1 / (1 + (e / (_HALF * spread)) ** 2) for e in noise]
+        weights = [1 / (1 + (e / (_CAUCHY * spread)) ** 2) for e in noise]
     expected = np.array(its) + np.median(logarithms)
-    assert without_drift(np.array(networks), np.exp(logarithms)) == pytest.approx(expected, rel=1e-8)
+    assert log_levels(np.array(networks), np.exp(logarithms)) == pytest.approx(expected, rel=1e-8)

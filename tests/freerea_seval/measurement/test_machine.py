@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.measurement.energy import EnergyMeter, find_meter
-from freerea_seval.measurement.machine import cpu_model, describe_machine, governor
+from freerea_seval.measurement.machine import EnergyMeter, cpu_model, describe_machine, find_meter, governor
 from freerea_seval.measurement.memory import check_memory, peaks_mb
 
 

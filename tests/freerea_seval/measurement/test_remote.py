@@ -81,7 +81,7 @@ MISTAKES = {
     "a network twice": ([*GOOD, GOOD[0]], f"row 6: '{CELLS[2]}' is there already, in row 2"),
     "a network without a row": (GOOD[:3], f"no row for '{CELLS[3]}'"),
     "another machine": (changed(3, 4, "phone"), "row 5: measured on 'phone', the rows above on 'pi'"),
-    "a row too short": ([*GOOD[:3], GOOD[3][:2]], "row 5: 2 fields, not 6"),
+    "a row too short": ([*GOOD[:3], GOOD[3][:2]], "line 5: expected 6 fields as in the header, got 2"),
 }
 
 
@@ -150,7 +150,7 @@ def test_an_export_goes_on_and_refuses_a_folder_of_another(tmp_path: Path) -> No
 def test_a_network_that_onnx_cannot_say_is_named(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="needs the package onnx")
     plain = space_networks(TopologySpace(), CELLS[:1])
-    broken = Networks("genotype", CELLS[:1], lambda name: (nn.Linear(7, 7), plain.make(name)[1]), plain.recipe, {})
+    broken = Networks("genotype", CELLS[:1], lambda name: (nn.Linear(7, 7), plain.make(name)[1]), plain.spec, {})
     with pytest.raises(InputError, match=r"cannot be written as ONNX \(RuntimeError: mat1 and mat2"):
         export(broken, tmp_path / "out")
 

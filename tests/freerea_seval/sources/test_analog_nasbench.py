@@ -17,9 +17,8 @@ from freerea_patch import Measured, TopologySpace
 from freerea_patch.spaces import EDGES, parse_cell
 from freerea_seval.sources import analog_nasbench
 from freerea_seval.sources.analog_nasbench import AnalogNasbenchSource
-from freerea_seval.sources.builtin import BUILTIN
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
-from freerea_seval.sources.registry import Context
+from freerea_seval.sources.registry import BUILTIN, Context
 from freerea_seval.unpickle import load_pickle
 
 ErrorOf = Callable[[Callable[[], object]], str]
@@ -71,7 +70,7 @@ def test_the_package_is_not_imported() -> None:
     program = (
         "import sys\n"
         "from freerea_patch import TopologySpace\n"
-        "from freerea_seval.sources.installed import load_registry\n"
+        "from freerea_seval.sources.registry import load_registry\n"
         "from freerea_seval.sources.registry import Context\n"
         "source = load_registry().open('analog-nasbench', None, Context(TopologySpace()))\n"
         "source.describe('baseline_accuracy')\n"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.measurement.timing import BURST, REWARM, WARM_UPS
+from freerea_seval.progress import Progress
 from freerea_seval.sources.device import ROUNDS, DeviceSource, measure_latency_ms
 from freerea_seval.sources.registry import Context
 
@@ -62,7 +65,13 @@ def test_the_networks_take_turns() -> None:
 
 def test_fractions_are_reported_up_to_one() -> None:
     seen: list[float] = []
-    measure_latency_ms(Sleepers(), ["0.0"], on_fraction=lambda fraction, note: seen.append(fraction))
+
+    class Recorder(Progress):
+        @contextmanager
+        def task(self, description: str) -> Iterator[Callable[[float, str], None]]:
+            yield lambda fraction, note: seen.append(fraction)
+
+    measure_latency_ms(Sleepers(), ["0.0"], progress=Recorder())
     assert seen == sorted(seen)
     assert seen[-1] == 1
 
@@ -89,5 +98,7 @@ def test_a_network_that_cannot_run_is_unsupported() -> None:
 
 
 def test_it_is_a_mistake_if_no_network_can_run() -> None:
-    with pytest.raises(InputError, match=r"latency cannot be measured on 'cpu' \(RuntimeError: mat1 and mat2"):
+    with pytest.raises(
+        InputError, match=r"none of 1 networks can run on 'cpu' with backend 'eager' \(RuntimeError: mat1 and mat2"
+    ):
         measure_latency_ms(Broken(), [CELL.replace("none", "skip_connect")])

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from freerea_patch import Measured, TopologySpace
-from freerea_seval.sources.builtin import BUILTIN
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
-from freerea_seval.sources.registry import Context
+from freerea_seval.sources.registry import BUILTIN, Context
 
 ErrorOf = Callable[[Callable[[], object]], str]
 CELLS = TopologySpace().genotypes()
@@ -91,11 +90,11 @@ BROKEN = {
     "short": ("index,naswot", lambda i: "1", 15624, "expected one row for each index from 0 to 15624"),
     "long": ("index,naswot", lambda i: "1", 15626, "expected one row for each index from 0 to 15624"),
     "word": ("index,naswot", lambda i: "good", 15625, "could not convert string to float: 'good'"),
-    "row too short": ("index,naswot,time=[s]", lambda i: "1", 15625, "list index out of range"),
+    "short row": ("index,naswot,time=[s]", lambda i: "1", 15625, "time=[s] is not a number of seconds in every row"),
     "no time": ("index,naswot,time=[s]", lambda i: "1,nan", 15625, "time=[s] is not a number of seconds in every row"),
     "time below 0": ("index,naswot,time=[s]", lambda i: "1,-1", 15625, "time=[s] is not a number of seconds"),
     "nothing finite": ("index,naswot,time=[s]", lambda i: ",1", 15625, "has no finite value of naswot"),
-    "empty": ("", lambda i: "", 0, "expected the columns index,naswot, got "),
+    "empty": ("", lambda i: "", 0, "No columns to parse from file"),
 }
 
 

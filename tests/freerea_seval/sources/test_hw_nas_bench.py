@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from freerea_patch import Measured, TopologySpace
-from freerea_seval.sources.builtin import BUILTIN
 from freerea_seval.sources.hw_nas_bench import HwNasBenchSource
-from freerea_seval.sources.registry import Context
+from freerea_seval.sources.registry import BUILTIN, Context
 
 ErrorOf = Callable[[Callable[[], object]], str]
 CELLS = TopologySpace().genotypes()

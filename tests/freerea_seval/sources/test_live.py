@@ -12,7 +12,7 @@ import torch
 
 from freerea_patch import InputError, Measured, MetricCache, SizeSpace, TopologySpace, TrainingFree
 from freerea_seval.config import LiveSettings
-from freerea_seval.costs.model import network_costs
+from freerea_seval.costs import network_costs
 from freerea_seval.sources.live import CACHE_VARIABLE, CostSource, TrainingFreeSource, open_cache
 from freerea_seval.sources.registry import Context
 

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_seval.sources.builtin import BUILTIN
 from freerea_seval.sources.nats_bench import NatsBenchSource
-from freerea_seval.sources.registry import Context
+from freerea_seval.sources.registry import BUILTIN, Context
 
 pytest.importorskip("nats_bench")
 

@@ -10,10 +10,16 @@ from typing import Any
 
 import pytest
 
-from freerea_seval.sources import installed
-from freerea_seval.sources.builtin import BUILTIN, builtin_metric, register
-from freerea_seval.sources.installed import load_registry
-from freerea_seval.sources.registry import Context, MetricInfo, Registry, SourceRecord
+from freerea_seval.sources import registry as sources
+from freerea_seval.sources.registry import (
+    BUILTIN,
+    Context,
+    MetricInfo,
+    Registry,
+    SourceRecord,
+    builtin_metric,
+    load_registry,
+)
 
 ErrorOf = Callable[[Callable[[], object]], str]
 RECORDS = list(BUILTIN.values())
@@ -33,9 +39,6 @@ NAMES = [
 
 
 def test_the_registry_holds_the_built_in_sources_in_their_order() -> None:
-    registry = Registry()
-    register(registry)
-    assert [record.name for record in registry] == NAMES
     assert [record.name for record in load_registry()][: len(NAMES)] == NAMES
 
 
@@ -95,8 +98,7 @@ def test_a_metric_is_described_alike_wherever_it_comes_from() -> None:
 
 
 def test_two_sources_of_one_name_are_refused() -> None:
-    registry = Registry()
-    register(registry)
+    registry = Registry(RECORDS)
     with pytest.raises(ValueError, match="a metric source named 'table' is registered already"):
         registry.add(SourceRecord("table", "elsewhere", "x:y"))
 
@@ -109,14 +111,14 @@ def test_an_unknown_source_is_an_error_with_the_nearest_name(error_of: ErrorOf, 
 class Point:
     """An entry point that fails, without the package around it."""
 
-    name, value, group = "broken", "broken_package:register", installed.ENTRY_POINTS
+    name, value, group = "broken", "broken_package:register", sources.ENTRY_POINTS
 
     def load(self) -> Callable[[Registry], None]:
         return lambda registry: registry.add(SourceRecord("table", "mine", "x:y"))
 
 
 def test_an_installed_package_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, error_of: ErrorOf) -> None:
-    monkeypatch.setattr(installed, "entry_points", lambda group: [Point()])
+    monkeypatch.setattr(sources, "entry_points", lambda group: [Point()])
     error = error_of(load_registry)
     assert "metric sources of entry point 'broken' (broken_package:register) cannot be loaded" in error
     assert "a metric source named 'table' is registered already" in error
@@ -125,15 +127,14 @@ def test_an_installed_package_that_fails_is_named(monkeypatch: pytest.MonkeyPatc
 def test_listing_the_sources_imports_none_of_them() -> None:
     program = (
         "import sys\n"
-        "from freerea_seval.sources.installed import load_registry\n"
+        "from freerea_seval.sources.registry import load_registry\n"
         "list(load_registry())\n"
         "print(*sys.modules)\n"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = set(found.stdout.split())
-    assert "freerea_seval.sources.builtin" in modules
     ours = {m for m in modules if m.startswith("freerea_seval.sources.")}
-    assert ours == {f"freerea_seval.sources.{name}" for name in ("builtin", "installed", "registry")}
+    assert ours == {f"freerea_seval.sources.{name}" for name in ("registry",)}
     assert modules.isdisjoint({"torch", "xgboost", "sklearn", "nats_bench", "pandas", "matplotlib"})
 
 
@@ -164,7 +165,7 @@ def test_an_installed_package_adds_a_source(tmp_path: Path) -> None:
     assert installed.returncode == 0, installed.stderr
     program = (
         "from freerea_patch import TopologySpace\n"
-        "from freerea_seval.sources.installed import load_registry\n"
+        "from freerea_seval.sources.registry import load_registry\n"
         "from freerea_seval.sources.registry import Context\n"
         "registry = load_registry()\n"
         "print(list(registry)[-1].name, registry['letters'].metric('vowels').description)\n"

@@ -9,13 +9,11 @@ import pytest
 import torch
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.config import LiveSettings
 from freerea_seval.proxies import PROXIES
 from freerea_seval.proxies.compute import zero_cost_proxies
 from freerea_seval.proxies.live import ZeroCost, draw_weights
-from freerea_seval.sources.builtin import BUILTIN
-from freerea_seval.sources.registry import Context
-from freerea_seval.sources.zero_cost import ZeroCostSource
+from freerea_seval.sources.live import ZeroCostSource
+from freerea_seval.sources.registry import BUILTIN, Context, LiveSettings
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
 SMALL = LiveSettings(batch_size=4, cache="off")
@@ -106,3 +104,13 @@ def test_an_unknown_proxy_is_named() -> None:
         source().describe("synflo")
     with pytest.raises(InputError, match="unknown zero-cost proxy 'synflo'; did you mean 'synflow'"):
         list(ZeroCost(TopologySpace(), batch_size=4).evaluate([CELL], ["synflo"]))
+
+
+def test_two_kinds_of_gpu_do_not_share_cached_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    proxies = ZeroCost(TopologySpace(), batch_size=4, device="cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    keys = set()
+    for model in ("GPU A", "GPU B"):
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, model=model: model)
+        keys.add(proxies._key(CELL, "snip"))
+    assert len(keys) == 2

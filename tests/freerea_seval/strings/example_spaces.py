@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import InputError
-from freerea_patch import Part
+from freerea_patch import InputError, Part
 from freerea_seval.strings.encode import encode_module
 from freerea_seval.strings.views import View
 from tests.freerea_seval.strings.trace.tracing import Function

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from freerea_patch import InputError
-from freerea_seval.measurement.results_io import VisitJournal, journal_path, json_path, write_results
-from freerea_seval.measurement.timing import Timing, summaries
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.measurement import Networks, measure_networks, space_networks
+from freerea_seval.measurement.run import VisitJournal, journal_path, json_path, results_table, write_results
+from freerea_seval.measurement.timing import Timing
 
 CONFIG = {"threads": 1, "networks": ["a", "b"], "shape": (1, 2)}
 VISITS = [
@@ -73,20 +76,38 @@ def test_a_journal_of_another_measurement_is_refused(tmp_path: Path, change: dic
         VisitJournal(tmp_path / "j", {**CONFIG, **change})
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[1]", '{"turn": 1}', '{"network": "a", "speed": 3}'])
-def test_a_line_that_is_none_is_named(tmp_path: Path, line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("nonsense", "expected a JSON object"),
+        ("[1]", "expected a JSON object"),
+        ('{"turn": 1}', "not a line of a journal"),
+        ('{"network": "a", "speed": 3}', "not a line of a journal"),
+    ],
+)
+def test_an_invalid_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
     path = tmp_path / "j"
     VisitJournal(path, CONFIG).close()
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(InputError, match="j, line 2: not a line of a journal"):
+    with pytest.raises(InputError, match=f"j, line 2: {expected}"):
         VisitJournal(path, CONFIG)
+
+
+def networks(*names: str) -> Networks:
+    return replace(space_networks(TopologySpace(), []), column="network", names=list(names))
 
 
 def test_the_files_have_empty_cells_and_a_reason_for_what_cannot_run(tmp_path: Path) -> None:
     output = tmp_path / "x.csv"
-    timings = {"a": [VISITS[0][1], VISITS[2][1]], "b": [VISITS[1][1]], "d": [Timing(0, 4.0, 0.1)]}
-    found = summaries([*VISITS, ("d", Timing(0, 4.0, 0.1))])
-    write_results(output, "network", found, timings, {"a": 7.5}, {"threads": 1})
+    visits = [*VISITS, ("d", Timing(0, 4.0, 0.1))]
+    table = results_table(networks("a", "b", "c", "d"), visits, {"a": 7.5})
+    assert table.attrs["units"] == {
+        "latency_ms": "ms",
+        "latency_iqr_ms": "ms",
+        "peak_mb": "MB",
+        "energy_mj": "mJ",
+    }
+    write_results(output, table, {"threads": 1})
     assert output.read_text().splitlines() == [
         "network,latency_ms,latency_iqr_ms,rounds,peak_mb,energy_mj",
         "a,1.5,0.5,2,7.5,3",
@@ -94,5 +115,18 @@ def test_the_files_have_empty_cells_and_a_reason_for_what_cannot_run(tmp_path: P
         "d,4,0,1,,",
     ]
     assert json.loads(json_path(output).read_text()) == {"threads": 1, "unsupported": {"b": "too large"}}
-    write_results(output, "network", summaries([("d", Timing(0, 4.0, 0.1))]), timings, {}, {})
+    write_results(output, results_table(networks("d"), visits[-1:]), {})
     assert output.read_text() == "network,latency_ms,latency_iqr_ms,rounds\nd,4,0,1\n"
+
+
+def test_networks_are_measured_without_files_and_resumed_with_them(tmp_path: Path) -> None:
+    cells = space_networks(TopologySpace(), TopologySpace().genotypes()[:2])
+    table = measure_networks(cells, rounds=2)
+    assert table["genotype"].tolist() == cells.names
+    assert (table["latency_ms"] > 0).all()
+    assert table["rounds"].tolist() == [2, 2]
+    assert table.attrs["unsupported"] == {}
+    first = measure_networks(cells, tmp_path / "x.csv", rounds=1)
+    journal = (tmp_path / "x.csv.journal.jsonl").read_text()
+    pd.testing.assert_frame_equal(measure_networks(cells, tmp_path / "x.csv", rounds=1), first)
+    assert (tmp_path / "x.csv.journal.jsonl").read_text() == journal

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
-from freerea_seval.costs.model import network_costs
-from freerea_seval.costs.spaces import SpaceCosts
+from freerea_seval.costs import SpaceCosts, network_costs
 from tests.freerea_seval.strings.example_spaces import Bare, Parted, chain, conv, layer, residual
 
 BATCH = 3
