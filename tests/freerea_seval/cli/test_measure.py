@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from freerea_patch import TopologySpace
-from freerea_seval.cli.measuring import parse_seconds
+from freerea_seval.api.measuring import parse_seconds
 from freerea_seval.config.spaces import make_space
 from freerea_seval.measurement import backends
 from freerea_seval.measurement.networks import draw, most_informative_first

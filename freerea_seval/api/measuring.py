@@ -1,0 +1,462 @@
+"""Timing networks on this machine, or on another device: :func:`measure` and its two relatives of the command line."""
+
+from __future__ import annotations
+
+import copy
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from freerea_patch import InputError, SearchSpace
+from freerea_seval.api.arguments import as_space, as_tensors, prepare_torch, progress_bars
+from freerea_seval.progress import Progress
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
+    from freerea_seval.api.arguments import Inputs
+    from freerea_seval.measurement.backends import Inputs as Tensors
+    from freerea_seval.measurement.network_spec import Recipe
+    from freerea_seval.measurement.networks import Networks
+    from freerea_seval.measurement.results_io import VisitJournal
+    from freerea_seval.measurement.timing import Runnable
+
+    #: Genotypes of a space, or ``"pkg.module:factory"`` or modules of the user's own.
+    SomeNetworks = str | nn.Module | Sequence[str | nn.Module] | Mapping[str, nn.Module]
+
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SPACE = "nats-tss"
+_NETWORKS = 100
+#: Random networks among which the most informative are chosen.
+_POOL = 1000
+
+
+def measure(
+    networks: SomeNetworks | None = None,
+    inputs: Inputs | None = None,
+    space: str | SearchSpace | None = None,
+    count: int | None = None,
+    genotypes: str | Path | None = None,
+    informative: bool = False,
+    backend: str = "eager",
+    device: str = "cpu",
+    batch_size: int | None = None,
+    threads: int = 1,
+    rounds: int = 11,
+    budget: str | float | None = None,
+    memory: bool = False,
+    seed: int = 0,
+    output: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> DataFrame:
+    """Measure the latency of networks on this machine.
+
+    Networks are visited in rounds, so that a slow minute of the machine affects all of them, and what it adds is
+    removed by a robust fit; see :mod:`freerea_seval.measurement.detrend`.
+
+    Args:
+        networks: genotypes of ``space``; or networks with ``inputs``: ``"pkg.module:factory"``, a module, several of
+            them, or modules by name.
+        inputs: of networks that are not of a space, with the batch dimension; as for :func:`freerea_seval.encode`.
+        space: search space, by its name or itself; without ``networks`` or ``genotypes``, random networks of it.
+        count: number of random networks, 100 by default; or the first of ``genotypes``.
+        genotypes: file with a genotype a line, or a CSV with a column ``genotype``.
+        informative: choose the networks that teach a predictor most, among 1,000 random ones or ``genotypes``.
+        backend: ``"eager"``, ``"compile"`` (``torch.compile``) or ``"onnx"`` (ONNX Runtime).
+        device: ``"cpu"``, ``"cuda"``, ...
+        batch_size: images at once for networks of a space, 1 by default.
+        threads: CPU threads of a network.
+        rounds: visits to every network.
+        budget: time for measuring, such as ``"60s"``, ``"1h"`` or seconds: the most informative networks first.
+        memory: measure the peak resident memory too, in a process a network; not for modules.
+        seed: fixes the random networks, the inputs and the order of visits.
+        output: CSV to write, with a JSON that describes the measurement and a journal beside it: the same call
+            continues after an interruption. None keeps no file.
+        progress: show progress bars on a terminal.
+
+    Returns:
+        One row a network: ``genotype`` or ``network``, ``latency_ms`` (the median), ``latency_iqr_ms``, ``rounds``, and
+        where measured ``peak_mb`` (megabytes) and ``energy_mj`` (millijoules of a pass); NaN for a network that cannot
+        run. Units are in ``attrs["units"]``.
+
+    Raises:
+        InputError: there are no networks, arguments contradict each other, or none of the networks can run.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> cells = fs.TopologySpace().genotypes()[:2]
+        >>> fs.measure(cells, space="nats-tss", rounds=1)["latency_ms"].gt(0).tolist()
+        [True, True]
+    """
+    for name, value in (("--threads", threads), ("--rounds", rounds)):
+        if value < 1:
+            raise InputError(f"{name} must be 1 or more, got {value}")
+    objects = [] if networks is None else [module for module in _by_name(networks).values() if module is not None]
+    if memory and (objects or not isinstance(space, (str, type(None)))):
+        raise InputError(
+            "memory is measured in a process a network, which makes it by its name; give the space by its name, or"
+            " networks as pkg.module:factory"
+        )
+    file = None if output is None else _check_output(Path(output))
+    budget_s = None if budget is None else parse_seconds(budget)
+    bars = progress_bars(progress)
+    ordered = budget_s is not None
+    chosen = _choose(
+        networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=ordered, bars=bars
+    )
+    with TemporaryDirectory() as folder:
+        return _measure_networks(
+            chosen,
+            Path(folder) / "measurements.csv" if file is None else file,
+            backend=backend,
+            device=device,
+            threads=threads,
+            rounds=rounds,
+            memory=memory,
+            seed=seed,
+            budget_s=budget_s,
+            budget=budget,
+            progress=bars,
+            kept=file is not None,
+        )
+
+
+def export_networks(
+    networks: SomeNetworks | None = None,
+    inputs: Inputs | None = None,
+    space: str | SearchSpace | None = None,
+    count: int | None = None,
+    genotypes: str | Path | None = None,
+    informative: bool = False,
+    batch_size: int | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> int:
+    """Write networks as ONNX with a script that measures them on another device, and return their number.
+
+    The script needs only onnxruntime and numpy; :func:`import_results` reads what it writes. The arguments are those of
+    :func:`measure`, and ``output`` is the folder to make.
+
+    Raises:
+        InputError: as for :func:`measure`; or there is no output, or it holds something else.
+    """
+    from freerea_seval.measurement.backends import check_onnx
+    from freerea_seval.measurement.remote import export
+
+    if output is None:
+        raise InputError("networks are exported into a folder: add -o FOLDER")
+    check_onnx("onnx")
+    bars = progress_bars(progress)
+    chosen = _choose(networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars)
+    with bars.task(f"exporting {len(chosen.names)} networks") as show:
+        export(chosen, Path(output), show)
+    return len(chosen.names)
+
+
+def import_results(results: str | Path, output: str | Path) -> DataFrame:
+    """Check what the script of an export has measured, write it as a CSV, and return it as :func:`measure` does.
+
+    Args:
+        results: the ``results.csv`` of an exported folder, with its manifest beside.
+        output: CSV to write.
+
+    Raises:
+        InputError: the results are not those of the manifest, or damaged.
+    """
+    from freerea_seval.measurement.remote import import_results as import_checked
+
+    import_checked(Path(results), Path(output))
+    return _read_measurements(Path(output))
+
+
+def parse_seconds(time: str | float) -> float:
+    """Return the seconds of ``60s``, ``5m``, ``1h``, or ``60``.
+
+    Raises:
+        InputError: the text is none of these, or not more than 0.
+    """
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|min|h|)", str(time).strip(), re.ASCII)
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if not seconds:
+        raise InputError(f"--budget {time!r}: expected a time such as 60s, 5m or 1h")
+    return seconds
+
+
+def _check_output(output: Path) -> Path:
+    from freerea_seval.measurement.results_io import journal_path
+
+    if output.suffix == ".json":
+        raise InputError(f"{output}: the CSV's name cannot end in .json, which its description has; try -o FILE.csv")
+    if output.exists() and not journal_path(output).exists():
+        raise InputError(
+            f"{output} exists already, and no journal beside it to continue from; choose another file with -o"
+        )
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent}; make it, or choose another -o")
+    return output
+
+
+def _choose(
+    networks: SomeNetworks | None,
+    inputs: Inputs | None,
+    space: str | SearchSpace | None,
+    count: int | None,
+    genotypes: str | Path | None,
+    informative: bool,
+    batch_size: int | None,
+    seed: int,
+    *,
+    ordered: bool,
+    bars: Progress,
+) -> Networks:
+    """Return the networks that the arguments of :func:`measure` name.
+
+    Args:
+        ordered: whether the most informative networks of a space come first.
+        bars: shows the progress of choosing them.
+
+    Raises:
+        InputError: they name none, or contradict each other.
+    """
+    from freerea_seval.measurement.networks import draw, most_informative_first, read_genotypes, space_networks
+
+    listed: Mapping[str, nn.Module | None] = {} if networks is None else _by_name(networks)
+    if listed and (space is None or inputs):
+        for option, value in (
+            ("--space", space),
+            ("--networks", count),
+            ("--genotypes", genotypes),
+            ("--batch-size", batch_size),
+            ("--informative", informative or None),
+        ):
+            if value is not None:
+                raise InputError(
+                    f"{next(iter(listed))}: leave out {option}, which goes with a space; --input says the batch"
+                )
+        return _own_networks(listed, inputs, seed)
+    if inputs:
+        raise InputError("--input goes with networks given as pkg.module:factory; a space knows its inputs")
+    if space is None and genotypes is None:
+        raise InputError(
+            "nothing to measure: give --space nats-tss, --genotypes FILE,"
+            " or networks as pkg.module:factory with --input"
+        )
+    for option, number in (("--networks", count), ("--batch-size", batch_size)):
+        if number is not None and number < 1:
+            raise InputError(f"{option} must be 1 or more, got {number}")
+    named = _SPACE if space is None else space
+    space = as_space(named)
+    if listed or genotypes is not None:
+        if listed and genotypes is not None:
+            raise InputError("give genotypes as arguments or in a file with --genotypes, not both")
+        candidates = list(listed) if listed else read_genotypes(Path(str(genotypes)), space)
+        for genotype in candidates:
+            space.check(genotype)
+        wanted = count or len(candidates)
+    else:
+        wanted = count or (_POOL if ordered else _NETWORKS)
+        candidates = draw(space, max(wanted, _POOL) if informative else wanted, seed, least=count or 1)
+    if not informative:
+        candidates = candidates[:wanted]
+    prepare_torch()
+    if ordered or informative:
+        with bars.task(f"choosing among {len(candidates)} networks") as show:
+            candidates = most_informative_first(space, candidates, show)[:wanted]
+    return space_networks(space, candidates, batch_size or 1, seed, named if isinstance(named, str) else "")
+
+
+def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:
+    """Return modules by name, and None for a text, which is a genotype or ``pkg.module:factory``."""
+    if isinstance(networks, Mapping):
+        return dict(networks)
+    several = [networks] if isinstance(networks, str) or not isinstance(networks, Sequence) else networks
+    names = [network if isinstance(network, str) else type(network).__name__ for network in several]
+    named: dict[str, nn.Module | None] = {}
+    for position, (name, network) in enumerate(zip(names, several, strict=True)):
+        if isinstance(network, str):
+            named[name] = None
+        else:
+            named[name if names.count(name) == 1 else f"{name}-{position}"] = network
+    return named
+
+
+def _own_networks(modules: Mapping[str, nn.Module | None], inputs: Inputs | None, seed: int) -> Networks:
+    """Return networks of the user's own: the given modules, and those that ``pkg.module:factory`` makes."""
+    prepare_torch()
+    from freerea_seval.config.networks import build_network
+    from freerea_seval.measurement.backends import random_inputs
+    from freerea_seval.measurement.networks import Networks
+
+    def make(name: str) -> tuple[nn.Module, Tensors]:
+        module = modules[name]
+        # Measuring moves a module to its device and into evaluation mode: the user's own stays as it is.
+        built = build_network(name) if module is None else copy.deepcopy(module)
+        return built, random_inputs(as_tensors(inputs, built, name), seed)
+
+    shapes: list[str] = []
+    for name in modules:
+        # A wrong name or input is a mistake, not a network that cannot run.
+        _, tensors = make(name)
+        shapes = _shapes(inputs, tensors)
+
+    def recipe(name: str) -> Recipe:
+        return {"network": name, "inputs": shapes, "seed": seed}
+
+    return Networks("network", list(modules), make, recipe, {"input": shapes})
+
+
+def _shapes(inputs: Inputs | None, tensors: Any) -> list[str]:
+    """Return inputs as the command line has them, for records and other processes."""
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str) and all(isinstance(i, str) for i in inputs):
+        return [str(i) for i in inputs]
+    named = tensors.items() if isinstance(tensors, Mapping) else (("", tensor) for tensor in tensors)
+    texts = []
+    for name, tensor in named:
+        text = ",".join(map(str, tensor.shape)) + f":{str(tensor.dtype).removeprefix('torch.')}"
+        texts.append((f"{name}={text}" if name else text).removesuffix(":float32"))
+    return texts
+
+
+def _measure_networks(
+    networks: Networks,
+    output: Path,
+    *,
+    backend: str,
+    device: str,
+    threads: int,
+    rounds: int,
+    memory: bool,
+    seed: int,
+    budget_s: float | None,
+    budget: str | float | None,
+    progress: Progress,
+    kept: bool = True,
+) -> DataFrame:
+    """Measure networks into a CSV, a JSON beside it, and a journal, and return the CSV's content.
+
+    Args:
+        kept: whether the files stay, so that the journal can be continued.
+    """
+    from freerea_seval.measurement.backends import check_backend
+    from freerea_seval.measurement.machine import describe_machine
+    from freerea_seval.measurement.memory import check_memory
+    from freerea_seval.measurement.results_io import VisitJournal, journal_path
+
+    check_backend(backend, device, threads)
+    if memory:
+        check_memory(backend, device)
+    config: dict[str, Any] = {
+        "backend": backend,
+        "device": device,
+        "threads": threads,
+        "seed": seed,
+        **networks.about,
+        "networks": list(networks.names),
+        "machine": describe_machine(device),
+    }
+
+    def make(name: str) -> Runnable:
+        return networks.ready(name, backend=backend, device=device, threads=threads)
+
+    journal = VisitJournal(journal_path(output), config)
+    try:
+        _visit(networks, journal, make, rounds, seed, device == "cpu", budget_s, progress)
+        if memory:
+            _measure_memory(networks, journal, progress)
+    except KeyboardInterrupt:
+        if kept:
+            print(f"\nstopped; the same command goes on from {journal.path}", file=sys.stderr)
+        raise
+    finally:
+        journal.close()
+    _write(output, networks, journal, config, rounds, budget)
+    return _read_measurements(output)
+
+
+def _visit(
+    networks: Networks,
+    journal: VisitJournal,
+    make: Any,
+    rounds: int,
+    seed: int,
+    with_energy: bool,
+    budget_s: float | None,
+    progress: Progress,
+) -> None:
+    from freerea_seval.measurement.energy import find_meter
+    from freerea_seval.measurement.timing import Rounds
+
+    schedule = Rounds(networks.names, make, seed=seed, meter=find_meter() if with_energy else None)
+    total = rounds * len(networks.names)
+    done = sum(map(len, journal.timings.values()))
+    spent_s = sum(t.seconds for timings in journal.timings.values() for t in timings)
+    with progress.task(f"measuring {len(networks.names)} networks") as show:
+        for name, timing in schedule.visits(rounds, journal.timings, budget_s):
+            journal.add(name, timing)
+            done += 1
+            spent_s += timing.seconds
+            show(done / total if budget_s is None else spent_s / budget_s, f"round {timing.turn + 1}")
+
+
+def _measure_memory(networks: Networks, journal: VisitJournal, progress: Progress) -> None:
+    from freerea_seval.measurement.memory import peaks_mb
+
+    missing = [name for name in journal.timings if name not in journal.peaks]
+    with progress.task("measuring memory") as show:
+        peaks = peaks_mb([networks.recipe(name) for name in missing])
+        for number, (name, peak) in enumerate(zip(missing, peaks, strict=True)):
+            show(number / len(missing), "")
+            if peak is not None:
+                journal.add_peak(name, peak)
+
+
+def _write(
+    output: Path,
+    networks: Networks,
+    journal: VisitJournal,
+    config: Mapping[str, Any],
+    rounds: int,
+    budget: str | float | None,
+) -> None:
+    from freerea_seval.measurement.machine import governor
+    from freerea_seval.measurement.results_io import write_results
+    from freerea_seval.measurement.timing import BURST, REWARM, WARM_UPS, summaries
+    from freerea_seval.versions import versions
+
+    by_network = summaries(journal.visits)
+    results = {name: by_network[name] for name in networks.names if name in by_network}
+    unable = [name for name, summary in results.items() if summary is None]
+    if unable and len(unable) == len(results):
+        reason = next(t.reason for t in journal.timings[unable[0]] if t.reason)
+        raise InputError(
+            f"none of {len(unable)} networks can run on {config['device']} with --backend {config['backend']}"
+            f" ({reason}); mend that, and delete {journal.path}"
+        )
+    facts = {name: value for name, value in config.items() if name != "networks"} | {
+        "rounds": rounds,
+        "passes": f"{WARM_UPS} to warm up, then a round: {REWARM} that does not count, the median of {BURST} that do",
+        "latency_ms": "of all rounds, without the drift of the machine and waiting for a core that others had",
+        "budget": budget,
+        "governor": governor(),
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+    write_results(output, networks.column, results, journal.timings, journal.peaks, facts)
+
+
+def _read_measurements(path: Path) -> DataFrame:
+    from pandas import read_csv
+
+    from freerea_seval.units import unit_of
+
+    table = read_csv(path)
+    table.attrs["units"] = {str(name): unit for name in table.columns if (unit := unit_of(str(name)))}
+    return table
