@@ -33,14 +33,11 @@ def front_table(folder: RunFolder) -> DataFrame:
     Raises:
         InputError: a seed is not finished.
     """
-    rows = [
-        {
-            "seed": result["seed"],
-            **{name: value if name == "genotype" else from_json(value) for name, value in row.items()},
-        }
-        for result in folder.results()
-        for row in result["front"]
-    ]
+    rows = []
+    for result in folder.results():
+        for row in result["front"]:
+            values = {name: from_json(value) for name, value in row.items() if name != "genotype"}
+            rows.append({"seed": result["seed"], "genotype": row["genotype"], **values})
     return _table(folder.config, rows, ["seed", "genotype", *(s.column for s in sections_of(folder.config))])
 
 
