@@ -88,7 +88,7 @@ def encode(
     if space is None:
         return encode_with_facts(network, inputs, view, published, output)[0]
     if network is not None or inputs:
-        raise InputError("--space encodes a whole space; leave the network and --input away")
+        raise InputError("--space encodes a whole space; leave out the network and --input")
     strings = _space_strings(space, view, published, progress)
     if output is not None:
         write_atomically(Path(output), strings.to_csv(index=False, lineterminator="\n"))
@@ -159,7 +159,7 @@ def _space_strings(space: str | SearchSpace, view: str, published: bool, progres
     if genotypes is None:
         raise InputError(f"space {name!r} does not list its networks; give it a method genotypes()")
     if not len(genotypes):
-        raise InputError(f"space {name!r} lists no networks; let its genotypes() return one at least")
+        raise InputError(f"space {name!r} lists no networks; its genotypes() must return at least one")
     prepare_torch()
     import torch
     from pandas import DataFrame
@@ -172,7 +172,7 @@ def _space_strings(space: str | SearchSpace, view: str, published: bool, progres
             strings = []
             for done, genotype in enumerate(genotypes):
                 show(done / len(genotypes), f"{done:,}")
-                # Two small images: the published format says nothing of sizes, and trains batch norm.
+                # A batch of two: the published format does not contain sizes, and it runs batch norm in training mode.
                 strings.append(published_string(space.build(genotype), [torch.zeros(2, *space.input_shape)]))
         else:
             strings = SpaceStrings(space, checked_view).strings(genotypes, show)

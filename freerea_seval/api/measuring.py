@@ -194,7 +194,7 @@ def _check_output(output: Path) -> Path:
     from freerea_seval.measurement.results_io import journal_path
 
     if output.suffix == ".json":
-        raise InputError(f"{output}: the CSV's name cannot end in .json, which its description has; try -o FILE.csv")
+        raise InputError(f"{output}: the CSV's name cannot end in .json, the name of its description; try -o FILE.csv")
     if output.exists() and not journal_path(output).exists():
         raise InputError(
             f"{output} exists already, and no journal beside it to continue from; choose another file with -o"
@@ -239,11 +239,13 @@ def _choose(
         ):
             if value is not None:
                 raise InputError(
-                    f"{next(iter(listed))}: leave out {option}, which goes with a space; --input says the batch"
+                    f"{next(iter(listed))}: leave out {option}, which belongs to a space; --input includes the batch"
                 )
         return _own_networks(listed, inputs, seed)
     if inputs:
-        raise InputError("--input goes with networks given as pkg.module:factory; a space knows its inputs")
+        raise InputError(
+            "--input belongs to networks given as pkg.module:factory; a space defines the inputs of its networks"
+        )
     if space is None and genotypes is None:
         raise InputError(
             "nothing to measure: give --space nats-tss, --genotypes FILE,"
@@ -303,7 +305,7 @@ def _own_networks(modules: Mapping[str, nn.Module | None], inputs: Inputs | None
 
     shapes: list[str] = []
     for name in modules:
-        # A wrong name or input is a mistake, not a network that cannot run.
+        # A wrong name or input is an error here, not a network that cannot run.
         _, tensors = make(name)
         shapes = _shapes(inputs, tensors)
 
@@ -373,7 +375,7 @@ def _measure_networks(
             _measure_memory(networks, journal, progress)
     except KeyboardInterrupt:
         if kept:
-            print(f"\nstopped; the same command goes on from {journal.path}", file=sys.stderr)
+            print(f"\nstopped; the same command continues from {journal.path}", file=sys.stderr)
         raise
     finally:
         journal.close()
@@ -438,7 +440,7 @@ def _write(
         reason = next(t.reason for t in journal.timings[unable[0]] if t.reason)
         raise InputError(
             f"none of {len(unable)} networks can run on {config['device']} with --backend {config['backend']}"
-            f" ({reason}); mend that, and delete {journal.path}"
+            f" ({reason}); correct that, and delete {journal.path}"
         )
     facts = {name: value for name, value in config.items() if name != "networks"} | {
         "rounds": rounds,

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: How to correct a cell of a table, in the words of these functions' arguments.
 _CELL_ADVICE = (
-    ", or write a number and say --unsupported NUMBER; if it was not measured, leave it empty and say --missing"
+    ", or write a number and add --unsupported NUMBER; if it was not measured, leave it empty and add --missing"
 )
 
 
@@ -381,7 +381,7 @@ class Predictor:
         if self.info.space.partition("/")[0] not in SPACES:
             raise InputError(
                 f"predictor {self.folder} learned from networks of the space {self.info.space!r}, which is not built"
-                " in, and a folder alone does not make this command run code; if you trust that space, give it:"
+                " in, and a folder alone must not cause code to run; if you trust that space, give it:"
                 " --space pkg.module:Class"
             )
         return as_space(self.info.space)
@@ -398,7 +398,7 @@ class Predictor:
             if self.info.proxies:
                 names = ", ".join(self.info.proxies)
                 raise InputError(
-                    f"predictor {self.folder} learned from proxies, too; give --proxies TABLE with {names}"
+                    f"predictor {self.folder} also learned from proxies; give --proxies TABLE with the columns {names}"
                 )
             return None
         if not self.info.proxies:
@@ -472,8 +472,8 @@ def _read_table(
             marked = int((column == -1).sum())
             if unsupported is None and marked and bool(np.all((column == -1) | (column > 0) | empty)):
                 raise InputError(
-                    f"{path}: {marked} values of {metric} are -1 and all others positive, as if -1 marked networks that"
-                    " cannot run; say so with --unsupported -1, or keep them as numbers with --unsupported nan"
+                    f"{path}: {marked} values of {metric} are -1 and all others are positive; add --unsupported -1 if"
+                    " -1 marks networks that cannot run, or --unsupported nan if it is a measurement"
                 )
             column[column == unsupported] = np.inf
             column[empty] = np.nan if missing else np.inf
@@ -503,7 +503,7 @@ def _read_proxies(
         rows = Table(path, space, advice=Advice("", ""))
         names = [name for name in rows.columns if name not in without] if names is None else names
         if not names:
-            raise InputError(f"{path} has no column beside those that name networks and metrics; expected one a proxy")
+            raise InputError(f"{path} has no column besides those of networks and metrics; expected one column a proxy")
         lacking = [name for name in names if name not in rows.columns]
         if lacking:
             raise InputError(
@@ -512,7 +512,7 @@ def _read_proxies(
         for genotype in genotypes:
             if genotype not in rows:
                 raise InputError(
-                    f"{path} has no row for {genotype!r}; add the row, with an empty cell for a proxy that is not known"
+                    f"{path} has no row for {genotype!r}; add the row, with an empty cell for an unknown proxy"
                 )
         columns = [rows.column(name, seconds=False) for name in names]
         return names, np.array([[column[genotype].value for column in columns] for genotype in genotypes])

@@ -83,7 +83,7 @@ def search(
     bars = progress_bars(progress)
     if resume is not None:
         if any(value is not None and value != [] for value in (config, output, seeds, device, batch, override)):
-            raise InputError("--resume takes a run as it was configured; leave out the config and the other options")
+            raise InputError("--resume continues a run with its own config; leave out the config and the other options")
         folder = RunFolder.open(Path(resume))
         _execute(folder, workers, bars)
         return Run(folder)
@@ -103,9 +103,9 @@ def search(
         _execute(folder, workers, bars)
     except InputError as error:
         if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
-            raise InputError(f"{error}; what was measured is in {path}, for --resume {path}") from error
+            raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
         if not any(journal.stat().st_size for journal in path.glob("seed-*/journal.jsonl")):
-            shutil.rmtree(path)  # nothing was evaluated: leave no folder that says otherwise
+            shutil.rmtree(path)  # nothing was evaluated: do not leave an empty run behind
         raise
     return Run(folder)
 
@@ -304,7 +304,7 @@ def _execute(folder: RunFolder, workers: int | None, progress: Progress) -> None
         _execute_in_processes(folder, workers or 1, progress)
         execute(folder, progress)
     except KeyboardInterrupt:
-        print(f"\nstopped; go on with: freerea-seval search --resume {folder.path}", file=sys.stderr)
+        print(f"\nstopped; continue with: freerea-seval search --resume {folder.path}", file=sys.stderr)
         raise
 
 

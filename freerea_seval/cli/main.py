@@ -216,9 +216,9 @@ def predict(
 @app.command()
 def evaluate(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
-    table: Annotated[Path, typer.Argument(help="CSV of measurements that it did not learn from.")],
+    table: Annotated[Path, typer.Argument(help="CSV of measurements that it was not trained on.")],
     space: PredictorSpaceOption = None,
-    interval: Annotated[float, typer.Option(help="Nominal coverage of the intervals to judge.")] = 0.9,
+    interval: Annotated[float, typer.Option(help="Nominal coverage of the intervals to score.")] = 0.9,
     unsupported: UnsupportedOption = None,
     missing: MissingOption = False,
     proxies: ProxiesOption = None,
@@ -226,7 +226,7 @@ def evaluate(
         Path | None, typer.Option("-o", "--output", help="Folder for predictions, scores and figures.")
     ] = None,
 ) -> None:
-    """Judge a predictor by measurements that it did not learn from."""
+    """Score a predictor on measurements that it was not trained on."""
     from freerea_seval.api.predictors import load_predictor
 
     loaded = load_predictor(predictor)
@@ -284,7 +284,7 @@ def encode(
             typer.echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
         return
     if network is not None or inputs:
-        raise InputError("--space encodes a whole space; leave the network and --input away")
+        raise InputError("--space encodes a whole space; leave out the network and --input")
     if output is None:
         raise InputError("a whole space is written to a file: add -o FILE.csv")
     strings = encoding.encode(view=view, published=published, space=space, output=output)["string"]
@@ -296,10 +296,10 @@ def encode(
 
 
 class _RunByDefault(TyperGroup):
-    """Commands of which the first word may be left out if it is ``run``."""
+    """A group of commands in which ``run`` is the default."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the word in."""
+        """Insert ``run`` if the first argument is no command."""
         if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
             args = ["run", *args]
         return super().parse_args(ctx, args)
@@ -314,13 +314,17 @@ NetworksArgument = Annotated[
 InputOption = Annotated[
     list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
 ]
-CountOption = Annotated[int | None, typer.Option("--networks", help="So many random networks of the space.")]
+CountOption = Annotated[
+    int | None, typer.Option("--networks", help="Number of random networks of the space; 100 by default.")
+]
 GenotypesOption = Annotated[
-    Path | None, typer.Option("--genotypes", help="These networks: one a line, or a CSV's column genotype.")
+    Path | None, typer.Option("--genotypes", help="File of genotypes: one a line, or a CSV with a column genotype.")
 ]
 InformativeOption = Annotated[
     bool,
-    typer.Option("--informative", help="Those of 1,000 networks, or of --genotypes, that teach a predictor most."),
+    typer.Option(
+        "--informative", help="Choose the networks that teach a predictor most, among 1,000 random ones or --genotypes."
+    ),
 ]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
 SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: nats-tss, nats-sss, ...")]
@@ -350,7 +354,7 @@ def measure(
         Path | None, typer.Option("-o", "--output", help="CSV to write; the same command continues after a kill.")
     ] = None,
 ) -> None:
-    """Time networks on this machine; the word run may be left out."""
+    """Time networks on this machine; the default of the three commands."""
     from freerea_patch import InputError
     from freerea_seval.api import measuring
 
@@ -433,7 +437,7 @@ def objectives() -> None:
     for heading in ("source", "metric", "unit", "better"):
         table.add_column(heading, no_wrap=True)
     table.add_column("what it is")
-    better = {"max": "larger", "min": "smaller", None: "you say"}
+    better = {"max": "larger", "min": "smaller", None: "in the config"}
     for record in load_registry():
         origin = record.origin + (f"; source: {{{record.name}: ...}}, {record.argument}" if record.argument else "")
         table.add_section()
@@ -443,7 +447,7 @@ def objectives() -> None:
             table.add_row("", *map(escape, cells))  # the text of another package is no markup
         if not record.metrics:
             table.add_row("", "(yours)", "", "", "")
-    # A pipe has no width of its own; what reads it should not meet cut lines.
+    # A pipe has no width; lines must not be cut for its reader.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
@@ -483,14 +487,14 @@ def _fail(message: str) -> None:
 def _describe(error: OSError) -> str:
     where = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        mend = "; make room, then continue a search with --resume RUN: what was written is whole"
+        remedy = "; make room, then continue a search with --resume RUN: the files written so far are complete"
     else:
-        mend = "; mend that and try again"
-    return f"cannot read or write{where}: {error.strerror or error}{mend}"
+        remedy = "; correct that and try again"
+    return f"cannot read or write{where}: {error.strerror or error}{remedy}"
 
 
 def _is_usage_error(error: Exception) -> bool:
-    """Whether typer could not make sense of the command line; typer may bring its own copy of click."""
+    """Whether typer could not parse the command line; typer may contain its own copy of click."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 

@@ -23,6 +23,7 @@ import freerea_seval as fs
 from freerea_seval.api import measuring
 from freerea_seval.cli import main
 from freerea_seval.config.load import load_config
+from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.cli.test_predicting import work
 from tests.freerea_seval.runs.searches import write_search
 
@@ -139,7 +140,9 @@ def test_a_run_is_read_back_and_shown(run: fs.Run) -> None:
 def test_a_run_writes_a_page(run: fs.Run, tmp_path: Path) -> None:
     pytest.importorskip("freerea_seval.runs.page", reason="needs the module that writes pages")
     run.report(tmp_path / "page.html")
-    assert "<html" in (tmp_path / "page.html").read_text()[:500].lower()
+    assert call("report", run.path, "--html", tmp_path / "command.html") == 0
+    for page in tmp_path.glob("*.html"):
+        assert "<html" in page.read_text()[:500].lower()
 
 
 def test_a_network_of_a_run_is_built_and_exported(run: fs.Run, tmp_path: Path) -> None:

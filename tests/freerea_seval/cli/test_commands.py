@@ -99,7 +99,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
-    assert error == f"\nstopped; go on with: freerea-seval search --resume {tmp_path / 'run'}\n"
+    assert error == f"\nstopped; continue with: freerea-seval search --resume {tmp_path / 'run'}\n"
 
 
 def test_objectives_shows_what_a_package_says_of_itself_as_it_is(
