@@ -12,11 +12,7 @@ from freerea_patch._lazy import lazy_exports
 from freerea_seval._version import __version__
 
 if TYPE_CHECKING:
-    from freerea_patch.algorithms import FreeREA
-    from freerea_patch.budget import Budget
-    from freerea_patch.errors import InputError
-    from freerea_patch.objective import Objective
-    from freerea_patch.spaces import SearchSpace, SizeSpace, TopologySpace
+    from freerea_patch import Budget, FreeREA, InputError, Objective, SearchSpace, SizeSpace, TopologySpace
     from freerea_seval.api.encoding import encode
     from freerea_seval.api.evaluator import Evaluator
     from freerea_seval.api.measuring import measure
@@ -48,11 +44,15 @@ __all__ = [
 __getattr__, __dir__ = lazy_exports(
     __name__,
     {
-        "freerea_patch.algorithms": ["FreeREA"],
-        "freerea_patch.budget": ["Budget"],
-        "freerea_patch.errors": ["InputError"],
-        "freerea_patch.objective": ["Objective"],
-        "freerea_patch.spaces": ["SearchSpace", "SizeSpace", "TopologySpace"],
+        "freerea_patch": [
+            "Budget",
+            "FreeREA",
+            "InputError",
+            "Objective",
+            "SearchSpace",
+            "SizeSpace",
+            "TopologySpace",
+        ],
         "freerea_seval.api.encoding": ["encode"],
         "freerea_seval.api.evaluator": ["Evaluator"],
         "freerea_seval.api.measuring": ["measure"],
