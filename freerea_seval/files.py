@@ -13,20 +13,20 @@ from freerea_patch import InputError
 
 
 def lock(handle: int) -> None:
-    """Keep other processes from locking a file as long as it is open, where the system can.
+    """Lock a file against other processes for as long as it is open; does nothing on Windows.
 
     Raises:
         BlockingIOError: another process has locked it.
     """
     try:
         import fcntl
-    except ImportError:  # not on Windows
+    except ImportError:  # Windows
         return
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
+    """Write a file in one step: readers see the old content or the new one, never a part, even after a crash.
 
     Raises:
         OSError: the folder is missing, not writable, or the disk is full; the old file is untouched.
@@ -38,7 +38,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; these are ordinary ones.
+        # mkstemp makes files that only the user can read; these get the permissions of ordinary files.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)

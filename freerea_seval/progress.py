@@ -1,4 +1,4 @@
-"""Progress bars with an estimate, on a terminal and nowhere else."""
+"""Progress bars with elapsed and remaining time, drawn on terminals only."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 
 class Progress:
-    """Shows how far a long task is. This one shows nothing: for libraries, tests and pipes."""
+    """Shows the progress of long tasks. This base class shows nothing: for libraries, tests and pipes."""
 
     @contextmanager
     def task(self, description: str) -> Iterator[Callable[[float, str], None]]:
-        """Show a task; the value is a function of the fraction done, 0 to 1, and a note beside the bar."""
+        """Show a task; yields a function that takes the fraction done, from 0 to 1, and a note beside the bar."""
         yield _show_nothing
 
 
@@ -50,5 +50,5 @@ class TerminalProgress(Progress):
 
 
 def terminal_progress() -> Progress:
-    """Return bars if standard error is a terminal, silence otherwise."""
+    """Return bars if standard error is a terminal, otherwise a progress that shows nothing."""
     return TerminalProgress() if sys.stderr.isatty() else Progress()

@@ -1,4 +1,4 @@
-"""What a result may depend on: the versions of packages, of Python, and the machine."""
+"""Versions of Python, packages and the kind of machine, for the records beside results."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _PACKAGES = ("freerea-seval", "numpy", "moocore", "torch", "xgboost-cpu", "xgboo
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of installed packages, and the kind of machine."""
-    found = {"python": platform.python_version(), "machine": platform.machine(), "system": sys.platform}
+    result = {"python": platform.python_version(), "machine": platform.machine(), "system": sys.platform}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            result[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return result

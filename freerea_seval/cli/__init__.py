@@ -1,1 +1,1 @@
-"""The command line. Modules here import what a command needs when it runs, never before."""
+"""The command line: see :mod:`freerea_seval.cli.main`."""

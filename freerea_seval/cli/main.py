@@ -1,17 +1,27 @@
-"""The entry point ``freerea-seval``: the commands, and one line for every mistake."""
+"""The command line ``freerea-seval``: it parses, calls :mod:`freerea_seval.api` and prints.
+
+Every command has the parameter names and defaults of its Python twin. A user's mistake is one line on standard error.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from freerea_patch import share_cores
 from freerea_seval import __version__
+
+if TYPE_CHECKING:
+    from freerea_seval.api.predictors import Predictor
+    from freerea_seval.api.runs import Run
 
 app = typer.Typer(
     help="Put any metric into a training-free architecture search.",
@@ -24,6 +34,27 @@ app = typer.Typer(
 
 SpaceOption = Annotated[
     str, typer.Option(help="nats-tss or nats-sss, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class.")
+]
+
+
+#: The largest seed of NumPy.
+_LARGEST_SEED = 2**32 - 1
+#: Scores in the order of printing; those in the metric's unit may be a millionth or a million.
+_PRINTED_SCORES = ("kendall_tau", "spearman", "r2", "rmse", "auc", "kendall_tau_all", "coverage", "width")
+_IN_UNIT = ("rmse", "width")
+
+UnsupportedOption = Annotated[
+    float | None, typer.Option(help="Number that marks networks that the device cannot run, such as -1.")
+]
+MissingOption = Annotated[
+    bool, typer.Option("--missing", help="An empty cell was not measured; without this, the device cannot run it.")
+]
+PredictorSpaceOption = Annotated[
+    str | None,
+    typer.Option(help="Search space; by default the predictor's own, if built in. Your own: pkg.module:Class."),
+]
+ProxiesOption = Annotated[
+    Path | None, typer.Option(help="CSV with a genotype (or index) column and one a zero-cost proxy.")
 ]
 
 
@@ -53,37 +84,53 @@ def search(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value; repeatable.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue this run folder instead of starting one.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that share the seeds; one by default.")] = None,
 ) -> None:
     """Run a search and write a run folder."""
-    from freerea_seval.cli.commands import run_search
+    from freerea_seval.api import runs
 
-    run_search(config, output, seeds, device, batch, override or [], resume)
+    _show(
+        runs.search(
+            config,
+            output,
+            seeds=seeds,
+            device=device,
+            batch=batch,
+            override=override,
+            resume=resume,
+            workers=workers,
+        )
+    )
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    html: Annotated[Path | None, typer.Option(help="Write a page with interactive figures, too.")] = None,
+) -> None:
     """Print a finished run, and draw its figure again."""
-    from freerea_seval.cli.commands import show_run
+    from freerea_seval.api.runs import load_run
 
-    show_run(run)
+    loaded = load_run(run)
+    if html is not None:
+        loaded.report(html)
+    _show(loaded)
+    if html is not None:
+        typer.echo(f"page: {html}")
 
 
-#: What NumPy takes as a seed.
-_MOST_SEED = 2**32 - 1
+def _show(run: Run) -> None:
+    """Print a finished run and draw its figure, where matplotlib is installed."""
+    from rich.console import Console
 
-UnsupportedOption = Annotated[
-    float | None, typer.Option(help="Number that marks networks that the device cannot run, such as -1.")
-]
-MissingOption = Annotated[
-    bool, typer.Option("--missing", help="An empty cell was not measured; without this, the device cannot run it.")
-]
-PredictorSpaceOption = Annotated[
-    str | None,
-    typer.Option(help="Search space; by default the predictor's own, if built in. Your own: pkg.module:Class."),
-]
-ProxiesOption = Annotated[
-    Path | None, typer.Option(help="CSV with a genotype (or index) column and one a zero-cost proxy.")
-]
+    from freerea_seval.runs.report import print_report
+
+    print_report(run.folder, Console())
+    if find_spec("matplotlib") is None:  # the run is worth as much without its figure
+        typer.echo("no figure: pip install 'freerea-seval[figures]'")
+    else:
+        run.draw()
+    typer.echo(f"run folder: {run.path}")
 
 
 @app.command()
@@ -108,17 +155,38 @@ def train(
     base: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Predictor of another metric or data set to start from; repeatable. One of the same metric would know"
-            " what cross-validation holds out, and is refused."
+            help="Predictor of another metric or data set to start from; repeatable. One of the same metric is refused:"
+            " it would leak the target into the validation folds."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Fixes the training.", min=0, max=_MOST_SEED)] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes the training.", min=0, max=_LARGEST_SEED)] = 0,
 ) -> None:
     """Train a predictor from a table of your measurements."""
-    from freerea_seval.cli.predicting import Cells, Training, train_from_table
+    from freerea_seval.api import predictors
 
-    training = Training(direction, unit, view, model, scale, seed, proxies, base or [])
-    train_from_table(table, metric, output, space, training, Cells(unsupported, missing))
+    info = predictors.train(
+        table,
+        metric,
+        output,
+        space=space,
+        direction=direction,
+        unit=unit,
+        unsupported=unsupported,
+        missing=missing,
+        view=view,
+        model=model,
+        scale=scale,
+        proxies=proxies,
+        base=base,
+        seed=seed,
+    ).info
+    typer.echo(
+        f"{output}: predicts {', '.join(metric)} of {info.space} from the {info.view} view, trained on {info.samples}"
+        f" networks\nchose {info.choice}"
+    )
+    for predicted in info.metrics:
+        unable = f" ({predicted.unsupported} unsupported)" if predicted.unsupported else ""
+        typer.echo(f"{predicted.name}, {predicted.samples} values{unable}; cross-validated {_scores(predicted.scores)}")
 
 
 @app.command()
@@ -133,17 +201,24 @@ def predict(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write, instead of printing.")] = None,
 ) -> None:
     """Predict metrics for genotypes, as CSV. An empty cell is a network that cannot run; inf is no bound."""
-    from freerea_seval.cli.predicting import predict_genotypes
+    from freerea_seval.api.predictors import load_predictor, to_csv
 
-    predict_genotypes(predictor, genotypes or [], space, output, interval, proxies)
+    loaded = load_predictor(predictor)
+    if genotypes == ["-"]:
+        genotypes = [line.strip() for line in sys.stdin if line.strip()]
+    table = loaded.predict(genotypes or [], space, interval, proxies, output)
+    if interval is not None:
+        _warn_of_infinite_bounds(loaded, interval)
+    if output is None:
+        typer.echo(to_csv(table, 6), nl=False)
 
 
 @app.command()
 def evaluate(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
-    table: Annotated[Path, typer.Argument(help="CSV of measurements that it did not learn from.")],
+    table: Annotated[Path, typer.Argument(help="CSV of measurements that it was not trained on.")],
     space: PredictorSpaceOption = None,
-    interval: Annotated[float, typer.Option(help="Nominal coverage of the intervals to judge.")] = 0.9,
+    interval: Annotated[float, typer.Option(help="Nominal coverage of the intervals to score.")] = 0.9,
     unsupported: UnsupportedOption = None,
     missing: MissingOption = False,
     proxies: ProxiesOption = None,
@@ -151,10 +226,36 @@ def evaluate(
         Path | None, typer.Option("-o", "--output", help="Folder for predictions, scores and figures.")
     ] = None,
 ) -> None:
-    """Judge a predictor by measurements that it did not learn from."""
-    from freerea_seval.cli.predicting import Cells, evaluate_predictor
+    """Score a predictor on measurements that it was not trained on."""
+    from freerea_seval.api.predictors import load_predictor
 
-    evaluate_predictor(predictor, table, output, space, interval, Cells(unsupported, missing), proxies)
+    loaded = load_predictor(predictor)
+    scores = loaded.evaluate(table, space, interval, unsupported, missing, proxies, output)
+    for name, row in scores.iterrows():
+        defined = {str(score): value for score, value in row.dropna().items()}
+        typer.echo(f"{name}, {row['networks']:.0f} networks: {_scores(defined)}")
+    _warn_of_infinite_bounds(loaded, interval)
+    if output is not None:
+        typer.echo(f"{output}: predictions.csv, scores.json and a figure a metric")
+
+
+def _scores(scores: Mapping[str, float]) -> str:
+    names = [name for name in (*_PRINTED_SCORES, *(n for n in scores if n.startswith("top_"))) if name in scores]
+    return ", ".join(f"{n.replace('_', ' ')} {scores[n]:{'.4g' if n in _IN_UNIT else '.3f'}}" for n in names)
+
+
+def _warn_of_infinite_bounds(predictor: Predictor, interval: float) -> None:
+    """Print on standard error, in one line, which metrics were measured too rarely for an interval."""
+    from freerea_seval.predictor.conformal import samples_needed
+
+    few = [f"{metric} from {count}" for metric, count in predictor.unbounded(interval).items()]
+    if few:
+        typer.echo(
+            f"freerea-seval: an interval that holds with probability {interval:g} takes {samples_needed(interval)}"
+            f" measurements, and the predictor learned {', '.join(few)}: bounds are infinite; measure more, or ask for"
+            " a smaller --interval",
+            err=True,
+        )
 
 
 @app.command()
@@ -172,45 +273,65 @@ def encode(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write: .csv for a space.")] = None,
 ) -> None:
     """Show the string and cost of a network, or of a space."""
-    from freerea_seval.cli.encoding import encode_network, encode_space
+    from freerea_patch import InputError
+    from freerea_seval.api import encoding
 
     if space is None:
-        encode_network(network, inputs or [], view, published, output)
-    else:
-        encode_space(space, network, inputs or [], view, published, output)
+        string, facts = encoding.encode_with_facts(network, inputs, view, published, output)
+        if output is None:
+            typer.echo(string + "\n")
+        for name, value in facts.items():
+            typer.echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
+        return
+    if network is not None or inputs:
+        raise InputError("--space encodes a whole space; leave out the network and --input")
+    if output is None:
+        raise InputError("a whole space is written to a file: add -o FILE.csv")
+    strings = encoding.encode(view=view, published=published, space=space, output=output)["string"]
+    lengths = sorted(map(len, strings))
+    typer.echo(
+        f"{output}: {len(strings):,} networks, {strings.nunique():,} different strings,"
+        f" {lengths[len(lengths) // 2]} characters in the median, {lengths[-1]} at most"
+    )
 
 
 class _RunByDefault(TyperGroup):
-    """Commands of which the first word may be left out if it is ``run``."""
+    """A group of commands in which ``run`` is the default."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the word in."""
+        """Insert ``run`` if the first argument is no command."""
         if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
 
-measure = typer.Typer(cls=_RunByDefault, help="Time networks on this machine, or on a device elsewhere.")
-app.add_typer(measure, name="measure")
+measure_commands = typer.Typer(cls=_RunByDefault, help="Time networks on this machine, or on a device elsewhere.")
+app.add_typer(measure_commands, name="measure")
 
-NetworksArgument = Annotated[list[str] | None, typer.Argument(help="pkg.module:factory of torch modules.")]
+NetworksArgument = Annotated[
+    list[str] | None, typer.Argument(help="pkg.module:factory of torch modules; or genotypes of --space.")
+]
 InputOption = Annotated[
     list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
 ]
-CountOption = Annotated[int | None, typer.Option("--networks", help="So many random networks of the space.")]
+CountOption = Annotated[
+    int | None, typer.Option("--networks", help="Number of random networks of the space; 100 by default.")
+]
 GenotypesOption = Annotated[
-    Path | None, typer.Option("--genotypes", help="These networks: one a line, or a CSV's column genotype.")
+    Path | None, typer.Option("--genotypes", help="File of genotypes: one a line, or a CSV with a column genotype.")
 ]
 InformativeOption = Annotated[
     bool,
-    typer.Option("--informative", help="Those of 1,000 networks, or of --genotypes, that teach a predictor most."),
+    typer.Option(
+        "--informative", help="Choose the networks that teach a predictor most, among 1,000 random ones or --genotypes."
+    ),
 ]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
 SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: nats-tss, nats-sss, ...")]
 
 
-@measure.command("run")
-def measure_run(
+@measure_commands.command("run")
+def measure(
     networks: NetworksArgument = None,
     inputs: InputOption = None,
     space: SpaceChoice = None,
@@ -227,21 +348,47 @@ def measure_run(
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Peak resident memory too, in a process a network.")] = False,
     seed: Annotated[
-        int, typer.Option(help="Fixes random networks and the order of visits.", min=0, max=_MOST_SEED)
+        int, typer.Option(help="Fixes random networks and the order of visits.", min=0, max=_LARGEST_SEED)
     ] = 0,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="CSV to write; the same command goes on after a kill.")
+        Path | None, typer.Option("-o", "--output", help="CSV to write; the same command continues after a kill.")
     ] = None,
 ) -> None:
-    """Time networks on this machine; the word run may be left out."""
-    from freerea_seval.cli.measuring import Choice, Manner
-    from freerea_seval.cli.measuring import measure as measure_networks
+    """Time networks on this machine; the default of the three commands."""
+    from freerea_patch import InputError
+    from freerea_seval.api import measuring
 
-    choice = Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed, informative)
-    measure_networks(choice, Manner(backend, device, threads, rounds, budget, memory), output)
+    if output is None:
+        raise InputError("measurements are written to a file: add -o FILE.csv")
+    table = measuring.measure(
+        networks or None,
+        inputs or None,
+        space,
+        count,
+        genotypes,
+        informative,
+        backend,
+        device,
+        batch_size,
+        threads,
+        rounds,
+        budget,
+        memory,
+        seed,
+        output,
+    )
+    values = table["latency_ms"].dropna()
+    typer.echo(
+        f"{output}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
+        + _unable(len(table) - len(values), output)
+    )
 
 
-@measure.command("export")
+def _unable(count: int, output: Path) -> str:
+    return f"; {count} cannot run, why is in {output.with_suffix('.json')}" if count else ""
+
+
+@measure_commands.command("export")
 def measure_export(
     networks: NetworksArgument = None,
     inputs: InputOption = None,
@@ -250,33 +397,58 @@ def measure_export(
     genotypes: GenotypesOption = None,
     informative: InformativeOption = False,
     batch_size: BatchSizeOption = None,
-    seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.", min=0, max=_MOST_SEED)] = 0,
+    seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.", min=0, max=_LARGEST_SEED)] = 0,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder to make.")] = None,
 ) -> None:
     """Write networks as ONNX, for another device. With a script that needs only onnxruntime and numpy."""
-    from freerea_seval.cli.measuring import Choice, export_networks
+    from freerea_seval.api.measuring import export_networks
 
-    choice = Choice(networks or [], inputs or [], space, count, genotypes, batch_size, seed, informative)
-    export_networks(choice, output)
+    exported = export_networks(
+        networks or None, inputs or None, space, count, genotypes, informative, batch_size, seed, output
+    )
+    typer.echo(
+        f"{output}: {exported} networks; copy it to the device, run python measure.py there (it needs onnxruntime and"
+        " numpy), and bring back results.csv for: freerea-seval measure import"
+    )
 
 
-@measure.command("import")
+@measure_commands.command("import")
 def measure_import(
     results: Annotated[Path, typer.Argument(help="The results.csv of an exported folder, with its manifest beside.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")],
 ) -> None:
     """Check what an export has measured, and write it as CSV."""
-    from freerea_seval.cli.measuring import import_from
+    from freerea_seval.api.measuring import import_results
 
-    import_from(results, output)
+    latencies = import_results(results, output)["latency_ms"]
+    typer.echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
 
 
 @app.command()
 def objectives() -> None:
     """List all metrics, with unit, direction and origin."""
-    from freerea_seval.cli.commands import list_objectives
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
 
-    list_objectives()
+    from freerea_seval.sources.registry import load_registry
+
+    table = Table(title="Metrics for 'objectives' and 'report'")
+    for heading in ("source", "metric", "unit", "better"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it is")
+    better = {"max": "larger", "min": "smaller", None: "in the config"}
+    for record in load_registry():
+        origin = record.origin + (f"; source: {{{record.name}: ...}}, {record.argument}" if record.argument else "")
+        table.add_section()
+        table.add_row(f"[bold]{escape(record.name)}[/]", "", "", "", f"[italic]{escape(origin)}[/]")
+        for info in record.metrics:
+            cells = (info.name, info.unit, better[info.direction], info.description)
+            table.add_row("", *map(escape, cells))  # the text of another package is no markup
+        if not record.metrics:
+            table.add_row("", "(yours)", "", "", "")
+    # A pipe has no width; lines must not be cut for its reader.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def main() -> None:
@@ -284,10 +456,11 @@ def main() -> None:
 
     A user's mistake ends with one line on standard error and exit code 2.
     """
+    share_cores()  # before a command imports torch, scikit-learn or xgboost
     try:
         status: Any = app(standalone_mode=False)
     except OSError as error:
-        if error.errno == errno.EPIPE:  # whoever read our output has had enough
+        if error.errno == errno.EPIPE:  # the reader of our output has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         _fail(_describe(error))
@@ -314,14 +487,14 @@ def _fail(message: str) -> None:
 def _describe(error: OSError) -> str:
     where = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        mend = "; make room, then continue a search with --resume RUN: what was written is whole"
+        remedy = "; make room, then continue a search with --resume RUN: the files written so far are complete"
     else:
-        mend = "; mend that and try again"
-    return f"cannot read or write{where}: {error.strerror or error}{mend}"
+        remedy = "; correct that and try again"
+    return f"cannot read or write{where}: {error.strerror or error}{remedy}"
 
 
 def _is_usage_error(error: Exception) -> bool:
-    """Whether typer could not make sense of the command line; typer may bring its own copy of click."""
+    """Whether typer could not parse the command line; typer may contain its own copy of click."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
 

@@ -1,4 +1,4 @@
-"""The figure of a run: the front among everything that was explored."""
+"""The figure ``front.png`` of a run: all evaluated candidates and the front, or the score over time."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw_run(folder: RunFolder) -> Path:
     if is_pareto(config):
         _draw_front(axes[0], config, histories)
     else:
-        _draw_course(axes[0], histories)
+        _draw_scores(axes[0], histories)
     if right:
         _draw_report(axes[1], config, results, *right)
     image = io.BytesIO()
@@ -57,19 +57,19 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
     pareto = [s for s in config.objectives if s.role == "pareto"]
     scored = any(s.role == "fitness" for s in config.objectives)
     if not scored and len(pareto) == 1:
-        scored = True  # one axis alone: its candidates are drawn over a score of zero
+        scored = True  # a single objective is drawn over a constant score of zero
     style = "o-" if len(pareto) + scored == 2 else "o"
     for number, history in enumerate(histories):
-        everything = list(history)
-        if not everything:
+        candidates = list(history)
+        if not candidates:
             continue
-        scores = dict(zip((c.genotype for c in everything), history.scores(everything).tolist(), strict=True))
+        scores = dict(zip((c.genotype for c in candidates), history.scores(candidates).tolist(), strict=True))
 
         def point(c: Any, scores: dict[str, float] = scores) -> tuple[float, float]:
             return c.values[pareto[0].column], scores[c.genotype] if scored else c.values[pareto[1].column]
 
         first = number == 0
-        x, y = zip(*map(point, everything), strict=True)
+        x, y = zip(*map(point, candidates), strict=True)
         axes.scatter(x, y, s=14, color=_EXPLORED, label="explored" if first else None)
         front = sorted(map(point, history.front()))
         if front:
@@ -77,11 +77,11 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
             axes.plot(x, y, style, ms=5, lw=1.2, color=_FRONT, label="front" if first else None)
     axes.set_xlabel(label(pareto[0]))
     axes.set_ylabel("score of the fitness metrics" if scored else label(pareto[1]))
-    axes.set_title("What the search saw")
-    _explain(axes)
+    axes.set_title("Evaluated networks")
+    _add_legend(axes)
 
 
-def _draw_course(axes: Axes, histories: Sequence[History]) -> None:
+def _draw_scores(axes: Axes, histories: Sequence[History]) -> None:
     """Draw the score of every candidate in the order of evaluation, and the best so far."""
     for number, history in enumerate(histories):
         scores = history.scores(list(history)).tolist()
@@ -92,11 +92,11 @@ def _draw_course(axes: Axes, histories: Sequence[History]) -> None:
     axes.set_xlabel("networks evaluated")
     axes.set_ylabel("score (normalised over the history)")
     axes.set_title("The course of the search")
-    _explain(axes)
+    _add_legend(axes)
 
 
 def _right_panel(config: Config) -> tuple[MetricSection, MetricSection] | None:
-    """Return the x and y metric of the second panel: a device metric, and what the report adds."""
+    """Return the metrics of the second panel: an objective of the device as x, a metric of the report as y."""
     pairs = dict(predicted_and_measured(config))
     devices = [s for s in config.objectives if s.role in ("pareto", "constraint")]
     extra = [s for s in config.report if s.column not in pairs.values()]
@@ -106,7 +106,7 @@ def _right_panel(config: Config) -> tuple[MetricSection, MetricSection] | None:
 def _draw_report(
     axes: Axes, config: Config, results: Sequence[Mapping[str, Any]], x: MetricSection, y: MetricSection
 ) -> None:
-    """Draw a reported metric of the front over a device metric, as predicted and as measured."""
+    """Draw a reported metric of the front over a device metric, predicted and measured."""
     measured = dict(predicted_and_measured(config)).get(x.column)
     columns = [x.column, y.column, *([measured] if measured else [])]
     rows = [row for result in results for row in result["front"]]
@@ -123,11 +123,11 @@ def _draw_report(
             axes.axvline(bound, ls="--", lw=1, color=_EXPLORED)
     axes.set_xlabel(f"{x.metric} [{x.unit}]" if x.unit else x.metric)
     axes.set_ylabel(label(y))
-    axes.set_title("What the report says of its result")
-    _explain(axes)
+    axes.set_title("Reported metrics of the result")
+    _add_legend(axes)
 
 
-def _explain(axes: Axes) -> None:
-    """Add a legend, if there is anything to explain."""
+def _add_legend(axes: Axes) -> None:
+    """Add a legend if there are labelled artists."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend()

@@ -1,16 +1,17 @@
-"""The layout of a run folder.
+"""A run on disk: :class:`RunFolder` reads and writes a folder of this layout.
 
 ::
 
     RUN/
       config.yaml              the config as resolved
       run.json                 versions, seeds, where relative paths start
-      predictor-METRIC/ ...    what sources prepared for the run
-      front.csv                the final fronts of all seeds
-      summary.json             what each seed found and spent
+      measured-METRIC.csv      measurements that a source made for the run
+      predictor-METRIC/        the predictor that was trained on them
+      front.csv                the results of all seeds
+      summary.json             numbers of networks and seconds of all seeds
       front.png                the figure
-      seed-0/journal.jsonl     every evaluated candidate of one seed, in order
-      seed-0/result.json       its result; there when the seed is done
+      seed-0/journal.jsonl     every evaluated candidate of a seed, in the order of evaluation
+      seed-0/result.json       the result of a seed; exists if the seed is finished
 """
 
 from __future__ import annotations
@@ -51,10 +52,10 @@ class RunFolder:
             InputError: the folder has something in it.
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise _taken(path)
+            raise _not_empty(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {"base": str(base.resolve()), "seeds": config.search.seeds, "versions": versions()}
-        # The folder appears with all that resuming needs, or not at all.
+        # The folder appears in one step with everything that resuming needs.
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as parent:
             draft = Path(parent) / path.name
             draft.mkdir()
@@ -63,13 +64,13 @@ class RunFolder:
             try:
                 os.replace(draft, path)
             except OSError as error:
-                if path.is_dir() and any(path.iterdir()):  # another process was faster
-                    raise _taken(path) from error
+                if path.is_dir() and any(path.iterdir()):  # another process has made it in the meantime
+                    raise _not_empty(path) from error
                 raise
         return cls(path, config, base.resolve())
 
     def resolve(self, config: Config) -> None:
-        """Put the resolved config in the place of the one that was given."""
+        """Replace the config by the resolved one, which has the directions and units that sources supply."""
         write_atomically(self.path / "config.yaml", dump_config(config))
         self.config = config
 
@@ -97,7 +98,7 @@ class RunFolder:
         return Journal(self.seed(seed) / "journal.jsonl")
 
     def result(self, seed: int) -> dict[str, Any] | None:
-        """Return the result of one seed if it is done."""
+        """Return the result of one seed, None if the seed is not finished."""
         path = self.seed(seed) / "result.json"
         return cast("dict[str, Any]", read_json(path)) if path.is_file() else None
 
@@ -105,23 +106,23 @@ class RunFolder:
         """Return the results of all seeds.
 
         Raises:
-            InputError: a seed is not done.
+            InputError: a seed is not finished.
         """
-        found = []
+        results = []
         for seed in self.config.search.seeds:
             result = self.result(seed)
             if result is None:
                 resume = f"freerea-seval search --resume {self.path}"
                 raise InputError(f"run {self.path}: seed {seed} is not finished; continue it with: {resume}")
-            found.append(result)
-        return found
+            results.append(result)
+        return results
 
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from writing to the run.
 
         Raises:
-            InputError: another process is at it.
+            InputError: another process has locked it.
         """
         with open(self.path / ".lock", "w") as file:
             try:
@@ -131,7 +132,7 @@ class RunFolder:
             yield
 
 
-def _taken(path: Path) -> InputError:
+def _not_empty(path: Path) -> InputError:
     return InputError(
         f"run folder {path} exists and is not empty; choose another with -o, or continue it: --resume {path}"
     )

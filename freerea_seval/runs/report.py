@@ -1,4 +1,4 @@
-"""A run, read back from its folder: the history, the result table, the summary."""
+"""A run, read back from its folder: as a history, as tables, and as a printed report."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from freerea_patch import History
 from freerea_seval.config import Config, MetricSection
 from freerea_seval.runs.folder import RunFolder
+from freerea_seval.runs.journal import from_json
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
     from rich.console import Console
 
 
@@ -22,6 +24,61 @@ def read_history(folder: RunFolder, seed: int) -> History:
     for step in folder.journal(seed).steps():
         history.add(step.proposal, step.evaluation)
     return history
+
+
+def front_table(folder: RunFolder) -> DataFrame:
+    """Return the results of all seeds: ``seed``, ``genotype``, ``score`` if there is one, and a column a metric.
+
+    Raises:
+        InputError: a seed is not finished.
+    """
+    rows = []
+    for result in folder.results():
+        for row in result["front"]:
+            values = {name: from_json(value) for name, value in row.items() if name != "genotype"}
+            rows.append({"seed": result["seed"], "genotype": row["genotype"], **values})
+    return _table(folder.config, rows, ["seed", "genotype", *(s.column for s in sections_of(folder.config))])
+
+
+def history_table(folder: RunFolder) -> DataFrame:
+    """Return all evaluated candidates of all seeds, in the order of evaluation, those of unfinished seeds too.
+
+    The columns are ``seed``, ``genotype``, ``origin``, ``generation``, ``parents`` (separated by spaces), ``seconds``
+    (of all metrics), ``feasible``, ``score`` (normalised over the history; NaN if infeasible), and one a metric: NaN if
+    it is unsupported, or was not evaluated because a constraint was violated before.
+    """
+    rows: list[dict[str, Any]] = []
+    for seed in folder.config.search.seeds:
+        history = read_history(folder, seed)
+        scores = dict(zip((c.genotype for c in history), history.scores(list(history)).tolist(), strict=True))
+        for candidate in history.all_candidates():
+            proposal = candidate.proposal
+            rows.append(
+                {
+                    "seed": seed,
+                    "genotype": candidate.genotype,
+                    "origin": proposal.origin,
+                    "generation": proposal.generation,
+                    "parents": " ".join(proposal.parents),
+                    "seconds": sum(candidate.evaluation.seconds.values()),
+                    "feasible": candidate.feasible,
+                    "score": scores.get(candidate.genotype, float("nan")),
+                    **candidate.values,
+                }
+            )
+    facts = ["seed", "genotype", "origin", "generation", "parents", "seconds", "feasible", "score"]
+    return _table(folder.config, rows, [*facts, *(section.column for section in folder.config.objectives)])
+
+
+def _table(config: Config, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
+    """Return rows as a table with ``attrs["units"]``; the columns are there even if no row is."""
+    from pandas import DataFrame
+
+    names = list(dict.fromkeys(name for row in rows for name in row)) if rows else list(dict.fromkeys(columns))
+    table = DataFrame(rows, columns=names)
+    units = {section.column: section.unit or "" for section in sections_of(config)}
+    table.attrs["units"] = {name: units[name] for name in names if name in units}
+    return table
 
 
 def sections_of(config: Config) -> list[MetricSection]:
@@ -123,6 +180,6 @@ def _over_seeds(config: Config, results: Sequence[Mapping[str, Any]]) -> Iterato
     yield f"networks explored: {fmean(explored):.1f} ± {stdev(explored):.2g}"
     for section in sections_of(config):
         values = [number_in(r["front"][0], section.column) for r in results if r["front"]]
-        known = [value for value in values if value is not None]
-        if len(known) > 1:
-            yield f"{label(section)}: {fmean(known):.6g} ± {stdev(known):.2g}"
+        finite = [value for value in values if value is not None]
+        if len(finite) > 1:
+            yield f"{label(section)}: {fmean(finite):.6g} ± {stdev(finite):.2g}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freerea_seval.cli.commands import parse_seeds
+from freerea_seval.api.runs import parse_seeds
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 
@@ -99,7 +99,7 @@ def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     error = process.communicate(timeout=60)[1].decode()
     assert process.returncode == 130
-    assert error == f"\nstopped; go on with: freerea-seval search --resume {tmp_path / 'run'}\n"
+    assert error == f"\nstopped; continue with: freerea-seval search --resume {tmp_path / 'run'}\n"
 
 
 def test_objectives_shows_what_a_package_says_of_itself_as_it_is(

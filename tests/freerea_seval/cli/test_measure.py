@@ -218,7 +218,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no time": ((*SPACE, *OUT, "--budget", "0s"), "--budget '0s': expected a time such as 60s"),
     "a time that is none": ((*SPACE, *OUT, "--budget", "soon"), "--budget 'soon': expected a time such as 60s"),
     "a missing list": (("--genotypes", "none.txt", *OUT), "cannot read the genotypes none.txt"),
-    "a space with inputs": ((*SPACE, *IMAGE, *OUT), "--input goes with networks given as pkg.module:factory"),
+    "a space with inputs": ((*SPACE, *IMAGE, *OUT), "--input belongs to networks given as pkg.module:factory"),
     "a network without inputs": (("measure_nets:small", *OUT), "give the shape of its input"),
     "a network and a space": (("measure_nets:small", *IMAGE, *SPACE, *OUT), "leave out --space"),
     "informative networks of one's own": (("measure_nets:small", *IMAGE, "--informative", *OUT), "leave out --informative"),
@@ -226,7 +226,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "an input that is none": (("measure_nets:small", "--input", "1x3", *OUT), "--input '1x3': expected sizes"),
     "a space where nothing runs": (("--space", "measure_nets:Broken", "--networks", "2", *OUT), "none of 2 networks can run"),
     "memory of another backend": ((*SPACE, *OUT, "--memory", "--backend", "compile"), "--memory measures --backend eager"),
-    "a wrong word": (("exprt", *SPACE, *OUT), "leave out --space"),
+    "a wrong word": (("exprt", *SPACE, *OUT), "'exprt' is not a cell of the topology space"),
     "an export to nowhere": (("export", *SPACE), "add -o FOLDER"),
     "an import of nothing": (("import", "none/results.csv", *OUT), "manifest.json cannot be used"),
 }  # fmt: skip

@@ -288,13 +288,19 @@ def test_proxies_that_do_not_go_with_the_predictor_or_the_networks_are_refused(
 ) -> None:
     table = write_table(tmp_path / "t.csv", {"latency_ms": range(30)}, cells[:30])
     options = ("--metric", "latency_ms", *QUICK, "-o", tmp_path / "p", "--proxies")
-    refused(capsys, "no column beside those that name networks and metrics", "train", table, *options, table)
+    refused(capsys, "no column besides those of networks and metrics", "train", table, *options, table)
     few = write_table(tmp_path / "few.csv", {"naswot": range(29), "snip": range(29)}, cells[:29])
     refused(capsys, f"few.csv has no row for {cells[29]!r}; add the row", "train", table, *options, few)
     assert call("train", table, *options, proxies) == 0
     seeing = tmp_path / "p"
-    refused(capsys, "p learned from proxies, too; give --proxies TABLE with naswot, snip", "predict", seeing, cells[0])
-    refused(capsys, "learned from proxies, too; give --proxies", "evaluate", seeing, table)
+    refused(
+        capsys,
+        "p also learned from proxies; give --proxies TABLE with the columns naswot, snip",
+        "predict",
+        seeing,
+        cells[0],
+    )
+    refused(capsys, "also learned from proxies; give --proxies", "evaluate", seeing, table)
     other = write_table(tmp_path / "o.csv", {"naswot": [1], "synflow": [2]}, cells[:1])
     expected = "o.csv has no column 'snip'; the predictor learned from the proxies naswot, snip"
     refused(capsys, expected, "predict", seeing, cells[0], "--proxies", other)

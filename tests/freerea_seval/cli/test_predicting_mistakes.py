@@ -127,7 +127,7 @@ def test_errors_in_a_table_name_options_that_there_are(capsys: pytest.CaptureFix
     arguments = ("t.csv", "--metric", "latency_ms", "-o", "p")
     refused(capsys, "got cell, latency_ms; rename one\n", "train", *arguments)
     table("t.csv", [1, "n/a", 3])
-    expected = "leave the cell empty, or write a number and say --unsupported NUMBER; if it was not measured, leave it"
+    expected = "leave the cell empty, or write a number and add --unsupported NUMBER; if it was not measured, leave it"
     refused(capsys, expected, "train", *arguments)
     table("t.csv", range(20))
     table("x.csv", ["n/a"] * 20, "naswot")

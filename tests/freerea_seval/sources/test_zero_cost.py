@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.config import LiveSettings
 from freerea_seval.proxies import PROXIES
 from freerea_seval.proxies.compute import zero_cost_proxies
 from freerea_seval.proxies.live import ZeroCost, draw_weights
 from freerea_seval.sources.live import ZeroCostSource
-from freerea_seval.sources.registry import BUILTIN, Context, LiveSettings
+from freerea_seval.sources.registry import BUILTIN, Context
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
 SMALL = LiveSettings(batch_size=4, cache="off")

@@ -1,0 +1,132 @@
+"""From what a user may pass, such as a path, a name or an object, to the object that is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from freerea_patch import InputError, SearchSpace
+from freerea_seval.progress import Progress, terminal_progress
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import Tensor, nn
+
+    from freerea_seval.config import Config
+
+    #: Shape of one input: ``"1,3,32,32"``, ``"1,16:int64"`` or ``(1, 3, 32, 32)``; or the tensor itself.
+    Input = str | Sequence[int] | Tensor
+    #: The inputs of a network, by position or by name; one input may stand for itself.
+    Inputs = Input | Sequence[Input] | Mapping[str, Input]
+
+
+def progress_bars(wanted: bool) -> Progress:
+    """Return bars on a terminal if they are wanted, otherwise a progress that shows nothing."""
+    return terminal_progress() if wanted else Progress()
+
+
+def prepare_torch() -> None:
+    """Import torch with the default settings.
+
+    Raises:
+        InputError: torch is not installed.
+    """
+    from freerea_seval.config import LiveSettings
+    from freerea_seval.sources.live import prepare_torch as prepare
+
+    prepare(LiveSettings())
+
+
+def as_space(space: str | SearchSpace) -> SearchSpace:
+    """Return a search space, given itself or its name.
+
+    Raises:
+        InputError: an unknown name; see :func:`freerea_seval.config.spaces.make_space`.
+    """
+    from freerea_seval.config import make_space
+
+    return make_space(space) if isinstance(space, str) else space
+
+
+def as_config(
+    config: str | Path | Mapping[str, Any] | Config | None, overrides: Sequence[str] = ()
+) -> tuple[Config, Path, str]:
+    """Return a config, the folder that its relative paths start from, and a name for its run.
+
+    Args:
+        config: a YAML file, whose paths are relative to its folder; or the same content as a mapping or
+            :class:`~freerea_seval.config.schema.Config`, whose paths are relative to the working folder; None for the
+            default search.
+        overrides: ``key.to.value=YAML``, such as ``budget.evaluations=50``.
+
+    Raises:
+        InputError: the config or an override is wrong.
+    """
+    from freerea_seval.config import DEFAULT, Config, check_config, dump_config, load_config
+
+    if config is None:
+        return load_config(DEFAULT, overrides), Path(), DEFAULT.stem
+    if isinstance(config, (str, Path)):
+        path = Path(config)
+        return load_config(path, overrides), path.parent, path.stem
+    checked = config if isinstance(config, Config) else check_config(dict(config), "config")
+    if overrides:
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "config.yaml"
+            file.write_text(dump_config(checked), encoding="utf-8")
+            try:
+                checked = load_config(file, overrides)
+            except InputError as error:
+                raise InputError(str(error).replace(f"config {file}", "config")) from None
+    return checked, Path(), "search"
+
+
+@contextmanager
+def as_table(table: str | Path | DataFrame) -> Iterator[Path]:
+    """Return the path of a table, which a DataFrame has while the context is open."""
+    if isinstance(table, (str, Path)):
+        yield Path(table)
+        return
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "DataFrame.csv"
+        table.to_csv(file, index=False)
+        yield file
+
+
+def as_tensors(inputs: Inputs | None, module: nn.Module, name: str) -> list[Tensor] | dict[str, Tensor]:
+    """Return the inputs of a network: zeros of the given shapes, or the given tensors.
+
+    Args:
+        inputs: shapes or tensors, by position or by name.
+        module: the network; zeros are made on its device.
+        name: of the network, for errors.
+
+    Raises:
+        InputError: there is no input, one of them is no shape, or shapes and tensors are mixed.
+    """
+    from torch import Tensor
+
+    from freerea_seval.config import make_tensors
+
+    if inputs is None or (not isinstance(inputs, Tensor) and not len(inputs)):
+        raise InputError(f"{name}: give the shape of its input, such as --input 1,3,32,32")
+    if isinstance(inputs, Mapping):
+        named: list[tuple[str, Any]] = list(inputs.items())
+    else:
+        single = isinstance(inputs, (str, Tensor)) or all(isinstance(size, int) for size in inputs)
+        named = [("", value) for value in ([inputs] if single else inputs)]
+    tensors = [value for _, value in named if isinstance(value, Tensor)]
+    if tensors and len(tensors) < len(named):
+        raise InputError(f"{name}: expected all inputs as tensors or all as shapes, got both")
+    if tensors:
+        return {key: value for key, value in named} if isinstance(inputs, Mapping) else tensors
+    return make_tensors([input_text(value, key) for key, value in named], module)
+
+
+def input_text(shape: str | Sequence[int], name: str = "") -> str:
+    """Return an input as the command line has it: ``[name=]sizes[:dtype]``."""
+    text = shape if isinstance(shape, str) else ",".join(map(str, shape))
+    return f"{name}={text}" if name else text

@@ -1,0 +1,323 @@
+"""Timing networks on this machine, or on another device: :func:`measure` and its two relatives of the command line."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freerea_patch import InputError, SearchSpace
+from freerea_seval.api.arguments import as_space, as_tensors, prepare_torch, progress_bars
+from freerea_seval.progress import Progress
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
+    from freerea_seval.api.arguments import Inputs
+    from freerea_seval.measurement.backends import Inputs as Tensors
+    from freerea_seval.measurement.networks import Networks, NetworkSpec
+
+    #: Genotypes of a space, or ``"pkg.module:factory"`` or modules of the user's own.
+    SomeNetworks = str | nn.Module | Sequence[str | nn.Module] | Mapping[str, nn.Module]
+
+_SPACE = "nats-tss"
+_NETWORKS = 100
+#: Random networks among which the most informative are chosen.
+_POOL = 1000
+
+
+def measure(
+    networks: SomeNetworks | None = None,
+    inputs: Inputs | None = None,
+    space: str | SearchSpace | None = None,
+    count: int | None = None,
+    genotypes: str | Path | None = None,
+    informative: bool = False,
+    backend: str = "eager",
+    device: str = "cpu",
+    batch_size: int | None = None,
+    threads: int = 1,
+    rounds: int = 11,
+    budget: str | float | None = None,
+    memory: bool = False,
+    seed: int = 0,
+    output: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> DataFrame:
+    """Measure the latency of networks on this machine.
+
+    Networks are visited in rounds, so that a slow minute of the machine affects all of them, and what it adds is
+    removed by a robust fit; see :mod:`freerea_seval.measurement.detrend`.
+
+    Args:
+        networks: genotypes of ``space``; or networks with ``inputs``: ``"pkg.module:factory"``, a module, several of
+            them, or modules by name.
+        inputs: of networks that are not of a space, with the batch dimension; as for :func:`freerea_seval.encode`.
+        space: search space, by its name or itself; without ``networks`` or ``genotypes``, random networks of it.
+        count: number of random networks, 100 by default; or the first of ``genotypes``.
+        genotypes: file with a genotype a line, or a CSV with a column ``genotype``.
+        informative: choose the networks that teach a predictor most, among 1,000 random ones or ``genotypes``.
+        backend: ``"eager"``, ``"compile"`` (``torch.compile``) or ``"onnx"`` (ONNX Runtime).
+        device: ``"cpu"``, ``"cuda"``, ...
+        batch_size: images at once for networks of a space, 1 by default.
+        threads: CPU threads of a network.
+        rounds: visits to every network.
+        budget: time for measuring, such as ``"60s"``, ``"1h"`` or seconds: the most informative networks first.
+        memory: measure the peak resident memory too, in a process a network; not for modules.
+        seed: fixes the random networks, the inputs and the order of visits.
+        output: CSV to write, with a JSON that describes the measurement and a journal beside it: the same call
+            continues after an interruption. None keeps no file.
+        progress: show progress bars on a terminal.
+
+    Returns:
+        One row a network: ``genotype`` or ``network``, ``latency_ms`` (the median), ``latency_iqr_ms``, ``rounds``, and
+        where measured ``peak_mb`` (megabytes) and ``energy_mj`` (millijoules of a pass); NaN for a network that cannot
+        run. Units are in ``attrs["units"]``.
+
+    Raises:
+        InputError: there are no networks, arguments contradict each other, or none of the networks can run.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> cells = fs.TopologySpace().genotypes()[:2]
+        >>> fs.measure(cells, space="nats-tss", rounds=1)["latency_ms"].gt(0).tolist()
+        [True, True]
+    """
+    from freerea_seval.measurement import measure_networks, parse_seconds
+    from freerea_seval.measurement.run import journal_path
+
+    for name, value in (("--threads", threads), ("--rounds", rounds)):
+        if value < 1:
+            raise InputError(f"{name} must be 1 or more, got {value}")
+    objects = [] if networks is None else [module for module in _by_name(networks).values() if module is not None]
+    if memory and (objects or not isinstance(space, (str, type(None)))):
+        raise InputError(
+            "memory is measured in a process a network, which makes it by its name; give the space by its name, or"
+            " networks as pkg.module:factory"
+        )
+    file = None if output is None else _check_output(Path(output))
+    if budget is not None:
+        parse_seconds(str(budget))
+    bars = progress_bars(progress)
+    ordered = budget is not None
+    chosen = _choose(
+        networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=ordered, bars=bars
+    )
+    try:
+        return measure_networks(
+            chosen,
+            file,
+            backend=backend,
+            device=device,
+            threads=threads,
+            rounds=rounds,
+            budget=None if budget is None else str(budget),
+            memory=memory,
+            seed=seed,
+            progress=bars,
+        )
+    except KeyboardInterrupt:
+        if file is not None:
+            print(f"\nstopped; the same command continues from {journal_path(file)}", file=sys.stderr)
+        raise
+
+
+def export_networks(
+    networks: SomeNetworks | None = None,
+    inputs: Inputs | None = None,
+    space: str | SearchSpace | None = None,
+    count: int | None = None,
+    genotypes: str | Path | None = None,
+    informative: bool = False,
+    batch_size: int | None = None,
+    seed: int = 0,
+    output: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> int:
+    """Write networks as ONNX with a script that measures them on another device, and return their number.
+
+    The script needs only onnxruntime and numpy; :func:`import_results` reads what it writes. The arguments are those of
+    :func:`measure`, and ``output`` is the folder to make.
+
+    Raises:
+        InputError: as for :func:`measure`; or there is no output, or it holds something else.
+    """
+    from freerea_seval.measurement.backends import check_onnx
+    from freerea_seval.measurement.remote import export
+
+    if output is None:
+        raise InputError("networks are exported into a folder: add -o FOLDER")
+    check_onnx("onnx")
+    bars = progress_bars(progress)
+    chosen = _choose(networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars)
+    with bars.task(f"exporting {len(chosen.names)} networks") as show:
+        export(chosen, Path(output), show)
+    return len(chosen.names)
+
+
+def import_results(results: str | Path, output: str | Path) -> DataFrame:
+    """Check what the script of an export has measured, write it as a CSV, and return it as :func:`measure` does.
+
+    Args:
+        results: the ``results.csv`` of an exported folder, with its manifest beside.
+        output: CSV to write.
+
+    Raises:
+        InputError: the results are not those of the manifest, or damaged.
+    """
+    from freerea_seval.measurement.remote import import_results as import_checked
+
+    import_checked(Path(results), Path(output))
+    return _read_measurements(Path(output))
+
+
+def _check_output(output: Path) -> Path:
+    from freerea_seval.measurement.run import journal_path
+
+    if output.suffix == ".json":
+        raise InputError(f"{output}: the CSV's name cannot end in .json, the name of its description; try -o FILE.csv")
+    if output.exists() and not journal_path(output).exists():
+        raise InputError(
+            f"{output} exists already, and no journal beside it to continue from; choose another file with -o"
+        )
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent}; make it, or choose another -o")
+    return output
+
+
+def _choose(
+    networks: SomeNetworks | None,
+    inputs: Inputs | None,
+    space: str | SearchSpace | None,
+    count: int | None,
+    genotypes: str | Path | None,
+    informative: bool,
+    batch_size: int | None,
+    seed: int,
+    *,
+    ordered: bool,
+    bars: Progress,
+) -> Networks:
+    """Return the networks that the arguments of :func:`measure` name.
+
+    Args:
+        ordered: whether the most informative networks of a space come first.
+        bars: shows the progress of choosing them.
+
+    Raises:
+        InputError: they name none, or contradict each other.
+    """
+    from freerea_seval.measurement.networks import draw, most_informative_first, read_genotypes, space_networks
+
+    listed: Mapping[str, nn.Module | None] = {} if networks is None else _by_name(networks)
+    if listed and (space is None or inputs):
+        for option, value in (
+            ("--space", space),
+            ("--networks", count),
+            ("--genotypes", genotypes),
+            ("--batch-size", batch_size),
+            ("--informative", informative or None),
+        ):
+            if value is not None:
+                raise InputError(
+                    f"{next(iter(listed))}: leave out {option}, which belongs to a space; --input includes the batch"
+                )
+        return _own_networks(listed, inputs, seed)
+    if inputs:
+        raise InputError(
+            "--input belongs to networks given as pkg.module:factory; a space defines the inputs of its networks"
+        )
+    if space is None and genotypes is None:
+        raise InputError(
+            "nothing to measure: give --space nats-tss, --genotypes FILE,"
+            " or networks as pkg.module:factory with --input"
+        )
+    for option, number in (("--networks", count), ("--batch-size", batch_size)):
+        if number is not None and number < 1:
+            raise InputError(f"{option} must be 1 or more, got {number}")
+    named = _SPACE if space is None else space
+    space = as_space(named)
+    if listed or genotypes is not None:
+        if listed and genotypes is not None:
+            raise InputError("give genotypes as arguments or in a file with --genotypes, not both")
+        candidates = list(listed) if listed else read_genotypes(Path(str(genotypes)), space)
+        for genotype in candidates:
+            space.check(genotype)
+        wanted = count or len(candidates)
+    else:
+        wanted = count or (_POOL if ordered else _NETWORKS)
+        candidates = draw(space, max(wanted, _POOL) if informative else wanted, seed, least=count or 1)
+    if not informative:
+        candidates = candidates[:wanted]
+    prepare_torch()
+    if ordered or informative:
+        with bars.task(f"choosing among {len(candidates)} networks") as show:
+            candidates = most_informative_first(space, candidates, show)[:wanted]
+    return space_networks(space, candidates, batch_size or 1, seed, named if isinstance(named, str) else "")
+
+
+def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:
+    """Return modules by name, and None for a text, which is a genotype or ``pkg.module:factory``."""
+    if isinstance(networks, Mapping):
+        return dict(networks)
+    several = [networks] if isinstance(networks, str) or not isinstance(networks, Sequence) else networks
+    names = [network if isinstance(network, str) else type(network).__name__ for network in several]
+    named: dict[str, nn.Module | None] = {}
+    for position, (name, network) in enumerate(zip(names, several, strict=True)):
+        if isinstance(network, str):
+            named[name] = None
+        else:
+            named[name if names.count(name) == 1 else f"{name}-{position}"] = network
+    return named
+
+
+def _own_networks(modules: Mapping[str, nn.Module | None], inputs: Inputs | None, seed: int) -> Networks:
+    """Return networks of the user's own: the given modules, and those that ``pkg.module:factory`` makes."""
+    prepare_torch()
+    from freerea_seval.config import build_network
+    from freerea_seval.measurement.backends import random_inputs
+    from freerea_seval.measurement.networks import Networks
+
+    def make(name: str) -> tuple[nn.Module, Tensors]:
+        module = modules[name]
+        # Measuring moves a module to its device and into evaluation mode: the user's own stays as it is.
+        built = build_network(name) if module is None else copy.deepcopy(module)
+        return built, random_inputs(as_tensors(inputs, built, name), seed)
+
+    shapes: list[str] = []
+    for name in modules:
+        # A wrong name or input is an error here, not a network that cannot run.
+        _, tensors = make(name)
+        shapes = _shapes(inputs, tensors)
+
+    def spec(name: str) -> NetworkSpec:
+        return {"network": name, "inputs": shapes, "seed": seed}
+
+    return Networks("network", list(modules), make, spec, {"input": shapes})
+
+
+def _shapes(inputs: Inputs | None, tensors: Any) -> list[str]:
+    """Return inputs as the command line has them, for records and other processes."""
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str) and all(isinstance(i, str) for i in inputs):
+        return [str(i) for i in inputs]
+    named = tensors.items() if isinstance(tensors, Mapping) else (("", tensor) for tensor in tensors)
+    texts = []
+    for name, tensor in named:
+        text = ",".join(map(str, tensor.shape)) + f":{str(tensor.dtype).removeprefix('torch.')}"
+        texts.append((f"{name}={text}" if name else text).removesuffix(":float32"))
+    return texts
+
+
+def _read_measurements(path: Path) -> DataFrame:
+    from pandas import read_csv
+
+    from freerea_seval.units import unit_of
+
+    table = read_csv(path)
+    table.attrs["units"] = {str(name): unit for name in table.columns if (unit := unit_of(str(name)))}
+    return table

@@ -1,0 +1,366 @@
+"""Searches and their runs: :func:`search`, :func:`load_run`, :class:`Run`."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from datetime import datetime
+from functools import cached_property
+from importlib import import_module
+from multiprocessing import active_children, get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from freerea_patch import InputError
+from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
+from freerea_seval.config import Config
+from freerea_seval.files import write_atomically
+from freerea_seval.progress import Progress
+from freerea_seval.runs.folder import RunFolder
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import nn
+
+    from freerea_patch import SearchSpace
+
+
+def search(
+    config: str | Path | Mapping[str, Any] | Config | None = None,
+    output: str | Path | None = None,
+    *,
+    seeds: str | int | Iterable[int] | None = None,
+    device: str | None = None,
+    batch: str | None = None,
+    override: Sequence[str] | None = None,
+    resume: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Run:
+    """Search, and write a run folder.
+
+    The journal of a seed depends on the config and the seed alone, not on the number of workers, unless the budget
+    limits wall-clock time.
+
+    Args:
+        config: a YAML file, whose relative paths start from its folder; or the same content as a mapping or
+            :class:`~freerea_seval.config.schema.Config`, whose paths start from the working folder; None for the
+            default search, which needs no data.
+        output: run folder to make; None for ``runs/NAME-TIME`` in the working folder.
+        seeds: instead of the config's: ``"0,1,2"``, ``"0-29"``, a number or numbers.
+        device: of live networks, such as ``"cpu"`` or ``"cuda"``, instead of the config's.
+        batch: images for live networks instead of the config's: ``"FILE.npz"`` relative to the working folder,
+            ``"pkg.module:callable"`` or ``"random"``.
+        override: ``key.to.value=YAML``, such as ``"budget.evaluations=50"``, of any values of the config.
+        resume: continue this run folder instead of starting one; takes no other argument but ``workers``.
+        workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
+            below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
+        progress: show a progress bar on a terminal.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        InputError: whatever is wrong with the config, a source, or the run folder. What was measured before stays in
+            the folder, for ``resume``.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> run = fs.search({"budget": {"evaluations": 8}, "search": {"population": 4, "tournament": 2},
+        ...     "objectives": [{"metric": "params", "source": "cost"}]}, "runs/small")
+        >>> run.best.columns.tolist()
+        ['seed', 'genotype', 'score', 'params']
+    """
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers must be 1 or more, got {workers}")
+    bars = progress_bars(progress)
+    if resume is not None:
+        if any(value is not None and value != [] for value in (config, output, seeds, device, batch, override)):
+            raise InputError("--resume continues a run with its own config; leave out the config and the other options")
+        folder = RunFolder.open(Path(resume))
+        _execute(folder, workers, bars)
+        return Run(folder)
+    overrides = list(override or [])
+    if device is not None:
+        overrides.append(f"live.device={json.dumps(device)}")
+    if batch is not None:
+        # A path that the caller names starts where the caller is, not where the config is.
+        overrides.append(f"live.batch={json.dumps(str(Path(batch).resolve()) if batch.endswith('.npz') else batch)}")
+    if seeds is not None:
+        overrides.append(f"search.seeds={parse_seeds(seeds)}")
+    settings, base, name = as_config(config, overrides)
+    # To the microsecond, so that searches that are started together have folders of their own.
+    path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}" if output is None else Path(output)
+    folder = RunFolder.create(path, settings, base)
+    try:
+        _execute(folder, workers, bars)
+    except InputError as error:
+        if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
+            raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
+        if not any(journal.stat().st_size for journal in path.glob("seed-*/journal.jsonl")):
+            shutil.rmtree(path)  # nothing was evaluated: do not leave an empty run behind
+        raise
+    return Run(folder)
+
+
+def load_run(folder: str | Path) -> Run:
+    """Return a run that :func:`search` or ``freerea-seval search`` wrote.
+
+    Raises:
+        InputError: the folder is not a run, or its files are damaged.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> fs.load_run("runs/small").seeds
+        [0]
+    """
+    return Run(RunFolder.open(Path(folder)))
+
+
+class Run:
+    """A run: what a search evaluated, and the networks that it returns.
+
+    The networks of a run are numbered as the rows of :attr:`front` are, from 0. Tables have the units of their metric
+    columns in ``attrs["units"]``, by column name; a value that the device or the metric does not support is NaN.
+
+    Args:
+        folder: the run on disk; :func:`search` and :func:`load_run` make it.
+
+    Attributes:
+        folder: the run on disk.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> run = fs.load_run("runs/small")
+        >>> network = run.build(0)
+        >>> run.front.attrs["units"]
+        {'params': 'M'}
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the front as an HTML table, for notebooks."""
+        return f"<p>{self!r}</p>{self.front.to_html(index=True)}"
+
+    @property
+    def path(self) -> Path:
+        """The run folder."""
+        return self.folder.path
+
+    @property
+    def config(self) -> Config:
+        """The config, with the directions and units that the sources supplied."""
+        return self.folder.config
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds that were searched with."""
+        return list(self.config.search.seeds)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The search space."""
+        from freerea_seval.config import make_space
+
+        return make_space(self.config.space, self.folder.base)
+
+    @cached_property
+    def front(self) -> DataFrame:
+        """The resulting networks of all seeds: ``seed``, ``genotype``, ``score`` if there is one, a column a metric.
+
+        A search with Pareto objectives returns its front, any other search its five best networks, best first.
+
+        Raises:
+            InputError: a seed is not finished.
+        """
+        from freerea_seval.runs.report import front_table
+
+        return front_table(self.folder)
+
+    @cached_property
+    def history(self) -> DataFrame:
+        """All evaluated networks of all seeds, in order; see :func:`freerea_seval.runs.report.history_table`."""
+        from freerea_seval.runs.report import history_table
+
+        return history_table(self.folder)
+
+    @property
+    def best(self) -> DataFrame:
+        """One row of :attr:`front` a seed: that of the highest score, or the first if there is no score."""
+        front = self.front
+        order = front.sort_values("score", ascending=False, kind="stable") if "score" in front else front
+        return order.drop_duplicates("seed").sort_index()
+
+    def genotypes(self) -> list[str]:
+        """Return the genotypes of :attr:`front`, ``(n,)``."""
+        return [str(genotype) for genotype in self.front["genotype"]]
+
+    def build(self, index: int) -> nn.Module:
+        """Return a network of the front as a module with initial weights.
+
+        Args:
+            index: row of :attr:`front`.
+
+        Returns:
+            A module that maps ``(n, *space.input_shape)`` to ``(n, classes)``.
+
+        Raises:
+            InputError: there is no such row, or torch is not installed.
+        """
+        genotypes = self.genotypes()
+        if not 0 <= index < len(genotypes):
+            raise InputError(
+                f"run {self.path}: expected an index of its front from 0 to {len(genotypes) - 1}, got {index}"
+            )
+        prepare_torch()
+        return self.space.build(genotypes[index])
+
+    def export(self, index: int, path: str | Path, *, batch_size: int = 1) -> Path:
+        """Write a network of the front as ONNX, with initial weights.
+
+        Args:
+            index: row of :attr:`front`.
+            path: file to write.
+            batch_size: images at once; the input of the graph is ``(batch_size, *space.input_shape)``.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: there is no such row, or the package ``onnx`` is not installed.
+        """
+        from freerea_seval.measurement.backends import check_onnx, onnx_bytes
+
+        check_onnx("onnx")
+        network = self.build(index)
+        import torch
+
+        write_atomically(Path(path), onnx_bytes(network, [torch.zeros(batch_size, *self.space.input_shape)]))
+        return Path(path)
+
+    def report(self, html: str | Path | None = None) -> str:
+        """Return the report that the command line prints, as text.
+
+        Args:
+            html: file for a page with interactive figures, written as well.
+
+        Raises:
+            InputError: a seed is not finished, or a package that draws the page is not installed.
+        """
+        from rich.console import Console
+
+        from freerea_seval.runs.report import print_report
+
+        if html is not None:
+            import_module("freerea_seval.runs.page").write_page(self.folder, Path(html))
+        text = io.StringIO()
+        print_report(self.folder, Console(file=text, width=120))
+        return text.getvalue()
+
+    def draw(self) -> Path:
+        """Draw ``front.png`` in the run folder, and return its path.
+
+        Raises:
+            InputError: a seed is not finished, or matplotlib is not installed.
+        """
+        from freerea_seval.runs.figure import draw_run
+
+        return draw_run(self.folder)
+
+
+def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
+    """Return the seeds of ``"0,1,2"``, ``"0-29"``, a number or numbers.
+
+    Raises:
+        InputError: a text of another form.
+    """
+    if not isinstance(seeds, str):
+        return [seeds] if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    numbers: list[int] = []
+    for part in seeds.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+            raise InputError(f"--seeds {seeds!r}: expected numbers such as 0,1,2 or a range such as 0-29")
+        numbers.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return numbers
+
+
+def _execute(folder: RunFolder, workers: int | None, progress: Progress) -> None:
+    from freerea_seval.runs.execute import execute
+
+    try:
+        _execute_in_processes(folder, workers or 1, progress)
+        execute(folder, progress)
+    except KeyboardInterrupt:
+        print(f"\nstopped; continue with: freerea-seval search --resume {folder.path}", file=sys.stderr)
+        raise
+
+
+def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -> None:
+    """Carry out the unfinished seeds in processes, if there are several of both."""
+    from freerea_seval.runs.execute import prepare
+
+    seeds = [seed for seed in folder.config.search.seeds if folder.result(seed) is None]
+    if min(workers, len(seeds)) < 2:
+        return
+    with folder.locked():
+        # Sources that measure do so here, once; the processes find the results in the run folder.
+        folder.resolve(prepare(folder.config, folder.base, folder=folder.path, progress=progress).config)
+        others = set(active_children())
+        with (
+            ProcessPoolExecutor(min(workers, len(seeds)), get_context("spawn"), _end_at_interrupt) as pool,
+            progress.task(f"searching, {len(seeds)} seeds") as show,
+        ):
+            futures = [pool.submit(_execute_seed, folder.path, seed) for seed in seeds]
+            try:
+                for done, future in enumerate(as_completed(futures), start=1):
+                    future.result()
+                    show(done / len(seeds), f"{done} done")
+            except BaseException:
+                for process in set(active_children()) - others:
+                    process.terminate()  # a journal that is cut off is continued by --resume
+                raise
+
+
+def _end_at_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback of each process
+
+
+def _execute_seed(path: Path, seed: int) -> None:
+    from freerea_seval.runs.execute import execute
+
+    opened = RunFolder.open(path)
+    execute(_OneSeed(opened.path, opened.config, opened.base, seed))
+
+
+class _OneSeed(RunFolder):
+    """One seed of a run that another process has locked and resolved: other seeds count as done."""
+
+    def __init__(self, path: Path, config: Config, base: Path, seed: int) -> None:
+        super().__init__(path, config, base)
+        self._seed = seed
+
+    def result(self, seed: int) -> dict[str, Any] | None:
+        """Return the result of the seed if it is done, and an empty one of any other seed."""
+        return super().result(seed) if seed == self._seed else {"seed": seed, "front": []}
+
+    def resolve(self, config: Config) -> None:
+        """Take the resolved config, which is in the folder already."""
+        self.config = config
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Lock nothing."""
+        yield
