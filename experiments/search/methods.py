@@ -82,13 +82,7 @@ METHODS = (
     Method("ranked+seval-confident", options=RANKED, hardware="seval", confidence=0.9),
     Method("ranked+seval-leaders", options=RANKED, hardware="seval", leaders=(25, 25), chance=0.1),
     Method(
-        "ranked+seval-trained",
-        options=RANKED,
-        onward=ONWARD,
-        hardware="seval",
-        leaders=(25, 25),
-        chance=0.1,
-        trains=True,
+        "ranked+seval-trained", "freerea", RANKED, "seval", leaders=(25, 25), chance=0.1, trains=True, onward=ONWARD
     ),
     Method("fitness+true", hardware="true", role="fitness"),
     Method("fitness+seval", hardware="seval", role="fitness"),
@@ -99,13 +93,7 @@ METHODS = (
     Method("random+seval", "random", hardware="seval", role="pareto"),
     Method("pareto+seval-trained", hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method(
-        "pareto-ranked+seval-trained",
-        options=RANKED,
-        onward=ONWARD,
-        hardware="seval",
-        role="pareto",
-        leaders=(50,),
-        trains=True,
+        "pareto-ranked+seval-trained", "freerea", RANKED, "seval", "pareto", leaders=(50,), trains=True, onward=ONWARD
     ),
     Method("nsga2+seval-trained", "nsga2", SMALL, hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method("random+seval-trained", "random", hardware="seval", role="pareto", leaders=(50,), trains=True),
@@ -116,14 +104,10 @@ ABLATION = (
     Method("history", options={"normalisation": "history"}, hardware="true"),
     Method("ranks", options={"aggregation": "ranks"}, hardware="true"),
     Method("simplify", options={"simplify": True}, hardware="true"),
-    Method("near_feasible", options={"near_feasible": True}, hardware="true"),
-    Method("repair", options={"repair": 3}, hardware="true"),
     Method("ranked+true", options=RANKED, hardware="true"),
     Method("ranked-in-pool", options={**RANKED, "normalisation": "pool"}, hardware="true"),
     Method("ranked-by-sum", options={**RANKED, "aggregation": "sum"}, hardware="true"),
     Method("ranked-unsimplified", options={**RANKED, "simplify": False}, hardware="true"),
-    Method("ranked-near_feasible", options={**RANKED, "near_feasible": True}, hardware="true"),
-    Method("ranked-repair", options={**RANKED, "repair": 3}, hardware="true"),
 )
 
 

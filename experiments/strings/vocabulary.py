@@ -1,4 +1,4 @@
-"""The vocabulary that the tokenizer of network strings comes with, learned anew.
+"""Learn the vocabulary of the tokenizer of network strings again.
 
 ``python -m experiments.strings.vocabulary [-o FILE] [--size 768] [--networks 150] [--views executed functional]``
 
@@ -8,7 +8,6 @@ architectures, which are built from their configs; nothing is downloaded.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.tables import as_command, markdown
+from experiments.tables import as_command, experiment_parser, markdown
 from freerea_patch import SPACES, InputError
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
@@ -68,22 +67,20 @@ ACTIVATIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from a command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.strings.vocabulary", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=DEFAULT, help="the package's own file if nothing is said")
+    parser = experiment_parser("strings.vocabulary", __doc__)
+    parser.add_argument("-o", "--output", type=Path, default=DEFAULT, help="default: the file of the package")
     parser.add_argument("--size", type=int, default=768)
     parser.add_argument("--networks", type=int, default=150, help="of each space and data set")
     parser.add_argument("--views", nargs="+", choices=VIEWS, default=VIEWS)
     parser.add_argument("--architectures", nargs="*", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.shared("--seed")
     options = parser.parse_args(arguments)
     corpus: dict[str, list[str]] = {}
     total = len(SPACES) * len(DATASETS) * options.networks + 3 + len(options.architectures)
     with terminal_progress().task("strings") as show:
-        found = itertools.chain(
-            networks(options.networks, options.seed), layers(), architectures(options.architectures)
-        )
-        for done, (name, network, inputs) in enumerate(found):
-            show(done / total, name)
+        corpora = (networks(options.networks, options.seed), layers(), architectures(options.architectures))
+        for count, (name, network, inputs) in enumerate(itertools.chain(*corpora)):
+            show(count / total, name)
             for view, string in views(network, inputs, options.views):
                 corpus.setdefault(f"{name}, {view}", []).append(string)
     tokenizer = Tokenizer.fit((string for strings in corpus.values() for string in strings), options.size)
