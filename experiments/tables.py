@@ -155,7 +155,7 @@ def groups(frame: pd.DataFrame, **orders: Iterable[object] | None) -> Iterator[t
     """
     kept = {column: list(dict.fromkeys(frame[column] if order is None else order)) for column, order in orders.items()}
     frame = frame[np.logical_and.reduce([frame[column].isin(values) for column, values in kept.items()])]
-    keys = [pd.Categorical(frame[column], values) for column, values in kept.items()]
+    keys = [pd.Series(pd.Categorical(frame[column], values), frame.index) for column, values in kept.items()]
     yield from frame.groupby(keys, observed=True)
 
 

@@ -90,6 +90,8 @@ def test_groups_come_in_their_order_and_others_are_left_out() -> None:
     frame = pd.DataFrame({"a": [2, 1, 1, 3], "b": list("xyzx"), "c": range(4)})
     found = [(key, rows["c"].tolist()) for key, rows in groups(frame, a=(1, 2), b=None)]
     assert found == [((1, "y"), [1]), ((1, "z"), [2]), ((2, "x"), [0])]
+    assert [key for key, _ in groups(frame[:1], a=None)] == [(2,)]
+    assert list(groups(frame[:0], a=None, b=(1,))) == []
 
 
 def test_a_mean_leaves_out_what_is_missing() -> None:
