@@ -1,23 +1,70 @@
-"""What the experiments share: a command, one CSV of raw rows a folder, and summaries as Markdown tables."""
+"""What the experiments share: a command line, one CSV of raw rows a folder, and summaries as Markdown tables."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
+from freerea_seval.progress import terminal_progress
 from freerea_seval.versions import versions
 
+Job = TypeVar("Job", bound=tuple[Any, ...])
 Row = Mapping[str, object]
+
+#: Options that several experiments have.
+SHARED: Mapping[str, Mapping[str, Any]] = {
+    "--cache": {"type": Path, "help": "folder cached_metrics of FreeREA's code"},
+    "--checkout": {"type": Path, "help": "clone of FreeREA's code"},
+    "--hw-nas-bench": {"type": Path, "help": "file HW-NAS-Bench-v1_0.pickle, for devices"},
+    "--robustness": {"type": Path, "help": "CSV of CIFAR-10 accuracies under attack, in column pgd@Linf_eps-1.0"},
+    "--proxies": {"type": Path, "help": "CSV of the zero-cost proxies of NAS-Bench-Suite-Zero"},
+    "--batch": {"help": "images and labels of CIFAR-10: FILE.npz or pkg.module:callable"},
+    "--batch-size": {"type": int, "default": 64},
+    "--rounds": {"type": int},
+    "--seed": {"type": int, "default": 0, "help": "seed of everything random (default: 0)"},
+    "--seeds": {"type": int, "default": 3, "help": "number of seeds"},
+    "--threads": {"type": int, "default": 1, "help": "threads of torch"},
+}
+
+
+class ExperimentParser(argparse.ArgumentParser):
+    """An argument parser that knows the options that experiments share."""
+
+    def shared(self, *flags: str, **changes: Any) -> None:
+        """Add options of :data:`SHARED`, with changes such as ``required=True``."""
+        for flag in flags:
+            self.add_argument(flag, **{**SHARED[flag], **changes})
+
+    def output(self, folder: str, what: str = "raw rows") -> None:
+        """Add the option ``-o``."""
+        self.add_argument(
+            "-o", "--output", type=Path, default=Path(folder), help=f"folder for {what} (default: {folder})"
+        )
+
+
+def experiment_parser(script: str, description: str | None) -> ExperimentParser:
+    """Return the parser of ``experiments/THEME/SCRIPT.py``, named ``THEME.SCRIPT``."""
+    return ExperimentParser(
+        prog=f"python -m experiments.{script}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def as_command(main: Callable[[], None]) -> None:
-    """Run an experiment; bad input is one line and exit code 2, as from the command line of the plugin."""
+    """Run an experiment; invalid input is one line and exit code 2, as in the command line of the plugin."""
     try:
         main()
     except InputError as error:
@@ -26,11 +73,11 @@ def as_command(main: Callable[[], None]) -> None:
 
 
 class RowJournal:
-    """A folder with ``config.json`` and ``rows.csv``; rows are appended as they come, and a killed experiment goes on.
+    """A folder with ``config.json`` and ``rows.csv``; rows are appended one by one, and a killed experiment resumes.
 
     Args:
-        folder: made if it is not there.
-        config: what decides the values of the rows; a folder made with another one is refused.
+        folder: created if it does not exist.
+        config: what determines the values of the rows; a folder made with another config is refused.
         columns: the header of the rows.
 
     Raises:
@@ -56,22 +103,39 @@ class RowJournal:
             raise InputError(
                 f"{self.path} has columns of another version ({', '.join(header)}); choose another folder with -o"
             )
-        # A line that a kill cut short goes; every whole line ends in a line feed.
-        if not text.endswith("\n"):
+        if not text.endswith("\n"):  # the process was killed while it wrote the last line
             write_atomically(self.path, text[: text.rfind("\n") + 1])
 
-    def rows(self) -> list[dict[str, str]]:
-        """Return the rows so far."""
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+    def frame(self) -> pd.DataFrame:
+        """Return the rows with numbers as numbers; an empty cell is NaN."""
+        return pd.read_csv(self.path)
 
-    def forget(self, which: Callable[[Mapping[str, str]], bool]) -> None:
-        """Take out rows, so that they are made again."""
-        kept = [row for row in self.rows() if not which(row)]
+    def rows(self) -> list[dict[str, str]]:
+        """Return the rows as text."""
+        texts = pd.read_csv(self.path, dtype=str, keep_default_na=False)
+        return [{str(name): value for name, value in row.items()} for row in texts.to_dict("records")]
+
+    def missing(self, columns: Sequence[str], jobs: Iterable[Job], title: str) -> Iterator[Job]:
+        """Yield the jobs that have no row yet, and show how many are done.
+
+        Args:
+            columns: the columns that identify a job.
+            jobs: their values, one tuple a job.
+            title: of the progress bar.
+        """
+        done = {tuple(row[name] for name in columns) for row in self.rows()}
+        remaining = [job for job in jobs if tuple(map(str, job)) not in done]
+        with terminal_progress().task(title) as show:
+            for count, job in enumerate(remaining):
+                show(count / len(remaining), ", ".join(map(str, job)))
+                yield job
+
+    def drop(self, column: str, value: str) -> None:
+        """Remove the rows that have a value, so that they are made again."""
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(kept)
+        writer.writerows(row for row in self.rows() if row[column] != value)
         write_atomically(self.path, text.getvalue())
 
     def append(self, row: Row) -> None:
@@ -82,7 +146,38 @@ class RowJournal:
             file.write(line.getvalue())
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def groups(frame: pd.DataFrame, **orders: Iterable[object] | None) -> Iterator[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """Yield the groups of rows with equal values in some columns.
+
+    Args:
+        frame: the rows.
+        orders: for each column, the values to keep, in the order to yield them; None for all, as they appear.
+    """
+    kept = {column: list(dict.fromkeys(frame[column] if order is None else order)) for column, order in orders.items()}
+    frame = frame[np.logical_and.reduce([frame[column].isin(values) for column, values in kept.items()])]
+    keys = [pd.Series(pd.Categorical(frame[column], values), frame.index) for column, values in kept.items()]
+    yield from frame.groupby(keys, observed=True)
+
+
+def mean(values: npt.ArrayLike, digits: int = 4) -> str:
+    """Return the mean of the values that are there, or nothing if there are none."""
+    numbers = np.asarray(values, dtype=float)
+    numbers = numbers[~np.isnan(numbers)]
+    return f"{np.mean(numbers):.{digits}f}" if len(numbers) else ""
+
+
+def mean_and_deviation(values: npt.ArrayLike, digits: int = 3) -> str:
+    """Return mean and standard deviation (of the population)."""
+    numbers = np.asarray(values, dtype=float)
+    return f"{np.mean(numbers):.{digits}f} ± {np.std(numbers):.{digits}f}"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def scored(scores: Mapping[str, float], names: Iterable[str]) -> dict[str, str]:
+    """Return scores as the cells of a row; one that is not defined is empty."""
+    return {name: f"{scores[name]:.6g}" if name in scores else "" for name in names}

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from random import Random
-from statistics import median
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from experiments.tables import RowJournal, as_command, markdown
+from experiments.tables import RowJournal, as_command, experiment_parser, markdown
 from freerea_patch import InputError, SizeSpace, TopologySpace
-from freerea_seval.costs import OPTIMISERS, network_costs
-from freerea_seval.progress import terminal_progress
+from freerea_seval.costs.memory import OPTIMISERS
+from freerea_seval.costs.model import network_costs
 
-#: How peaks are measured: by the profiler's records of allocations; by the storages of all results; and by these where
-#: every result goes at its last reader, while eager PyTorch keeps what some function up the stack still has a name for.
+#: How peaks are measured: by the profiler's records of allocations; by the storages of all results; and by these if
+#: every result is freed after its last reader, while eager PyTorch keeps those that a caller still refers to.
 WAYS = {"training": ("profiler", "storages"), "inference": ("profiler", "storages", "last reader")}
 COLUMNS = ("network", "batch", *(f"{what} {how}" for what, ways in WAYS.items() for how in ("predicted", *ways)))
 _BATCHES = (1, 2, 4, 8, 16, 32)
@@ -49,34 +47,34 @@ class Case(NamedTuple):
 
 
 class StorageTracker(TorchDispatchMode):
-    """Follows the storages of all results: what is there now, and the most that ever was."""
+    """Tracks the storages of all results: their current total size, and its peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._known: set[int] = set()
+        self._tracked: set[int] = set()
         self.current = 0
         self.peak = 0
 
     def add(self, values: object) -> None:
-        """Follow tensors' storages from now on."""
+        """Track the storages of tensors."""
         for tensor in tree_leaves(values):
             if not isinstance(tensor, Tensor):
                 continue
             storage = tensor.untyped_storage()
-            if storage._cdata not in self._known:
-                self._known.add(storage._cdata)
+            if storage._cdata not in self._tracked:
+                self._tracked.add(storage._cdata)
                 self.current += storage.nbytes()
-                weakref.finalize(storage, self._gone, storage._cdata, storage.nbytes())
+                weakref.finalize(storage, self._released, storage._cdata, storage.nbytes())
         self.peak = max(self.peak, self.current)
 
-    def _gone(self, identity: int, count: int) -> None:
-        self._known.discard(identity)
+    def _released(self, identity: int, count: int) -> None:
+        self._tracked.discard(identity)
         self.current -= count
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run an operation and follow its results."""
+        """Run an operation and track its results."""
         result = func(*args, **(kwargs or {}))
         self.add(result)
         return result
@@ -85,7 +83,7 @@ class StorageTracker(TorchDispatchMode):
 def cases(count: int, seed: int) -> list[Case]:
     """Return so many networks, of five kinds in turn, with batches of 1 to 32."""
     rng = Random(seed)
-    makers = (_cell, _size, _resnet, _vit, _bert)
+    makers = (partial(_sampled, TopologySpace()), partial(_sampled, SizeSpace()), _resnet, _vit, _bert)
     return [
         makers[number % len(makers)](_BATCHES[number % len(_BATCHES)], number // len(makers), rng)
         for number in range(count)
@@ -96,16 +94,10 @@ def _images(batch: int, size: int = 32) -> Callable[[], list[Tensor]]:
     return lambda: [torch.zeros(batch, 3, size, size)]
 
 
-def _cell(batch: int, variant: int, rng: Random) -> Case:
-    space = TopologySpace()
+def _sampled(space: TopologySpace | SizeSpace, batch: int, variant: int, rng: Random) -> Case:
     genotype = space.sample(rng)
-    return Case(f"NAS-Bench-201 {genotype}", batch, lambda: space.build(genotype), _images(batch))
-
-
-def _size(batch: int, variant: int, rng: Random) -> Case:
-    space = SizeSpace()
-    genotype = space.sample(rng)
-    return Case(f"NATS-Bench size {genotype}", batch, lambda: space.build(genotype), _images(batch))
+    name = "NAS-Bench-201" if isinstance(space, TopologySpace) else "NATS-Bench size"
+    return Case(f"{name} {genotype}", batch, lambda: space.build(genotype), _images(batch))
 
 
 def _resnet(batch: int, variant: int, rng: Random) -> Case:
@@ -173,15 +165,15 @@ def measured(case: Case, what: str, how: str, optimiser: str) -> int:
         case: what runs.
         what: ``"training"`` or ``"inference"``.
         how: one of its :data:`WAYS`.
-        optimiser: see :data:`~freerea_seval.costs.OPTIMISERS`.
+        optimiser: see :data:`~freerea_seval.costs.memory.OPTIMISERS`.
     """
     network, inputs = case.build().train(what == "training"), case.inputs()
-    there = [*network.parameters(), *network.buffers(), *tree_leaves(inputs)]
+    resident = [*network.parameters(), *network.buffers(), *tree_leaves(inputs)]
     run: Callable[[], object]
     if what == "training":
         chosen = make_optimiser(network, optimiser)
         step(network, inputs, chosen)  # the optimiser's state is made in the first step
-        there += tree_leaves([list(state.values()) for state in chosen.state.values()])
+        resident += tree_leaves([list(state.values()) for state in chosen.state.values()])
         run = partial(step, network, inputs, chosen)
     elif how == "last reader":
         run = interpreted(network, inputs)
@@ -191,17 +183,17 @@ def measured(case: Case, what: str, how: str, optimiser: str) -> int:
         if how == "profiler":
             with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
                 run()
-            return sum(tensor.nbytes for tensor in there if isinstance(tensor, Tensor)) + _peak(profiler)
+            return sum(tensor.nbytes for tensor in resident if isinstance(tensor, Tensor)) + _peak(profiler)
         with StorageTracker() as tracker:
-            tracker.add(there)
+            tracker.add(resident)
             run()
         return int(tracker.peak)
 
 
 def interpreted(network: nn.Module, inputs: Inputs) -> Callable[[], object]:
-    """Return what runs an exported network operation by operation, and lets every result go at its last reader."""
-    places, names = ((), inputs) if isinstance(inputs, dict) else (tuple(inputs), None)
-    interpreter = torch.fx.Interpreter(torch.export.export(network, places, names).module())
+    """Return a function that runs an exported network and frees every result after its last reader."""
+    args, kwargs = ((), inputs) if isinstance(inputs, dict) else (tuple(inputs), None)
+    interpreter = torch.fx.Interpreter(torch.export.export(network, args, kwargs).module())
     return lambda: interpreter.run(*tree_leaves(inputs))
 
 
@@ -216,8 +208,8 @@ def step(network: nn.Module, inputs: Inputs, optimiser: torch.optim.Optimizer) -
 
 def result(network: nn.Module, inputs: Inputs) -> Tensor:
     """Return a network's logits."""
-    given = network(**inputs) if isinstance(inputs, dict) else network(*inputs)
-    logits: Tensor = given if isinstance(given, Tensor) else given.logits
+    output = network(**inputs) if isinstance(inputs, dict) else network(*inputs)
+    logits: Tensor = output if isinstance(output, Tensor) else output.logits
     return logits
 
 
@@ -259,20 +251,18 @@ def _one_thread() -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Predict and measure, and print a line a network."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.devices.memory", description=__doc__)
+    parser = experiment_parser("devices.memory", __doc__)
     parser.add_argument("--networks", type=int, default=30)
     parser.add_argument("--optimiser", choices=list(OPTIMISERS), default="momentum")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of cells")
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/memory"))
+    parser.shared("--seed", help="seed of the choice of cells")
+    parser.output("runs/memory")
     options = parser.parse_args(arguments)
-    config = {"optimiser": options.optimiser, "seed": options.seed}
-    journal = RowJournal(options.output, config, COLUMNS)
-    chosen = cases(options.networks, options.seed)
-    with terminal_progress().task(f"{len(chosen)} networks") as show, _one_thread():
-        for number in range(len(journal.rows()), len(chosen)):
-            show(number / len(chosen), chosen[number].name)
-            journal.append(compared(chosen[number], options.optimiser))
-    print(summary(journal.rows()[: options.networks]))
+    journal = RowJournal(options.output, {"optimiser": options.optimiser, "seed": options.seed}, COLUMNS)
+    chosen = {(case.name, case.batch): case for case in cases(options.networks, options.seed)}
+    with _one_thread():
+        for key in journal.missing(("network", "batch"), chosen, f"{options.networks} networks"):
+            journal.append(compared(chosen[key], options.optimiser))
+    print(summary(journal.frame()[: options.networks]))
 
 
 def compared(case: Case, optimiser: str) -> dict[str, object]:
@@ -287,22 +277,19 @@ def compared(case: Case, optimiser: str) -> dict[str, object]:
     return row
 
 
-def summary(rows: Sequence[dict[str, str]]) -> str:
+def summary(rows: pd.DataFrame) -> str:
     """Return a Markdown table: predicted and measured megabytes (1e6 bytes), and the sizes of the errors."""
-    header = ["network", "batch"]
-    lines: list[list[object]] = [[row["network"].replace("|", "/"), row["batch"]] for row in rows]
+    table = pd.DataFrame({"network": rows["network"].str.replace("|", "/"), "batch": rows["batch"]})
     ends = []
     for what, ways in WAYS.items():
-        header += [f"{what}: predicted, MB", *(f"{how} (error)" for how in ways)]
-        for row, line in zip(rows, lines, strict=True):
-            line.append(f"{int(row[f'{what} predicted']) / 1e6:.3f}")
+        predicted = rows[f"{what} predicted"]
+        table[f"{what}: predicted, MB"] = (predicted / 1e6).map("{:.3f}".format)
         for how in ways:
-            errors = [int(row[f"{what} predicted"]) / int(row[f"{what} {how}"]) - 1 for row in rows]
-            for row, line, error in zip(rows, lines, errors, strict=True):
-                line.append(f"{int(row[f'{what} {how}']) / 1e6:.3f} ({error:+.1%})")
-            sizes = list(map(abs, errors))
-            ends.append(f"{what}, {how}: median error {median(sizes):.2%}, largest {max(sizes):.2%}")
-    return "\n".join([markdown(header, lines), "", *ends])
+            errors = predicted / rows[f"{what} {how}"] - 1
+            sizes = (rows[f"{what} {how}"] / 1e6).map("{:.3f}".format)
+            table[f"{what}, {how} (error)"] = sizes + errors.map(" ({:+.1%})".format)
+            ends.append(f"{what}, {how}: median error {errors.abs().median():.2%}, largest {errors.abs().max():.2%}")
+    return "\n".join([markdown([str(name) for name in table], table.to_numpy().tolist()), "", *ends])
 
 
 if __name__ == "__main__":

@@ -1,143 +1,142 @@
 """Whether measuring twice gives the same order: rounds through all networks beside a naive loop.
 
-Run it on a machine that has other work to do as well:
+Run it on a machine with background load:
 ``python -m experiments.devices.repeatability --cells 200 --repeat 2``.
 """
 
 from __future__ import annotations
 
-import argparse
-import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from pathlib import Path
-from statistics import fmean, median
+from typing import Any
 
-from experiments.strings.views import sample
-from experiments.tables import RowJournal, as_command, markdown
+import numpy as np
+import pandas as pd
+
+from experiments.strings.views import Space, sample
+from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.measurement.networks import space_networks
 from freerea_seval.measurement.timing import ROUNDS, Rounds, Runnable, Timing, summaries
+from freerea_seval.predictor.scores import kendall_tau
 from freerea_seval.progress import terminal_progress
 
 WAYS = ("rounds", "naive loop")
 #: Passes of a network in the naive loop, one after the other; their mean counts.
 NAIVE = 10
+#: Visits of networks by their index.
+Visits = Mapping[int, Sequence[Timing]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment and print how far each way agrees with itself."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/measuring"))
+    parser = experiment_parser("devices.repeatability", __doc__)
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--repeat", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.shared("--rounds", default=ROUNDS)
     parser.add_argument("--pause", type=float, default=0.0, help="seconds between the repetitions")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.shared("--seed")
+    parser.output("runs/measuring")
     options = parser.parse_args(arguments)
     if options.cells < 2 or options.repeat < 2:
-        raise InputError("--cells and --repeat must be 2 or more: there is nothing to compare otherwise")
+        raise InputError("--cells and --repeat must be 2 or more: a comparison needs two cells and two repetitions")
+    use_one_thread()
+    config = {name: getattr(options, name) for name in ("cells", "rounds", "pause", "seed")}
+    journal = RowJournal(options.output, config, ("repeat", "way", "index", "turn", "latency_ms", "seconds"))
+    space = TopologySpace()
+    indices = sample(space, options.cells, options.seed)
+    with terminal_progress().task(f"{options.repeat} repetitions") as show:
+        for repeat in range(options.repeat):
+            for way in WAYS:
+                done = timings(journal.rows(), repeat=repeat, way=way)
+                if repeat and not done and way == WAYS[0]:
+                    time.sleep(options.pause)
+                if way == WAYS[0]:
+                    visits = round_visits(space, indices, options.rounds, options.seed, done)
+                else:
+                    visits = naive_visits(space, indices, done)
+                for index, timing in visits:
+                    journal.append({"repeat": repeat, "way": way, **visit_row(index, timing)})
+                show((repeat * len(WAYS) + WAYS.index(way) + 1) / (options.repeat * len(WAYS)), way)
+    print(agreements(journal.frame()))
+
+
+def use_one_thread() -> None:
+    """Let torch compute with one thread."""
     from freerea_seval.config import LiveSettings
     from freerea_seval.sources.live import prepare_torch
 
     prepare_torch(LiveSettings(threads=1))
-    config = {name: getattr(options, name) for name in ("cells", "rounds", "pause", "seed")}
-    journal = RowJournal(options.output, config, ("repeat", "way", "index", "turn", "latency_ms", "seconds"))
-    indices = sample(TopologySpace(), options.cells, options.seed)
-    with terminal_progress().task(f"{options.repeat} repetitions") as show:
-        for repeat in range(options.repeat):
-            for way in WAYS:
-                rows = [row for row in journal.rows() if (row["repeat"], row["way"]) == (str(repeat), way)]
-                if repeat and not rows and way == WAYS[0]:
-                    time.sleep(options.pause)
-                for index, timing in visits(way, indices, options, rows):
-                    journal.append(
-                        {
-                            "repeat": repeat,
-                            "way": way,
-                            "index": index,
-                            "turn": timing.turn,
-                            "latency_ms": f"{timing.latency_ms:.6f}",
-                            "seconds": f"{timing.seconds:.6f}",
-                        }
-                    )
-                show((repeat * len(WAYS) + WAYS.index(way) + 1) / (options.repeat * len(WAYS)), way)
-    print(agreements(journal.rows()))
 
 
-def visits(
-    way: str, indices: Sequence[int], options: argparse.Namespace, rows: Sequence[dict[str, str]]
-) -> Iterator[tuple[int, Timing]]:
-    """Yield the visits of one repetition that are not among the rows."""
-    space = TopologySpace()
-    networks = space_networks(space, space.genotypes())
-    done: dict[int, list[Timing]] = defaultdict(list)
+def timings(rows: Sequence[Mapping[str, str]], **values: object) -> dict[int, list[Timing]]:
+    """Return the visits of the rows with some values, by the index of the network."""
+    visits: dict[int, list[Timing]] = defaultdict(list)
     for row in rows:
-        done[int(row["index"])].append(timing_of(row))
+        if all(row[name] == str(value) for name, value in values.items()):
+            timing = Timing(int(row["turn"]), float(row["latency_ms"]), float(row["seconds"]))
+            visits[int(row["index"])].append(timing)
+    return visits
+
+
+def visit_row(index: int, timing: Timing) -> dict[str, object]:
+    """Return the cells of a visit in a row."""
+    milliseconds, seconds = f"{timing.latency_ms:.6f}", f"{timing.seconds:.6f}"
+    return {"index": index, "turn": timing.turn, "latency_ms": milliseconds, "seconds": seconds}
+
+
+def round_visits(
+    space: Space, indices: Sequence[int], rounds: int, seed: int, done: Visits, **options: Any
+) -> Iterator[tuple[int, Timing]]:
+    """Yield the visits of rounds through all networks that are not done yet."""
+    genotypes = space.genotypes()
+    networks = space_networks(space, [genotypes[index] for index in indices])
 
     def make(index: int) -> Runnable:
-        return networks.prepare(space.genotypes()[index])
+        return networks.prepare(genotypes[index])
 
-    if way == WAYS[0]:
-        yield from Rounds(indices, make, seed=options.seed).visits(options.rounds, done)
-        return
+    yield from Rounds(indices, make, seed=seed, **options).visits(rounds, done)
+
+
+def naive_visits(space: Space, indices: Sequence[int], done: Visits) -> Iterator[tuple[int, Timing]]:
+    """Yield consecutive passes of one network after the other that are not done yet."""
+    genotypes = space.genotypes()
+    networks = space_networks(space, [genotypes[index] for index in indices])
     for index in indices:
-        if len(done[index]) < NAIVE:
-            network = make(index)
+        finished = len(done.get(index, ()))
+        if finished < NAIVE:
+            network = networks.prepare(genotypes[index])
             for turn in range(NAIVE):
                 began = time.perf_counter()
                 network.run()
                 seconds = time.perf_counter() - began
-                if turn >= len(done[index]):
+                if turn >= finished:
                     yield index, Timing(turn, 1e3 * seconds, seconds)
 
 
-def timing_of(row: Mapping[str, str]) -> Timing:
-    """Return the visit that a row is of."""
-    return Timing(int(row["turn"]), float(row["latency_ms"]), float(row["seconds"]))
+def latencies(rows: pd.DataFrame, way: str) -> pd.Series[float]:
+    """Return milliseconds by cell, by the way's own statistic."""
+    if way == WAYS[1]:
+        return rows.groupby("index")["latency_ms"].mean()
+    columns = zip(rows["index"], rows["turn"], rows["latency_ms"], rows["seconds"], strict=True)
+    summed = summaries([(index, Timing(turn, ms, seconds)) for index, turn, ms, seconds in columns])
+    return pd.Series({index: np.nan if s is None else s.latency_ms for index, s in summed.items()})
 
 
-def latencies(rows: Sequence[dict[str, str]]) -> dict[str, dict[int, dict[int, float]]]:
-    """Return milliseconds by way, repetition and cell: the way's own statistic."""
-    visits: dict[str, dict[int, list[tuple[int, Timing]]]] = defaultdict(lambda: defaultdict(list))
-    for row in rows:
-        visits[row["way"]][int(row["repeat"])].append((int(row["index"]), timing_of(row)))
-    return {way: {repeat: _summed_up(way, its) for repeat, its in repeats.items()} for way, repeats in visits.items()}
-
-
-def _summed_up(way: str, visits: Sequence[tuple[int, Timing]]) -> dict[int, float]:
-    if way == WAYS[0]:
-        found = summaries(visits)
-        return {index: math.nan if its is None else its.latency_ms for index, its in found.items()}
-    passes: dict[int, list[float]] = defaultdict(list)
-    for index, timing in visits:
-        if timing.latency_ms is not None:
-            passes[index].append(timing.latency_ms)
-    return {index: fmean(its) for index, its in passes.items()}
-
-
-def agreements(rows: Sequence[dict[str, str]]) -> str:
+def agreements(rows: pd.DataFrame) -> str:
     """Return a Markdown table, a line a way and pair of repetitions."""
-    from scipy.stats import kendalltau
-
     lines = []
-    for way, repeats in latencies(rows).items():
-        for first, second in combinations(sorted(repeats), 2):
-            cells = sorted(set(repeats[first]) & set(repeats[second]))
-            one, two = ([repeats[r][cell] for cell in cells] for r in (first, second))
-            change = median(abs(b / a - 1) for a, b in zip(one, two, strict=True))
-            seconds = [
-                sum(float(row["seconds"]) for row in rows if row["way"] == way and int(row["repeat"]) == r)
-                for r in (first, second)
-            ]
-            lines.append(
-                [
-                    *(way, f"{first + 1} and {second + 1}", len(cells), f"{kendalltau(one, two).statistic:.3f}"),
-                    *(f"{100 * change:.1f} %", f"{seconds[0]:.0f} and {seconds[1]:.0f}"),
-                ]
-            )
+    for (way,), passes in groups(rows, way=None):
+        repeats = {int(repeat): group for (repeat,), group in groups(passes, repeat=sorted(set(passes["repeat"])))}
+        for first, second in combinations(repeats, 2):
+            pair = {number: latencies(repeats[number], way) for number in (first, second)}
+            both = pd.DataFrame(pair).dropna()
+            change = (both[second] / both[first] - 1).abs().median()
+            seconds = " and ".join(f"{repeats[number]['seconds'].sum():.0f}" for number in (first, second))
+            tau = f"{kendall_tau(both[first], both[second]):.3f}"
+            lines.append([way, f"{first + 1} and {second + 1}", len(both), tau, f"{100 * change:.1f} %", seconds])
     return markdown(["way", "repetitions", "cells", "Kendall's tau-b", "median change", "seconds"], lines)
 
 

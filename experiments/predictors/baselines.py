@@ -1,15 +1,13 @@
-"""What predictors are compared with on NAS-Bench-201: trees on a cell's operations, and a forest on zero-cost proxies.
+"""Baselines of predictors on NAS-Bench-201: boosted trees on a cell's operations, and a forest on zero-cost proxies.
 
 ``python -m experiments.predictors.baselines --cache cached_metrics --proxies TABLE.csv [--ours runs/predictors/large]``
 
-Both learn from the training part of a split. How deep trees are, how many there are, and how many networks a leaf of
-the forest holds is what predicts the validation part best. Our predictors see nothing of that part.
+Both are trained on the training part of a split. The depth and number of the trees, and the smallest leaf of the
+forest, are chosen by the validation part, which our predictors do not use.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import io
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,20 +16,20 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from experiments.predictors.benchmark import PAPER, proxies_of_all, split_of, strings_of
-from experiments.predictors.targets import TARGETS, Target, add_tables, read_targets, tau
-from experiments.tables import RowJournal, as_command, markdown
-from experiments.training_free.zero_cost import nan_where_missing
+from experiments.published import TARGETS, Target, nan_where_missing, read_targets
+from experiments.tables import RowJournal, as_command, experiment_parser, markdown
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces import OPERATIONS, parse_cell
 from freerea_seval.files import write_atomically
+from freerea_seval.predictor.scores import kendall_tau
 from freerea_seval.predictor.splits import Split
-from freerea_seval.progress import terminal_progress
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-#: Predictions of all networks, and what was chosen.
+#: Predictions of all networks, and the chosen settings.
 Fitted = tuple[Values, str]
 
 ONE_HOT, FOREST = "one-hot + XGBoost", "random forest on proxies"
@@ -43,36 +41,27 @@ _LEAVES = (1, 3)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Judge both on the test part of a split, and put them beside ours and the published figures."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.predictors.baselines", description=__doc__)
-    add_tables(parser)
-    parser.add_argument("--proxies", type=Path, required=True, help="table of NAS-Bench-Suite-Zero's values")
+    """Judge both on the test part of a split, and print them beside ours and the published figures."""
+    parser = experiment_parser("predictors.baselines", __doc__)
+    parser.shared("--cache", "--proxies", required=True)
+    parser.shared("--hw-nas-bench", "--robustness", "--seeds")
     parser.add_argument("--ours", type=Path, help="folder of python -m experiments.predictors.benchmark large")
     parser.add_argument("--splits", nargs="+", default=["published"], choices=["published", "grouped"])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/baselines"), help="rows and figure")
+    parser.output("runs/baselines", "rows and figure")
     options = parser.parse_args(arguments)
     journal = RowJournal(options.output, {}, COLUMNS)
-    done = {tuple(row[name] for name in COLUMNS[:4]) for row in journal.rows()}
-    ours = [] if options.ours is None else our_rows(options.ours)
+    ours = [] if options.ours is None else [our_rows(options.ours)]
     targets = read_targets(options.cache, options.hw_nas_bench, options.robustness)
     models: dict[str, tuple[Values, Callable[..., Fitted]]] = {
         ONE_HOT: (one_hot(TopologySpace().genotypes()), fit_trees),
         FOREST: (proxies_of_all(options.proxies), fit_forest),
     }
-    functional = strings_of("functional")
-    jobs = [
-        job
-        for job in product(options.splits, targets, models, range(options.seeds))
-        if (*job[:3], str(job[3])) not in done
-    ]
-    with terminal_progress().task(f"{len(jobs)} trainings") as show:
-        for count, (name, metric, model, seed) in enumerate(jobs):
-            show(count / len(jobs), f"{metric}: {model}")
-            features, fit = models[model]
-            row = judge(features, targets[metric], split_of(name, functional, seed), fit, seed)
-            journal.append({"split": name, "metric": metric, "model": model, "seed": seed, **row})
-    rows = [*ours, *journal.rows()]
+    jobs = product(options.splits, targets, models, range(options.seeds))
+    for name, metric, model, seed in journal.missing(COLUMNS[:4], jobs, "trainings"):
+        features, fit = models[model]
+        row = judge(features, targets[metric], split_of(name, strings_of("functional"), seed), fit, seed)
+        journal.append({"split": name, "metric": metric, "model": model, "seed": seed, **row})
+    rows = pd.concat([*ours, journal.frame()])
     print(summary(rows))
     draw(options.output / "baselines.png", rows)
 
@@ -85,8 +74,8 @@ def judge(
     began = time.perf_counter()
     predicted, choice = fit(features, target.values, train, validation, seed)
     seconds = time.perf_counter() - began
-    reached = tau(target.values[test], predicted[test])
-    return {"networks": len(train), "kendall_tau": f"{reached:.6g}", "train_s": f"{seconds:.1f}", "choice": choice}
+    tau = kendall_tau(target.values[test], predicted[test])
+    return {"networks": len(train), "kendall_tau": f"{tau:.6g}", "train_s": f"{seconds:.1f}", "choice": choice}
 
 
 def one_hot(genotypes: Sequence[str]) -> Values:
@@ -119,78 +108,69 @@ def fit_forest(features: Values, values: Values, train: Indices, validation: Ind
     """Fit a random forest, with the leaves that predict the validation part best."""
     from sklearn.ensemble import RandomForestRegressor
 
-    known = nan_where_missing(features)
+    features = nan_where_missing(features)
 
     def fitted(leaf: int) -> tuple[Values, str]:
         model = RandomForestRegressor(300, min_samples_leaf=leaf, max_features=1 / 3, random_state=seed)
-        model.fit(known[train], values[train])
-        return model.predict(known), f"300 trees with leaves of {leaf} or more"
+        model.fit(features[train], values[train])
+        return model.predict(features), f"300 trees with leaves of {leaf} or more"
 
     return _best(map(fitted, _LEAVES), values, validation)
 
 
-def _best(found: Iterable[Fitted], values: Values, validation: Indices) -> Fitted:
-    return max(found, key=lambda one: tau(values[validation], one[0][validation]))
+def _best(candidates: Iterable[Fitted], values: Values, validation: Indices) -> Fitted:
+    return max(candidates, key=lambda fitted: kendall_tau(values[validation], fitted[0][validation]))
 
 
-def our_rows(folder: Path) -> list[dict[str, str]]:
-    """Read what ``experiments.predictors.benchmark large`` has written of the default model.
+def our_rows(folder: Path) -> pd.DataFrame:
+    """Read the rows of ``experiments.predictors.benchmark large`` for the default model.
 
     Raises:
-        InputError: it is not there, or has other columns.
+        InputError: they do not exist, or have other columns.
     """
     try:
-        with (folder / "rows.csv").open(newline="", encoding="utf-8") as file:
-            names = ("split", "metric", "kendall_tau")
-            rows = [row for row in csv.DictReader(file) if row["model"] == "auto" and row["kendall_tau"]]
-            return [{"model": "ours", **{name: row[name] for name in names}} for row in rows]
+        rows = pd.read_csv(folder / "rows.csv")
+        rows = rows[(rows["model"] == "auto") & rows["kendall_tau"].notna()]
+        return rows[["split", "metric", "kendall_tau"]].assign(model="ours")
     except (OSError, KeyError) as error:
         raise InputError(
             f"{folder} cannot be used ({error}); run first: python -m experiments.predictors.benchmark large"
         ) from None
 
 
-def means(rows: Sequence[dict[str, str]], split: str) -> dict[str, dict[str, float]]:
-    """Return Kendall's tau-b by model and metric, the mean over seeds, and SEval-NAS's own figures."""
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in _COLOURS}
-    for row in rows:
-        if row["split"] == split:
-            found[row["model"]].setdefault(row["metric"], []).append(float(row["kendall_tau"]))
+def means(rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return Kendall's tau-b by metric and model, the mean over seeds, and SEval-NAS's own figures."""
+    table = rows[rows["split"] == split].pivot_table("kendall_tau", "metric", "model", sort=False)
+    table = table.reindex([metric for metric in TARGETS if metric in table.index], columns=list(_COLOURS))
     if split == "published":
-        found["SEval-NAS"] = {metric: [published] for metric, published in PAPER.items()}
-    return {name: {metric: float(np.mean(taus)) for metric, taus in its.items()} for name, its in found.items()}
+        table["SEval-NAS"] = pd.Series(PAPER).reindex(table.index)
+    return table
 
 
-def summary(rows: Sequence[dict[str, str]]) -> str:
+def summary(rows: pd.DataFrame) -> str:
     """Return a Markdown table, a line a split and metric."""
-    lines = []
-    for split in dict.fromkeys(row["split"] for row in rows):
-        taus = means(rows, split)
-        lines += [
-            [split, metric, *(f"{its[metric]:.4f}" if metric in its else "" for its in taus.values())]
-            for metric in TARGETS
-            if any(metric in its for its in taus.values())
-        ]
+    lines = [
+        [split, metric, *("" if np.isnan(tau) else f"{tau:.4f}" for tau in taus)]
+        for split in dict.fromkeys(rows["split"])
+        for metric, *taus in means(rows, split).itertuples()
+    ]
     return markdown(["split", "metric", *_COLOURS], lines)
 
 
-def draw(path: Path, rows: Sequence[dict[str, str]]) -> None:
+def draw(path: Path, rows: pd.DataFrame) -> None:
     """Draw the published split's taus as bars, a group a metric."""
     from matplotlib.figure import Figure
 
-    taus = means(rows, "published")
-    metrics = [metric for metric in TARGETS if any(metric in its for its in taus.values())]
+    taus = means(rows, "published").dropna(axis="columns", how="all")
     figure = Figure(figsize=(11, 4), layout="constrained")
     axes = figure.add_subplot()
-    for place, (name, its) in enumerate(taus.items()):
-        at = [i + (place - 1.5) * 0.2 for i, metric in enumerate(metrics) if metric in its]
-        if at:
-            heights = [its[metric] for metric in metrics if metric in its]
-            axes.bar(at, heights, width=0.19, label=name, color=_COLOURS[name])
-    axes.set_xticks(range(len(metrics)), [metric.replace("_", "\n") for metric in metrics], fontsize=8)
+    for number, name in enumerate(taus):
+        positions = np.arange(len(taus)) + (number - 1.5) * 0.2
+        axes.bar(positions, taus[name].to_numpy(), width=0.19, label=str(name), color=_COLOURS[str(name)])
+    axes.set_xticks(range(len(taus)), [str(metric).replace("_", "\n") for metric in taus.index], fontsize=8)
     axes.set_ylabel("Kendall's tau-b, test cells of the published split")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, ncols=len(taus), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    axes.legend(frameon=False, ncols=taus.shape[1] or 1, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=150)
     write_atomically(path, image.getvalue())

@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from experiments.predictors.targets import DEVICES, read_targets
+from experiments.published import DEVICES, read_targets
 from experiments.strings.views import PUBLISHED, strings_of
-from experiments.tables import RowJournal, as_command, markdown
+from experiments.tables import RowJournal, as_command, experiment_parser, markdown, scored
 from freerea_patch import TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.predictor.scores import scores
@@ -24,24 +23,22 @@ from freerea_seval.progress import terminal_progress
 
 #: Words of T5's vocabulary (Raffel 2020).
 _WORDS = 32128
-_JUDGED = ("kendall_tau", "spearman", "r2", "rmse")
-ROW = ("metric", "start", "networks", "judged_on", "epochs", "seed", *_JUDGED, "loss", "train_s")
+_SCORES = ("kendall_tau", "spearman", "r2", "rmse")
+ROW = ("metric", "start", "networks", "judged_on", "epochs", "seed", *_SCORES, "loss", "train_s")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train once and judge."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.predictors.sevalnas_baseline", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
-    parser.add_argument("--hw-nas-bench", type=Path, required=True, help="file HW-NAS-Bench-v1_0.pickle")
+    """Train once and score."""
+    parser = experiment_parser("predictors.sevalnas_baseline", __doc__)
+    parser.shared("--cache", "--hw-nas-bench", required=True)
     parser.add_argument("--accuracy", default="cifar10", choices=DATASETS, metavar="DATASET")
     parser.add_argument("--latency", default="edgegpu_latency", choices=DEVICES, metavar="DEVICE")
     parser.add_argument("--t5", help="pretrained T5-small: a folder or hub name; without it, its shape is made anew")
     parser.add_argument("--cells", type=int, default=9375, help="training cells of the published split")
     parser.add_argument("--judged-on", type=int, default=3125, help="test cells")
     parser.add_argument("--epochs", type=int, default=t5.PUBLISHED["epochs"])
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/published"), help="rows and checkpoints")
+    parser.shared("--seed", "--threads")
+    parser.output("runs/published", "rows and checkpoints")
     options = parser.parse_args(arguments)
     journal = RowJournal(options.output, {}, ROW)
     targets = read_targets(options.cache, options.hw_nas_bench, None)
@@ -49,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     space = TopologySpace()
     split = published_split(len(space.genotypes()))
     train, test = split.train[: options.cells], split.test[: options.judged_on]
-    # What the device cannot run has no latency; the published predictor knows nothing of that.
+    # A network that the device cannot run has no latency; the published predictor has no class for that.
     values = np.stack([np.where(np.isinf(target.values), np.nan, target.values) for target in chosen], axis=1)
     strings: list[str] = []
     cells = [space.genotypes()[i] for i in (*train, *test)]
@@ -64,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with terminal_progress().task("training") as show:
         predictor.fit(strings[: len(train)], values[train], show=show, checkpoints=options.output / "checkpoints")
     seconds = time.perf_counter() - began
-    found = predictor.predict(strings[len(train) :])
-    for place, target in enumerate(chosen):
-        judged = scores(values[test, place], found[:, place], direction=target.direction)
+    predicted = predictor.predict(strings[len(train) :])
+    for column, target in enumerate(chosen):
+        results = scores(values[test, column], predicted[:, column], direction=target.direction)
         journal.append(
             {
                 "metric": target.name,
@@ -75,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "judged_on": len(test),
                 "epochs": options.epochs,
                 "seed": options.seed,
-                **{name: f"{judged[name]:.6g}" if name in judged else "" for name in _JUDGED},
+                **scored(results, _SCORES),
                 "loss": f"{predictor.history_[-1].loss:.6g}",
                 "train_s": f"{seconds:.1f}",
             }

@@ -5,19 +5,17 @@
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from random import Random
-from statistics import median
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import nn
 
-from experiments.tables import RowJournal, as_command, markdown
+from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
 from freerea_patch import TopologySpace
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
@@ -31,20 +29,20 @@ COLUMNS = ("way", "round", "networks", "seconds")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Time both ways in turn, and print the medians."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.predictors.speed", description=__doc__)
-    parser.add_argument("--train", type=int, default=2500, help="cells that our predictor learns from")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = experiment_parser("predictors.speed", __doc__)
+    parser.add_argument("--train", type=int, default=2500, help="training cells of our predictor")
     parser.add_argument("--theirs", type=int, default=6, help="networks a round of the published way")
-    parser.add_argument("--threads", type=int, default=2, help="threads of torch")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/predictor_speed"))
+    parser.shared("--rounds", default=5)
+    parser.shared("--threads", default=2)
+    parser.shared("--seed")
+    parser.output("runs/predictor_speed")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     space = TopologySpace()
     cells = Random(options.seed).sample(space.genotypes(), options.train + options.rounds * (256 + 64))
     strings = SpaceStrings(space, "executed").strings(cells)
     train, fresh = strings[: options.train], iter(strings[options.train :])
-    # What is learned does not change the time: a made-up metric will do.
+    # The training values do not change the time: a made-up metric is enough.
     values = [string.count("conv") + 0.1 * (len(string) % 7) for string in train]
     predictor = SEvalPredictor(seed=options.seed).fit(train, values)
     theirs = published(options.seed)
@@ -63,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             run()
             seconds = time.perf_counter() - began
             journal.append({"way": way, "round": turn, "networks": count, "seconds": f"{seconds:.6f}"})
-    print(summary(journal.rows(), predictor.choice_))
+    print(summary(journal.frame(), predictor.choice_))
 
 
 def one_by_one(predictor: SEvalPredictor, strings: Sequence[str]) -> None:
@@ -95,11 +93,9 @@ def published(seed: int) -> Callable[[], float]:
     return predict
 
 
-def summary(rows: Sequence[dict[str, str]], choice: str) -> str:
+def summary(rows: pd.DataFrame, choice: str) -> str:
     """Return a Markdown table, a line a way: the median over rounds, and how many times the published one."""
-    rates: dict[str, float] = {}
-    for way in dict.fromkeys(row["way"] for row in rows):
-        rates[way] = median(int(row["networks"]) / float(row["seconds"]) for row in rows if row["way"] == way)
+    rates = {way: (group["networks"] / group["seconds"]).median() for (way,), group in groups(rows, way=None)}
     base = next(iter(rates.values()))
     lines = [[way, f"{rate:.1f}", f"{rate / base:.1f}"] for way, rate in rates.items()]
     return f"{markdown(['way', 'networks a second', 'times the published'], lines)}\n\nOurs: {choice}."

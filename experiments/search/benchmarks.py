@@ -1,21 +1,21 @@
-"""Benchmarks of the integration experiment: what the cells of NAS-Bench-201 are and cost on a data set and a device."""
+"""Benchmarks of the integration experiment: true accuracies and costs of the cells of NAS-Bench-201."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from experiments.predictors.targets import read_targets
+from experiments.published import PGD as PGD_COLUMN
+from experiments.published import read_column
 from freerea_patch import Direction, InputError, Measured, TopologySpace
 from freerea_patch.spaces import live_operations, parse_cell
 from freerea_patch.training_free import METRICS
@@ -42,10 +42,10 @@ REFERENCE = 1.1
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What the cells of a space really are on one data set and one further metric.
+    """The true values of the cells of a space, on one data set and one further metric.
 
     Attributes:
-        dataset, metric, unit, direction: what it is.
+        dataset, metric, unit, direction: its name and the metric.
         genotypes: the ``n`` cells.
         accuracies: ``(n,)``, in percent.
         values: ``(n,)`` of the metric; NaN where the device does not run the cell.
@@ -65,7 +65,7 @@ class Benchmark:
         return {genotype: row for row, genotype in enumerate(self.genotypes)}
 
     def bound(self, quantile: float) -> float:
-        """Return the bound that a fraction of all cells keeps."""
+        """Return the bound that holds for a fraction of all cells."""
         quantile = quantile if self.direction == "min" else 1 - quantile
         return float(np.nanquantile(self.values, quantile))
 
@@ -95,7 +95,7 @@ class Benchmark:
         return [self.genotypes[row] for row in rows[is_nondominated(self._costs(rows))]] if len(rows) else []
 
     def quality(self, genotypes: Sequence[str]) -> tuple[float, float]:
-        """Return what cells are worth as a front, by their true values.
+        """Return the quality of cells as a front, by their true values.
 
         Returns:
             Their hypervolume as a fraction of the true front's, and their IGD+ (Ishibuchi 2015), both with the true
@@ -108,12 +108,12 @@ class Benchmark:
         spread = np.where(nadir > ideal, nadir - ideal, 1.0)
         truth = (truth - ideal) / spread
         rows = np.array([self.rows[g] for g in genotypes], dtype=np.intp)
-        found = (self._costs(rows[np.isfinite(self.values[rows])]) - ideal) / spread
-        if not len(found):
+        costs = (self._costs(rows[np.isfinite(self.values[rows])]) - ideal) / spread
+        if not len(costs):
             return 0.0, math.inf
         reference = np.full(2, REFERENCE)
-        share = hypervolume(found, ref=reference) / hypervolume(truth, ref=reference)
-        return float(share), float(igd_plus(found, ref=truth))
+        share = hypervolume(costs, ref=reference) / hypervolume(truth, ref=reference)
+        return float(share), float(igd_plus(costs, ref=truth))
 
     def _costs(self, rows: npt.NDArray[np.intp]) -> Values:
         """Return ``(k, 2)``: both axes so that smaller is better."""
@@ -129,7 +129,7 @@ def table_path(folder: Path, dataset: str) -> Path:
 def write_published_tables(
     folder: Path, datasets: Sequence[str], cache: Path, hw_nas_bench: Path, robustness: Path | None
 ) -> None:
-    """Bring published values together, a table a data set, with the seconds that FreeREA charges for its metrics.
+    """Write the published values, one table a data set, with the seconds that FreeREA charges for its metrics.
 
     Args:
         folder: the experiment's folder.
@@ -154,8 +154,7 @@ def write_published_tables(
         for metric in HARDWARE:
             columns[metric] = [row[metric] for row in devices.evaluate(genotypes, [metric])]
         if robustness is not None and dataset == "cifar10":
-            values = read_targets(cache, None, robustness)["pgd"].values
-            columns[PGD] = [Measured(float(value)) for value in values]
+            columns[PGD] = [Measured(float(value)) for value in read_column(robustness, PGD_COLUMN)]
         _write_table(table_path(folder, dataset), genotypes, columns)
 
 
@@ -190,18 +189,13 @@ def _noise(key: str) -> float:
 
 
 def _write_table(path: Path, genotypes: Sequence[str], columns: Mapping[str, Sequence[Measured]]) -> None:
-    header = ["genotype"]
-    fields: list[Sequence[Any]] = [genotypes]
+    table = {"genotype": list(genotypes)}
     for metric, measured in columns.items():
-        header.append(metric)
-        fields.append(["" if math.isnan(m.value) else repr(float(m.value)) for m in measured])
+        table[metric] = ["" if math.isnan(m.value) else repr(float(m.value)) for m in measured]
         if any(m.seconds for m in measured):
-            header.append(f"{metric}_seconds")
-            fields.append([repr(float(m.seconds)) for m in measured])
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *zip(*fields, strict=True)])
+            table[f"{metric}_seconds"] = [repr(float(m.seconds)) for m in measured]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.getvalue())
+    write_atomically(path, pd.DataFrame(table).to_csv(index=False, lineterminator="\n"))
 
 
 def read_benchmark(folder: Path, dataset: str, metric: str) -> Benchmark:
@@ -212,12 +206,10 @@ def read_benchmark(folder: Path, dataset: str, metric: str) -> Benchmark:
     """
     path = table_path(folder, dataset)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        accuracies = np.array([float(row["accuracy"]) for row in rows])
-        values = np.array([float(row[metric] or "nan") for row in rows])
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)[["genotype", "accuracy", metric]]
+        accuracies, values = (table[name].replace("", "nan").to_numpy(float) for name in ("accuracy", metric))
     except (OSError, KeyError, ValueError) as error:
         raise InputError(f"{path} cannot be used ({error}); delete it, and the experiment makes it again") from None
-    genotypes = tuple(row["genotype"] for row in rows)
+    genotypes = tuple(table["genotype"])
     direction: Direction = "max" if metric == PGD else "min"
     return Benchmark(dataset, metric, HARDWARE.get(metric, "%"), direction, genotypes, accuracies, values)

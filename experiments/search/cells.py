@@ -18,7 +18,7 @@ from experiments.search.benchmarks import Benchmark, read_benchmark
 from experiments.search.grid import Grid, Run, runs
 from experiments.search.methods import SCORES, Method, search_config
 from experiments.search.outcomes import (
-    Found,
+    FinishedSearch,
     answers,
     counts,
     front_quality,
@@ -39,12 +39,12 @@ from freerea_seval.runs.folder import RunFolder, read_json
 
 #: The share of the budget that a step which only predicts can take.
 _PREDICTING = 0.25
-#: Seeds of a search's steps are so far apart: with the same one, the second would draw what the first drew.
-_APART = 1_000_000
+#: Distance between the seeds of a search's steps: with equal seeds, both would draw the same networks.
+_SEED_STEP = 1_000_000
 
 
 def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[str, str]]) -> list[dict[str, object]]:
-    """Carry out the searches of a cell, or what is left of them, and return their rows.
+    """Run the searches of a cell that have no row yet, and return their rows.
 
     Args:
         folder: the experiment's folder, with its tables.
@@ -84,7 +84,7 @@ def run_cell(folder: Path, grid: Grid, dataset: str, seed: int, done: set[tuple[
 
 
 def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int) -> dict[str, object]:
-    """Carry out one search, step by step, and say what it is worth."""
+    """Run one search, step by step, and return its times and quality."""
     method = run.method
     bound = None if run.quantile is None else benchmark.bound(run.quantile)
     budgets = _budgets(grid, method)
@@ -99,34 +99,34 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
         measured = rng.sample(benchmark.genotypes, count)
         folders["hardware"] = f"predictors/{benchmark.dataset}/{benchmark.metric}-{count}-cells-{seed}"
         prepare_s = _train(folder, folders["hardware"], grid, _hardware(benchmark, measured), seed, benchmark.dataset)
-    steps: list[Found] = []
+    steps: list[FinishedSearch] = []
     leaders: list[str] = []
-    known_s = 0.0
+    carried_s = 0.0
     for number in range(method.steps):
         config = search_config(
             method,
             benchmark,
-            seed=seed + number * _APART,
+            seed=seed + number * _SEED_STEP,
             budget=budgets[number],
             sizes=sizes,
             bound=_searched(folder, folders["hardware"], benchmark, bound, method) if method.bounded else None,
             **folders,
         )
         if steps and method.bounded:
-            known_s += _go_on(folder, config, benchmark, steps[-1].history)
+            carried_s += _start_from(folder, config, benchmark, steps[-1].history)
         steps.append(_run(folder, f"{run.path}/step-{number + 1}", config))
         if number < len(method.leaders):
             leaders += next_leaders(benchmark, bound, steps[-1].history, leaders, method.leaders[number])
         if number + 1 < method.steps:
-            lessons = {"hardware": _hardware(benchmark, list(dict.fromkeys([*measured, *leaders])))}
+            datasets = {"hardware": _hardware(benchmark, list(dict.fromkeys([*measured, *leaders])))}
             if method.trains:
-                lessons["accuracy"] = _accuracy(benchmark, leaders)
+                datasets["accuracy"] = _accuracy(benchmark, leaders)
             if method.trains and method.bounded:
-                lessons["scores"] = _scores(steps[0].history)
-            for name, lesson in lessons.items():
+                datasets["scores"] = _scores(steps[0].history)
+            for name, data in datasets.items():
                 folders[name] = f"{run.path}/{name}-{number + 1}"
-                prepare_s += _train(folder, folders[name], grid, lesson, seed, benchmark.dataset)
-    row: dict[str, object] = {"prepare_s": prepare_s, **times(steps, known_s), **counts(steps)}
+                prepare_s += _train(folder, folders[name], grid, data, seed, benchmark.dataset)
+    row: dict[str, object] = {"prepare_s": prepare_s, **times(steps, carried_s), **counts(steps)}
     row["tau"] = ranking_tau(method, benchmark, steps[-1].history)
     if method.is_pareto:
         return row | front_quality(benchmark, steps[-1].history, leaders, folder / run.path)
@@ -159,12 +159,12 @@ def _searched(folder: Path, hardware: str, benchmark: Benchmark, bound: float | 
     return bound - float(side([0.0], method.chance)[0])
 
 
-def _go_on(folder: Path, config: dict[str, Any], benchmark: Benchmark, history: History) -> float:
-    """Let a step begin with what the one before explored, as far as its own predictor sees it within the bound.
+def _start_from(folder: Path, config: dict[str, Any], benchmark: Benchmark, history: History) -> float:
+    """Start a step with the networks of the step before that its own predictor puts within the bound.
 
     Returns:
-        The seconds of training-free metrics that are known from the step before; the step's budget grows by them. A
-        step that predicts these metrics is not charged for them.
+        The seconds of training-free metrics carried over from the step before, by which the budget grows. A step that
+        predicts these metrics is not charged for them.
     """
     from freerea_seval.predictor.folder import load_predictor
     from freerea_seval.strings.encode import SpaceStrings
@@ -176,87 +176,87 @@ def _go_on(folder: Path, config: dict[str, Any], benchmark: Benchmark, history: 
     values = predictor.predict(strings)
     kept = [c for c, value in zip(history, values, strict=True) if term.admits(float(value))]
     measures = any(o["metric"] in SCORES and "table" in o["source"] for o in config["objectives"])
-    known_s = sum(map(metric_seconds, kept)) if measures else 0.0
+    carried_s = sum(map(metric_seconds, kept)) if measures else 0.0
     config["search"]["start"] = [c.genotype for c in kept]
-    more = {"metric_seconds": known_s, "total_seconds": known_s, "evaluations": len(kept)}
+    more = {"metric_seconds": carried_s, "total_seconds": carried_s, "evaluations": len(kept)}
     config["budget"] = {name: value + more.get(name, 0.0) for name, value in config["budget"].items()}
-    return known_s
+    return carried_s
 
 
 def _answers_of(
-    method: Method, benchmark: Benchmark, bound: float, steps: Sequence[Found], leaders: Sequence[str]
+    method: Method, benchmark: Benchmark, bound: float, steps: Sequence[FinishedSearch], leaders: Sequence[str]
 ) -> list[str]:
-    """Return what a search would give under a bound, best first: all by its own ranking, or leaders that keep it."""
+    """Return the answers of a search under a bound, best first: by its ranking, or the leaders that keep the bound."""
     within = benchmark.within(bound)
-    known = [genotype for genotype in leaders if within[benchmark.rows[genotype]]]
-    if not known:
+    kept = [genotype for genotype in leaders if within[benchmark.rows[genotype]]]
+    if not kept:
         return [genotype for genotype in ranking(steps[-1].history) if genotype not in leaders]
     if method.trains:
-        return sorted(known, key=lambda genotype: -benchmark.accuracies[benchmark.rows[genotype]])
-    places = {genotype: place for place, genotype in enumerate(ranking(merged(steps)))}
-    return sorted(known, key=places.__getitem__)
+        return sorted(kept, key=lambda genotype: -benchmark.accuracies[benchmark.rows[genotype]])
+    ranks = {genotype: rank for rank, genotype in enumerate(ranking(merged(steps)))}
+    return sorted(kept, key=ranks.__getitem__)
 
 
-def _run(folder: Path, path: str, config: Mapping[str, Any]) -> Found:
-    """Return a finished run; carry it out or continue it if it is not there, and anew if it was asked for another."""
-    place, asked = folder / path, folder / f"{path}.json"
+def _run(folder: Path, path: str, config: Mapping[str, Any]) -> FinishedSearch:
+    """Return a finished run: run or continue it if it is not finished, again if it was made from another config."""
+    run_path, receipt = folder / path, folder / f"{path}.json"
     sources = [section["source"] for section in config["objectives"]]
     learned = [read_json(folder / f"{source['seval']}.json")["learned"] for source in sources if "seval" in source]
-    said = json.dumps([config, *learned], sort_keys=True) + "\n"
-    if place.exists() and (not asked.exists() or asked.read_text() != said):
-        shutil.rmtree(place)
-    if not (place / "config.yaml").exists():
-        asked.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(asked, said)
-        RunFolder.create(place, Config.model_validate(config), folder)
-    run = RunFolder.open(place)
+    identity = json.dumps([config, *learned], sort_keys=True) + "\n"
+    if run_path.exists() and (not receipt.exists() or receipt.read_text() != identity):
+        shutil.rmtree(run_path)
+    if not (run_path / "config.yaml").exists():
+        receipt.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(receipt, identity)
+        RunFolder.create(run_path, Config.model_validate(config), folder)
+    run = RunFolder.open(run_path)
     if any(run.result(seed) is None for seed in run.config.search.seeds):
         execute(run)
-    return read_search(place)
+    return read_search(run_path)
 
 
-class _Lesson(NamedTuple):
-    """What a predictor learns: networks, their values ``(n,)`` or ``(n, m)``, and what these are."""
+class _TrainingData(NamedTuple):
+    """Training data of a predictor: networks, their values ``(n,)`` or ``(n, m)``, and the metrics."""
 
     genotypes: Sequence[str]
     values: npt.NDArray[np.float64]
     targets: Sequence[Target]
 
 
-def _hardware(benchmark: Benchmark, genotypes: Sequence[str]) -> _Lesson:
+def _hardware(benchmark: Benchmark, genotypes: Sequence[str]) -> _TrainingData:
     values = benchmark.values[[benchmark.rows[genotype] for genotype in genotypes]]
     target = Target(benchmark.metric, benchmark.unit, benchmark.direction)
-    return _Lesson(genotypes, np.where(np.isnan(values), np.inf, values), [target])
+    return _TrainingData(genotypes, np.where(np.isnan(values), np.inf, values), [target])
 
 
-def _accuracy(benchmark: Benchmark, genotypes: Sequence[str]) -> _Lesson:
+def _accuracy(benchmark: Benchmark, genotypes: Sequence[str]) -> _TrainingData:
     values = benchmark.accuracies[[benchmark.rows[genotype] for genotype in genotypes]]
-    return _Lesson(genotypes, values, [Target("accuracy", "%", "max")])
+    return _TrainingData(genotypes, values, [Target("accuracy", "%", "max")])
 
 
-def _scores(history: History) -> _Lesson:
+def _scores(history: History) -> _TrainingData:
     values = np.array([[candidate.values[score] for score in SCORES] for candidate in history])
-    return _Lesson([c.genotype for c in history], values, [Target(score, "", "max") for score in SCORES])
+    return _TrainingData([c.genotype for c in history], values, [Target(score, "", "max") for score in SCORES])
 
 
-def _train(folder: Path, path: str, grid: Grid, lesson: _Lesson, seed: int, dataset: str) -> float:
-    """Train a predictor, unless it is there, and return the seconds that it took."""
+def _train(folder: Path, path: str, grid: Grid, data: _TrainingData, seed: int, dataset: str) -> float:
+    """Train a predictor unless its folder exists, and return the seconds of the training."""
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import train_predictor
     from freerea_seval.strings.encode import SpaceStrings
     from freerea_seval.strings.views import default_view
 
-    space, view = TopologySpace(dataset), default_view(lesson.targets[0].name)
+    space, view = TopologySpace(dataset), default_view(data.targets[0].name)
     receipt = folder / f"{path}.json"
-    said = repr((grid.model, view, seed, lesson.targets, list(lesson.genotypes), lesson.values.tolist()))
-    learned = sha256(said.encode()).hexdigest()
-    if receipt.exists() and (known := read_json(receipt))["learned"] == learned:
-        return float(known["seconds"])
+    identity = repr((grid.model, view, seed, data.targets, list(data.genotypes), data.values.tolist()))
+    learned = sha256(identity.encode()).hexdigest()
+    if receipt.exists() and (record := read_json(receipt))["learned"] == learned:
+        return float(record["seconds"])
     began = time.perf_counter()
     predictor, info = train_predictor(
-        SpaceStrings(space, view).strings(lesson.genotypes),
-        lesson.values,
-        lesson.targets,
+        SpaceStrings(space, view).strings(data.genotypes),
+        data.values,
+        data.targets,
         space_name=space.name,
         view=view,
         model=grid.model,

@@ -1,27 +1,37 @@
-"""Whether our loop is FreeREA's: accuracy found, cells explored, and the time that the loop takes besides metrics.
+"""Whether our loop equals FreeREA's: best accuracy, explored cells, and the time of the loop without metrics.
 
 ``python -m experiments.search.fidelity --cache cached_metrics [--checkout FreeREA]``
 """
 
 from __future__ import annotations
 
-import argparse
 import io
 import random
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stdout
+from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from experiments.tables import Row, RowJournal, as_command, markdown
+from experiments.tables import (
+    Row,
+    RowJournal,
+    as_command,
+    experiment_parser,
+    groups,
+    markdown,
+    mean,
+    mean_and_deviation,
+)
 from freerea_patch import BoundObjective, Budget, Objective, ObjectiveSet, TopologySpace, make_search, run
 from freerea_patch.checkout import Checkout
 from freerea_patch.spaces import DATASETS, all_cells
 from freerea_patch.training_free import METRICS
-from freerea_seval.progress import terminal_progress
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.registry import Context
 
@@ -37,30 +47,36 @@ COLUMNS = ("dataset", "method", "seed", "accuracy", "cells", "loop_us", "wall_us
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Search every data set with every method and seed, and print what they found and spent."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.search.fidelity", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
-    parser.add_argument("--checkout", type=Path, help="clone of FreeREA's code, to run its own search as well")
-    parser.add_argument("--seeds", type=int, default=30, help="number of seeds")
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/fidelity"))
+    """Search every data set with every method and seed, and print accuracies, explored cells and times."""
+    parser = experiment_parser("search.fidelity", __doc__)
+    parser.shared("--cache", required=True)
+    parser.shared("--checkout", help="clone of FreeREA's code, to run its own search as well")
+    parser.shared("--seeds", default=30)
+    parser.output("runs/fidelity")
     options = parser.parse_args(arguments)
     journal = RowJournal(options.output, {"budget_s": BUDGET_S, "methods": OURS}, COLUMNS)
-    done = {(row["dataset"], row["method"], int(row["seed"])) for row in journal.rows()}
-    with ExitStack() as stack, terminal_progress().task(f"{options.seeds} seeds") as show:
+    methods = [*OURS, PUBLIC] if options.checkout else [*OURS]
+    jobs = product(DATASETS, range(options.seeds), methods)
+    with ExitStack() as stack:
         code = stack.enter_context(Checkout(options.checkout)) if options.checkout else None
-        for place, dataset in enumerate(DATASETS):
+
+        @cache
+        def source_of(dataset: str) -> FreereaCacheSource:
             source = FreereaCacheSource(Context(TopologySpace(dataset)), str(options.cache))
             for metric in (*METRICS, "accuracy"):
-                source.describe(metric)  # reads the file, which no search should pay for
-            api = cached_api(code, source, options.cache, dataset) if code else None
-            for seed in range(options.seeds):
-                show((place + seed / options.seeds) / len(DATASETS), dataset)
-                for method in OURS:
-                    if (dataset, method, seed) not in done:
-                        journal.append(search_ours(source, dataset, method, seed))
-                if code and (dataset, PUBLIC, seed) not in done:
-                    journal.append(search_public(code, api, dataset, seed))
-    print(summary(journal.rows()))
+                source.describe(metric)  # reads the file, whose seconds are not those of a search
+            return source
+
+        @cache
+        def api_of(dataset: str) -> Any:
+            return cached_api(code, source_of(dataset), options.cache, dataset)
+
+        for dataset, seed, method in journal.missing(("dataset", "seed", "method"), jobs, f"{options.seeds} seeds"):
+            if method == PUBLIC:
+                journal.append(search_public(code, api_of(dataset), dataset, seed))
+            else:
+                journal.append(search_ours(source_of(dataset), dataset, method, seed))
+    print(summary(journal.frame()))
 
 
 def search_ours(source: FreereaCacheSource, dataset: str, method: str, seed: int) -> Row:
@@ -81,17 +97,17 @@ def search_ours(source: FreereaCacheSource, dataset: str, method: str, seed: int
     }
 
 
-def cached_api(code: Checkout, source: FreereaCacheSource, cache: Path, dataset: str) -> Any:
+def cached_api(code: Any, source: FreereaCacheSource, cache: Path, dataset: str) -> Any:
     """Return the public code's view of NATS-Bench, with the archive replaced by what the cache has.
 
     Only genotypes, costs and accuracies came from the archive; metrics, their seconds, mutation and
-    crossover are the public code's own. There are no bounds in this experiment, so a cost is just finite.
+    crossover are the public code's own. This experiment has no bounds, so any finite cost will do.
     """
     genotypes = all_cells()
     index = {genotype: i for i, genotype in enumerate(genotypes)}
     accuracies = [row["accuracy"].value for row in source.evaluate(genotypes, ["accuracy"])]
 
-    class CachedNATSBench(code.nas_spaces.NATSBench):  # type: ignore[misc,name-defined]
+    class CachedNATSBench(code.nas_spaces.NATSBench):  # type: ignore[misc]
         """The public code's class, without the archive."""
 
         cells = 0
@@ -121,7 +137,7 @@ def cached_api(code: Checkout, source: FreereaCacheSource, cache: Path, dataset:
     return CachedNATSBench()
 
 
-def search_public(code: Checkout, api: Any, dataset: str, seed: int) -> Row:
+def search_public(code: Any, api: Any, dataset: str, seed: int) -> Row:
     """Run one search of the public code on the published metrics, and time all of it."""
     random.seed(seed)
     np.random.seed(seed)
@@ -145,33 +161,22 @@ def search_public(code: Checkout, api: Any, dataset: str, seed: int) -> Row:
     }
 
 
-def summary(rows: Sequence[dict[str, str]]) -> str:
+def summary(rows: pd.DataFrame) -> str:
     """Return a Markdown table, a line a data set and method."""
-    lines = []
-    for dataset in DATASETS:
-        for method in (*OURS, PUBLIC):
-            chosen = [row for row in rows if (row["dataset"], row["method"]) == (dataset, method)]
-            if chosen:
-                accuracy = [float(row["accuracy"]) for row in chosen]
-                cells = [int(row["cells"]) for row in chosen]
-                loop = [float(row["loop_us"]) for row in chosen if row["loop_us"]]
-                lines.append(
-                    [
-                        dataset,
-                        method,
-                        len(chosen),
-                        f"{np.mean(accuracy):.3f} ± {np.std(accuracy):.3f}",
-                        f"{np.mean(cells):.0f} ({min(cells)} to {max(cells)})",
-                        f"{np.mean(loop):.0f}" if loop else "",
-                        f"{np.mean([float(row['wall_us']) for row in chosen]):.0f}",
-                    ]
-                )
+    lines = [
+        [
+            *(dataset, method, len(group), mean_and_deviation(group["accuracy"])),
+            f"{mean(group['cells'], 0)} ({group['cells'].min()} to {group['cells'].max()})",
+            *(mean(group["loop_us"], 0), mean(group["wall_us"], 0)),
+        ]
+        for (dataset, method), group in groups(rows, dataset=DATASETS, method=(*OURS, PUBLIC))
+    ]
     header = ["data set", "method", "seeds", "top-1 (%)", "cells", "loop (µs a cell)", "wall clock (µs a cell)"]
     return f"{markdown(header, lines)}\n\n{EXPLANATION}"
 
 
 EXPLANATION = """\
-top-1: NATS-Bench test accuracy (200 epochs) of the cell that a search found, mean ± standard deviation over seeds.
+top-1: NATS-Bench test accuracy (200 epochs) of the cell that a search returned, mean ± standard deviation over seeds.
 loop: our search without looking metrics up. wall clock: the whole search, looking metrics up included; for the
 public code that is all of search.search, with its bookkeeping for plots and its report, whose printing goes nowhere."""
 

@@ -1,4 +1,4 @@
-"""The integration experiment's grid: what is compared on what."""
+"""The grid of the integration experiment: methods, benchmarks and seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _METHODS = {method.name: method for method in (*METHODS, *ABLATION)}
 
 
 class Grid(BaseModel):
-    """What is compared on what.
+    """Methods, benchmarks and seeds to compare.
 
     Attributes:
         datasets, metrics, quantiles: the benchmarks, and the fractions of all cells that keep a bound.
@@ -49,19 +49,19 @@ class Grid(BaseModel):
 
     @field_validator("datasets", "metrics", "quantiles", "methods", "cells")
     @classmethod
-    def _once(cls, values: list[Any]) -> list[Any]:
+    def _unique(cls, values: list[Any]) -> list[Any]:
         for value in values:
             if values.count(value) > 1:
-                raise ValueError(f"{value!r} is there {values.count(value)} times")
+                raise ValueError(f"{value!r} is listed {values.count(value)} times")
         return values
 
     @field_validator("metrics")
     @classmethod
-    def _known(cls, metrics: list[str]) -> list[str]:
-        known = [*HARDWARE, PGD]
+    def _valid(cls, metrics: list[str]) -> list[str]:
+        valid = [*HARDWARE, PGD]
         for metric in metrics:
-            if metric not in known:
-                raise ValueError(f"unknown metric {metric!r}; valid metrics: {', '.join(known)}")
+            if metric not in valid:
+                raise ValueError(f"unknown metric {metric!r}; valid metrics: {', '.join(valid)}")
         return metrics
 
     def chosen(self) -> list[Method]:
@@ -102,7 +102,7 @@ class Run:
     """One search of the grid.
 
     Attributes:
-        method, cells, quantile: what is searched with, ``cells`` and ``quantile`` as far as the method has them.
+        method, cells, quantile: how to search; ``cells`` and ``quantile`` are None for a method without them.
         metric: the hardware metric.
         path: of its folder, in the experiment's.
     """

@@ -6,7 +6,6 @@ or, on made-up tables and in a minute, ``python -m experiments.search.integratio
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
 from collections import deque
@@ -25,7 +24,7 @@ from pydantic import ValidationError
 from experiments.search.benchmarks import PGD, write_made_up_tables, write_published_tables
 from experiments.search.cells import run_cell
 from experiments.search.grid import Grid, write_true_fronts
-from experiments.tables import RowJournal, as_command
+from experiments.tables import RowJournal, as_command, experiment_parser
 from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress
 
@@ -42,12 +41,10 @@ Rows = list[dict[str, object]]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Carry out a grid, or what is left of it."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.search.integration", description=__doc__)
+    """Run the searches of a grid that have no row yet."""
+    parser = experiment_parser("search.integration", __doc__)
     parser.add_argument("grid", type=Path, nargs="?", help="what to compare; by default grids/full.yaml")
-    parser.add_argument("--cache", type=Path, help="folder cached_metrics of FreeREA's code")
-    parser.add_argument("--hw-nas-bench", type=Path, help="HW-NAS-Bench-v1_0.pickle")
-    parser.add_argument("--robustness", type=Path, help="CSV of accuracies under attack, for CIFAR-10")
+    parser.shared("--cache", "--hw-nas-bench", "--robustness")
     parser.add_argument("--smoke", action="store_true", help="a small grid on made-up tables")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("-o", "--output", type=Path, help="by default runs/integration-GRID")
@@ -59,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.smoke and (options.cache is None or options.hw_nas_bench is None):
         raise InputError("a grid needs --cache and --hw-nas-bench, the published tables; or try --smoke")
     if not options.smoke and PGD in grid.metrics and options.robustness is None:
-        raise InputError(f"metric {PGD!r} of {path} needs --robustness; or leave it out of 'metrics'")
+        raise InputError(f"metric {PGD!r} of {path} needs --robustness; or remove it from 'metrics'")
     journal = RowJournal(
         folder, {"grid": grid.model_dump(mode="json", exclude={"seeds"}), "smoke": options.smoke}, COLUMNS
     )
@@ -69,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_published_tables(folder, grid.datasets, options.cache, options.hw_nas_bench, options.robustness)
     write_true_fronts(folder, grid)
     began = time.perf_counter()
-    carry_out(folder, grid, journal, options.jobs)
+    run_grid(folder, grid, journal, options.jobs)
     rows = journal.rows()
     failed = sum(row["status"] != "ok" for row in rows)
     print(f"{len(rows)} rows in {journal.path}, {failed} of them failed; {time.perf_counter() - began:.0f} s")
@@ -94,15 +91,14 @@ def read_grid(path: Path) -> Grid:
     return grid
 
 
-def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
-    """Give the cells of a grid to processes, and write rows as they come.
+def run_grid(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
+    """Run the cells of a grid in processes, and write rows as they come.
 
-    A run that fails is a row with its reason. A cell during which a process dies, for want of memory perhaps, is tried
-    again by itself, and is a row as well if that dies, too. The same command goes on with what is missing, and tries
-    again what failed.
+    A failed run is a row with its reason. A cell whose process dies, perhaps for lack of memory, is tried once more by
+    itself, and is a failed row if that dies, too. The same command resumes with missing and failed runs.
     """
-    if any(row["status"] != "ok" for row in journal.rows()):
-        journal.forget(lambda row: row["status"] != "ok")
+    if any(row["status"] == "failed" for row in journal.rows()):
+        journal.drop("status", "failed")
     done = {(f"{row['folder']} {row['metric']}", row["quantile"]) for row in journal.rows()}
     cells = [(dataset, seed) for seed in range(grid.seeds) for dataset in grid.datasets]
     finished = 0
@@ -117,25 +113,25 @@ def carry_out(folder: Path, grid: Grid, journal: RowJournal, jobs: int) -> None:
 
         task = partial(run_cell, folder, grid, done=done)
         for suspect in _work(cells, jobs, task, write):
-            # The one to blame may be another that was under way at that time.
+            # The cause may be another cell that ran at the same time.
             for dataset, seed in _work([suspect], 1, task, write):
-                error = "its process died twice, for want of memory perhaps; try fewer --jobs"
+                error = "its process died twice, perhaps for lack of memory; try fewer --jobs"
                 write([{"dataset": dataset, "seed": seed, "status": "failed", "error": error}])
 
 
 def _work(
     cells: Iterable[Cell], jobs: int, task: Callable[[str, int], Rows], write: Callable[[Rows], None]
 ) -> list[Cell]:
-    """Give cells to processes and their rows to ``write``, and return the cells during which a process died."""
-    left, lost = deque(cells), list[Cell]()
-    while left:
+    """Run cells in processes, pass their rows to ``write``, and return the cells during which a process died."""
+    waiting, lost = deque(cells), list[Cell]()
+    while waiting:
         pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
         running: dict[Future[Rows], Cell] = {}
         try:
-            while left or running:
-                while left and len(running) < jobs:  # no more than that, to know which were under way
-                    running[pool.submit(task, *left[0])] = left[0]
-                    left.popleft()
+            while waiting or running:
+                while waiting and len(running) < jobs:  # submit no more, to know which ones were running
+                    running[pool.submit(task, *waiting[0])] = waiting[0]
+                    waiting.popleft()
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     write(future.result())
                     del running[future]
@@ -151,8 +147,8 @@ def _work(
 
 
 def _end_with_the_parent() -> None:
-    """Let a worker end as soon as the experiment does, however that is ended, instead of when its cell is done."""
-    signal(SIGINT, SIG_IGN)  # the experiment gets it, too, and ends its workers
+    """End a worker process as soon as its parent ends, for whatever reason, instead of after its cell."""
+    signal(SIGINT, SIG_IGN)  # the parent receives it, too, and ends its workers
 
     def watch() -> None:
         parent = parent_process()

@@ -84,13 +84,7 @@ METHODS = (
     Method("ranked+seval-confident", options=RANKED, hardware="seval", confidence=0.9),
     Method("ranked+seval-leaders", options=RANKED, hardware="seval", leaders=(25, 25), chance=0.1),
     Method(
-        "ranked+seval-trained",
-        options=RANKED,
-        onward=ONWARD,
-        hardware="seval",
-        leaders=(25, 25),
-        chance=0.1,
-        trains=True,
+        "ranked+seval-trained", "freerea", RANKED, "seval", leaders=(25, 25), chance=0.1, trains=True, onward=ONWARD
     ),
     Method("fitness+true", hardware="true", role="fitness"),
     Method("fitness+seval", hardware="seval", role="fitness"),
@@ -101,13 +95,7 @@ METHODS = (
     Method("random+seval", "random", hardware="seval", role="pareto"),
     Method("pareto+seval-trained", hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method(
-        "pareto-ranked+seval-trained",
-        options=RANKED,
-        onward=ONWARD,
-        hardware="seval",
-        role="pareto",
-        leaders=(50,),
-        trains=True,
+        "pareto-ranked+seval-trained", "freerea", RANKED, "seval", "pareto", leaders=(50,), trains=True, onward=ONWARD
     ),
     Method("nsga2+seval-trained", NSGA2, SMALL, hardware="seval", role="pareto", leaders=(50,), trains=True),
     Method("random+seval-trained", "random", hardware="seval", role="pareto", leaders=(50,), trains=True),

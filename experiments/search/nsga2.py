@@ -62,12 +62,12 @@ class PymooNSGA2(Search):
         self._algorithm = _nsga2(self, population, seed, self._summed + len(self._pareto), len(self._constraints) + 1)
 
     def batches(self) -> Batches:
-        """Yield generation after generation, and nothing more once mating brings nothing new."""
+        """Yield generation after generation, and empty ones once mating produces nothing new."""
         generation = 0
         while (children := self._algorithm.ask()) is not None:
             proposals = [replace(_proposal(child), generation=generation) for child in children]
             yield from self._evaluated(proposals)
-            for child in children:  # as a parent it is a genotype, wherever it came from
+            for child in children:  # a parent is a genotype without an origin
                 child.X = _array([Proposal(_proposal(child).genotype)])
             self._judge([*self._algorithm.pop, *children])
             self._algorithm.tell(infills=children)
@@ -76,26 +76,26 @@ class PymooNSGA2(Search):
             yield ()
 
     def _evaluated(self, proposals: Sequence[Proposal]) -> Generator[Sequence[Proposal], None, None]:
-        """Yield proposals until all are evaluated: whoever drives the search may take a part of them at a time."""
+        """Yield proposals until all are evaluated: the caller may evaluate some of them at a time."""
         while waiting := [p for p in proposals if p.genotype not in self.history]:
             yield waiting
 
     def _judge(self, individuals: Iterable[Any]) -> None:
-        """Give pymoo what it compares: objectives F, smaller is better, and constraints G, kept at 0 or less."""
+        """Set the objectives F (smaller is better) and the constraints G (kept at 0 or less) of individuals."""
         feasible = list(self.history)
         scores = dict(zip((c.genotype for c in feasible), self.history.scores(feasible).tolist(), strict=True))
         for individual in individuals:
             genotype = _proposal(individual).genotype
             candidate = self.history.find(genotype)
-            assert candidate is not None  # _evaluated has seen to that
+            assert candidate is not None  # guaranteed by _evaluated
             values = candidate.values
             axes = np.zeros(self._summed + len(self._pareto))  # pymoo does not look at those of infeasible ones
             if candidate.feasible:
                 axes[:] = [scores[genotype]] * self._summed + [t.oriented(values[t.name]) for t in self._pareto]
-            # A point that is not finite ranks behind every number, which pymoo has no other place for.
-            lost = not np.isfinite(axes).all()
-            individual.F = np.zeros_like(axes) if lost else -axes
-            individual.G = np.array([*(_violation(t, values) for t in self._constraints), np.inf if lost else 0.0])
+            # A point that is not finite ranks last; to pymoo, it violates a constraint infinitely.
+            undefined = not np.isfinite(axes).all()
+            individual.F = np.zeros_like(axes) if undefined else -axes
+            individual.G = np.array([*(_violation(t, values) for t in self._constraints), np.inf if undefined else 0.0])
 
 
 def _violation(term: Objective, values: Mapping[str, float]) -> float:
@@ -114,7 +114,7 @@ def _violation(term: Objective, values: Mapping[str, float]) -> float:
 
 
 def _proposal(individual: Any) -> Proposal:
-    """Return what an individual of pymoo stands for: its only variable."""
+    """Return the proposal of an individual of pymoo: its only variable."""
     proposal: Proposal = individual.X[0]
     return proposal
 
@@ -155,8 +155,8 @@ def _nsga2(search: PymooNSGA2, population: int, seed: int, axes: int, constraint
     class New(DuplicateElimination):  # type: ignore[misc]
         def _do(self, pop: Any, other: Any, is_duplicate: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
             seen = {_proposal(individual).genotype for individual in (() if other is None else other)}
-            for place, genotype in enumerate(_proposal(individual).genotype for individual in pop):
-                is_duplicate[place] = genotype in seen or genotype in search.history
+            for index, genotype in enumerate(_proposal(individual).genotype for individual in pop):
+                is_duplicate[index] = genotype in seen or genotype in search.history
                 if other is None:
                     seen.add(genotype)
             return is_duplicate
@@ -167,7 +167,7 @@ def _nsga2(search: PymooNSGA2, population: int, seed: int, axes: int, constraint
             return replace(proposal, genotype=genotype)
         return Proposal(genotype, parents=(proposal.genotype,), origin="mutation")
 
-    Config.warnings["not_compiled"] = False  # it would be printed
+    Config.warnings["not_compiled"] = False  # would be printed
     algorithm = NSGA2(
         pop_size=population,
         sampling=Draw(),

@@ -1,31 +1,30 @@
-"""What a search of the integration experiment is worth: its answer, its front and its ranking, by the true values."""
+"""The quality of a search of the integration experiment by true values: its answer, its front and its ranking."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import kendalltau
+import pandas as pd
 
 from experiments.search.benchmarks import Benchmark
 from experiments.search.methods import Method
 from freerea_patch import Candidate, History
 from freerea_patch.training_free import METRICS
 from freerea_seval.files import write_atomically
+from freerea_seval.predictor.scores import kendall_tau
 from freerea_seval.runs.folder import RunFolder, read_json
 
 
-class Found(NamedTuple):
+class FinishedSearch(NamedTuple):
     """A finished search, read from its folder.
 
     Attributes:
-        history: all that it evaluated.
-        seconds: charged, by what they were spent on.
+        history: all evaluated networks.
+        seconds: charged to the budget, by metric.
         loop_s: those of the loop.
         predicted: the metrics that predictors gave.
         scoring: how the history aggregates and normalises.
@@ -38,8 +37,8 @@ class Found(NamedTuple):
     scoring: Mapping[str, Any]
 
 
-def read_search(path: Path) -> Found:
-    """Return what the single seed of a run folder found."""
+def read_search(path: Path) -> FinishedSearch:
+    """Return the search of the single seed of a run folder."""
     folder = RunFolder.open(path)
     (seed,) = folder.config.search.seeds
     terms = [term for section in folder.config.objectives for term in section.objectives()]
@@ -55,11 +54,11 @@ def read_search(path: Path) -> Found:
     assert result is not None
     predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
     loop_s = read_json(folder.seed(seed) / "clock.json")["loop_s"]
-    return Found(history, result["seconds"], loop_s, predicted, scoring)
+    return FinishedSearch(history, result["seconds"], loop_s, predicted, scoring)
 
 
-def merged(steps: Sequence[Found]) -> History:
-    """Return what was feasible in any step, without the constraints, which a later predictor may see differently."""
+def merged(steps: Sequence[FinishedSearch]) -> History:
+    """Return the networks that were feasible in any step, without the constraints, as predictors differ by step."""
     terms = [term for term in steps[-1].history.terms if term.role != "constraint"]
     history = History(terms, **steps[-1].scoring)
     for candidate in (candidate for step in steps for candidate in step.history):
@@ -69,7 +68,7 @@ def merged(steps: Sequence[Found]) -> History:
 
 
 def metric_seconds(candidate: Candidate) -> float:
-    """Return what a candidate's training-free metrics cost."""
+    """Return the seconds of a candidate's training-free metrics."""
     return sum(candidate.evaluation.seconds.get(metric, 0.0) for metric in METRICS)
 
 
@@ -107,21 +106,21 @@ def answers(benchmark: Benchmark, bound: float, ranked: Sequence[str]) -> dict[s
     """
     within, best = benchmark.within(bound), benchmark.best(bound)
     row: dict[str, object] = {"bound": bound, "best_accuracy": best}
-    places = [benchmark.rows[genotype] for genotype in ranked]
-    if places:
-        accuracy = float(benchmark.accuracies[places[0]])
-        row["violated"] = int(not within[places[0]])
+    rows = [benchmark.rows[genotype] for genotype in ranked]
+    if rows:
+        accuracy = float(benchmark.accuracies[rows[0]])
+        row["violated"] = int(not within[rows[0]])
         row["accuracy"] = accuracy
         row["regret"] = "" if row["violated"] else best - accuracy
-    measured = next((number for number, place in enumerate(places) if within[place]), None)
+    measured = next((number for number, index in enumerate(rows) if within[index]), None)
     if measured is not None:
-        accuracy = float(benchmark.accuracies[places[measured]])
+        accuracy = float(benchmark.accuracies[rows[measured]])
         row |= {"remeasured": measured + 1, "remeasured_accuracy": accuracy, "remeasured_regret": best - accuracy}
     return row
 
 
 def front_quality(benchmark: Benchmark, history: History, leaders: Sequence[str], folder: Path) -> dict[str, object]:
-    """Return what a search's front is worth by true values, and write its points to ``front.csv`` in ``folder``.
+    """Return the quality of a search's front by true values, and write its points to ``front.csv`` in ``folder``.
 
     Args:
         benchmark: the truth.
@@ -142,14 +141,10 @@ def front_quality(benchmark: Benchmark, history: History, leaders: Sequence[str]
 
 def write_points(path: Path, benchmark: Benchmark, genotypes: Sequence[str]) -> None:
     """Write the true accuracies and values of networks as CSV."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["genotype", "accuracy", "value"])
-    for genotype in genotypes:
-        place = benchmark.rows[genotype]
-        writer.writerow([genotype, float(benchmark.accuracies[place]), float(benchmark.values[place])])
+    rows = [benchmark.rows[genotype] for genotype in genotypes]
+    points = {"genotype": genotypes, "accuracy": benchmark.accuracies[rows], "value": benchmark.values[rows]}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.getvalue())
+    write_atomically(path, pd.DataFrame(points).to_csv(index=False, na_rep="nan", lineterminator="\n"))
 
 
 def ranking_tau(method: Method, benchmark: Benchmark, history: History) -> object:
@@ -162,26 +157,26 @@ def ranking_tau(method: Method, benchmark: Benchmark, history: History) -> objec
         if benchmark.metric in c.values
     ]
     predicted, true = np.array(pairs).T
-    known = np.isfinite(predicted) & np.isfinite(true)
-    return float(kendalltau(true[known], predicted[known]).statistic) if known.sum() > 1 else ""
+    finite = np.isfinite(predicted) & np.isfinite(true)
+    return kendall_tau(true[finite], predicted[finite]) if finite.sum() > 1 else ""
 
 
-def times(steps: Sequence[Found], known_s: float = 0.0) -> dict[str, float]:
+def times(steps: Sequence[FinishedSearch], carried_s: float = 0.0) -> dict[str, float]:
     """Return where the seconds of a search's steps went: metrics, predictions, loop.
 
     Args:
         steps: of the search.
-        known_s: seconds of metrics that a step was charged although an earlier one had computed them.
+        carried_s: seconds of metrics that were charged to a step although an earlier one had computed them.
     """
     seconds = [(name in step.predicted, value) for step in steps for name, value in step.seconds.items()]
     return {
-        "metric_s": sum(value for predicted, value in seconds if not predicted) - known_s,
+        "metric_s": sum(value for predicted, value in seconds if not predicted) - carried_s,
         "predictor_s": sum(value for predicted, value in seconds if predicted),
         "loop_s": sum(step.loop_s for step in steps),
     }
 
 
-def counts(steps: Sequence[Found]) -> dict[str, Any]:
+def counts(steps: Sequence[FinishedSearch]) -> dict[str, Any]:
     """Return how many different networks a search's steps explored, and how many they generated."""
     return {
         "explored": len({c.genotype for step in steps for c in step.history}),

@@ -1,4 +1,4 @@
-"""One page of what searches with and without the plugin found: read from raw rows, as HTML and as Markdown.
+"""One page of the results of searches with and without the plugin, from raw rows, as HTML and as Markdown.
 
 ``python -m experiments.search.report FOLDER [-o report.html]``, on the folder of
 ``python -m experiments.search.integration``
@@ -6,219 +6,327 @@
 
 from __future__ import annotations
 
-import argparse
+import csv
 import json
+import math
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from html import escape
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiments.search.page.document import Document
-from experiments.search.page.figures import Band, Bar, Look, bands, bars, fronts, key, legend
-from experiments.search.page.runs import Line, Run, name_of, read_config, read_points, read_runs, title_of
-from experiments.search.page.statistics import Summary, closed, paired_p, summarise
-from experiments.tables import as_command
+import numpy as np
+import pandas as pd
+
+from experiments.search.statistics import Summary, closed, paired_p, summarise
+from experiments.tables import as_command, experiment_parser, groups, markdown
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
+from freerea_seval.runs.page import COLOURS, DASHES, SYMBOLS, Page, axes, hover, marks, text
 
-K = TypeVar("K")
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure  # type: ignore[import-untyped, unused-ignore]
 
+TEXTS = ("dataset", "metric", "unit", "direction", "method", "cells", "seed", "status", "error", "folder")
+NUMBERS = (
+    *("quantile", "regret", "violated", "remeasured_regret", "remeasured", "tau", "hypervolume", "igd_plus"),
+    *("remeasured_hypervolume", "remeasured_igd_plus", "front", "metric_s", "predictor_s", "loop_s", "prepare_s"),
+)
 #: What methods are compared with: the best that any predictor could do for FreeREA's loop.
-REFERENCE: Line = ("freerea+true", "")
-_PARTS = ("metric", "predictor", "loop")
-#: What tables tell of several runs.
-_TOLD = ("mean", "IQM", "95\N{NO-BREAK SPACE}%")
+REFERENCE = "freerea+true"
+PARTS = ("metric", "predictor", "loop")
+STATISTICS = ("mean", "IQM", "95\N{NO-BREAK SPACE}%")
+
+
+class Style(NamedTuple):
+    """How a method looks in all figures."""
+
+    colour: str
+    symbol: str
+    dash: str
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the page and its tables."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.search.report", description=__doc__)
+    parser = experiment_parser("search.report", __doc__)
     parser.add_argument("folder", type=Path, help="folder with the rows of experiments.search.integration")
     parser.add_argument("-o", "--output", type=Path, help="HTML file (default: FOLDER/report.html); .md goes beside it")
     options = parser.parse_args(arguments)
     if options.output and (options.output.suffix != ".html" or not options.output.parent.is_dir()):
-        raise InputError(f"expected -o FILE.html in a folder that is there, got {options.output}")
+        raise InputError(f"expected -o FILE.html in an existing folder, got {options.output}")
     output = options.output or options.folder / "report.html"
-    html, text = report(options.folder)
-    for path, content in ((output, html), (output.with_suffix(".md"), text)):
+    page = report(options.folder)
+    for path, content in ((output, page.html()), (output.with_suffix(".md"), page_markdown(page))):
         write_atomically(path, content)
         print(path)
 
 
-def report(folder: Path) -> tuple[str, str]:
-    """Return the page of a folder of rows, as HTML and as Markdown.
+def read_runs(folder: Path) -> pd.DataFrame:
+    """Return the rows by benchmark; one that a running experiment has half written is left for the next report.
+
+    Numbers that do not apply are NaN. ``name`` is the method with the cells that its predictor learned from,
+    ``benchmark`` data set and metric, ``pair`` what a run has in common with the runs that it is compared with;
+    ``before`` and ``after`` are the regrets of the answer before and after re-measuring, NaN outside of the bound.
+
+    Raises:
+        InputError: there are no rows, or they are not those of ``experiments.search.integration``.
+    """
+    path, script = folder / "rows.csv", "python -m experiments.search.integration"
+    command = f"{script} GRID.yaml -o {folder}"
+    if not path.is_file():
+        raise InputError(f"expected rows.csv in {folder}, found none; make it with: {command}")
+    content = path.read_text(encoding="utf-8")
+    reader = csv.DictReader(content[: content.rfind("\n") + 1].splitlines(keepends=True))
+    missing = [name for name in (*TEXTS, *NUMBERS) if name not in (reader.fieldnames or ())]
+    if missing:
+        raise InputError(f"{path} lacks the columns {', '.join(missing)}; expected rows of: {script}")
+    rows = list(reader)
+    if not rows:
+        raise InputError(f"{path} has no rows yet; continue with: {command}")
+    for line, row in enumerate(rows, start=2):
+        where = f"{path}, row {line}"
+        if None in row or None in row.values():
+            raise InputError(f"{where}: expected one value for each column of the header, got more or fewer")
+        for name, valid in (("status", ("ok", "failed")), ("direction", ("min", "max"))):
+            # A run may fail before its metric's direction is determined.
+            if row[name] not in valid and (name, row["status"]) != ("direction", "failed"):
+                raise InputError(f"{where}: expected {name} to be one of {', '.join(valid)}, got {row[name]!r}")
+        row.update({name: _number(row[name], f"{where}: {name}") for name in NUMBERS})
+    runs = pd.DataFrame(rows).astype(dict.fromkeys(NUMBERS, float))
+    runs["name"] = runs["method"] + runs["cells"].map(lambda cells: f", {cells} cells" if cells else "")
+    runs["benchmark"] = runs["metric"] + " on " + runs["dataset"]
+    runs["pair"] = runs["benchmark"] + " " + runs["seed"]
+    runs["before"] = runs["regret"].mask(runs["violated"] > 0)
+    runs["after"] = runs["remeasured_regret"].fillna(runs["before"])
+    # Processes finish in any order.
+    return runs.sort_values(["dataset", "metric"], key=lambda column: column.str.casefold(), ignore_index=True)
+
+
+def _number(value: str, where: str) -> float:
+    try:
+        parsed = float(value or "nan")
+    except ValueError:
+        parsed = math.inf
+    if math.isinf(parsed):
+        raise InputError(f"{where}: expected a finite number or nothing, got {value!r}")
+    return parsed
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the experiment's configuration and versions.
+
+    Raises:
+        InputError: the file is missing or of another form.
+    """
+    try:
+        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict) or not {"config", "versions"} <= record.keys():
+        raise InputError(f"expected config.json in {folder} with config and versions, as the experiment writes it")
+    return record
+
+
+def read_points(path: Path) -> list[tuple[float, float]]:
+    """Return a front's points as value and accuracy; none from a file that does not exist.
+
+    Raises:
+        InputError: the file has other columns, or no numbers in them.
+    """
+    if not path.is_file():
+        return []
+    points = pd.read_csv(path)
+    if not {"value", "accuracy"} <= set(points):
+        raise InputError(f"{path}: expected the columns value, accuracy, got {', '.join(map(str, points))}")
+    try:
+        return [(float(x), float(y)) for x, y in points[["value", "accuracy"]].to_numpy()]
+    except ValueError as error:
+        raise InputError(f"{path}: expected numbers in the columns value, accuracy ({error})") from None
+
+
+def report(folder: Path) -> Page:
+    """Return the page of a folder of rows.
 
     Raises:
         InputError: there are no rows, or they are not those of ``experiments.search.integration``.
     """
     runs, record = read_runs(folder), read_config(folder)
-    done = [run for run in runs if run.status == "ok"]
-    document = Document(
+    page = Page(
         "Searches with and without the plugin", f"python -m experiments.search.report {shlex.quote(str(folder))}"
     )
-    looks = looks_of(runs)
-    _what_was_run(document, folder, runs, record)
-    _times(document, done, looks)
-    _regrets(document, done, looks)
-    _taus(document, done, looks)
-    _fronts(document, folder, done, looks)
-    return document.page(len(looks)), document.text()
-
-
-def looks_of(runs: Iterable[Run]) -> dict[Line, Look]:
-    """Return how lines look, in order of appearance: a colour and a marker a method, dashes by measured cells."""
-    lines = list(dict.fromkeys(run.line for run in runs))
-    methods = list(dict.fromkeys(method for method, _ in lines))
-    cells = sorted({cells for _, cells in lines}, key=lambda text: (len(text), text), reverse=True)
-    solid_first = [""] + [text for text in cells if text]
-    return {
-        line: Look(name_of(line), methods.index(line[0]), solid_first.index(line[1]), place)
-        for place, line in enumerate(lines)
+    methods = list(dict.fromkeys(runs["method"]))
+    cells = sorted(set(runs["cells"]), key=lambda count: (count != "", -int(count or 0)))  # many cells: solid lines
+    styles = {
+        name: Style(
+            COLOURS[methods.index(method) % len(COLOURS)],
+            SYMBOLS[methods.index(method) % len(SYMBOLS)],
+            DASHES[cells.index(count) % len(DASHES)],
+        )
+        for name, method, count in zip(runs["name"], runs["method"], runs["cells"], strict=True)
     }
+    _what_was_run(page, folder, runs, record)
+    finished = runs[runs["status"] == "ok"]
+    _times(page, finished[finished["metric_s"].notna()])
+    _regrets(page, finished[finished["quantile"].notna()], styles)
+    _taus(page, finished[finished["tau"].notna()])
+    _fronts(page, folder, finished[finished["hypervolume"].notna()], styles)
+    return page
 
 
-def _what_was_run(document: Document, folder: Path, runs: Sequence[Run], record: Mapping[str, object]) -> None:
-    failed = [run for run in runs if run.status == "failed"]
-
+def _what_was_run(page: Page, folder: Path, runs: pd.DataFrame, record: dict[str, Any]) -> None:
     def listed(values: Iterable[str]) -> str:
         return ", ".join(dict.fromkeys(value for value in values if value))
 
-    bounds = sorted({run.numbers["quantile"] for run in runs if "quantile" in run.numbers})
-    versions = cast(Mapping[str, object], record["versions"])
-    document.heading("What was run")
-    document.facts(
+    failed = runs[runs["status"] == "failed"]
+    page.heading("What was run")
+    page.facts(
         {
-            "benchmarks": listed(title_of(run.benchmark) for run in runs),
-            "methods": listed(run.method for run in runs),
-            "bounds": listed(f"{100 * bound:g} % quantile" for bound in bounds),
-            "predictors": listed(f"from {run.cells} measured cells" for run in runs if run.cells),
-            "seeds": f"{len({run.seed for run in runs})}: {listed(run.seed for run in runs)}",
+            "benchmarks": listed(runs["benchmark"]),
+            "methods": listed(runs["method"]),
+            "bounds": listed(f"{_percent(quantile)} quantile" for quantile in sorted(set(runs["quantile"].dropna()))),
+            "predictors": listed(f"from {cells} measured cells" for cells in runs["cells"] if cells),
+            "seeds": f"{runs['seed'].nunique()}: {listed(runs['seed'])}",
             "runs": f"{len(runs) - len(failed)} done, {len(failed)} failed",
-            "versions": listed(f"{name} {version}" for name, version in versions.items()),
+            "versions": listed(f"{name} {version}" for name, version in record["versions"].items()),
             "rows": f"python -m experiments.search.integration GRID.yaml -o {shlex.quote(str(folder))}",
         }
     )
-    document.listing("config.json", json.dumps(record["config"], indent=2, ensure_ascii=False))
-    if failed:
-        lines = [[name_of(r.line), title_of(r.benchmark), _percent(r), r.seed, r.error] for r in failed]
-        document.table(
+    page.listing("config.json", json.dumps(record["config"], indent=2, ensure_ascii=False))
+    if len(failed):
+        bounds = failed["quantile"].map(_percent)
+        page.table(
             "Runs that failed. They are in no other table or figure.",
             ["method", "benchmark", "bound", "seed", "reason"],
-            lines,
-            texts=5,
+            failed.assign(bound=bounds)[["name", "benchmark", "bound", "seed", "error"]].to_numpy().tolist(),
+            text_columns=5,
         )
 
 
-def _times(document: Document, runs: Sequence[Run], looks: Mapping[Line, Look]) -> None:
-    timed = [run for run in runs if "metric_s" in run.numbers]
-    groups: dict[bool, list[Bar]] = {False: [], True: []}
-    lines = []
-    for line, some in _by(timed, lambda run: run.line, looks).items():
-        parts = [_mean(some, f"{part}_s") for part in _PARTS]
-        plugin = any(run.numbers.get("predictor_s") for run in some)
-        groups[plugin].append(Bar(name_of(line), parts))
-        share = f"{100 * parts[1] / sum(parts):.3f} %" if sum(parts) else ""
-        numbers = [f"{value:.3f}" for value in (*parts, sum(parts))]
-        lines.append([name_of(line), str(len(some)), *numbers, share, f"{_mean(some, 'prepare_s'):.2f}"])
-    if not timed:
+def _times(page: Page, runs: pd.DataFrame) -> None:
+    if runs.empty:
         return
-    document.heading("Search time")
-    longest = max(sum(bar.parts) for some in groups.values() for bar in some) or 1.0
-    titles = {False: "without the plugin", True: "with the plugin"}
-    document.figure(
-        "Seconds of a search: metrics, the predictor with its strings, and all else. Means over all runs.",
-        [(titles[p], bars(f"search time {titles[p]}", b, _PARTS, longest)) for p, b in groups.items() if b],
-        key(_PARTS),
+    means = [(name, rows, [_mean(rows[f"{part}_s"]) for part in PARTS]) for (name,), rows in groups(runs, name=None)]
+    longest = max(sum(parts) for _, _, parts in means) or 1.0
+    panels = {}
+    for title, plugin in (("without the plugin", False), ("with the plugin", True)):
+        bars = [(name, parts) for name, rows, parts in means if (rows["predictor_s"].fillna(0) > 0).any() == plugin]
+        if bars:
+            panels[title] = _bars(bars, longest)
+    page.heading("Search time")
+    page.figure(
+        "Seconds of a search: metrics, the predictor with its strings, and everything else. Means over all runs.",
+        panels,
     )
-    document.table(
+    page.table(
         "Search time in seconds, means over all runs. The predictor's share is that of the sum. Preparation is what "
         "training its predictors takes; measuring a device and training networks are not in it, as tables give them.",
-        ["method", "runs", *(f"{part}, s" for part in _PARTS), "sum, s", "predictor's share", "preparation, s"],
-        lines,
+        ["method", "runs", *(f"{part}, s" for part in PARTS), "sum, s", "predictor's share", "preparation, s"],
+        [
+            [
+                *(name, str(len(rows)), *(f"{value:.3f}" for value in (*parts, sum(parts)))),
+                *(f"{100 * parts[1] / sum(parts):.3f} %" if sum(parts) else "", f"{_mean(rows['prepare_s']):.2f}"),
+            ]
+            for name, rows, parts in means
+        ],
     )
 
 
-def _regrets(document: Document, runs: Sequence[Run], looks: Mapping[Line, Look]) -> None:
-    bound = [run for run in runs if "quantile" in run.numbers]
-    if not bound:
+def _bars(bars: Sequence[tuple[str, Sequence[float]]], longest: float) -> Figure:
+    """Draw horizontal bars of stacked parts with a name and a sum above each."""
+    figure = axes(
+        "seconds",
+        "",
+        height=60 + 44 * len(bars),
+        barmode="stack",
+        xaxis={"title": {"text": "seconds"}, "range": [0, longest]},
+        yaxis={"visible": False, "range": [len(bars) - 0.4, -0.7]},
+        margin={"l": 8},
+    )
+    rows = list(range(len(bars)))
+    for part, colour, values in zip(PARTS, COLOURS, zip(*(parts for _, parts in bars), strict=True), strict=False):
+        labels = [hover(name, f"{part}: {value:.3g} s") for (name, _), value in zip(bars, values, strict=True)]
+        bar = {"type": "bar", "orientation": "h", "x": values, "y": rows, "width": 0.35, "marker": {"color": colour}}
+        figure.add_trace({**bar, "name": part, "hovertext": labels, "hoverinfo": "text"})
+    names = [text(f"{name}: {sum(parts):.1f} s") for name, parts in bars]
+    above = {"mode": "text", "text": names, "textposition": "middle right", "showlegend": False, "hoverinfo": "skip"}
+    figure.add_trace({"type": "scatter", "x": [0] * len(bars), "y": [row - 0.38 for row in rows], **above})
+    return figure
+
+
+def _regrets(page: Page, runs: pd.DataFrame, styles: dict[str, Style]) -> None:
+    if runs.empty:
         return
-    document.heading("Regret under a bound")
-    document.paragraph(
+    page.heading("Regret under a bound")
+    page.paragraph(
         "Regret is the accuracy of the best cell within the bound less that of the answer, in percentage points. An "
         "answer whose true value is outside the bound has none; re-measuring then goes through the search's other "
         "cells until one is truly within."
     )
-    quantiles = sorted({run.numbers["quantile"] for run in bound})
-    x_ticks = [(float(place), f"{100 * quantile:g} %") for place, quantile in enumerate(quantiles)]
-    panels = []
-    for benchmark, some in _by(bound, lambda run: run.benchmark).items():
-        series = []
-        for line, own in _by(some, lambda run: run.line, looks).items():
-            summaries = [summarise([_within(own, quantile)]) for quantile in quantiles]
-            points = [(float(place), s) for place, s in enumerate(summaries) if s]
-            if points:
-                series.append(
-                    Band(
-                        looks[line],
-                        [place for place, _ in points],
-                        [s.iqm for _, s in points],
-                        [s.low for _, s in points],
-                        [s.high for _, s in points],
-                    )
-                )
-        if series:
-            drawn = bands(
-                f"regret, {title_of(benchmark)}", series, x_ticks, "bound, quantile of all cells", "regret, points"
-            )
-            panels.append((title_of(benchmark), drawn))
-    if panels:
-        shown = [looks[line] for line in _by(bound, lambda run: run.line, looks)]
-        document.figure(
-            "Regret against the bound, after re-measuring: interquartile means over seeds and their 95 % bootstrap "
-            "intervals. The boxes show and hide methods.",
-            panels,
-            legend(shown, lines=True),
-        )
-    benchmarks = _by(bound, lambda run: run.benchmark)
-    if len(benchmarks) > 1:
-        _regret_table(document, "all benchmarks together", bound, looks)
-    for benchmark, some in benchmarks.items():
-        _regret_table(document, title_of(benchmark), some, looks, fold=len(benchmarks) > 1)
+    quantiles = sorted(set(runs["quantile"]))
+    panels = {}
+    for (benchmark,), rows in groups(runs, benchmark=None):
+        figure = axes("bound, quantile of all cells", "regret, points")
+        ticks = {"tickvals": list(range(len(quantiles))), "ticktext": [_percent(q) for q in quantiles]}
+        figure.update_layout(xaxis=ticks, yaxis_rangemode="tozero")
+        for name, style in styles.items():
+            curve = rows[rows["name"] == name]
+            summaries = [summarise([curve.loc[curve["quantile"] == q, "after"].dropna().to_numpy()]) for q in quantiles]
+            _add_band(figure, name, style, [(x, s) for x, s in enumerate(summaries) if s is not None])
+        panels[benchmark] = figure
+    page.figure(
+        "Regret against the bound, after re-measuring: interquartile means over seeds and their 95 % bootstrap "
+        "intervals. The legend shows and hides methods.",
+        panels,
+        shared_legend=True,
+    )
+    if len(panels) > 1:
+        _regret_table(page, "all benchmarks together", runs)
+    for (benchmark,), rows in groups(runs, benchmark=None):
+        _regret_table(page, benchmark, rows, fold=len(panels) > 1)
 
 
-def _within(runs: Iterable[Run], quantile: float) -> list[float]:
-    """Return the regrets within one bound, of runs that have one."""
-    return [r for run in runs if run.numbers["quantile"] == quantile and (r := run.within) is not None]
+def _add_band(figure: Figure, name: str, style: Style, points: Sequence[tuple[int, Summary]]) -> None:
+    """Add a line of interquartile means, and the band of their intervals, which the legend hides together."""
+    if not points:
+        return
+    xs, summaries = [x for x, _ in points], [s for _, s in points]
+    around = [s.high for s in summaries] + [s.low for s in summaries][::-1]
+    band = {"type": "scatter", "x": xs + xs[::-1], "y": around, "fill": "toself", "fillcolor": style.colour}
+    hidden = {"mode": "none", "opacity": 0.13, "showlegend": False, "hoverinfo": "skip"}
+    figure.add_trace({**band, **hidden, "name": text(name), "legendgroup": name})
+    labels = [hover(name, f"{s.iqm:.2f} ({s.low:.2f} to {s.high:.2f})") for s in summaries]
+    look: dict[str, Any] = {
+        "mode": "lines+markers",
+        "colour": style.colour,
+        "symbol": style.symbol,
+        "legendgroup": name,
+    }
+    look["line"] = {"color": style.colour, "dash": style.dash, "width": 1.6}
+    figure.add_trace(marks(name, xs, [s.iqm for s in summaries], labels, **look))
 
 
-def _regret_table(
-    document: Document, title: str, runs: Sequence[Run], looks: Mapping[Line, Look], fold: bool = False
-) -> None:
+def _regret_table(page: Page, title: str, runs: pd.DataFrame, fold: bool = False) -> None:
     lines = []
-    for quantile, some in sorted(_by(runs, lambda run: run.numbers["quantile"]).items()):
-        reference = {run.pair: r for run in some if run.line == REFERENCE and (r := run.within) is not None}
-        for line, own in _by(some, lambda run: run.line, looks).items():
-            final = {run.pair: r for run in own if (r := run.within) is not None}
-            p = paired_p(final, reference) if line != REFERENCE else None
-            outside = sum(run.at_once is None for run in own)
+    for (quantile,), rows in groups(runs, quantile=sorted(set(runs["quantile"]))):
+        reference = _by_pair(rows[rows["name"] == REFERENCE])
+        for (name,), own in groups(rows, name=None):
+            final = _by_pair(own)
+            p = paired_p(final, reference) if name != REFERENCE else None
+            share = closed(final, reference)
             lines.append(
                 [
-                    name_of(line),
-                    f"{100 * quantile:g} %",
-                    str(len(own)),
-                    *_summary(_summed(own, lambda run: run.at_once)),
-                    f"{100 * outside / len(own):.1f} %",
-                    *_summary(_summed(own, lambda run: run.within)),
-                    f"{100 * (1 - len(final) / len(own)):.1f} %",
-                    f"{_mean(own, 'remeasured'):.1f}" if any("remeasured" in run.numbers for run in own) else "",
-                    "" if (share := closed(final, reference)) is None else f"{_rounded(100 * share, 0)} %",
-                    "" if p is None else _p(p),
+                    *(name, _percent(quantile), str(len(own))),
+                    *(*_summary(own, "before"), f"{100 * own['before'].isna().mean():.1f} %"),
+                    *(*_summary(own, "after"), f"{100 * (1 - len(final) / len(own)):.1f} %"),
+                    f"{_mean(own['remeasured']):.1f}" if own["remeasured"].notna().any() else "",
+                    "" if share is None else f"{_rounded(100 * share, 0)} %",
+                    "" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}",
                 ]
             )
-    both = [f"{when}, {what}" for when in ("before", "after") for what in (*_TOLD, "outside")]
-    document.table(
-        f"Regret before and after re-measuring, {title}. Outside: runs without an answer within the bound, which no "
-        f"mean has. Measured: networks until one was within. Against {name_of(REFERENCE)}, over common seeds and after "
+    both = [f"{when}, {what}" for when in ("before", "after") for what in (*STATISTICS, "outside")]
+    page.table(
+        f"Regret before and after re-measuring, {title}. Outside: runs without an answer within the bound, which are "
+        f"in no mean. Measured: networks until one was within. Against {REFERENCE}, over common seeds and after "
         "re-measuring: how much of its mean regret is closed, and p of Wilcoxon's signed-rank test, not corrected for "
         "the number of tests.",
         ["method", "bound", "runs", *both, "measured", "closed", "p"],
@@ -227,97 +335,114 @@ def _regret_table(
     )
 
 
-def _taus(document: Document, runs: Sequence[Run], looks: Mapping[Line, Look]) -> None:
-    known = [run for run in runs if "tau" in run.numbers]
-    if not known:
+def _by_pair(runs: pd.DataFrame) -> dict[str, float]:
+    """Return the final regrets by what pairs runs, of those that have one."""
+    final = runs.dropna(subset=["after"])
+    return dict(zip(final["pair"], final["after"], strict=True))
+
+
+def _taus(page: Page, runs: pd.DataFrame) -> None:
+    if runs.empty:
         return
-    benchmarks = list(_by(known, lambda run: run.benchmark))
+    benchmarks = list(dict.fromkeys(runs["benchmark"]))
     lines = []
-    for line, own in _by(known, lambda run: run.line, looks).items():
-        cells = []
-        for benchmark in benchmarks:
-            summary = summarise([[run.numbers["tau"] for run in own if run.benchmark == benchmark]])
-            cells.append("" if summary is None else f"{_rounded(summary.iqm)} ({_range(summary)})")
-        lines.append([name_of(line), str(len(own)), *cells])
-    document.heading("Ranking what the search generates")
-    document.table(
+    for (name,), own in groups(runs, name=None):
+        summaries = [summarise([own.loc[own["benchmark"] == benchmark, "tau"].to_numpy()]) for benchmark in benchmarks]
+        lines.append(
+            [name, str(len(own)), *("" if s is None else f"{_rounded(s.iqm)} ({_range(s)})" for s in summaries)]
+        )
+    page.heading("Ranking what the search generates")
+    page.table(
         "Kendall's tau-b of predicted against true values among the architectures that a search generated: "
         "interquartile means over seeds and bounds, and their 95 % intervals.",
-        ["method", "runs", *(title_of(benchmark) for benchmark in benchmarks)],
+        ["method", "runs", *benchmarks],
         lines,
     )
 
 
-def _fronts(document: Document, folder: Path, runs: Sequence[Run], looks: Mapping[Line, Look]) -> None:
-    known = [run for run in runs if "hypervolume" in run.numbers]
-    if not known:
+def _fronts(page: Page, folder: Path, runs: pd.DataFrame, styles: dict[str, Style]) -> None:
+    if runs.empty:
         return
-    document.heading("Fronts")
-    benchmarks = _by(known, lambda run: run.benchmark)
-    panels, shown = [], set()
-    for benchmark, some in benchmarks.items():
-        series = []
-        for line, own in _by(some, lambda run: run.line, looks).items():
-            volumes = [run.numbers.get("remeasured_hypervolume", run.numbers["hypervolume"]) for run in own]
-            median = own[sorted(range(len(own)), key=volumes.__getitem__)[len(own) // 2]]
-            points = read_points(folder / median.folder / "front.csv") if median.folder else []
-            if points:
-                series.append((looks[line], points))
-                shown.add(line)
-        true = read_points(folder / "true-fronts" / f"{'-'.join(benchmark)}.csv")
-        if series or true:
-            title, label = title_of(benchmark), ", ".join(filter(None, (benchmark[1], some[0].unit)))
-            drawn = fronts(f"fronts, {title}", series, true, some[0].direction, label, "accuracy, %")
-            panels.append((title, drawn))
+    page.heading("Fronts")
+    panels = {}
+    for (benchmark,), rows in groups(runs, benchmark=None):
+        first = rows.iloc[0]
+        found = {}
+        for (name,), own in groups(rows, name=None):
+            volumes = own["remeasured_hypervolume"].fillna(own["hypervolume"])
+            median = own.iloc[np.argsort(volumes.to_numpy(), kind="stable")[len(own) // 2]]
+            found[name] = read_points(folder / median["folder"] / "front.csv") if median["folder"] else []
+        true = read_points(folder / "true-fronts" / f"{first['dataset']}-{first['metric']}.csv")
+        if true or any(found.values()):
+            panels[benchmark] = front_figure(found, true, first, styles)
     if panels:
-        document.figure(
-            "True values of the fronts that searches found, leaders included, beside the true front but for its lowest "
-            "quarter: of each method the run with the median hypervolume. The boxes show and hide methods.",
+        page.figure(
+            "True values of the fronts of the searches, leaders included, beside the true front but for its lowest "
+            "quarter: of each method the run with the median hypervolume. The legend shows and hides methods.",
             panels,
-            legend([look for line, look in looks.items() if line in shown], lines=False, true_front=True),
+            shared_legend=True,
         )
+    benchmarks = list(groups(runs, benchmark=None))
     if len(benchmarks) > 1:
-        _front_table(document, "all benchmarks together", known, looks)
-    for benchmark, some in benchmarks.items():
-        _front_table(document, title_of(benchmark), some, looks, fold=len(benchmarks) > 1)
+        _front_table(page, "all benchmarks together", runs)
+    for (benchmark,), rows in benchmarks:
+        _front_table(page, benchmark, rows, fold=len(benchmarks) > 1)
 
 
-def _front_table(
-    document: Document, title: str, runs: Sequence[Run], looks: Mapping[Line, Look], fold: bool = False
-) -> None:
-    lines = []
-    for line, own in _by(runs, lambda run: run.line, looks).items():
-        volume = _summary(_summed(own, lambda run: run.numbers["hypervolume"]), 3)
-        distance = _summary(_summed(own, lambda run: run.numbers.get("igd_plus")), 3)
-        joined = _summary(_summed(own, lambda run: run.numbers.get("remeasured_hypervolume")), 3)
-        lines.append([name_of(line), str(len(own)), *volume, *distance, *joined, f"{_mean(own, 'front'):.1f}"])
-    names = ("hypervolume", "IGD+", "hypervolume with leaders")
-    columns = [f"{name}, {what}" for name in names for what in _TOLD]
-    document.table(
-        f"Normalised hypervolume of a found front's true values, as a fraction of the true front's (1 is best), and "
-        f"IGD+, its distance from the true front (0 is best; Ishibuchi 2015), {title}. With leaders: once the best of "
-        "the networks that were measured on the way have joined it. Size: networks, with them.",
-        ["method", "runs", *columns, "size"],
-        lines,
+def front_figure(
+    fronts: dict[str, list[tuple[float, float]]],
+    true: list[tuple[float, float]],
+    run: pd.Series[Any],
+    styles: dict[str, Style],
+) -> Figure:
+    """Draw fronts as points beside the true front, a staircase: the possible points are below it.
+
+    Its lowest quarter is left out: these networks compute next to nothing, at the accuracy of chance, and would take
+    most of the figure.
+    """
+    figure = axes(", ".join(filter(None, (run["metric"], run["unit"]))), "accuracy, %")
+    lowest = sorted(y for _, y in true)[len(true) // 4] if true else -math.inf
+    shown = sorted(point for point in true if point[1] >= lowest)
+    # The best accuracy under a bound is that of the last point which keeps it.
+    line = {"color": "#8a837b", "width": 1.4, "shape": "hv" if run["direction"] == "min" else "vh"}
+    labels = [hover("true front", f"{x:.4g}, {y:.2f}") for x, y in shown]
+    figure.add_trace(marks("true front", *_columns(shown), labels, mode="lines", line=line))
+    for name, points in fronts.items():
+        kept = [point for point in points if point[1] >= lowest]
+        labels = [hover(name, f"{x:.4g}, {y:.2f}") for x, y in kept]
+        style = styles[name]
+        symbol = style.symbol + ("-open" if style.dash != "solid" else "")
+        figure.add_trace(marks(name, *_columns(kept), labels, colour=style.colour, symbol=symbol))
+    return figure
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
+def _front_table(page: Page, title: str, runs: pd.DataFrame, fold: bool = False) -> None:
+    names = {"hypervolume": "hypervolume", "igd_plus": "IGD+", "remeasured_hypervolume": "hypervolume with leaders"}
+    page.table(
+        f"Normalised hypervolume of a front's true values, as a fraction of the true front's (1 is best), and IGD+, "
+        f"its distance from the true front (0 is best; Ishibuchi 2015), {title}. With leaders: once the best of the "
+        "networks that were measured on the way have joined it. Size: networks, with them.",
+        ["method", "runs", *(f"{name}, {what}" for name in names.values() for what in STATISTICS), "size"],
+        [
+            [
+                name,
+                str(len(own)),
+                *(cell for column in names for cell in _summary(own, column, 3)),
+                f"{_mean(own['front']):.1f}",
+            ]
+            for (name,), own in groups(runs, name=None)
+        ],
         fold=title if fold else "",
     )
 
 
-def _by(runs: Iterable[Run], key: Callable[[Run], K], order: Iterable[K] = ()) -> dict[K, list[Run]]:
-    """Group runs, in a given order or in that of their appearance."""
-    groups: dict[K, list[Run]] = {value: [] for value in order}
-    for run in runs:
-        groups.setdefault(key(run), []).append(run)
-    return {value: some for value, some in groups.items() if some}
-
-
-def _summed(runs: Iterable[Run], value: Callable[[Run], float | None]) -> Summary | None:
-    """Sum up what runs have of a value, benchmark by benchmark."""
-    groups = _by(runs, lambda run: run.benchmark).values()
-    return summarise([[v for run in some if (v := value(run)) is not None] for some in groups])
-
-
-def _summary(summary: Summary | None, digits: int = 2) -> list[str]:
+def _summary(runs: pd.DataFrame, column: str, digits: int = 2) -> list[str]:
+    """Return mean, IQM and interval of a column of runs, resampled within their benchmarks."""
+    summary = summarise([rows[column].dropna().to_numpy() for _, rows in groups(runs, benchmark=None)])
     if summary is None:
         return ["", "", ""]
     return [_rounded(summary.mean, digits), _rounded(summary.iqm, digits), _range(summary, digits)]
@@ -331,18 +456,37 @@ def _rounded(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _mean(runs: Iterable[Run], name: str) -> float:
-    """Return the mean of a number over the runs that have it; 0 if none has."""
-    values = [run.numbers[name] for run in runs if name in run.numbers]
-    return sum(values) / len(values) if values else 0.0
+def _mean(column: pd.Series[float]) -> float:
+    """Return the mean of the numbers in a column; 0 if there are none."""
+    return float(column.mean()) if column.notna().any() else 0.0
 
 
-def _p(p: float) -> str:
-    return "<0.001" if p < 0.001 else f"{p:.3f}"
+def _percent(quantile: float) -> str:
+    return "" if math.isnan(quantile) else f"{100 * quantile:g} %"
 
 
-def _percent(run: Run) -> str:
-    return f"{100 * run.numbers['quantile']:g} %" if "quantile" in run.numbers else ""
+def page_markdown(page: Page) -> str:
+    """Return a page as Markdown, without its figures."""
+    parts = [f"# {_plain(page.title)}"]
+    for block in page.blocks:
+        content = block.content
+        if block.kind == "heading":
+            parts.append(f"## {_plain(content['text'])}")
+        elif block.kind == "paragraph":
+            parts.append(_plain(content["text"]))
+        elif block.kind == "facts":
+            parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in content["facts"].items()))
+        elif block.kind == "listing":
+            parts.append("\n".join(f"    {line}" for line in content["text"].splitlines()))
+        elif block.kind == "table":
+            table = markdown(list(map(_plain, content["header"])), [list(map(_plain, row)) for row in content["rows"]])
+            parts.append(f"{content['label']} {_plain(content['caption'])} Made by `{page.command}`.\n\n{table}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _plain(value: str) -> str:
+    """Return text that Markdown shows literally, on one line, in a table, too."""
+    return escape(" ".join(value.split()), quote=False).replace("|", "\\|")
 
 
 if __name__ == "__main__":

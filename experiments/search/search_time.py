@@ -1,29 +1,29 @@
-"""What the plugin takes of a search's time, beside the published way: T5-small, one network at a time, all of it again.
+"""The plugin's share of a search's time, beside the published way: T5-small, one network at a time.
 
 ``python -m experiments.search.search_time --cache cached_metrics --hw-nas-bench FILE [--role pareto]``
 
 FreeREA searches with 45 s of published metric time, without the plugin and with a predicted latency: bounded by its
-median, so that half of what is proposed is predicted and then left, or optimised beside FreeREA's score. Every search
-has a process of its own, so that nothing is remembered from the one before. The published way is computed: the seconds
-of one of its predictions, measured in this run, times the predictions that the same search would ask of it.
+median, so that half of the proposals are predicted and then discarded, or optimised beside FreeREA's score. Every
+search has a process of its own, so that no cache is shared. The published way is computed: the seconds of one of its
+predictions, measured in this run, times the predictions that the same search needs.
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
-from statistics import mean, median
+from statistics import median
 from typing import Any, NamedTuple
 
-import numpy as np
+import pandas as pd
 
+from experiments.published import read_devices
 from experiments.search.fidelity import BUDGET_S, OURS
-from experiments.tables import Row, RowJournal, as_command, markdown
+from experiments.tables import Row, RowJournal, as_command, experiment_parser, groups, markdown
 from freerea_patch import (
     BoundObjective,
     Budget,
@@ -41,7 +41,6 @@ from freerea_patch.training_free import METRICS
 from freerea_seval.config import LiveSettings
 from freerea_seval.progress import terminal_progress
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
-from freerea_seval.sources.hw_nas_bench import HwNasBenchSource
 from freerea_seval.sources.registry import Context
 
 LATENCY = "edgegpu_latency"
@@ -59,43 +58,38 @@ COLUMNS = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search with every seed, compute the published way beside, and print the means."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.search.search_time", description=__doc__)
-    parser.add_argument("--cache", type=Path, required=True, help="folder cached_metrics of FreeREA's code")
-    parser.add_argument("--hw-nas-bench", type=Path, required=True, help="file HW-NAS-Bench-v1_0.pickle")
+    parser = experiment_parser("search.search_time", __doc__)
+    parser.shared("--cache", "--hw-nas-bench", required=True)
     parser.add_argument("--dataset", choices=DATASETS, default="cifar10")
     parser.add_argument("--role", choices=("constraint", "pareto"), default="constraint", help="of the latency")
-    parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch, for both predictors")
-    parser.add_argument("-o", "--output", type=Path, default=Path("runs/search_time"), help="rows and predictors")
+    parser.shared("--seeds", "--threads")
+    parser.output("runs/search_time", "rows and predictors")
     options = parser.parse_args(arguments)
     config = {"dataset": options.dataset, "role": options.role, "threads": options.threads, "cells": CELLS}
-    config["budget_s"] = BUDGET_S
-    journal = RowJournal(options.output, config, COLUMNS)
+    journal = RowJournal(options.output, {**config, "budget_s": BUDGET_S}, COLUMNS)
     done = {(row["way"], int(row["seed"])) for row in journal.rows()}
     missing = [seed for seed in range(options.seeds) if not {(WITHOUT, seed), (AGAIN, seed)} <= done]
-    # One a worker: what a search remembers is gone with its process.
-    processes = multiprocessing.get_context("spawn")
+    prediction = published_seconds(options.threads) if missing else Seconds(0.0, 0.0)
     with terminal_progress().task(f"{options.seeds} seeds") as show:
-        theirs = published_seconds(options.threads) if missing else Seconds(0.0, 0.0)
         for seed in missing:
-            show(seed / options.seeds, "training")
+            show(seed / options.seeds, "")
             folder = options.output / f"predictor-{seed}"
             median_ms = prepare(folder, options.hw_nas_bench, options.dataset, seed)
             bound_ms = median_ms if options.role == "constraint" else None
-            given = (options.cache, options.dataset, seed, options.threads)
-            found: dict[str, dict[str, object]] = {}
+            rows: dict[str, dict[str, object]] = {}
             for way, predictor in ((WITHOUT, None), (PLUGIN, folder)):
-                show((seed + 0.5) / options.seeds, way)
-                with ProcessPoolExecutor(1, mp_context=processes) as worker:
-                    found[way] = worker.submit(search, *given, predictor, bound_ms).result()
-            for way, row in (*found.items(), *as_published(found[PLUGIN], theirs)):
+                # A process of its own: the caches of a search end with it.
+                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as worker:
+                    arguments_ = (options.cache, options.dataset, seed, options.threads, predictor, bound_ms)
+                    rows[way] = worker.submit(search, *arguments_).result()
+            for way, row in (*rows.items(), *as_published(rows[PLUGIN], prediction)):
                 if (way, seed) not in done:
                     journal.append({"way": way, "seed": seed, **row})
-    print(summary(journal.rows()))
+    print(summary(journal.frame()))
 
 
 class Seconds(NamedTuple):
-    """Time that something took: by the clock, and of the process, which on a machine that others use is less."""
+    """Elapsed time, and CPU time of the process, which is less on a shared machine."""
 
     wall: float
     cpu: float
@@ -111,7 +105,7 @@ def published_seconds(threads: int) -> Seconds:
     predict = published(0)
     clocks = [Clock() for _ in range(_TIMED)]
     for clock in clocks:
-        clock.watching(predict)()
+        clock.timed(predict)()
     return Seconds(median(c.wall_s for c in clocks), median(c.cpu_s for c in clocks))
 
 
@@ -122,18 +116,17 @@ def prepare(folder: Path, hw_nas_bench: Path, dataset: str, seed: int) -> float:
     from freerea_seval.strings.encode import SpaceStrings
 
     space = TopologySpace(dataset)
-    source = HwNasBenchSource(Context(space), str(hw_nas_bench))
-    latency_ms = [row[LATENCY].value for row in source.evaluate(space.genotypes(), [LATENCY])]
+    latency_ms = pd.Series(read_devices(hw_nas_bench, dataset)[LATENCY].values)
     if not folder.exists():
         rows = Random(seed).sample(range(len(latency_ms)), CELLS)
         strings = SpaceStrings(space, "executed").strings([space.genotypes()[i] for i in rows])
-        values = [latency_ms[i] for i in rows]
+        values = latency_ms[rows].to_numpy()
         target = Target(LATENCY, "ms", "min")
         predictor, info = train_predictor(
             strings, values, [target], space_name=space.name, view="executed", model=MODEL, seed=seed
         )
         save_predictor(folder, predictor, info)
-    return float(np.median(latency_ms))
+    return float(latency_ms.median())
 
 
 def search(
@@ -143,7 +136,7 @@ def search(
     space = TopologySpace(dataset)
     source = FreereaCacheSource(Context(space), str(cache))
     for metric in METRICS:
-        source.describe(metric)  # reads the file, which no search should pay for
+        source.describe(metric)  # reads the file, whose seconds are not those of a search
     bound = [BoundObjective(Objective(metric), source, metric) for metric in METRICS]
     clocks = Clocks(Clock(), Clock(), Clock())
     began = time.perf_counter()
@@ -176,7 +169,7 @@ class Reports:
         self._reported = self._generation = self._explored = 0
 
     def __call__(self, candidate: Candidate, spent: float, times: Times) -> None:
-        """Take notice of the next candidate of the search."""
+        """Count the next candidate of the search."""
         # A generation that brought nothing new is reported all the same.
         self._reported += self._explored * (candidate.proposal.generation - self._generation)
         self._generation = candidate.proposal.generation
@@ -195,22 +188,22 @@ class Clock:
         self.wall_s = self.cpu_s = 0.0
         self.calls = 0
 
-    def watching(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function, with its calls watched."""
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function with its calls timed."""
 
-        def watched(*arguments: Any) -> Any:
+        def call(*arguments: Any) -> Any:
             began, began_cpu = time.perf_counter(), time.process_time()
-            found = function(*arguments)
+            result = function(*arguments)
             self.wall_s += time.perf_counter() - began
             self.cpu_s += time.process_time() - began_cpu
             self.calls += 1
-            return found
+            return result
 
-        return watched
+        return call
 
 
 class Clocks(NamedTuple):
-    """What the plugin spends: in all, and of that on strings and on their features."""
+    """The time of the plugin: in total, and the parts of strings and of their features."""
 
     predictor: Clock
     strings: Clock
@@ -218,14 +211,14 @@ class Clocks(NamedTuple):
 
 
 def _plugin(space: TopologySpace, folder: Path, bound_ms: float | None, threads: int, clocks: Clocks) -> BoundObjective:
-    """Return the objective of the predicted latency, watched by clocks: a bound, or a Pareto axis."""
+    """Return the objective of the predicted latency, timed by clocks: a bound, or a Pareto axis."""
     from freerea_seval.sources.predicted import PredictedSource
 
     source: Any = PredictedSource(Context(space, live=LiveSettings(threads=threads)), str(folder))
-    source.evaluate = clocks.predictor.watching(source.evaluate)
-    source.strings.strings = clocks.strings.watching(source.strings.strings)
+    source.evaluate = clocks.predictor.timed(source.evaluate)
+    source.strings.strings = clocks.strings.timed(source.strings.strings)
     for features in {id(model.features_): model.features_ for model in source.predictor.models_}.values():
-        features.matrix = clocks.features.watching(features.matrix)
+        features.matrix = clocks.features.timed(features.matrix)
     role: Role = "pareto" if bound_ms is None else "constraint"
     return BoundObjective(Objective(LATENCY, "min", role, upper=bound_ms, unit="ms"), source, LATENCY)
 
@@ -248,33 +241,28 @@ def as_published(plugin: Mapping[str, Any], each: Seconds) -> Iterator[tuple[str
     """
     for way, count in ((ONCE, plugin["drawn"]), (AGAIN, plugin["again"])):
         times = _times(plugin["metric_s"], Seconds(count * each.wall, count * each.cpu), plugin["loop_s"])
-        left_out = dict.fromkeys(("strings_cpu_s", "features_cpu_s", "load_s"), 0.0)
-        yield way, {**plugin, **times, **left_out, "predictions": count, "batches": count}
+        excluded = dict.fromkeys(("strings_cpu_s", "features_cpu_s", "load_s"), 0.0)
+        yield way, {**plugin, **times, **excluded, "predictions": count, "batches": count}
 
 
-def summary(rows: Sequence[Mapping[str, str]]) -> str:
+def summary(rows: pd.DataFrame) -> str:
     """Return a Markdown table, a line a way: means over seeds."""
     lines = []
-    for way in (WITHOUT, PLUGIN, ONCE, AGAIN):
-        some = [row for row in rows if row["way"] == way]
-        if some:
-            value = {name: mean(float(row[name]) for row in some) for name in COLUMNS if name != "way"}
-            parts_s = [value["strings_cpu_s"], value["features_cpu_s"], value["predictor_cpu_s"]]
-            parts_s[2] -= parts_s[0] + parts_s[1]
-            lines.append(
-                [
-                    f"{way} (computed)" if way in (ONCE, AGAIN) else way,
-                    len(some),
-                    *(f"{value[name]:.0f}" for name in ("explored", "drawn", "predictions", "batches")),
-                    f"{value['metric_s']:.1f}",
-                    f"{value['loop_s']:.3f}",
-                    f"{value['predictor_s']:.3f}",
-                    f"{100 * value['share']:.2f} %",
-                    f"{value['predictor_cpu_s']:.3f}",
-                    " + ".join(f"{seconds:.3f}" for seconds in parts_s) if way == PLUGIN else "",
-                    f"{100 * value['share_cpu']:.2f} %",
-                ]
-            )
+    for (way,), group in groups(rows, way=(WITHOUT, PLUGIN, ONCE, AGAIN)):
+        value = group[[name for name in COLUMNS if name != "way"]].mean()
+        parts_s = [value["strings_cpu_s"], value["features_cpu_s"]]
+        parts_s.append(value["predictor_cpu_s"] - sum(parts_s))
+        lines.append(
+            [
+                f"{way} (computed)" if way in (ONCE, AGAIN) else way,
+                len(group),
+                *(f"{value[name]:.0f}" for name in ("explored", "drawn", "predictions", "batches")),
+                *(f"{value['metric_s']:.1f}", f"{value['loop_s']:.3f}", f"{value['predictor_s']:.3f}"),
+                *(f"{100 * value['share']:.2f} %", f"{value['predictor_cpu_s']:.3f}"),
+                " + ".join(f"{seconds:.3f}" for seconds in parts_s) if way == PLUGIN else "",
+                f"{100 * value['share_cpu']:.2f} %",
+            ]
+        )
     header = ["way", "seeds", "explored", "drawn", "predictions", "batches", "metrics (s)", "loop (s)"]
     header += ["predictor (s)", "its share", "its CPU time (s)", "strings + features + models", "share by CPU time"]
     return f"{markdown(header, lines)}\n\n{EXPLANATION}"

@@ -1,4 +1,4 @@
-"""How fast strings are made, beside the published way: part of :mod:`experiments.strings.benchmark`."""
+"""Speed of conversion to strings, beside the published way; part of :mod:`experiments.strings.benchmark`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from random import Random
 from statistics import median
 from typing import Any
 
+import pandas as pd
+
 from experiments.strings.views import PUBLISHED, VIEWS, Space, authors_network, published_batch, sample, strings_of
-from experiments.tables import RowJournal, markdown
+from experiments.tables import RowJournal, groups, markdown
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.progress import terminal_progress
 
@@ -46,7 +48,7 @@ def speed(options: argparse.Namespace) -> None:
                     journal.append({"round": number, "way": way, "view": view, "seconds": f"{median(values):.7f}"})
     finally:
         torch.set_num_threads(before)
-    print(speed_summary(journal.rows(), len(genotypes)))
+    print(speed_summary(journal.frame(), len(genotypes)))
 
 
 def publish(space: Space, genotype: str, batch: Any) -> str:
@@ -57,7 +59,7 @@ def publish(space: Space, genotype: str, batch: Any) -> str:
 
 
 def convert(space: Space, view: str, genotypes: Sequence[str]) -> list[str]:
-    """Return the strings of networks, with nothing kept from networks before."""
+    """Return the strings of networks, with an empty cache."""
     return list(strings_of(space, view, genotypes))
 
 
@@ -69,10 +71,10 @@ def timed(work: Callable[..., object], *arguments: object) -> float:
 
 
 def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
-    """Make sure that what is timed gives what the plain way does.
+    """Check that the timed ways give the strings of the plain way.
 
     Raises:
-        InputError: it does not.
+        InputError: they do not.
     """
     import torch
 
@@ -95,18 +97,16 @@ def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
                     )
 
 
-def speed_summary(rows: Sequence[dict[str, str]], cells: int) -> str:
+def speed_summary(rows: pd.DataFrame, cells: int) -> str:
     """Return a Markdown table, a line a way and view; the ratio to the published way is of medians over rounds."""
-    groups = defaultdict(list)
-    for row in rows:
-        groups[row["way"], row["view"]].append(1e3 * float(row["seconds"]))
-    reference = median(groups["published", ""])
     names = {"published": "published way", "first": "first conversion", "space": f"{cells} cells"}
+    times_ms = {key: 1e3 * group["seconds"] for key, group in groups(rows.fillna({"view": ""}), way=names, view=None)}
+    reference = times_ms["published", ""].median()
     lines = [
         [
-            *(names[way], view, len(group), f"{median(group):.3f}", f"{min(group):.3f} to {max(group):.3f}"),
-            f"{reference / median(group):.1f}",
+            *(names[way], view, len(ms), f"{ms.median():.3f}", f"{ms.min():.3f} to {ms.max():.3f}"),
+            f"{reference / ms.median():.1f}",
         ]
-        for (way, view), group in groups.items()
+        for (way, view), ms in times_ms.items()
     ]
     return markdown(["way", "view", "rounds", "ms a cell", "range", "times faster"], lines)

@@ -6,13 +6,13 @@ import argparse
 from collections import defaultdict
 from collections.abc import Sequence
 from random import Random
-from statistics import median
 from typing import Any
+
+import pandas as pd
 
 from experiments.strings.views import VIEWS, sample, strings_of
 from experiments.tables import RowJournal, markdown
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.progress import terminal_progress
 
 IMAGES = 4
 
@@ -23,17 +23,15 @@ def equality(options: argparse.Namespace) -> None:
     config = {"seed": options.seed, "cells": options.cells}
     journal = RowJournal(options.output, config, ("pair", "first", "second", "difference", "spread"))
     genotypes = [space.genotypes()[index] for index in sample(space, options.cells, options.seed)]
-    done = len(journal.rows())
     pairs = twins(genotypes, list(strings_of(space, VIEWS[1], genotypes)), options.pairs, options.seed)
-    with terminal_progress().task(f"{options.pairs} pairs") as show:
-        for number, (first, second) in enumerate(pairs):
-            show(number / len(pairs), "")
-            if number >= done:
-                a, b = outputs(space, first, second, seed=number)
-                difference, spread = float((a - b).abs().max()), float((a.amax(0) - a.amin(0)).max())
-                row = {"pair": number, "first": first, "second": second}
-                journal.append({**row, "difference": f"{difference:.3e}", "spread": f"{spread:.3e}"})
-    print(equality_summary(journal.rows()[: options.pairs]))
+    for number, first, second in journal.missing(
+        ("pair", "first", "second"), [(number, *pair) for number, pair in enumerate(pairs)], f"{options.pairs} pairs"
+    ):
+        a, b = outputs(space, first, second, seed=number)
+        difference, spread = float((a - b).abs().max()), float((a.amax(0) - a.amin(0)).max())
+        row = {"pair": number, "first": first, "second": second}
+        journal.append({**row, "difference": f"{difference:.3e}", "spread": f"{spread:.3e}"})
+    print(equality_summary(journal.frame()[: options.pairs]))
 
 
 def twins(genotypes: Sequence[str], strings: Sequence[str], pairs: int, seed: int) -> list[tuple[str, str]]:
@@ -45,49 +43,28 @@ def twins(genotypes: Sequence[str], strings: Sequence[str], pairs: int, seed: in
     groups = defaultdict(list)
     for genotype, string in zip(genotypes, strings, strict=True):
         groups[string].append(genotype)
-    having = [(genotype, groups[string]) for genotype, string in zip(genotypes, strings, strict=True)]
-    having = [(genotype, group) for genotype, group in having if len(group) > 1]
-    if not having:
+    twins = [(genotype, groups[string]) for genotype, string in zip(genotypes, strings, strict=True)]
+    twins = [(genotype, group) for genotype, group in twins if len(group) > 1]
+    if not twins:
         raise InputError(f"no two of {len(genotypes)} cells have the same string; take more with --cells")
     rng = Random(seed)
-    found = []
-    for _ in range(pairs):
-        first, group = rng.choice(having)
-        found.append((first, rng.choice([genotype for genotype in group if genotype != first])))
-    return found
+    drawn = (rng.choice(twins) for _ in range(pairs))
+    return [(first, rng.choice([genotype for genotype in group if genotype != first])) for first, group in drawn]
 
 
-def equality_summary(rows: Sequence[dict[str, str]]) -> str:
+def equality_summary(rows: pd.DataFrame) -> str:
     """Return a Markdown table of one line."""
-    differences = [float(row["difference"]) for row in rows]
-    spreads = [float(row["spread"]) for row in rows]
-    header = [
-        "pairs",
-        "equal to 1e-5",
-        "greatest difference",
-        "whose output depends on the input",
-        "median spread of it",
-    ]
-    return markdown(
-        header,
-        [
-            [
-                len(rows),
-                sum(difference <= 1e-5 for difference in differences),
-                f"{max(differences):.1e}",
-                sum(spread > 1e-3 for spread in spreads),
-                f"{median(spreads):.2g}",
-            ]
-        ],
-    )
+    difference, spread = rows["difference"], rows["spread"]
+    header = ["pairs", "equal to 1e-5", "greatest difference", "whose output depends on the input"]
+    line = [len(rows), (difference <= 1e-5).sum(), f"{difference.max():.1e}", (spread > 1e-3).sum()]
+    return markdown([*header, "median spread of it"], [[*line, f"{spread.median():.2g}"]])
 
 
 def outputs(space: TopologySpace, first: str, second: str, seed: int) -> tuple[Any, Any]:
     """Return what two networks make of the same random images, in double precision and evaluation mode.
 
-    Operations that stand at the same place of the functional view get the same random weights, biases and statistics.
-    What one network has besides (dead branches) keeps what it was built with: a batch norm of zeros yields its bias,
-    which is 0.
+    Operations at the same position of the functional view get the same random weights, biases and statistics. Dead
+    branches of one network keep their initial weights: a batch norm of zeros yields its bias, which is 0.
 
     Returns:
         Two tensors ``(n, classes)``.
@@ -114,19 +91,19 @@ def _corresponding(space: TopologySpace, genotype: str) -> tuple[Any, Any, list[
     """Return a network, its functional view, and the modules whose parameters the view's operations read, in order."""
     import torch
 
+    from freerea_seval.strings import trace_module
     from freerea_seval.strings.graph.simplify import origins, simplify
-    from freerea_seval.strings.trace.tracer import trace_module
 
     network = space.build(genotype)
     image = torch.zeros(1, *space.input_shape)
     graph = trace_module(network, [image])
     # Every module with parameters is one operation here, and the graph has the operations in the order of execution.
-    weighted = [place for place, node in enumerate(graph) if node.weights]
+    weighted = [position for position, node in enumerate(graph) if node.weights]
     modules = dict(zip(weighted, _in_order(network, image), strict=True))
-    for place, module in modules.items():
+    for position, module in modules.items():
         shapes = [tuple(parameter.shape) for parameter in module.parameters()]
-        if shapes != [weight.shape for weight in graph.nodes[place].weights]:
-            raise InputError(f"{genotype}: operation {place} is not {module}; expected one operation a module")
+        if shapes != [weight.shape for weight in graph.nodes[position].weights]:
+            raise InputError(f"{genotype}: operation {position} is not {module}; expected one operation a module")
     view = simplify(graph)
     parts = [modules[origin] for node, origin in zip(view, origins(graph), strict=True) if node.weights]
     return network, view, parts
@@ -137,8 +114,8 @@ def _in_order(network: Any, image: Any) -> list[Any]:
     import torch
 
     ran: list[Any] = []
-    having = [module for module in network.modules() if list(module.parameters(recurse=False))]
-    hooks = [module.register_forward_pre_hook(lambda module, _: ran.append(module)) for module in having]
+    parametric = [module for module in network.modules() if list(module.parameters(recurse=False))]
+    hooks = [module.register_forward_pre_hook(lambda module, _: ran.append(module)) for module in parametric]
     with torch.no_grad():
         network.eval()(image)
     for hook in hooks:
@@ -147,7 +124,7 @@ def _in_order(network: Any, image: Any) -> list[Any]:
 
 
 def _randomise(module: Any, generator: Any) -> None:
-    """Draw a module's parameters and statistics; none is what it would be without drawing."""
+    """Draw a module's parameters and statistics from distributions unlike those of its initialisation."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The vocabulary that the tokenizer of network strings comes with, learned anew.
+"""Learn the vocabulary of the tokenizer of network strings again.
 
 ``python -m experiments.strings.vocabulary [-o FILE] [--size 768] [--networks 150] [--views executed functional]``
 
@@ -8,7 +8,6 @@ architectures, which are built from their configs; nothing is downloaded.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,14 +18,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.tables import as_command, markdown
-from freerea_patch import SPACES, InputError, find_space
+from experiments.tables import as_command, experiment_parser, markdown
+from freerea_patch import SPACES, InputError
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
+from freerea_seval.strings import Inputs, serialize_graph, trace_module
 from freerea_seval.strings.graph.simplify import simplify
-from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.text.tokenizer import DEFAULT, Tokenizer
-from freerea_seval.strings.trace.tracer import Inputs, trace_module
 
 VIEWS = ("executed", "functional")
 
@@ -68,22 +66,20 @@ ACTIVATIONS = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run from a command line."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.strings.vocabulary", description=__doc__)
-    parser.add_argument("-o", "--output", type=Path, default=DEFAULT, help="the package's own file if nothing is said")
+    parser = experiment_parser("strings.vocabulary", __doc__)
+    parser.add_argument("-o", "--output", type=Path, default=DEFAULT, help="default: the file of the package")
     parser.add_argument("--size", type=int, default=768)
     parser.add_argument("--networks", type=int, default=150, help="of each space and data set")
     parser.add_argument("--views", nargs="+", choices=VIEWS, default=VIEWS)
     parser.add_argument("--architectures", nargs="*", choices=list(ARCHITECTURES), default=list(ARCHITECTURES))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.shared("--seed")
     options = parser.parse_args(arguments)
     corpus: dict[str, list[str]] = {}
     total = len(SPACES) * len(DATASETS) * options.networks + 3 + len(options.architectures)
     with terminal_progress().task("strings") as show:
-        found = itertools.chain(
-            networks(options.networks, options.seed), layers(), architectures(options.architectures)
-        )
-        for done, (name, network, inputs) in enumerate(found):
-            show(done / total, name)
+        corpora = (networks(options.networks, options.seed), layers(), architectures(options.architectures))
+        for count, (name, network, inputs) in enumerate(itertools.chain(*corpora)):
+            show(count / total, name)
             for view, string in views(network, inputs, options.views):
                 corpus.setdefault(f"{name}, {view}", []).append(string)
     tokenizer = Tokenizer.fit((string for strings in corpus.values() for string in strings), options.size)
@@ -94,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def networks(count: int, seed: int) -> Iterator[tuple[str, nn.Module, Inputs]]:
     """Yield random networks of every space and data set, with the space's name and an input."""
-    for name, dataset in itertools.product(SPACES, DATASETS):
-        space = find_space(name)(dataset)
-        for genotype in Random(seed).sample(list(space.genotypes()), count):  # type: ignore[attr-defined]
+    for (name, space_type), dataset in itertools.product(SPACES.items(), DATASETS):
+        space = space_type(dataset)
+        for genotype in Random(seed).sample(list(space.genotypes()), count):
             yield name, space.build(genotype), [torch.zeros(1, *space.input_shape)]
 
 
@@ -150,7 +146,7 @@ def views(network: nn.Module, inputs: Inputs, names: Sequence[str]) -> Iterator[
     """Yield the names of views and the network's strings in them."""
     graph = trace_module(network, inputs)
     for name in names:
-        yield name, write(simplify(graph) if name == "functional" else graph)
+        yield name, serialize_graph(simplify(graph) if name == "functional" else graph)
 
 
 def summary(tokenizer: Tokenizer, corpus: Mapping[str, Sequence[str]]) -> str:

@@ -8,7 +8,6 @@ the published values have and as a search takes.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,10 +21,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.tables import as_command, markdown
-from experiments.training_free.freerea_metrics import METRICS, spearman
+from experiments.tables import as_command, experiment_parser, markdown
+from experiments.training_free.zero_cost import FREEREA as METRICS
 from freerea_patch import SearchSpace, SizeSpace, TopologySpace, TrainingFree
 from freerea_patch.checkout import Checkout
+from freerea_seval.predictor.scores import spearman
 from freerea_seval.progress import terminal_progress
 
 SPACES: dict[str, Callable[[], SearchSpace]] = {"nats-tss": TopologySpace, "nats-sss": SizeSpace}
@@ -34,7 +34,7 @@ INITIALISATIONS = 3
 
 
 class Cost(NamedTuple):
-    """Metrics of a network, and seconds of everything that they took: wall clock, and of the processor."""
+    """Metrics of a network, and the seconds that they took: by the wall clock, and of the processor."""
 
     values: tuple[float, ...]
     wall_s: float
@@ -43,26 +43,20 @@ class Cost(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute both metrics of random networks in turn, and print what they cost and whether their ranks agree."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.training_free.speed", description=__doc__)
-    parser.add_argument("--checkout", type=Path, required=True, help="clone of FreeREA's code")
+    parser = experiment_parser("training_free.speed", __doc__)
+    parser.shared("--checkout", required=True)
     parser.add_argument("--networks", type=int, default=20, help="number of networks of each space")
-    parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.shared("--batch-size", "--threads", "--seed")
     options = parser.parse_args(arguments)
     lines = []
     for kind in SPACES:
-        given = (kind, options.batch_size, options.threads)
-        ours, theirs, thirteen = compare(
-            (
-                partial(start_ours, *given),
-                partial(start_theirs, *given, options.checkout),
-                partial(start_thirteen, *given),
-            ),
-            draw(kind, options.networks, options.seed),
-            kind,
+        sizes = (kind, options.batch_size, options.threads)
+        starts = (
+            partial(start_ours, *sizes),
+            partial(start_theirs, *sizes, options.checkout),
+            partial(start_all, *sizes),
         )
-        lines.append(line(kind, ours, theirs, thirteen))
+        lines.append(line(kind, *compare(starts, draw(kind, options.networks, options.seed), kind)))
     print(summary(lines))
 
 
@@ -73,7 +67,7 @@ def draw(kind: str, count: int, seed: int) -> list[str]:
 
 
 def compare(starts: Sequence[Callable[[], None]], genotypes: Sequence[str], what: str) -> list[list[Cost]]:
-    """Measure every network with one after the other, each in a process of its own, so that none helps another."""
+    """Measure every network with one after the other, each in a process of its own, so that no cache is shared."""
     with ExitStack() as stack:
         workers = [
             stack.enter_context(ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=start))
@@ -85,8 +79,8 @@ def compare(starts: Sequence[Callable[[], None]], genotypes: Sequence[str], what
         costs: list[list[Cost]] = [[] for _ in workers]
         for count, genotype in enumerate(genotypes):
             show(count / len(genotypes), what)
-            for worker, found in zip(workers, costs, strict=True):
-                found.append(worker.submit(measure, genotype).result())
+            for worker, column in zip(workers, costs, strict=True):
+                column.append(worker.submit(measure, genotype).result())
     return costs
 
 
@@ -137,7 +131,7 @@ def start_theirs(kind: str, batch_size: int, threads: int, checkout: Path) -> No
     _compute = compute
 
 
-def start_thirteen(kind: str, batch_size: int, threads: int) -> None:
+def start_all(kind: str, batch_size: int, threads: int) -> None:
     """Make a worker compute all zero-cost proxies."""
     global _compute
     import torch
@@ -156,7 +150,7 @@ def start_thirteen(kind: str, batch_size: int, threads: int) -> None:
 
 
 def line(kind: str, ours: Sequence[Cost], theirs: Sequence[Cost], thirteen: Sequence[Cost]) -> list[object]:
-    """Return a space's line of the table."""
+    """Return the table's line of a space."""
     seconds = [
         [np.array([getattr(c, unit) for c in costs]) for costs in (theirs, ours)] for unit in ("wall_s", "cpu_s")
     ]
@@ -164,8 +158,8 @@ def line(kind: str, ours: Sequence[Cost], theirs: Sequence[Cost], thirteen: Sequ
     for their, our in seconds:
         cells += [f"{their.mean():.3f}", f"{our.mean():.3f}", f"{their.mean() / our.mean():.2f}"]
         cells.append(f"{np.median(their / our):.2f}")
-    for place in range(len(METRICS)):
-        values = [np.array([cost.values[place] for cost in costs]) for costs in (ours, theirs)]
+    for column in range(len(METRICS)):
+        values = [np.array([cost.values[column] for cost in costs]) for costs in (ours, theirs)]
         cells.append(f"{spearman(*values):.4f}")
     both_s, all_s = (sum(cost.wall_s for cost in costs) / len(costs) for costs in (ours, thirteen))
     return [*cells, f"{all_s:.3f}", f"{all_s / both_s:.2f}"]

@@ -114,15 +114,24 @@ def _errors(values: Values, guessed: Values) -> dict[str, float]:
     return found
 
 
-def _correlations(true_rank: Values, guessed_rank: Values) -> dict[str, float]:
-    from scipy.stats import kendalltau, spearmanr
+def kendall_tau(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Return Kendall's tau-b of ``(n,)`` values (Kendall 1945); NaN if one side is constant."""
+    from scipy.stats import kendalltau
 
+    return float(kendalltau(first, second, variant="b").statistic)
+
+
+def spearman(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Return Spearman's rank correlation of ``(n,)`` values; NaN if one side is constant."""
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first, second).statistic)
+
+
+def _correlations(true_rank: Values, guessed_rank: Values) -> dict[str, float]:
     if not len(true_rank) or np.ptp(true_rank) == 0 or np.ptp(guessed_rank) == 0:
         return {}
-    return {
-        "kendall_tau": float(kendalltau(true_rank, guessed_rank, variant="b").statistic),
-        "spearman": float(spearmanr(true_rank, guessed_rank).statistic),
-    }
+    return {"kendall_tau": kendall_tau(true_rank, guessed_rank), "spearman": spearman(true_rank, guessed_rank)}
 
 
 def _merit(values: Values, direction: Direction) -> Values:

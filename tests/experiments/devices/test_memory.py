@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -31,8 +32,8 @@ def test_the_model_predicts_what_the_storages_take_and_the_profiler_records(
 
 def test_a_summary_has_errors_and_their_medians() -> None:
     values = ("a|b", 4, 1_000_000, 1_250_000, 1_000_000, 500_000, 500_000, 400_000, 500_000)
-    row = {name: str(value) for name, value in zip(COLUMNS, values, strict=True)}
-    lines = summary([row]).splitlines()
+    row = dict(zip(COLUMNS, values, strict=True))
+    lines = summary(pd.DataFrame([row])).splitlines()
     expected = "| a/b | 4 | 1.000 | 1.250 (-20.0%) | 1.000 (+0.0%) | 0.500 | 0.500 (+0.0%) | 0.400 (+25.0%) | "
     assert lines[2].startswith(expected)
     assert lines[4] == "training, profiler: median error 20.00%, largest 20.00%"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.devices.own_metrics import SPACES, latencies, main, report, targets
@@ -51,9 +52,9 @@ def test_a_run_measures_twice_and_judges_both_metrics_of_both_spaces(
 
 
 def test_a_latency_is_that_of_each_measurement_by_itself() -> None:
-    said = {"space": "nats-tss", "seconds": "1"}
+    common = {"space": "nats-tss", "seconds": "1"}
     rows = [
-        {**said, "index": "7", "repeat": repeat, "turn": turn, "latency_ms": ms}
+        {**common, "index": "7", "repeat": repeat, "turn": turn, "latency_ms": ms}
         for repeat, turn, ms in (("0", "0", "2"), ("0", "1", "9"), ("1", "0", "5"))
     ]
     rows.append({**rows[0], "space": "nats-sss"})
@@ -71,13 +72,6 @@ def test_memory_is_the_cost_models_and_latency_the_first_measurement() -> None:
 
 
 def test_the_report_has_means_over_seeds() -> None:
-    said = {
-        "space": "nats-sss",
-        "metric": "latency",
-        "networks": "9",
-        "spearman": "1",
-        "train_s": "2",
-        "ceiling": "0.5",
-    }
-    table = report([{**said, "kendall_tau": tau} for tau in ("0.25", "0.75")]).splitlines()
+    common = {"space": "nats-sss", "metric": "latency", "networks": 9, "spearman": 1, "train_s": 2, "ceiling": 0.5}
+    table = report(pd.DataFrame([{**common, "kendall_tau": tau} for tau in (0.25, 0.75)])).splitlines()
     assert table[2:] == ["| nats-sss | latency | 9 | 2 | 0.5000 | 1.0000 | 0.5000 | 0.76 | 2 |"]

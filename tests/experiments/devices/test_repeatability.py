@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.devices.repeatability import agreements, main
@@ -33,18 +34,17 @@ def test_it_goes_on_where_it_was_stopped_and_prints_a_line_a_way(
 
 
 def test_agreement_is_that_of_each_ways_own_statistic() -> None:
-    def rows(way: str, repeat: int, values: dict[int, list[float]]) -> list[dict[str, str]]:
+    def rows(way: str, repeat: int, values: dict[int, list[float]]) -> list[dict[str, object]]:
         return [
-            {"way": way, "repeat": str(repeat), "index": str(i), "turn": str(t), "latency_ms": str(v), "seconds": "1"}
+            {"way": way, "repeat": repeat, "index": i, "turn": t, "latency_ms": v, "seconds": 1.0}
             for i, times in values.items()
             for t, v in enumerate(times)
         ]
 
     first = {0: [1.0, 1.0, 90.0], 1: [2.0, 2.0, 2.0], 2: [3.0, 3.0, 3.0]}
     second = {0: [1.0, 1.0, 1.0], 1: [2.0, 2.0, 2.0], 2: [3.0, 3.0, 3.0]}
-    printed = agreements(
-        [row for way in ("rounds", "naive loop") for r, v in enumerate((first, second)) for row in rows(way, r, v)]
-    )
+    visits = [row for way in ("rounds", "naive loop") for r, v in enumerate((first, second)) for row in rows(way, r, v)]
+    printed = agreements(pd.DataFrame(visits))
     assert "| rounds | 1 and 2 | 3 | 1.000 | 0.0 % | 9 and 9 |" in printed
     assert "| naive loop | 1 and 2 | 3 | -0.333 |" in printed
 

@@ -8,6 +8,7 @@ from random import Random
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 
 from experiments.predictors import baselines
@@ -23,9 +24,10 @@ from experiments.predictors.baselines import (
     our_rows,
     summary,
 )
-from experiments.predictors.targets import Target, tau
+from experiments.published import Target
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces import OPERATIONS, parse_cell
+from freerea_seval.predictor.scores import kendall_tau
 from freerea_seval.predictor.splits import Split
 
 Values = npt.NDArray[np.float64]
@@ -62,7 +64,7 @@ def test_what_predicts_the_validation_part_best_is_kept(monkeypatch: pytest.Monk
         with monkeypatch.context() as patch:
             patch.setattr(baselines, "_DEPTHS", (depth,))
             predicted, choice = fit_trees(features, values, SPLIT.train, SPLIT.validation, 0)
-        taus[choice] = tau(values[SPLIT.validation], predicted[SPLIT.validation])
+        taus[choice] = kendall_tau(values[SPLIT.validation], predicted[SPLIT.validation])
     _, kept = fit_trees(features, values, SPLIT.train, SPLIT.validation, 0)
     assert taus[kept] == max(taus.values())
 
@@ -91,21 +93,21 @@ def test_proxies_that_do_not_exist_are_missing() -> None:
     assert np.array_equal(first, again)
 
 
-def row(model: str, tau: float, split: str = "published", metric: str = "cifar10") -> dict[str, str]:
-    return {"split": split, "metric": metric, "model": model, "kendall_tau": str(tau)}
+def row(model: str, tau: float, split: str = "published", metric: str = "cifar10") -> dict[str, object]:
+    return {"split": split, "metric": metric, "model": model, "kendall_tau": tau}
 
 
 def test_a_summary_has_means_over_seeds_and_the_papers_figures_of_its_split() -> None:
-    rows = [row("ours", 0.9), row("ours", 0.7), row(ONE_HOT, 0.5), row(FOREST, 0.25, "grouped", "pgd")]
-    assert means(rows, "published")["ours"] == {"cifar10": pytest.approx(0.8)}
-    assert means(rows, "grouped") == {"ours": {}, "SEval-NAS": {}, ONE_HOT: {}, FOREST: {"pgd": 0.25}}
+    rows = pd.DataFrame([row("ours", 0.9), row("ours", 0.7), row(ONE_HOT, 0.5), row(FOREST, 0.25, "grouped", "pgd")])
+    assert means(rows, "published")["ours"].to_dict() == {"cifar10": pytest.approx(0.8)}
+    assert means(rows, "grouped").dropna(axis=1).to_dict() == {FOREST: {"pgd": 0.25}}
     lines = summary(rows).splitlines()
     assert lines[2] == "| published | cifar10 | 0.8000 | 0.5100 | 0.5000 |  |"
     assert lines[-1] == "| grouped | pgd |  |  |  | 0.2500 |"
 
 
 def test_rows_of_ours_that_cannot_be_used_are_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot be used .*expected what python -m experiments\.predictors large"):
+    with pytest.raises(InputError, match=r"cannot be used .*run first: python -m experiments\.predictors\.ben"):
         our_rows(tmp_path)
     (tmp_path / "rows.csv").write_text("split,metric,model\npublished,pgd,auto\n")
     with pytest.raises(InputError, match="'kendall_tau'"):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
 from experiments.predictors import benchmark as predictors
 from experiments.predictors.benchmark import LARGE, SMALL, judge, large_summary, main, proxies_of_all, small_summary
-from experiments.predictors.targets import DEVICES, Target
+from experiments.published import DEVICES, Target
 from freerea_patch import InputError, TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.predictor.active_learning import most_informative
@@ -27,8 +28,8 @@ STRINGS = [chain(seed) for seed in range(100)]
 COSTS = np.array([cost(string) for string in STRINGS])
 
 
-def row(columns: Sequence[str], **values: object) -> dict[str, str]:
-    return dict.fromkeys(columns, "") | {name: str(value) for name, value in values.items()}
+def row(columns: Sequence[str], **values: object) -> dict[str, object]:
+    return dict.fromkeys(columns, np.nan) | values
 
 
 def table(text: str) -> list[list[str]]:
@@ -52,7 +53,6 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[Split]:
         targets: Sequence[Target],
         split: Split,
         predictor: SEvalPredictor,
-        show: object,
         proxies: Values | None = None,
     ) -> list[dict[str, object]]:
         assert strings == STRINGS
@@ -69,7 +69,7 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> list[Split]:
 
 
 def test_a_large_summary_has_means_over_seeds_and_the_papers_figures_of_its_split() -> None:
-    def seed(split: str, metric: str, tau: float, **more: object) -> dict[str, str]:
+    def seed(split: str, metric: str, tau: float, **more: object) -> dict[str, object]:
         return row(
             LARGE, split=split, metric=metric, model="gp", kendall_tau=tau, train_s=10, networks_a_s=900.4, **more
         )
@@ -80,7 +80,7 @@ def test_a_large_summary_has_means_over_seeds_and_the_papers_figures_of_its_spli
         seed("published", "cifar10", 0.7, coverage=0.89),
         seed("published", "cifar10", 0.8, coverage=0.91),
     ]
-    assert table(large_summary(rows)) == [
+    assert table(large_summary(pd.DataFrame(rows))) == [
         ["published", "cifar10", "gp", "2", "0.7500", "", "", "0.9000", "0.51", "10", "900"],
         ["published", "edgetpu_latency", "gp", "1", "0.9000", "0.8000", "1.0000", "", "", "10", "900"],
         ["grouped", "cifar10", "gp", "1", "0.7000", "", "", "", "", "10", "900"],
@@ -107,7 +107,7 @@ def test_a_small_summary_keeps_random_cells_and_chosen_ones_apart() -> None:
             ("cifar10", 50, "random", 0.8),
         ]
     ]
-    assert table(small_summary(rows)) == [
+    assert table(small_summary(pd.DataFrame(rows))) == [
         ["cifar10", "gp", "strings", "50", "random", "2", "0.700 ± 0.100", "0.9000"],
         ["cifar10", "gp", "strings", "50", "informative", "1", "0.900 ± 0.000", "0.9000"],
         ["cifar10", "gp", "strings", "100", "random", "1", "0.800 ± 0.000", "0.9000"],
@@ -120,7 +120,7 @@ def test_every_metric_is_judged_on_the_test_part_alone() -> None:
     targets = [Target("cost", COSTS, "min"), Target("device", np.where(heavy, np.inf, COSTS), "min")]
     split = Split(np.arange(60), np.arange(0), np.arange(60, 100))
     predictor = SEvalPredictor("gp", seed=4)
-    rows = judge(STRINGS, targets, split, predictor, lambda fraction, note: None)
+    rows = judge(STRINGS, targets, split, predictor)
     assert [(r["metric"], r["model"], r["seed"], r["networks"]) for r in rows] == [
         ("cost", "gp", 4, 60),
         ("device", "gp", 4, 60),
@@ -153,7 +153,7 @@ def test_training_cells_are_random_or_the_most_informative_of_a_pool(
     made_up: list[Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(predictors, "_POOL", 40)
-    monkeypatch.setattr(predictors, "_JUDGED_ON", 30)
+    monkeypatch.setattr(predictors, "_TEST", 30)
     arguments = ["small", "--cache", "c", "-o", str(tmp_path), "--metrics", "cifar10", "--draws", "2"]
     arguments += ["--networks", "5", "12"]
     main(arguments)
@@ -178,7 +178,7 @@ def test_training_cells_are_random_or_the_most_informative_of_a_pool(
 def test_what_sees_proxies_is_a_row_of_its_own(
     made_up: list[Split], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(predictors, "_JUDGED_ON", 20)
+    monkeypatch.setattr(predictors, "_TEST", 20)
     monkeypatch.setattr(predictors, "proxies_of_all", lambda path: np.arange(100.0)[:, None])
     arguments = ["small", "--cache", "c", "-o", str(tmp_path), "--metrics", "cifar10", "--draws", "1"]
     main([*arguments, "--networks", "12", "--proxies", "table.csv"])
@@ -224,7 +224,7 @@ def test_a_second_measurement_is_compared_on_the_test_cells_that_both_have(
 def test_what_is_judged_with_proxies_sees_those_of_its_own_networks() -> None:
     split = Split(np.arange(60), np.arange(0), np.arange(60, 100))
     hidden = np.random.default_rng(0).standard_normal(100)
-    given = ([Target("hidden", hidden, "max")], split, SEvalPredictor("boosted"), lambda fraction, note: None)
+    given = ([Target("hidden", hidden, "max")], split, SEvalPredictor("boosted"))
     (blind,) = judge(STRINGS, *given)
     (told,) = judge(STRINGS, *given, hidden[:, None])
     assert abs(float(str(blind["kendall_tau"]))) < 0.4

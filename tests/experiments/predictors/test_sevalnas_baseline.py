@@ -11,7 +11,7 @@ import pytest
 
 from experiments.predictors import sevalnas_baseline as published
 from experiments.predictors.sevalnas_baseline import fresh, main
-from experiments.predictors.targets import Target
+from experiments.published import Target
 from freerea_seval.predictor.t5 import model as t5
 
 pytest.importorskip("transformers")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import experiments.predictors.speed as predictor_speed
@@ -14,11 +15,11 @@ from freerea_seval.predictor.seval import SEvalPredictor
 
 def test_a_line_has_the_median_rate_and_how_many_times_that_of_the_first() -> None:
     rows = [
-        {"way": way, "round": str(turn), "networks": networks, "seconds": seconds}
-        for way, networks, times in (("theirs", "6", "3.0 2.0 6.0"), ("ours", "256", "0.5 0.25 1.0"))
+        {"way": way, "round": turn, "networks": networks, "seconds": float(seconds)}
+        for way, networks, times in (("theirs", 6, "3.0 2.0 6.0"), ("ours", 256, "0.5 0.25 1.0"))
         for turn, seconds in enumerate(times.split())
     ]
-    table = summary(rows, "boosted").splitlines()
+    table = summary(pd.DataFrame(rows), "boosted").splitlines()
     assert table[2:] == ["| theirs | 2.0 | 1.0 |", "| ours | 512.0 | 256.0 |", "", "Ours: boosted."]
 
 

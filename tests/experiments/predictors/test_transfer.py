@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
 from experiments.predictors import transfer
-from experiments.predictors.targets import Target
 from experiments.predictors.transfer import BASES, ROW, judge, main, summary
+from experiments.published import Target
 from freerea_patch import InputError
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.splits import Split, published_split
@@ -82,11 +83,11 @@ def test_a_row_judges_the_test_part_alone_by_what_few_cells_and_bases_taught() -
 
 
 def test_a_summary_has_means_and_deviations_over_draws() -> None:
-    def row(networks: int, tau: float) -> dict[str, str]:
-        told = {"metric": "cifar10", "base": "a+b", "networks": networks, "kendall_tau": tau, "base_tau": 0.5}
-        return {name: str(told.get(name, 0.9)) for name in ROW}
+    def row(networks: int, tau: float) -> dict[str, object]:
+        values = {"metric": "cifar10", "base": "a+b", "networks": networks, "kendall_tau": tau, "base_tau": 0.5}
+        return {name: values.get(name, 0.9) for name in ROW}
 
-    lines = summary([row(50, 0.7), row(50, 0.9), row(100, 0.8)]).splitlines()[2:]
+    lines = summary(pd.DataFrame([row(50, 0.7), row(50, 0.9), row(100, 0.8)])).splitlines()[2:]
     assert lines == [
         "| cifar10 | a+b | 50 | 2 | 0.800 ± 0.100 | 0.500 ± 0.000 | 0.900 ± 0.000 |",
         "| cifar10 | a+b | 100 | 1 | 0.800 ± 0.000 | 0.500 ± 0.000 | 0.900 ± 0.000 |",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from experiments.search.fidelity import COLUMNS, EXPLANATION, PUBLIC, cached_api, main, search_public, summary
@@ -17,14 +19,14 @@ from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.registry import Context
 
 
-def row(method: str, seed: int, accuracy: float, cells: int, loop_us: str = "50") -> dict[str, str]:
-    values = ("cifar100", method, str(seed), str(accuracy), str(cells), loop_us, "100")
+def row(method: str, seed: int, accuracy: float, cells: int, loop_us: float = 50) -> dict[str, object]:
+    values = ("cifar100", method, seed, accuracy, cells, loop_us, 100)
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def test_a_summary_has_a_line_a_data_set_and_method() -> None:
-    rows = [row("freerea", 0, 73.0, 200), row("freerea", 1, 74.0, 220), row(PUBLIC, 0, 73.5, 210, loop_us="")]
-    assert summary(rows).splitlines()[2:] == [
+    rows = [row("freerea", 0, 73.0, 200), row("freerea", 1, 74.0, 220), row(PUBLIC, 0, 73.5, 210, loop_us=math.nan)]
+    assert summary(pd.DataFrame(rows)).splitlines()[2:] == [
         "| cifar100 | freerea | 2 | 73.500 ± 0.500 | 210 (200 to 220) | 50 | 100 |",
         "| cifar100 | public code | 1 | 73.500 ± 0.000 | 210 (210 to 210) |  | 100 |",
         "",

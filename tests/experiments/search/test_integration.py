@@ -18,7 +18,7 @@ from experiments.search import integration
 from experiments.search.benchmarks import read_benchmark
 from experiments.search.cells import run_cell
 from experiments.search.grid import Grid
-from experiments.search.integration import COLUMNS, GRIDS, Rows, carry_out, main, read_grid
+from experiments.search.integration import COLUMNS, GRIDS, Rows, main, read_grid, run_grid
 from experiments.search.methods import METHODS
 from experiments.search.outcomes import metric_seconds, read_search
 from experiments.tables import RowJournal
@@ -192,7 +192,7 @@ def test_a_cell_whose_process_dies_is_a_row_and_takes_no_other_with_it(
 ) -> None:
     monkeypatch.setattr(integration, "run_cell", dying_cell)
     journal = RowJournal(tmp_path, {}, COLUMNS)
-    carry_out(tmp_path, Grid(seeds=2), journal, jobs)
+    run_grid(tmp_path, Grid(seeds=2), journal, jobs)
     found = {(row["dataset"], row["seed"]): row for row in journal.rows()}
     assert len(found) == len(journal.rows()) == 6
     failed = found.pop(("cifar10", "1"))
@@ -211,7 +211,7 @@ def test_the_grids_that_are_shipped_are_valid(path: Path) -> None:
         ("seeds: 0", "seeds: Input should be greater than 0, got 0"),
         ("method: [freerea]", "method: Extra inputs are not permitted"),
         ("methods: [freerae]", "unknown method 'freerae'; valid methods: random,"),
-        ("methods: [freerea, random, freerea]", "'freerea' is there 2 times"),
+        ("methods: [freerea, random, freerea]", "'freerea' is listed 2 times"),
         ("metrics: [edgegpu_latencyy]", "unknown metric 'edgegpu_latencyy'; valid metrics: edgegpu_latency,"),
         ("{cells: [40], methods: [ranked+seval-leaders]}", "measures 50 leaders"),
         ("{", "cannot read the grid"),

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 import subprocess
 import sys
-from html.parser import HTMLParser
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from experiments.search.page.runs import NUMBERS, TEXTS, read_runs
-from experiments.search.page.statistics import paired_p, summarise
-from experiments.search.report import main, report
+from experiments.search.report import NUMBERS, TEXTS, main, page_markdown, read_runs, report
+from experiments.search.statistics import paired_p, summarise
 from freerea_patch import InputError
+from tests.page_reader import PageReader
 
 COMMAND = "python -m experiments.search.report"
 BENCHMARKS = (("cifar10", "edgegpu_latency"), ("cifar100", "raspi4_latency"))
@@ -81,54 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> str:
-    return report(folder)[0]
-
-
-class Page(HTMLParser):
-    """The tables and headings of a page, and whether its elements are closed in order."""
-
-    void = ("meta", "input", "wbr")
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.references: list[tuple[str, str | None]] = []
-        self.tables: list[list[list[str]]] = []
-        self.headings: list[str] = []
-        self.captions: list[str] = []
-        self.drawings = 0
-        self.feed(html)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in self.void:
-            self.open.append(tag)
-        self.references += [(name, value) for name, value in attrs if name in ("src", "href", "srcset", "style")]
-        self.drawings += ("role", "img") in attrs
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("th", "td"):
-            self.tables[-1][-1].append("")
-        elif tag in ("h1", "h2", "h3"):
-            self.headings.append("")
-        elif tag == "figcaption":
-            self.captions.append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """An element of SVG without content."""
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] in ("th", "td"):
-            self.tables[-1][-1][-1] += data
-        elif self.open and self.open[-1] in ("h1", "h2", "h3"):
-            self.headings[-1] += data
-        elif "figcaption" in self.open:
-            self.captions[-1] += data
+    return report(folder).html()
 
 
 def values(column: str, quantile: float | None, line: tuple[str, str]) -> dict[tuple[object, ...], float]:
@@ -148,37 +99,34 @@ def signed(text: str) -> str:
 
 
 def test_a_page_is_well_formed_and_refers_to_nothing_outside(page: str) -> None:
-    read = Page(page)
+    read = PageReader(page)
     assert read.open == []
-    assert read.references == []
-    assert "http" not in page
-    assert "url(" not in page
-    assert "@import" not in page
-    assert "<script" not in page
+    assert read.references == [("href", "data:,")]
+    assert "http" not in read.visible
 
 
 def test_a_page_has_its_sections_and_every_method(page: str) -> None:
-    read = Page(page)
+    read = PageReader(page)
     sections = ["What was run", "Search time", "Regret under a bound", "Ranking what the search generates", "Fronts"]
     assert [heading for heading in read.headings if heading in sections] == sections
     first = {row[0] for table in read.tables for row in table}
     named = {f"{method}, {cells} cells" if cells else method for method, cells in (*BOUNDED, *PARETO)}
     assert named <= first
     # Search time has a panel for each half, regret one for each benchmark, and fronts were written for one.
-    assert read.drawings == 2 + 2 + 1
+    assert len(read.figures) == 2 + 2 + 1
 
 
 def test_every_table_and_figure_names_its_command(page: str, folder: Path) -> None:
-    captions = Page(page).captions
-    assert len(captions) == page.count("<figure>") > 6
+    captions = PageReader(page).captions
+    assert len(captions) > 6
     for caption in captions:
-        assert re.match(r"(Table|Figure) \d+\. ", caption)
+        assert caption.startswith(("Table ", "Figure "))
         assert f"Made by {COMMAND} {folder}" in caption
     assert f"python -m experiments.search.integration GRID.yaml -o {folder}" in page
 
 
 def test_numbers_are_those_of_the_statistics_computed_apart(page: str) -> None:
-    together = next(table for table in Page(page).tables if "before, IQM" in table[0])
+    together = next(table for table in PageReader(page).tables if "before, IQM" in table[0])
     assert len(together) == 1 + 2 * len(BOUNDED)
     for place, (quantile, line) in enumerate(product((0.1, 0.5), BOUNDED), start=1):
         before = values("regret", quantile, line)
@@ -193,30 +141,30 @@ def test_numbers_are_those_of_the_statistics_computed_apart(page: str) -> None:
         p = paired_p(after, values("regret", quantile, ("freerea+true", "")))
         measured = {"100": "1.2", "1000": "1.0"}.get(line[1], "")
         name = f"{line[0]}, {line[1]} cells" if line[1] else line[0]
-        told = "" if line[0] == "freerea+true" else f"{p:.3f}"
+        printed_p = "" if line[0] == "freerea+true" else f"{p:.3f}"
         reference = values("regret", quantile, ("freerea+true", ""))
         rest = sum(after[key] for key in after if key in reference) / sum(
             reference[key] for key in reference if key in after
         )
         share = signed(f"{100 * (1 - rest):.0f} %")
-        assert together[place] == [name, f"{100 * quantile:g} %", "8", *expected, measured, share, told]
+        assert together[place] == [name, f"{100 * quantile:g} %", "8", *expected, measured, share, printed_p]
 
 
 def test_times_add_up_and_the_predictor_has_its_share(page: str) -> None:
-    table = next(table for table in Page(page).tables if "predictor's share" in table[0])
+    table = next(table for table in PageReader(page).tables if "predictor's share" in table[0])
     rows = {row[0]: row[1:] for row in table}
     assert rows["freerea+seval, 100 cells"] == ["16", "45.000", "0.250", "0.500", "45.750", "0.546 %", "2.00"]
     assert rows["random"] == ["16", "45.000", "0.000", "0.500", "45.500", "0.000 %", "0.00"]
 
 
 def test_taus_and_fronts_are_told_a_benchmark_at_a_time(page: str) -> None:
-    tables = Page(page).tables
+    tables = PageReader(page).tables
     taus = next(table for table in tables if table[0][2:] == [f"{m} on {d}" for d, m in BENCHMARKS])
     rows = [row for row in made_up_rows() if (row["dataset"], row["cells"]) == ("cifar10", "1000") and "tau" in row]
     summary = summarise([[float(str(row["tau"])) for row in rows]])
     assert summary is not None
-    told = signed(f"{summary.iqm:.2f} ({summary.low:.2f} to {summary.high:.2f})")
-    assert next(row for row in taus if row[0] == "freerea+seval, 1000 cells")[2] == told
+    expected = signed(f"{summary.iqm:.2f} ({summary.low:.2f} to {summary.high:.2f})")
+    assert next(row for row in taus if row[0] == "freerea+seval, 1000 cells")[2] == expected
 
     together, first, second = (table[1:] for table in tables if "hypervolume, IQM" in table[0])
     for table, count in ((together, 2 * SEEDS), (first, SEEDS), (second, SEEDS)):
@@ -234,26 +182,25 @@ def test_taus_and_fronts_are_told_a_benchmark_at_a_time(page: str) -> None:
 def test_the_front_that_is_drawn_is_of_the_run_with_the_median_hypervolume(page: str) -> None:
     rows = [r for r in made_up_rows() if (r["dataset"], r["method"]) == ("cifar10", "pareto+true")]
     median = sorted(rows, key=lambda row: float(str(row["remeasured_hypervolume"])))[2]
-    assert re.findall(r"<title>pareto\+true: (.*?)</title>", page)[-2:] == [
-        f"1.5, 6{median['seed']}.00",
-        "3, 68.00",
-    ]
+    (front,) = (trace for trace in PageReader(page).figures[-1]["data"] if trace["name"] == "pareto+true")
+    assert front["hovertext"] == [f"pareto+true<br>1.5, 6{median['seed']}.00", "pareto+true<br>3, 68.00"]
+    assert (front["x"], front["y"]) == ([1.5, 3.0], [60.0 + float(str(median["seed"])), 68.0])
 
 
 def test_failed_runs_are_listed_with_their_reason_and_counted_nowhere_else(page: str, folder: Path) -> None:
-    table = next(table for table in Page(page).tables if "reason" in table[0])
+    table = next(table for table in PageReader(page).tables if "reason" in table[0])
     assert table[1:] == [["freerea", "pgd on cifar10", "", "9", 'expected <b>cells</b> | "10", got & 3']]
     assert "48 done, 1 failed".replace("48", str(len(made_up_rows()))) in page
-    assert 'expected &lt;b&gt;cells&lt;/b&gt; \\| "10", got &amp; 3 |' in report(folder)[1]
-    assert "pgd" not in "".join(Page(page).headings)
+    assert 'expected &lt;b&gt;cells&lt;/b&gt; \\| "10", got &amp; 3 |' in page_markdown(report(folder))
+    assert "pgd" not in "".join(PageReader(page).headings)
 
 
 def test_markdown_has_the_tables_of_the_page(page: str, folder: Path) -> None:
-    text = report(folder)[1]
-    for table in Page(page).tables[1:]:
+    text = page_markdown(report(folder))
+    for table in PageReader(page).tables[1:]:
         for row in table:
             assert f"| {' | '.join(row)} |".replace("<0", "&lt;0").replace("\N{NO-BREAK SPACE}", " ") in text
-    assert text.count("Made by `") == len(Page(page).tables)
+    assert text.count("Made by `") == len(PageReader(page).tables)
 
 
 def test_a_run_that_found_nothing_within_the_bound_counts_as_outside(tmp_path: Path) -> None:
@@ -264,7 +211,7 @@ def test_a_run_that_found_nothing_within_the_bound_counts_as_outside(tmp_path: P
         {**common, "quantile": 0.1, "seed": 2},
         {**common, "quantile": 0.1, "seed": 3, "regret": "nan"},
     ]
-    (table,) = (t for t in Page(report(write(tmp_path, rows))[0]).tables if "before, mean" in t[0])
+    (table,) = (t for t in PageReader(report(write(tmp_path, rows)).html()).tables if "before, mean" in t[0])
     numbers = dict(zip(table[0], table[1], strict=True))
     assert (numbers["before, mean"], numbers["before, outside"]) == ("2.00", "75.0 %")
     assert (numbers["after, mean"], numbers["after, outside"]) == ("2.00", "75.0 %")
@@ -274,21 +221,22 @@ def test_a_run_that_found_nothing_within_the_bound_counts_as_outside(tmp_path: P
 def test_benchmarks_come_in_one_order_whichever_process_was_first(tmp_path: Path) -> None:
     rows, later = made_up_rows(), made_up_rows()[len(made_up_rows()) // len(BENCHMARKS) :]
     one, other = write(tmp_path / "one", rows), write(tmp_path / "other", [*later, *rows[: -len(later)]])
-    assert read_runs(one) == read_runs(other)
+    assert read_runs(one).equals(read_runs(other))
 
 
 def test_sections_without_rows_are_left_out(tmp_path: Path) -> None:
-    read = Page(report(write(tmp_path, [failed_row()]))[0])
+    read = PageReader(report(write(tmp_path, [failed_row()])).html())
     assert read.headings == ["Searches with and without the plugin", "What was run"]
-    assert read.drawings == 0
+    assert read.figures == []
+    assert read.scripts == 0, "no figure, no plotly.js"
 
 
 def test_a_row_that_is_being_written_is_left_for_the_next_report(tmp_path: Path) -> None:
     write(tmp_path, made_up_rows())
-    whole = report(tmp_path)
+    whole = page_markdown(report(tmp_path))
     with (tmp_path / "rows.csv").open("a") as file:
         file.write("0.5,cifar10,edge")
-    assert report(tmp_path) == whole
+    assert page_markdown(report(tmp_path)) == whole
 
 
 def test_the_command_writes_both_files_and_says_where(
@@ -297,7 +245,7 @@ def test_the_command_writes_both_files_and_says_where(
     main([str(folder), "-o", str(tmp_path / "page.html")])
     assert capsys.readouterr().out == f"{tmp_path}/page.html\n{tmp_path}/page.md\n"
     assert (tmp_path / "page.html").read_text(encoding="utf-8") == page
-    assert (tmp_path / "page.md").read_text(encoding="utf-8") == report(folder)[1]
+    assert (tmp_path / "page.md").read_text(encoding="utf-8") == page_markdown(report(folder))
 
 
 @pytest.mark.parametrize(
@@ -318,15 +266,13 @@ def test_a_wrong_value_is_named_with_its_row(tmp_path: Path, change: dict[str, o
 
 def test_wrong_files_are_named(tmp_path: Path, folder: Path) -> None:
     made = write(tmp_path / "none", [])
-    with pytest.raises(InputError, match=r"rows\.csv has no rows yet; go on with: .*integration GRID.yaml -o .*none$"):
+    with pytest.raises(InputError, match=r"has no rows yet; continue with: .*integration GRID.yaml -o .*none$"):
         report(made)
     (made / "rows.csv").write_text("dataset,metric\ncifar10,x\n")
-    with pytest.raises(
-        InputError, match=r"rows\.csv lacks the columns unit, direction, .*prepare_s; expected the rows"
-    ):
+    with pytest.raises(InputError, match=r"rows\.csv lacks the columns unit, direction, .*prepare_s; expected rows"):
         report(made)
     (made / "rows.csv").write_text(",".join((*TEXTS, *NUMBERS)) + "\nx,y\n")
-    with pytest.raises(InputError, match="row 2: expected a value a column of the header, got more or fewer"):
+    with pytest.raises(InputError, match="row 2: expected one value for each column of the header, got more or fewer"):
         report(made)
     write(made, made_up_rows())
     (made / "config.json").write_text("[]")
@@ -336,7 +282,7 @@ def test_wrong_files_are_named(tmp_path: Path, folder: Path) -> None:
     write_front(made / "true-fronts" / "cifar10-edgegpu_latency.csv", "accuracy,latency", "1,2")
     with pytest.raises(InputError, match=r"latency\.csv: expected the columns value, accuracy, got accuracy, latency"):
         report(made)
-    with pytest.raises(InputError, match=r"expected -o FILE\.html in a folder that is there, got .*page\.txt"):
+    with pytest.raises(InputError, match=r"expected -o FILE\.html in an existing folder, got .*page\.txt"):
         main([str(folder), "-o", str(tmp_path / "page.txt")])
 
 

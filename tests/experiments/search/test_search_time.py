@@ -7,15 +7,16 @@ import pickle
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from experiments.predictors import speed as predictor_speed
+from experiments.published import DEVICES
 from experiments.search import search_time
 from experiments.search.search_time import (
     AGAIN,
     COLUMNS,
     EXPLANATION,
-    LATENCY,
     ONCE,
     PLUGIN,
     WITHOUT,
@@ -46,7 +47,7 @@ def arguments(tmp_path: Path) -> list[str]:
         (folder / f"{metric}.csv").write_text("\n".join(lines) + "\n")
     latency = [2.0 + cell.count("conv_3x3") + 0.5 * cell.count("conv_1x1") for cell in CELLS]
     path = tmp_path / "HW-NAS-Bench-v1_0.pickle"
-    path.write_bytes(pickle.dumps({"nasbench201": {"cifar10": {LATENCY: latency}}}))
+    path.write_bytes(pickle.dumps({"nasbench201": {"cifar10": dict.fromkeys(DEVICES, latency)}}))
     cache = str(tmp_path / "cached_metrics")
     return ["--cache", cache, "--hw-nas-bench", str(path), "--seeds", "1", "-o", str(tmp_path / "out")]
 
@@ -117,15 +118,15 @@ def test_the_published_way_is_computed_from_its_seconds_a_prediction() -> None:
 
 
 def test_a_summary_has_a_line_a_way() -> None:
-    def row(way: str, seed: int, values: str) -> dict[str, str]:
-        return dict(zip(COLUMNS, (way, str(seed), *values.split()), strict=True))
+    def row(way: str, seed: int, values: str) -> dict[str, object]:
+        return dict(zip(COLUMNS, (way, seed, *map(float, values.split())), strict=True))
 
     rows = [
         row(PLUGIN, 0, "44 1.0 0.5 0.125 0.25 0.1 3 80 90 90 50 0.02 0.01"),
         row(AGAIN, 0, "44 100 50 0 0 0.1 0 80 90 400 400 0.7 0.5"),
         row(PLUGIN, 1, "46 2.0 0.5 0.125 0.25 0.3 3 82 98 98 60 0.04 0.01"),
     ]
-    assert summary(rows).splitlines()[2:] == [
+    assert summary(pd.DataFrame(rows)).splitlines()[2:] == [
         "| plugin | 2 | 81 | 94 | 94 | 55 | 45.0 | 0.200 | 1.500 | 3.00 % | 0.500 | 0.125 + 0.250 + 0.125 | 1.00 % |",
         f"| {AGAIN} (computed) | 1 | 80 | 90 | 400 | 400 | 44.0 | 0.100 | 100.000 | 70.00 % | 50.000 |  | 50.00 % |",
         "",
@@ -135,7 +136,7 @@ def test_a_summary_has_a_line_a_way() -> None:
 
 def test_a_clock_watches_every_call() -> None:
     clock = Clock()
-    add = clock.watching(sum)
+    add = clock.timed(sum)
     assert (add([1, 2]), add([3], 4)) == (3, 7)
     assert clock.calls == 2
     assert clock.wall_s > 0

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -58,11 +59,11 @@ def test_a_ceiling_of_strings_that_all_differ_is_one_and_of_equal_ones_undefined
 
 def test_a_summary_of_ceilings_counts_only_the_chosen_cells() -> None:
     rows = [
-        {"index": str(index), "view": view, "string": f"{view}{index // step}", "characters": str(index)}
+        {"index": index, "view": view, "string": f"{view}{index // step}", "characters": index}
         for view, step in (("executed", 1), ("functional", 2), ("published", 5))
         for index in range(20)
     ]
-    printed = ceilings_summary(rows, range(10), {"accuracy": np.arange(20.0)})
+    printed = ceilings_summary(pd.DataFrame(rows), range(10), {"accuracy": np.arange(20.0)})
     assert [row[:3] for row in table(printed)] == [
         ["executed", "10", "0 / 4 / 9"],
         ["functional", "5", "0 / 4 / 9"],
@@ -125,10 +126,10 @@ def test_a_t5_tokenizer_counts_the_published_strings(tmp_path: Path) -> None:
 
 def test_a_summary_of_tokens_has_median_and_maximum() -> None:
     rows = [
-        {"space": "s", "view": "executed", "index": "0", "tokens": str(tokens), "characters": str(10 * tokens)}
+        {"space": "s", "view": "executed", "index": 0, "tokens": tokens, "characters": 10 * tokens}
         for tokens in (1, 9, 2)
     ]
-    assert table(tokens_summary(rows)) == [["s", "executed", "3", "2", "9", "20", "90"]]
+    assert table(tokens_summary(pd.DataFrame(rows))) == [["s", "executed", "3", "2", "9", "20", "90"]]
 
 
 def test_speed_is_timed_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

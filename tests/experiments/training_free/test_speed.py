@@ -17,9 +17,9 @@ from experiments.training_free.speed import (
     draw,
     line,
     measure,
+    start_all,
     start_ours,
     start_theirs,
-    start_thirteen,
     summary,
 )
 from freerea_patch import SizeSpace, TrainingFree
@@ -51,7 +51,7 @@ def test_ours_are_the_values_of_the_package() -> None:
 
 
 def test_the_thirteen_are_the_values_of_the_package() -> None:
-    start_thirteen("nats-sss", 2, torch.get_num_threads())
+    start_all("nats-sss", 2, torch.get_num_threads())
     (row,) = ZeroCost(SizeSpace(), batch_size=2).evaluate(["8:8:8:8:8"], PROXIES)
     assert measure("8:8:8:8:8").values == tuple(row[proxy].value for proxy in PROXIES)
 

@@ -7,15 +7,17 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from experiments.training_free.zero_cost import COLUMNS, main, predict, read_column, read_proxies, summary
+from experiments.published import read_column, read_metric, read_proxies
+from experiments.training_free.zero_cost import columns, freerea_summary, main, predict, summary
 from freerea_patch import InputError
 from freerea_seval.proxies import PROXIES
 
 
-def rows(values: list[float]) -> list[dict[str, str]]:
-    return [dict.fromkeys(COLUMNS, str(value)) | {"index": str(i)} for i, value in enumerate(values)]
+def rows(values: list[float]) -> pd.DataFrame:
+    return pd.DataFrame([dict.fromkeys(columns(PROXIES), value) | {"index": i} for i, value in enumerate(values)])
 
 
 def test_a_summary_ranks_what_does_not_exist_lowest() -> None:
@@ -33,18 +35,23 @@ def test_a_summary_ranks_what_does_not_exist_lowest() -> None:
 def test_xgboost_predicts_what_the_proxies_tell_and_not_what_they_do_not() -> None:
     rng = np.random.default_rng(0)
     table = {i: [math.nan if i == 3 else float(v) for v in rng.standard_normal(13)] for i in range(150)}
-    told = [0.0 if i == 3 else table[i][0] for i in range(150)]
-    assert min(predict(table, told, 100, range(2))) > 0.7
+    targets = [0.0 if i == 3 else table[i][0] for i in range(150)]
+    assert min(predict(table, targets, 100, range(2))) > 0.7
     assert abs(np.mean(predict(table, list(rng.standard_normal(150)), 100, range(2)))) < 0.25
     with pytest.raises(InputError, match="150 cells are too few to train on 149"):
-        predict(table, told, 149, range(1))
+        predict(table, targets, 149, range(1))
 
 
 def test_files_of_another_form_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no\.csv cannot be used .*; expected a CSV with the columns index, epe_nas"):
         read_proxies(tmp_path / "no.csv")
-    with pytest.raises(InputError, match=r"no\.csv:a' cannot be used .*; expected TABLE\.csv:COLUMN"):
-        read_column(f"{tmp_path}/no.csv:a")
+    with pytest.raises(InputError, match=r"no\.csv cannot be used .*; expected a CSV with the columns a"):
+        read_column(tmp_path / "no.csv", "a")
+    with pytest.raises(InputError, match=r"naswot\.csv cannot be used .*; expected a CSV with the columns naswot"):
+        read_metric(tmp_path, "naswot")
+    (tmp_path / "empty.csv").write_text("index,a\n0,\n")
+    with pytest.raises(InputError, match=r"empty\.csv cannot be used"):
+        read_column(tmp_path / "empty.csv", "a")
 
 
 @pytest.mark.data
@@ -77,3 +84,33 @@ def test_predictions_are_printed_for_every_target(data_dir: Path, capsys: pytest
         line for line in capsys.readouterr().out.splitlines() if line.startswith("| val_accs | published | 9445")
     ]
     assert float(line.split("|")[4]) > 0.7
+
+
+def test_a_summary_of_freereas_metrics_counts_the_infinite_on_either_side() -> None:
+    published = {"naswot": np.array([1.0, -math.inf, -math.inf, 4.0]), "logsynflow": np.array([1.0, 2.0, 3.0, 4.0])}
+    seconds = {"network_s": 1.0, "naswot_s": 2.0, "logsynflow_s": 3.0}
+    ours = [5.0, -math.inf, 6.0, 7.0]
+    table = pd.DataFrame([{"index": i, "naswot": v, "logsynflow": i, **seconds} for i, v in enumerate(ours)])
+    lines = freerea_summary(table, published).splitlines()
+    # Ranks 2, 1, 3, 4 and 3, 1.5, 1.5, 4: the correlation is 3 / sqrt(5 * 4.5).
+    assert lines[2] == "| naswot | 4 | 0.6325 | 1 / 2 / 1 | 2.000 |"
+    assert lines[3] == "| logsynflow | 4 | 1.0000 | 0 / 0 / 0 | 3.000 |"
+    assert lines[-1] == "Building and initialising: 1.000 seconds a cell besides."
+
+
+@pytest.mark.data
+def test_an_experiment_on_freereas_metrics_goes_on_where_it_stopped(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    batch = str(data_dir / "cifar10_batch" / "batch64_0.npz")
+    arguments = ["freerea", "--cache", str(data_dir / "freerea_cached_metrics"), "--batch", batch, "--batch-size", "8"]
+    arguments += ["--initialisations", "1", "-o", str(tmp_path / "out")]
+    path = tmp_path / "out" / "rows.csv"
+    main([*arguments, "--cells", "2"])
+    two = path.read_text()
+    main([*arguments, "--cells", "4"])
+    assert path.read_text().startswith(two)
+    assert len(path.read_text().splitlines()) == 5
+    assert "| naswot | 4 | " in capsys.readouterr().out
+    with pytest.raises(InputError, match="another config"):
+        main([*arguments, "--seed", "1", "--cells", "2"])
