@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from experiments.tables import as_command, experiment_parser, markdown
-from freerea_patch import SPACES, InputError
+from freerea_patch import SPACES, InputError, find_space
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
 from freerea_seval.strings import Inputs, serialize_graph, trace_module
@@ -90,9 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def networks(count: int, seed: int) -> Iterator[tuple[str, nn.Module, Inputs]]:
     """Yield random networks of every space and data set, with the space's name and an input."""
-    for (name, space_type), dataset in itertools.product(SPACES.items(), DATASETS):
-        space = space_type(dataset)
-        for genotype in Random(seed).sample(list(space.genotypes()), count):
+    for name, dataset in itertools.product(SPACES, DATASETS):
+        space = find_space(name)(dataset)
+        for genotype in Random(seed).sample(list(space.genotypes()), count):  # type: ignore[attr-defined]
             yield name, space.build(genotype), [torch.zeros(1, *space.input_shape)]
 
 

@@ -1,4 +1,4 @@
-"""Which networks to measure: those that a Gaussian process expects to learn the most from.
+"""Active learning: choose the networks whose measurement reduces the variance of a Gaussian process the most.
 
 References:
     Cohn 1996: Cohn, Ghahramani, Jordan, Active Learning with Statistical Models.
@@ -15,85 +15,87 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import check_strings
-from freerea_seval.predictor.models.gp import GaussianProcessPredictor
-from freerea_seval.predictor.models.kernel import Kernel, between
+from freerea_seval.predictor.models.gp import GaussianProcessPredictor, Kernel, between
 
 Indices = npt.NDArray[np.int64]
 
-#: Logarithms of the kernel's amplitude, slope and noise variance: those that chose best on half of NAS-Bench-201.
+#: Logarithms of the kernel's amplitude, slope and noise variance; selected on half of NAS-Bench-201.
 _AMPLITUDE, _SLOPE, _NOISE = 0.0, -3.0, -2.0
-#: More different networks than this are represented by so many of them, drawn: memory grows with their square.
+#: Largest number of candidates; more are subsampled, as memory grows with the square of their number.
 _MOST = 5000
 
 
 def most_informative(strings: Sequence[str], count: int, seed: int = 0, length_scale: float = 1.0) -> Indices:
-    """Choose the networks whose measurement should teach the most about all of them.
+    """Choose the networks whose measurement is expected to be the most informative about all networks.
 
-    One after the other, it is the one that lowers the variance of a Gaussian process the most, summed over all networks
-    (Cohn 1996). The variance does not depend on the values, so that all are chosen before any is measured. What
-    is chosen is no random sample: intervals learned from it alone (:mod:`freerea_seval.predictor.conformal`) promise
-    nothing. On NAS-Bench-201 they hold more often than they say.
+    The choice is greedy: each network is the one that reduces the posterior variance, summed over all networks, the
+        most (Cohn
+    1996). The variance does not depend on values, so that all networks are chosen before any is measured. They are not
+    a random sample: conformal intervals learned from them alone have no guarantee (on NAS-Bench-201 their coverage is
+    above the nominal one).
 
     Args:
-        strings: ``(n,)`` network strings; equal ones weigh as many as they are.
+        strings: ``(n,)`` network strings; equal ones are weighted by their number.
         count: how many to choose, at most as many as there are different strings, and at most 5,000.
-        seed: draws the networks to choose from where there are more than 5,000 different strings.
-        length_scale: how far one network tells of others. 1 is best for accuracies from a hundred networks; the fewer
-            there are and the smoother a metric is, as latency, the longer.
+        seed: draws the candidates if there are more than 5,000 different strings.
+        length_scale: of the kernel. 1 is best for accuracies with a hundred networks; fewer networks, and smoother
+            metrics such as latency, want a longer one.
 
     Returns:
-        ``(count,)`` row numbers of different strings, the most informative first: fewer are the first of more.
+        ``(count,)`` row numbers of different strings in the order of choice; a smaller ``count`` gives a prefix.
 
     Raises:
-        InputError: there are no strings, ``count`` is out of range, a string is no network string, or ``length_scale``
-            is no positive number.
+        InputError: there are no strings, ``count`` is out of range, a string is not a network string, or
+            ``length_scale`` is not positive.
     """
-    times = Counter(check_strings(strings))
-    if not times:
+    counts = Counter(check_strings(strings))
+    if not counts:
         raise InputError("expected at least one network string to choose from, got none")
-    different = sorted(times)
+    different = sorted(counts)
     drawn = np.sort(np.random.default_rng(seed).permutation(len(different))[:_MOST])
     if not 1 <= count <= len(drawn):
         raise InputError(f"expected a number of networks from 1 to {len(drawn)} to choose, got {count}")
     candidates = [different[i] for i in drawn]
     if not 0 < length_scale < np.inf:
         raise InputError(f"expected a positive number as length_scale, got {length_scale}")
-    # Blocks of features with equal parameters are as good as one.
+    # With equal parameters for all blocks, one block is equivalent.
     points = [GaussianProcessPredictor().learn_points(candidates)]
     parameters = np.array([_AMPLITUDE, np.log(length_scale), _SLOPE, _NOISE])
-    with threadpool_limits(1):  # the order of a sum depends on the number of threads, and the choice on the sum
+    with threadpool_limits(1):  # the number of threads decides the order of sums, and rounding the choice
         prior = Kernel(*between(points, points)).covariance(parameters)
-        weights = np.array([times[string] for string in candidates], dtype=np.float64)
-        chosen = _lowering(prior, weights, float(np.exp(_NOISE)), count)
+        weights = np.array([counts[string] for string in candidates], dtype=np.float64)
+        chosen = _greedy_choice(prior, weights, float(np.exp(_NOISE)), count)
     first: dict[str, int] = {}
     for row, string in enumerate(strings):
         first.setdefault(string, row)
     return np.array([first[candidates[i]] for i in chosen], dtype=np.int64)
 
 
-def _lowering(prior: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], noise: float, count: int) -> list[int]:
-    """Choose rows of a covariance, ``(n, n)``: each lowers the weighted sum of variances left by those before it most.
+def _greedy_choice(
+    prior: npt.NDArray[np.float64], weights: npt.NDArray[np.float64], noise: float, count: int
+) -> list[int]:
+    """Choose rows of a covariance ``(n, n)`` greedily by the reduction of the weighted sum of posterior variances.
 
-    Observing ``j`` takes the square of its posterior covariance with ``i``, over its variance with noise, from the
-    variance of ``i``. Of the posterior covariance, the prior less ``known.T @ known``, only what a step needs is made,
-    so that a step takes the square of ``n``.
+    Observing j reduces the variance of i by ``C[i, j]^2 / (C[j, j] + noise)`` with the posterior covariance C. C is the
+    prior minus ``factors.T @ factors``; only the columns that a step needs are computed, so that a step takes time
+    ``n^2``.
     """
     variance = prior.diagonal().copy()
-    gain = (prior**2) @ weights  # of every j: the squares of its posterior covariances, weighted and summed
-    known = np.empty((count, len(prior)))
+    gain = (prior**2) @ weights  # for every j: sum_i weights[i] C[i, j]^2
+    factors = np.empty((count, len(prior)))
     chosen: list[int] = []
     for step in range(count):
-        lowered = gain / (variance + noise)
-        lowered[chosen] = -np.inf
-        best = int(lowered.argmax())
-        before = known[:step]
-        column = prior[best] - before.T @ before[:, best]
+        reduction = gain / (variance + noise)
+        reduction[chosen] = -np.inf
+        best = int(reduction.argmax())
+        previous = factors[:step]
+        column = prior[best] - previous.T @ previous[:, best]
         column /= np.sqrt(column[best] + noise)
-        # What (C - cc')^2 adds to C^2, C being the posterior covariance before this step.
+        # The update C -> C - cc' changes the squares by (cc')^2 - 2 C * cc', elementwise.
         weighted = weights * column
-        across = prior @ weighted - before.T @ (before @ weighted)
+        across = prior @ weighted - previous.T @ (previous @ weighted)
         gain += column**2 * (weighted @ column) - 2.0 * column * across
         variance -= column**2
-        known[step] = column
+        factors[step] = column
         chosen.append(best)
     return chosen

@@ -1,11 +1,10 @@
-"""Intervals around predictions that hold with a chosen probability, from the errors made out of fold.
+"""Conformal prediction: intervals that contain the value with a chosen probability, from out-of-fold errors.
 
 References:
     Vovk 2005: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (validity by exchangeability).
-    Papadopoulos 2002: Inductive confidence machines for regression (residuals of held-out samples, normalised ones).
     Lei 2018: Distribution-free predictive inference for regression (the finite-sample quantile, section 2.2).
-    Romano 2019: Conformalized quantile regression (each side with half of the error, theorem 2).
-    Barber 2021: Predictive inference with the jackknife+ (what holds for residuals out of fold).
+    Romano 2019: Conformalized quantile regression (a separate quantile for each side, theorem 2).
+    Barber 2021: Predictive inference with the jackknife+ (guarantees for out-of-fold residuals).
 """
 
 from __future__ import annotations
@@ -22,181 +21,150 @@ from freerea_patch import InputError
 
 Values = npt.NDArray[np.float64]
 
-#: Residuals that are kept: with more samples, every so many-eth of the sorted ones.
-_MOST = 2_000
+#: Largest number of errors that are kept; of more, an evenly spaced subset of the sorted ones.
+_MAX_KEPT = 2_000
 
 
 @dataclass(frozen=True, eq=False)
 class Conformal:
-    """The errors of a predictor on samples that it had not seen, and the bounds that follow from them.
+    """Out-of-fold errors of a predictor, and the bounds that follow from them.
 
-    A bound at confidence c is the prediction plus the ``ceil((n + 1) c)``-th smallest error of ``n``. If a new network
-    and the ``n`` are exchangeable, it holds with probability at least c, and without ties at most ``c + 1 / (n + 1)``,
-    whatever the predictor and the distribution (Vovk 2005, Lei 2018). With too few samples for c the bound is infinite:
-    nothing narrower can be promised. Two things stray from this. Errors out of fold are those of predictors trained on
-    a part of the samples, while the predictions come from one trained on all, which is promised for similar intervals
-    only (Barber 2021: error at most twice the nominal one; what is found is the nominal one). And of more than
-    2,000 errors not all are kept, which rounds the bounds outwards, by at most ``n / 2,000`` ranks.
+    The bound at confidence c is the prediction plus the ``ceil((n + 1) c)``-th smallest of ``n`` errors. If a new
+    network and the ``n`` training networks are exchangeable, the bound holds with probability at least c, and without
+    ties at most ``c + 1 / (n + 1)``, for any predictor and distribution (Vovk 2005, Lei 2018). With too few samples for
+    c, the bound is infinite. Two approximations are made. Out-of-fold errors are those of predictors fitted to a part
+    of the samples, while predictions come from one fitted to all (Barber 2021: error at most twice the nominal one; in
+    practice it is the nominal one). And of more than 2,000 errors only 2,000 are kept, which widens bounds by at most
+    ``n / 2,000`` ranks.
 
-    Unsupported networks have no error: the bounds are those of the value, given that there is one.
+    Unsupported networks have no error: bounds are conditional on a network being supported.
 
     Args:
         samples: number of errors, ``n``.
-        errors: ``(k,)`` kept ones, ascending: measured minus predicted, in the metric's unit or, with
-            ``normalised``, in units of the difficulty.
-        normalised: whether each error is divided by the difficulty of its network.
+        errors: ``(k,)`` kept errors, measured minus predicted, ascending, in the metric's unit.
     """
 
     samples: int
     errors: Values
-    normalised: bool
 
     @classmethod
-    def fit(
-        cls, measured: npt.ArrayLike, out_of_fold: npt.ArrayLike, difficulty: npt.ArrayLike | None = None
-    ) -> Conformal:
-        """Learn from predictions of samples that were made without them.
+    def fit(cls, measured: npt.ArrayLike, out_of_fold: npt.ArrayLike) -> Conformal:
+        """Learn from out-of-fold predictions.
 
         Args:
-            measured: ``(n,)`` values; NaN (not measured) and infinite ones (unsupported) are left out.
-            out_of_fold: ``(n,)`` their predictions.
-            difficulty: ``(n,)`` positive scales of the errors to expect, such as the spread of an ensemble: the
-                intervals become wide where it is large (Papadopoulos 2002; Lei 2018, section 5.2).
+            measured: ``(n,)`` values; NaN (not measured) and infinite ones (unsupported) are ignored.
+            out_of_fold: ``(n,)`` predictions by models that were fitted without these samples.
 
         Raises:
-            InputError: the shapes differ, a prediction of a measured value is not finite, or a difficulty not positive.
+            InputError: the shapes differ, or a prediction of a measured value is not finite.
         """
         values = check_numbers(measured, "measured values")
         predicted = check_numbers(out_of_fold, "predictions", values.shape)
-        scale = np.ones_like(values) if difficulty is None else check_numbers(difficulty, "difficulties", values.shape)
-        known = np.isfinite(values)
-        if not np.isfinite(predicted[known]).all():
+        finite = np.isfinite(values)
+        if not np.isfinite(predicted[finite]).all():
             raise InputError("predictions of measured networks must be finite numbers to learn intervals from")
-        errors = np.sort((values[known] - predicted[known]) / _positive(scale[known]))
-        return cls(len(errors), errors[_ranks(len(errors)) - 1], difficulty is not None)
+        errors = np.sort(values[finite] - predicted[finite])
+        return cls(len(errors), errors[_ranks(len(errors)) - 1])
 
-    def bounds(
-        self, predicted: npt.ArrayLike, coverage: float, difficulty: npt.ArrayLike | None = None
-    ) -> tuple[Values, Values]:
-        """Return the interval that holds the value with probability ``coverage``, missing half of the rest each side.
+    def bounds(self, predicted: npt.ArrayLike, coverage: float) -> tuple[Values, Values]:
+        """Return the interval that contains the value with probability ``coverage``, with equal error on both sides.
 
-        Each side has its own quantile, because errors of accuracy and of latency are skewed (Romano 2019, theorem 2).
-        Where there are too few samples for these, but enough for the largest error on either side to promise the
-        coverage, that is what both bounds are away (Lei 2018): 9 to 18 samples do for 0.9.
+        Each side has its own quantile, because errors of accuracy and latency are skewed (Romano 2019, theorem 2). If
+        there are too few samples for this but enough for the largest absolute error to guarantee the coverage, both
+        bounds are that far away (Lei 2018): 9 to 18 samples for 0.9.
 
         Args:
-            predicted: ``(n,)`` predictions; one that is infinite (unsupported) is both its bounds.
+            predicted: ``(n,)`` predictions; an infinite one (unsupported) is returned as both bounds.
             coverage: the probability, between 0 and 1.
-            difficulty: ``(n,)`` their difficulties, if :meth:`fit` had any.
 
         Returns:
             Lower and upper bounds, ``(n,)`` each, in the metric's unit.
 
         Raises:
-            InputError: ``coverage`` is not between 0 and 1, or the difficulties do not go with :meth:`fit`.
+            InputError: ``coverage`` is not between 0 and 1.
         """
         side = (1 + _probability(coverage, "coverage")) / 2
         if self._rank(side) > self.samples >= self._rank(coverage):
             error = float(np.abs(self.errors).max())
-            return self._around(predicted, -error, difficulty), self._around(predicted, error, difficulty)
-        return self.lower(predicted, side, difficulty), self.upper(predicted, side, difficulty)
+            return _shift(predicted, -error), _shift(predicted, error)
+        return self.lower(predicted, side), self.upper(predicted, side)
 
-    def upper(self, predicted: npt.ArrayLike, confidence: float, difficulty: npt.ArrayLike | None = None) -> Values:
-        """Return ``(n,)`` values that the metric stays at or below with probability ``confidence``.
-
-        Args and errors are those of :meth:`bounds`.
-        """
+    def upper(self, predicted: npt.ArrayLike, confidence: float) -> Values:
+        """Return ``(n,)`` values that the metric does not exceed with probability ``confidence``."""
         rank = self._rank(confidence)
         if rank > self.samples:
-            return self._around(predicted, math.inf, difficulty)
-        # The list may be thinned out: the next larger error that is kept.
-        return self._around(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank)], difficulty)
+            return _shift(predicted, math.inf)
+        # If not all errors are kept, the next larger one that is.
+        return _shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank)])
 
-    def lower(self, predicted: npt.ArrayLike, confidence: float, difficulty: npt.ArrayLike | None = None) -> Values:
-        """Return ``(n,)`` values that the metric stays at or above with probability ``confidence``.
-
-        Args and errors are those of :meth:`bounds`.
-        """
+    def lower(self, predicted: npt.ArrayLike, confidence: float) -> Values:
+        """Return ``(n,)`` values that the metric reaches with probability ``confidence``; see :meth:`bounds`."""
         rank = self.samples + 1 - self._rank(confidence)
         if rank < 1:
-            return self._around(predicted, -math.inf, difficulty)
-        place = np.searchsorted(_ranks(self.samples), rank, side="right") - 1
-        return self._around(predicted, self.errors[place], difficulty)
+            return _shift(predicted, -math.inf)
+        return _shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank, side="right") - 1])
 
     def state(self) -> dict[str, Any]:
-        """Return what :meth:`restore` needs, as JSON can hold it: at most 2,000 numbers."""
-        return {"samples": self.samples, "errors": self.errors.tolist(), "normalised": self.normalised}
+        """Return values for JSON: at most 2,000 numbers."""
+        return {"samples": self.samples, "errors": self.errors.tolist()}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Conformal:
-        """Return what :meth:`state` was asked of.
+        """Return the intervals of a :meth:`state`.
 
         Raises:
-            InputError: it is no such state.
+            InputError: the state is invalid.
         """
         samples: Any = state.get("samples")
-        errors, normalised = state.get("errors"), state.get("normalised")
+        errors = state.get("errors")
         numbers = isinstance(errors, list) and all(isinstance(e, float) and math.isfinite(e) for e in errors)
-        if len(state) != 3 or type(samples) is not int or not (numbers and isinstance(normalised, bool)):
-            raise InputError("intervals: expected 'samples', 'errors' and 'normalised' as they were saved; train anew")
-        found = np.array(errors, dtype=np.float64)
-        if len(found) != (kept := min(samples, _MOST)) or (np.diff(found) < 0).any():
+        if len(state) != 2 or type(samples) is not int or not numbers:
+            raise InputError("intervals: expected 'samples' and 'errors' as they were saved; train anew")
+        ascending = np.array(errors, dtype=np.float64)
+        if len(ascending) != (kept := min(samples, _MAX_KEPT)) or (np.diff(ascending) < 0).any():
             raise InputError(
-                f"intervals: expected {kept} ascending errors of {samples} samples, got {len(found)}; train anew"
+                f"intervals: expected {kept} ascending errors of {samples} samples, got {len(ascending)}; train anew"
             )
-        return cls(samples, found, normalised)
+        return cls(samples, ascending)
 
     def _rank(self, confidence: float) -> int:
         """Return ceil((n + 1) c), which may be ``n + 1`` (Lei 2018)."""
-        # What is subtracted is rounding error: 20 * 0.95 must not become 20.
+        # The subtraction compensates rounding: 20 * 0.95 must give 19.
         return math.ceil((self.samples + 1) * _probability(confidence, "confidence") - 1e-9)
-
-    def _around(self, predicted: npt.ArrayLike, error: float, difficulty: npt.ArrayLike | None) -> Values:
-        centre = check_numbers(predicted, "predictions")
-        if (difficulty is not None) != self.normalised:
-            raise InputError(
-                "these intervals were learned with difficulties; give those of the predictions, too"
-                if self.normalised
-                else "these intervals were learned without difficulties; leave them out, or learn with them"
-            )
-        scale = np.ones_like(centre) if difficulty is None else check_numbers(difficulty, "difficulties", centre.shape)
-        known = np.isfinite(centre)
-        bound = centre.copy()
-        bound[known] += error * _positive(scale[known])
-        return bound
 
 
 def samples_needed(probability: float) -> int:
-    """Return how many errors an interval, or a bound on one side, takes to be finite."""
-    held = _probability(probability, "a probability")
-    return math.ceil(held / (1 - held) - 1e-9)  # ceil((n + 1) c) <= n; what is subtracted is rounding error
+    """Return the number of errors from which an interval, or a one-sided bound, is finite."""
+    confidence = _probability(probability, "a probability")
+    return math.ceil(confidence / (1 - confidence) - 1e-9)  # the smallest n with ceil((n + 1) c) <= n
+
+
+def _shift(predicted: npt.ArrayLike, error: float) -> Values:
+    """Add an error to the finite ones among ``(n,)`` predictions."""
+    bound = check_numbers(predicted, "predictions").copy()
+    bound[np.isfinite(bound)] += error
+    return bound
 
 
 def _ranks(samples: int) -> npt.NDArray[np.int64]:
-    """Return the ranks, 1 to ``samples``, of the sorted errors that are kept, the first and the last among them."""
-    return np.linspace(1, samples, min(samples, _MOST)).round().astype(np.int64)
+    """Return the ranks, 1 to ``samples``, of the sorted errors that are kept, including the first and the last."""
+    return np.linspace(1, samples, min(samples, _MAX_KEPT)).round().astype(np.int64)
 
 
 def check_numbers(values: npt.ArrayLike, what: str, shape: tuple[int, ...] | None = None) -> Values:
     """Return numbers, one a network, as an array ``(n,)``.
 
     Raises:
-        InputError: they are no numbers, no list, or not of the given shape.
+        InputError: they are not numbers, not one-dimensional, or not of the given shape.
     """
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"expected a list of numbers as {what}, got {type(values).__name__} ({error})") from None
     if array.ndim != 1 or (shape is not None and array.shape != shape):
-        wanted = "(n,)" if shape is None else str(shape)
-        raise InputError(f"expected {what} of shape {wanted}, one a network, got shape {array.shape}")
+        expected = "(n,)" if shape is None else str(shape)
+        raise InputError(f"expected {what} of shape {expected}, one a network, got shape {array.shape}")
     return array
-
-
-def _positive(difficulty: Values) -> Values:
-    if not (np.isfinite(difficulty) & (difficulty > 0)).all():
-        raise InputError("difficulties must be positive finite numbers; add a small constant to ones that can be zero")
-    return difficulty
 
 
 def _probability(value: float, what: str) -> float:

@@ -1,7 +1,7 @@
-"""Networks whose output does not depend on their input: they compute nothing, and are never better than chance.
+"""Networks whose output does not depend on their input: their accuracy is that of guessing.
 
-Only the functional view tells them, as it leaves out what multiplies by zero. To a model they look like networks of few
-operations, which may be nearly the best.
+Only the functional view shows them, because it removes multiplications by zero. Their strings resemble those of small
+networks, which a model may predict to be good.
 """
 
 from __future__ import annotations
@@ -17,48 +17,49 @@ from freerea_seval.predictor.features.dataflow import operands
 
 Values = npt.NDArray[np.float64]
 
-#: An operation that reads no other, such as zeros: without one, every operation goes back to an input.
+#: An operation without operands, such as zeros. If there is none, every operation depends on an input.
 _ROOT = re.compile(r"<-(?![\d#])")
 _BRACE = re.compile(r"(?:\d+\*)?[{}]")
 
 
-def is_constant(string: str) -> bool:
-    """Whether the output of a network does not depend on any of its inputs."""
+def has_constant_output(string: str) -> bool:
+    """Whether the output of a network depends on none of its inputs: a search backwards from the output."""
     if not _ROOT.search(string):
         return False
     reads = operands(string)
     words = [word for word in string.split() if not _BRACE.match(word)]
-    left, reached = [len(reads) - 1], set[int]()
-    while left:
-        place = left.pop()
-        if place not in reached:
-            reached.add(place)
-            left += reads[place]
-    return not any(words[place].startswith("input") for place in reached)
+    stack, reached = [len(reads) - 1], set[int]()
+    while stack:
+        position = stack.pop()
+        if position not in reached:
+            reached.add(position)
+            stack += reads[position]
+    return not any(words[position].startswith("input") for position in reached)
 
 
-def which_are_constant(strings: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Return :func:`is_constant` of ``(n,)`` strings."""
-    return np.array([is_constant(string) for string in strings], dtype=bool)
+def constant_outputs(strings: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Return :func:`has_constant_output` of ``(n,)`` strings."""
+    return np.array([has_constant_output(string) for string in strings], dtype=bool)
 
 
 def values_of_constants(values: Values, constant: npt.NDArray[np.bool_], directions: Sequence[Direction]) -> Values:
-    """Return what is predicted of networks whose output is constant.
+    """Return the prediction for networks with a constant output.
 
     Args:
         values: ``(n, m)`` of the training networks, NaN where there is none.
-        constant: ``(n,)`` which of them are constant.
+        constant: ``(n,)`` which of them have a constant output.
         directions: which values are better, one a metric.
 
     Returns:
-        ``(m,)``: the mean of those in training. Without any, the worst value in training where larger ones are better,
-        and NaN for a metric of which smaller ones are: that may be a cost, and nothing costs less.
+        ``(m,)``: the mean over those in training. Without any, the worst value of the training data if larger values
+        are better, and NaN (no prediction of its own) if smaller ones are: the metric may be a cost, and such a network
+        is cheap.
     """
-    found = np.full(values.shape[1], np.nan)
-    for place, (column, direction) in enumerate(zip(values.T, directions, strict=True)):
-        known = column[constant & np.isfinite(column)]
-        if len(known):
-            found[place] = known.mean()
+    predictions = np.full(values.shape[1], np.nan)
+    for column, (metric, direction) in enumerate(zip(values.T, directions, strict=True)):
+        measured = metric[constant & np.isfinite(metric)]
+        if len(measured):
+            predictions[column] = measured.mean()
         elif direction == "max":
-            found[place] = np.nanmin(column)
-    return found
+            predictions[column] = np.nanmin(metric)
+    return predictions

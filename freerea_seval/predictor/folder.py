@@ -1,4 +1,4 @@
-"""A trained predictor as a folder of safe files: JSON, XGBoost's JSON and safetensors, and a card to read."""
+"""A trained predictor as a folder of JSON, XGBoost's JSON, safetensors and a model card; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from freerea_seval.predictor.model_card import PredictorInfo, card
 from freerea_seval.predictor.models.gbdt_ensemble import first_line
 from freerea_seval.predictor.seval import SEvalPredictor
 
-#: Raised when the files, the strings or the features change so that an older predictor would be misread.
-FORMAT = 6
+#: Increased when files, strings or features change so that an older predictor would be misread.
+FORMAT = 7
 KIND = "seval"
 _MANIFEST = "predictor.json"
 _CARD = "README.md"
@@ -42,18 +42,18 @@ class _Manifest(BaseModel):
 def save_predictor(
     folder: str | Path, predictor: SEvalPredictor, info: PredictorInfo, *, overwrite: bool = False
 ) -> None:
-    """Write a predictor; the folder appears whole or not at all.
+    """Write a predictor atomically: the folder appears complete or not at all.
 
     Args:
-        folder: where to, with missing parents made.
+        folder: the new folder; missing parents are created.
         predictor: a fitted predictor.
         info: what it predicts.
         overwrite: replace another predictor there.
 
     Raises:
-        InputError: the folder exists and is not to be overwritten, or holds other things than a predictor.
-        InputError: it cannot be written.
-        sklearn.exceptions.NotFittedError: the predictor has learned nothing yet.
+        InputError: the folder exists and ``overwrite`` is false, or it holds something other than a predictor.
+        InputError: the folder cannot be written.
+        sklearn.exceptions.NotFittedError: the predictor is not fitted.
     """
     check_is_fitted(predictor, "models_")
     folder = Path(folder).absolute()
@@ -71,7 +71,7 @@ def save_predictor(
         write_atomically(new / _CARD, card(info))
         write_atomically(new / _MANIFEST, manifest.model_dump_json(indent=1) + "\n")
         if folder.exists():
-            os.replace(folder, old)  # a folder that holds files cannot be replaced in one step
+            os.replace(folder, old)  # os.replace cannot replace a folder that is not empty
         try:
             os.replace(new, folder)
         except OSError:
@@ -79,7 +79,7 @@ def save_predictor(
                 os.replace(old, folder)
             raise
     except OSError as error:
-        raise InputError(f"predictor {folder}: cannot be written ({error}); name a folder that you can write") from None
+        raise InputError(f"predictor {folder}: cannot be written ({error}); choose another folder") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -90,11 +90,11 @@ def load_predictor(folder: str | Path) -> tuple[SEvalPredictor, PredictorInfo]:
 
     Raises:
         InputError: the folder or a file is missing, damaged, or changed since it was written.
-        InputError: another version of the package wrote it, or it is another kind of predictor.
+        InputError: another version of the package wrote it, or the folder holds another kind of predictor.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"predictor {folder}: no such folder; train one first, or mend the path")
+        raise InputError(f"predictor {folder}: no such folder; correct the path, or train a predictor first")
     manifest = _parse(_read(folder, _MANIFEST), folder)
     files = {}
     for name, expected in manifest.files.items():
@@ -102,19 +102,19 @@ def load_predictor(folder: str | Path) -> tuple[SEvalPredictor, PredictorInfo]:
             raise _damaged(folder, f"{_MANIFEST} names a file outside the folder, {name!r}")
         files[name] = _read(folder, name)
         if hashlib.sha256(files[name]).hexdigest() != expected:
-            raise _damaged(folder, f"{name} is not the file that {_MANIFEST} was written with")
+            raise _damaged(folder, f"{name} has changed since {_MANIFEST} was written")
     predictor = SEvalPredictor()
     try:
         predictor.restore(manifest.state, files)
     except InputError:
         raise
-    except Exception as error:  # every library has its own errors for a model that it cannot read
+    except Exception as error:  # each library has exceptions of its own
         raise _damaged(folder, first_line(error)) from error
     return predictor, manifest.info
 
 
 def _digest(content: dict[str, Any]) -> str:
-    """Return the hash of a manifest, its digest left out."""
+    """Return the hash of a manifest without its digest."""
     rest = {name: value for name, value in content.items() if name != "digest"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -126,22 +126,25 @@ def _parse(content: bytes, folder: Path) -> _Manifest:
         raise _damaged(folder, f"{_MANIFEST} is not JSON: {error}") from None
     kind, version = (raw.get("kind"), raw.get("format")) if isinstance(raw, dict) else (None, None)
     if isinstance(version, int) and version < FORMAT:
-        raise InputError(f"predictor {folder}: written in format {version} by an older freerea-seval; train it anew")
+        raise InputError(
+            f"predictor {folder}: expected format {FORMAT}, got format {version} of an older freerea-seval; train"
+            " the predictor anew with: freerea-seval train"
+        )
     if isinstance(version, int) and version > FORMAT:
         raise InputError(
-            f"predictor {folder}: written in format {version} by a newer freerea-seval, and this one reads {FORMAT};"
+            f"predictor {folder}: expected format {FORMAT}, got format {version} of a newer freerea-seval;"
             " update the package: pip install -U freerea-seval"
         )
     if kind != KIND:
         raise InputError(f"predictor {folder}: expected a predictor of kind {KIND!r}, got {kind!r}; train it anew")
     if raw.get("digest") != _digest(raw):
-        raise _damaged(folder, f"{_MANIFEST} is not as it was written")
+        raise _damaged(folder, f"{_MANIFEST} has changed since it was written")
     try:
         return _Manifest.model_validate_json(content)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise _damaged(folder, f"{_MANIFEST}, {place}: {first['msg']}") from None
+        key = ".".join(map(str, first["loc"]))
+        raise _damaged(folder, f"{_MANIFEST}, {key}: {first['msg']}") from None
 
 
 def _read(folder: Path, name: str) -> bytes:
@@ -149,7 +152,7 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except FileNotFoundError:
         raise InputError(
-            f"predictor {folder}: {name} is missing; name a folder that holds a trained predictor, or train it anew"
+            f"predictor {folder}: {name} is missing; choose a folder of a trained predictor, or train it anew"
         ) from None
     except OSError as error:
         raise InputError(f"predictor {folder}: {name} cannot be read ({error})") from None
@@ -162,13 +165,15 @@ def _damaged(folder: Path, reason: str) -> InputError:
 def _check_replaceable(folder: Path, overwrite: bool) -> None:
     names = {entry.name for entry in folder.iterdir()} if folder.is_dir() and not folder.is_symlink() else set()
     if _MANIFEST not in names or not names <= {_MANIFEST, _CARD, *_files(folder)}:
-        raise InputError(f"predictor {folder}: exists and is no predictor's folder; name one that does not exist")
+        raise InputError(
+            f"predictor {folder}: exists and does not hold a predictor; choose a folder that does not exist"
+        )
     if not overwrite:
-        raise InputError(f"predictor {folder}: exists; name another folder, or ask to overwrite it")
+        raise InputError(f"predictor {folder}: exists; choose another folder, or pass overwrite=True")
 
 
 def _files(folder: Path) -> set[str]:
-    """Return the names of the files that a manifest lists, of whatever format."""
+    """Return the names of the files that a manifest of any format lists."""
     try:
         files = json.loads((folder / _MANIFEST).read_bytes())["files"]
         return set(files)

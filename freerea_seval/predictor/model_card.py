@@ -1,4 +1,4 @@
-"""What is known of a predictor, what it predicts, how well, and what it learned from; and the card that says so."""
+"""The description of a predictor: metrics, scores, training data and versions; and the model card that shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SCORES = {
 
 @dataclass(frozen=True)
 class PredictedMetric:
-    """A metric that a predictor predicts.
+    """A metric of a predictor.
 
     Attributes:
         name: of the metric.
@@ -28,8 +28,7 @@ class PredictedMetric:
         direction: which values are better.
         samples: number of training networks that have a value.
         unsupported: number of those that the device does not support.
-        scores: on training networks that the predictor had not seen, by name: see
-            :func:`freerea_seval.predictor.scores.scores`.
+        scores: of out-of-fold predictions, by name: see :func:`freerea_seval.predictor.scores.scores`.
     """
 
     name: str
@@ -42,18 +41,18 @@ class PredictedMetric:
 
 @dataclass(frozen=True)
 class PredictorInfo:
-    """What a predictor predicts, and what it learned from.
+    """What a predictor predicts and what it was trained on.
 
     Attributes:
-        metrics: what is predicted, in the order of the columns of predictions.
-        space: name of the space whose networks it saw.
-        view: which view of networks its strings are; see :data:`freerea_seval.strings.views.View`.
+        metrics: in the order of the columns of predictions.
+        space: name of the space of the training networks.
+        view: the view of networks that it reads; see :data:`freerea_seval.strings.views.View`.
         samples: number of training networks.
         trained_on: SHA-256 of the training strings and values.
-        choice: which model was chosen, and why.
-        proxies: names of what it sees of a network beside its string, in order.
-        base: what the predictors predict that it asks first.
-        versions: of the packages that trained it, by name.
+        choice: the selected models with their scores.
+        proxies: names of its inputs beside the string, in order.
+        base: descriptions of its base predictors.
+        versions: of the packages at training, by name.
     """
 
     metrics: tuple[PredictedMetric, ...]
@@ -75,7 +74,7 @@ def card(info: PredictorInfo) -> str:
         f"# Predictor of {', '.join(metric.name for metric in info.metrics)}",
         "",
         f"Trained by freerea-seval on {info.samples} networks of {info.space}, read in the {info.view} view.",
-        "Scores are those of training networks that the model had not seen.",
+        "Scores are those of out-of-fold predictions of the training networks.",
         "",
         "| " + " | ".join(head) + " |",
         "| --- " * len(head) + "|",
@@ -87,7 +86,7 @@ def card(info: PredictorInfo) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     for what, names in (("proxies", info.proxies), ("predictions of", info.base)):
         if names:
-            lines += ["", f"Beside strings it sees {what}: {', '.join(names)}."]
+            lines += ["", f"Inputs beside strings: {what} {', '.join(names)}."]
     lines += [
         "",
         f"Model: {info.choice}.",

@@ -1,4 +1,12 @@
-"""Which model and which scales: what predicts best the training networks that it was not shown."""
+"""Model selection by cross-validation on the training networks: which models predict a metric, and on which scale.
+
+Below 50 networks, selecting one model by cross-validation is noisy: another sample would select another model. There
+the prediction averages the candidates, weighted by how often each is selected on bootstrap samples (bagging of the
+selection, Breiman 1996).
+
+Reference:
+    Breiman 1996: Bagging predictors, Machine Learning 24.
+"""
 
 from __future__ import annotations
 
@@ -11,49 +19,50 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
-from freerea_seval.predictor.ensemble_weights import Evidence, shares_of
-from freerea_seval.predictor.models.registry import MOST_FOR_GP, UNPRUNED, Show, ask, members, prune, train
+from freerea_seval.predictor.models.registry import MOST_FOR_GP, Show, ask, members, train
 from freerea_seval.predictor.models.target_transform import Scale, ScaleName, fit_scale
 from freerea_seval.predictor.models.validation import FEWEST
+from freerea_seval.predictor.scores import kendall_tau
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Fold = tuple[Indices, Indices]
 
-#: Of fewer networks, the best model is so by chance: models share. Of more, that is no better than the best one.
+#: Below this number of networks, candidates are averaged. Above it, averaging is no better than the best candidate.
 _FEW = 50
-#: Up to so many networks every one is predicted out of fold; beyond, a fifth of them by a model of the rest.
+#: Up to this number of networks, each is predicted out of fold; above it, a fifth of them by a model of the others.
 MANY = 2000
 _FOLDS = 5
-#: Kendall's tau that another model must add where there are many networks; less is noise, and takes time to predict.
-_WORTH = 0.001
+#: Kendall's tau by which an additional model must improve the prediction above :data:`MANY` networks; less is noise,
+#: and each model takes time to predict.
+_MIN_GAIN = 0.001
+_BOOTSTRAP_SAMPLES = 100
+#: Models with a smaller weight hardly change the prediction, but take time.
+_MIN_WEIGHT = 0.1
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What was chosen, and what it was chosen by.
+class Selection:
+    """The selected models and scales, and the evidence.
 
     Attributes:
-        members: the models whose mean predicts.
-        shares: ``(k, m)`` of the models in each metric's mean.
-        parameters: of each model.
+        members: the models whose weighted mean predicts.
+        weights: ``(k, m)`` weight of each model in the mean of each metric.
         scales: of each metric, fitted to all training values.
-        unseen: ``(n, m)`` predictions in the metrics' units of networks that the model had not seen, NaN where there
-            are none.
+        unseen: ``(n, m)`` out-of-fold predictions in the metrics' units, NaN where there is none.
         compared: Kendall's tau-b of every candidate, the mean over the metrics, by name.
-        reason: the choice in one sentence.
+        reason: the selection in one sentence.
     """
 
     members: tuple[str, ...]
-    shares: Values
-    parameters: tuple[Mapping[str, Any], ...]
+    weights: Values
     scales: tuple[Scale, ...]
     unseen: Values
     compared: dict[str, float]
     reason: str
 
 
-def choose(
+def select(
     model: str,
     scale: str,
     strings: Sequence[str],
@@ -64,89 +73,88 @@ def choose(
     distinct: bool,
     show: Show,
     base: bool = False,
-) -> Choice:
-    """Choose by cross-validation on the training networks alone.
+) -> Selection:
+    """Select models and scales.
 
     Args:
         model: one of :data:`~freerea_seval.predictor.models.registry.MODELS`, or ``auto``.
         scale: one of :data:`~freerea_seval.predictor.models.target_transform.SCALES`, or ``auto``, by metric.
-        strings, values, proxies: ``(n,)``, ``(n, m)`` in the metrics' units and ``(n, k)``; NaN for not known.
+        strings, values, proxies: ``(n,)``, ``(n, m)`` in the metrics' units and ``(n, k)``; NaN is a missing value.
         seed: fixes the folds and the models.
         parameters: of the model, if one is named.
-        distinct: hold equal strings out together, and judge by the mean of what they reach: one string is one network.
-        show: is told the fraction done and a note.
-        base: whether there are predictions of base predictors among the proxies.
+        distinct: hold equal strings out together, and compare candidates on strings instead of networks.
+        show: called with the completed fraction and a note.
+        base: whether predictions of base predictors are among the proxies.
     """
-    unit = np.unique(np.array(strings), return_inverse=True)[1] if distinct else None
-    folds = _folds(len(strings), seed, unit)
-    names = _candidates(model, len(strings), proxies is not None, base)
-    parts = {name: members(name, len(strings), proxies is not None) for name in names}
-    simple = sorted({member for those in parts.values() for member in those})
-    # With few networks the blend is as good as the better of the two, and comparing would tell little.
+    groups = np.unique(np.array(strings), return_inverse=True)[1] if distinct else None
+    folds = _folds(len(strings), seed, groups)
+    candidates = {
+        name: members(name, len(strings), proxies is not None)
+        for name in _candidates(model, len(strings), proxies is not None, base)
+    }
+    models = sorted({member for parts in candidates.values() for member in parts})
+    # With few networks, the blend is as good as the better of linear and rank, and a comparison would be noise.
     usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "log", "rank", "blend")
-    tried = usual if scale == "auto" else (cast("ScaleName", scale),)
-    # Scales are compared by what trains fastest.
-    first = "boosted" if "boosted" in simple or (model == "auto" and len(tried) > 1) else simple[0]
-    work = len(folds) * (len({first, *simple}) - 1 + len(tried))
-    done = 0
-    pruned: dict[str, Mapping[str, Any]] = {}
+    scale_names = usual if scale == "auto" else (cast("ScaleName", scale),)
+    # Scales are compared by the model that trains fastest.
+    first = "boosted" if "boosted" in models or (model == "auto" and len(scale_names) > 1) else models[0]
+    fits = len(folds) * (len({first, *models}) - 1 + len(scale_names))
+    finished = 0
 
-    def unseen(name: str, scales: Sequence[ScaleName]) -> Values:
-        """Return out-of-fold scores of a model, on each metric's scale."""
-        nonlocal done
-        found = np.full(values.shape, np.nan)
-        for kept, left in folds:
-            # Of a metric that was rarely measured a fold may leave too little to learn from; other folds then do.
-            told = np.flatnonzero((~np.isnan(values[kept])).sum(axis=0) >= FEWEST)
-            if not len(told):
+    def out_of_fold(name: str, metric_scales: Sequence[ScaleName]) -> Values:
+        """Return ``(n, m)`` out-of-fold predictions of a model that learns each metric on its scale."""
+        nonlocal finished
+        predictions = np.full(values.shape, np.nan)
+        for fitted_rows, held_out_rows in folds:
+            # A metric that was rarely measured may have too few values in a fold; other folds then predict it.
+            columns = np.flatnonzero((~np.isnan(values[fitted_rows])).sum(axis=0) >= FEWEST)
+            if not len(columns):
                 continue
-            fitted = [fit_scale(scales[j], values[kept, j]) for j in told.tolist()]
-            targets = np.stack([s.score(c) for s, c in zip(fitted, values[kept][:, told].T, strict=True)], axis=1)
-            show(done / work, f"comparing: {name}")
-            known = (~np.isnan(values[left])).sum(axis=0)
-            prunes = model == "auto" and len(folds) == 1 and len(told) == values.shape[1] and known.min() >= FEWEST
-            its = {**UNPRUNED.get(name, {}), **parameters} if prunes else parameters
-            learned = train(name, [strings[i] for i in kept], targets, _rows(proxies, kept), seed, its, distinct)
-            held_out = [strings[i] for i in left]
-            if prunes:  # a choice among a few sizes; on thousands of networks it flatters scores by nothing that shows
-                sought = np.stack([s.score(c) for s, c in zip(fitted, values[left].T, strict=True)], axis=1)
-                pruned[name] = prune(name, learned, held_out, sought, _rows(proxies, left))
-            scores = ask(name, learned, held_out, _rows(proxies, left))
-            found[np.ix_(left, told)] = np.stack([s.value(c) for s, c in zip(fitted, scores.T, strict=True)], axis=1)
-            done += 1
-        return found
+            fitted = [fit_scale(metric_scales[j], values[fitted_rows, j]) for j in columns.tolist()]
+            targets = _scores(fitted, values[np.ix_(fitted_rows, columns)])
+            show(finished / fits, f"comparing: {name}")
+            trained = train(
+                name,
+                [strings[i] for i in fitted_rows],
+                targets,
+                _rows(proxies, fitted_rows),
+                seed,
+                parameters,
+                distinct,
+            )
+            scores = ask(name, trained, [strings[i] for i in held_out_rows], _rows(proxies, held_out_rows))
+            inverse = [s.value(c) for s, c in zip(fitted, scores.T, strict=True)]
+            predictions[np.ix_(held_out_rows, columns)] = np.stack(inverse, axis=1)
+            finished += 1
+        return predictions
 
-    by_scale = {name: unseen(first, [name] * values.shape[1]) for name in tried}
-    best: list[ScaleName] = []
+    by_scale = {name: out_of_fold(first, [name] * values.shape[1]) for name in scale_names}
+    best_scales: list[ScaleName] = []
     for j, column in enumerate(values.T):
-        ordered = Evidence(column, {name: found[:, j] for name, found in by_scale.items()}, unit).taus()
-        best.append(max(tried, key=lambda name: ordered[name]))
-    scales = tuple(fit_scale(name, column) for name, column in zip(best, values.T, strict=True))
-    predictions = {first: np.stack([by_scale[name][:, j] for j, name in enumerate(best)], axis=1)}
-    for name in simple:
-        if name != first:
-            predictions[name] = unseen(name, best)
-    scored = [{part: s.score(found[:, j]) for part, found in predictions.items()} for j, s in enumerate(scales)]
-    mixes = [_mix(c, s, its, parts, unit, seed) for c, s, its in zip(values.T, scales, scored, strict=True)]
-    used = [part for part in simple if any(part in mixed.shares for mixed in mixes)]
-    shares = np.array([[mixed.shares.get(part, 0.0) for mixed in mixes] for part in used])
-    compared = {name: float(np.mean([mixed.taus[name] for mixed in mixes])) for name in names}
-    return Choice(
+        tau_of = _Comparison(column, {name: predicted[:, j] for name, predicted in by_scale.items()}, groups).taus()
+        best_scales.append(max(scale_names, key=lambda name: tau_of[name]))
+    scales = tuple(fit_scale(name, column) for name, column in zip(best_scales, values.T, strict=True))
+    predictions = {first: np.stack([by_scale[name][:, j] for j, name in enumerate(best_scales)], axis=1)}
+    predictions |= {name: out_of_fold(name, best_scales) for name in models if name != first}
+    scores = [{name: s.score(p[:, j]) for name, p in predictions.items()} for j, s in enumerate(scales)]
+    mixes = [_mix(c, s, own, candidates, groups, seed) for c, s, own in zip(values.T, scales, scores, strict=True)]
+    used = [name for name in models if any(name in mix.weights for mix in mixes)]
+    compared = {name: float(np.mean([mix.taus[name] for mix in mixes])) for name in candidates}
+    return Selection(
         tuple(used),
-        shares,
-        tuple({**parameters, **pruned.get(part, {})} for part in used),
+        np.array([[mix.weights.get(name, 0.0) for mix in mixes] for name in used]),
         scales,
-        np.stack([mixed.unseen for mixed in mixes], axis=1),
+        np.stack([mix.unseen for mix in mixes], axis=1),
         compared,
-        _reason([mixed.name for mixed in mixes], compared, best, len(strings)),
+        _reason([mix.name for mix in mixes], compared, best_scales, len(strings)),
     )
 
 
-class _Mixed(NamedTuple):
-    """What predicts a metric: its name, shares of models, the tau-b of every candidate, and what they had not seen."""
+class _Mix(NamedTuple):
+    """The prediction of one metric: its name, weights of models, tau-b of all candidates, out-of-fold predictions."""
 
     name: str
-    shares: dict[str, float]
+    weights: dict[str, float]
     taus: dict[str, float]
     unseen: Values
 
@@ -155,23 +163,77 @@ def _mix(
     values: Values,
     scale: Scale,
     scores: Mapping[str, Values],
-    parts: Mapping[str, Sequence[str]],
-    unit: Indices | None,
+    candidates: Mapping[str, Sequence[str]],
+    groups: Indices | None,
     seed: int,
-) -> _Mixed:
-    """Choose among candidates for a metric, each the mean of its parts, by what these say of networks unseen."""
-    found = {name: scale.value(np.mean([scores[part] for part in those], axis=0)) for name, those in parts.items()}
-    evidence = Evidence(values, found, unit)
-    taus = evidence.taus()
-    worth = _WORTH if len(values) > MANY else 0.0
-    best = max(taus, key=lambda name: taus[name] - worth * (len(parts[name]) - 1))
-    if len(parts) > 1 and len(evidence) < _FEW:
-        shares = shares_of(evidence.wins(seed), parts)
-        best = " + ".join(f"{share:.2f} {part}" for part, share in shares.items()) if len(shares) > 1 else min(shares)
+) -> _Mix:
+    """Select or average candidates, each the mean of its models' out-of-fold scores, for one metric."""
+    means = {name: scale.value(np.mean([scores[part] for part in parts], axis=0)) for name, parts in candidates.items()}
+    comparison = _Comparison(values, means, groups)
+    taus = comparison.taus()
+    gain = _MIN_GAIN if len(values) > MANY else 0.0
+    best = max(taus, key=lambda name: taus[name] - gain * (len(candidates[name]) - 1))
+    if len(candidates) > 1 and len(comparison.values) < _FEW:
+        weights = ensemble_weights(comparison.bootstrap_selections(seed), candidates)
+        named = " + ".join(f"{weight:.2f} {part}" for part, weight in weights.items())
+        best = named if len(weights) > 1 else min(weights)
     else:
-        shares = shares_of({best: 1}, parts)
-    unseen = scale.value(np.sum([share * scores[part] for part, share in shares.items()], axis=0))
-    return _Mixed(best, shares, taus, unseen)
+        weights = ensemble_weights({best: 1}, candidates)
+    unseen = scale.value(np.sum([weight * scores[part] for part, weight in weights.items()], axis=0))
+    return _Mix(best, weights, taus, unseen)
+
+
+class _Comparison:
+    """Out-of-fold predictions of candidates beside the measured values.
+
+    Args:
+        values: ``(n,)``, NaN where there is none.
+        predictions: ``(n,)`` of each candidate, NaN where there is none.
+        groups: ``(n,)`` networks with the same number are compared as one, by their mean: otherwise a string that
+            hundreds of networks share would dominate the comparison. None: every network counts.
+    """
+
+    def __init__(self, values: Values, predictions: Mapping[str, Values], groups: Indices | None) -> None:
+        finite = np.isfinite(values) & np.all([np.isfinite(column) for column in predictions.values()], axis=0)
+        columns = {name: column[finite] for name, column in predictions.items()}
+        self.values, self.predictions = values[finite], columns
+        if groups is not None:
+            _, index, size = np.unique(groups[finite], return_inverse=True, return_counts=True)
+            self.values = np.bincount(index, self.values) / size
+            self.predictions = {name: np.bincount(index, column) / size for name, column in columns.items()}
+
+    def taus(self, rows: Indices | slice = slice(None)) -> dict[str, float]:
+        """Return Kendall's tau-b of each candidate; 0 where all values are equal."""
+        return {name: _tau(self.values[rows], column[rows]) for name, column in self.predictions.items()}
+
+    def bootstrap_selections(self, seed: int) -> dict[str, int]:
+        """Return how often each candidate has the largest tau-b on a bootstrap sample of the networks."""
+        count = dict.fromkeys(self.predictions, 0)
+        rng = np.random.default_rng(seed)
+        for _ in range(_BOOTSTRAP_SAMPLES):
+            taus = self.taus(rng.integers(0, max(1, len(self.values)), len(self.values)))
+            count[max(taus, key=lambda name: taus[name])] += 1
+        return count
+
+
+def ensemble_weights(selections: Mapping[str, int], candidates: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    """Return the weight of each model, from how often each candidate was selected.
+
+    A candidate's count is shared by its models. Models below :data:`_MIN_WEIGHT` are dropped, and the others rescaled.
+    """
+    weights: dict[str, float] = {}
+    total = sum(selections.values())
+    for name, count in selections.items():
+        for part in candidates[name]:
+            weights[part] = weights.get(part, 0.0) + count / total / len(candidates[name])
+    kept = {part: weight for part, weight in weights.items() if weight >= _MIN_WEIGHT}
+    return {part: weight / sum(kept.values()) for part, weight in kept.items()}
+
+
+def _tau(values: Values, predicted: Values) -> float:
+    if not len(values) or np.ptp(values) == 0 or np.ptp(predicted) == 0:
+        return 0.0
+    return kendall_tau(values, predicted)
 
 
 def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[str]:
@@ -179,33 +241,36 @@ def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[st
         return [model]
     if networks <= MOST_FOR_GP:
         return ["boosted", "gp", "boosted+gp", *(["gp+ridge"] if base else [])]
-    # Beyond, pruning makes of "ordered" what "boosted" would be, where the order of execution tells nothing.
-    alone = ["boosted", "ordered"] if networks <= MANY else ["ordered"]
-    if members("ensemble", networks, proxies) == ("boosted",):  # nothing to mix with
-        return alone
-    return [*alone, "mlp", *(f"{name}+mlp" for name in alone)]
+    trees = ["boosted", "ordered"] if networks <= MANY else ["ordered"]
+    if members("ensemble", networks, proxies) == ("boosted",):  # no other model is available
+        return trees
+    return [*trees, "mlp", *(f"{name}+mlp" for name in trees)]
 
 
-def _folds(networks: int, seed: int, unit: Indices | None) -> list[Fold]:
-    """Return what is trained on and what is held out, in turn; networks of a unit are held out together."""
-    unit = np.arange(networks) if unit is None else unit
-    units = np.arange(unit.max() + 1)
+def _folds(networks: int, seed: int, groups: Indices | None) -> list[Fold]:
+    """Return pairs of training and held-out rows; a group is held out as a whole."""
+    groups = np.arange(networks) if groups is None else groups
+    numbers = np.arange(groups.max() + 1)
     if networks > MANY:
-        cuts = [train_test_split(units, test_size=1 / _FOLDS, random_state=seed)]
+        cuts = [train_test_split(numbers, test_size=1 / _FOLDS, random_state=seed)]
     else:
-        cuts = list(KFold(min(_FOLDS, len(units)), shuffle=True, random_state=seed).split(units))
-    return [(np.flatnonzero(np.isin(unit, kept)), np.flatnonzero(np.isin(unit, left))) for kept, left in cuts]
+        cuts = list(KFold(min(_FOLDS, len(numbers)), shuffle=True, random_state=seed).split(numbers))
+    return [(np.flatnonzero(np.isin(groups, train)), np.flatnonzero(np.isin(groups, test))) for train, test in cuts]
 
 
-def _rows(proxies: Values | None, rows: npt.NDArray[np.int64]) -> Values | None:
+def _scores(scales: Sequence[Scale], values: Values) -> Values:
+    return np.stack([s.score(column) for s, column in zip(scales, values.T, strict=True)], axis=1)
+
+
+def _rows(proxies: Values | None, rows: Indices) -> Values | None:
     return None if proxies is None else proxies[rows]
 
 
-def _reason(chosen: Sequence[str], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
+def _reason(selected: Sequence[str], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
     how = "five-fold cross-validation" if networks <= MANY else "a fifth of the networks held out"
     models = " and ".join(
-        name if count == len(chosen) else f"{name} ({count} of {len(chosen)} metrics)"
-        for name, count in Counter(chosen).items()
+        name if count == len(selected) else f"{name} ({count} of {len(selected)} metrics)"
+        for name, count in Counter(selected).items()
     )
     taus = ", ".join(f"{name} {tau:.3f}" for name, tau in compared.items())
     return f"{models} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"

@@ -1,4 +1,4 @@
-"""Metrics that take few different values, such as those of a cycle-accurate simulator: predicted as one of them."""
+"""Metrics with few different values, such as those of a cycle-accurate simulator: predictions are rounded to them."""
 
 from __future__ import annotations
 
@@ -7,33 +7,45 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from freerea_seval.predictor.scores import kendall_tau
+
 Values = npt.NDArray[np.float64]
 
-#: A metric with at most one different value to so many networks is predicted as one of its values, if that is better.
-_TO_A_LEVEL = 4
+#: A metric is rounded only if it has at least this many networks for each of its different values.
+_NETWORKS_A_LEVEL = 4
 
 
-def levels_of(values: Values, unseen: Values) -> Values | None:
-    """Return the values that a metric takes, if it takes few and predictions are better when rounded to them."""
-    from scipy.stats import kendalltau
+def find_levels(values: Values, unseen: Values) -> Values | None:
+    """Return the different values of a metric, ascending, if rounding to them improves its out-of-fold predictions.
 
-    known = np.isfinite(values)
-    levels = np.unique(values[known])
-    if len(levels) < 2 or len(levels) * _TO_A_LEVEL > known.sum():
+    Args:
+        values: ``(n,)`` measured values, NaN where there is none.
+        unseen: ``(n,)`` out-of-fold predictions, NaN where there is none.
+
+    Returns:
+        ``(k,)`` levels, or None if there are too many or rounding does not improve Kendall's tau-b.
+    """
+    measured = np.isfinite(values)
+    levels = np.unique(values[measured])
+    if len(levels) < 2 or len(levels) * _NETWORKS_A_LEVEL > measured.sum():
         return None
-    both = known & np.isfinite(unseen)
-    rounded = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, unseen[both])]
+    both = measured & np.isfinite(unseen)
+    rounded = _nearest(unseen[both], levels)
     if not len(rounded) or np.ptp(rounded) == 0:
         return None
-    plain, level = (kendalltau(values[both], found, variant="b").statistic for found in (unseen[both], rounded))
-    return levels if level > plain else None
+    return levels if kendall_tau(values[both], rounded) > kendall_tau(values[both], unseen[both]) else None
 
 
-def to_levels(values: Values, levels: Sequence[Values | None]) -> Values:
-    """Return ``(n, m)`` values, rounded to the nearest level where a metric has levels."""
-    found = values.copy()
-    for place, steps in enumerate(levels):
+def round_to_levels(values: Values, levels: Sequence[Values | None]) -> Values:
+    """Return ``(n, m)`` values, rounded to the nearest level in each column that has levels."""
+    rounded = values.copy()
+    for column, steps in enumerate(levels):
         if steps is not None:
-            finite = np.isfinite(found[:, place])
-            found[finite, place] = steps[np.searchsorted((steps[1:] + steps[:-1]) / 2, found[finite, place])]
-    return found
+            finite = np.isfinite(values[:, column])
+            rounded[finite, column] = _nearest(values[finite, column], steps)
+    return rounded
+
+
+def _nearest(values: Values, levels: Values) -> Values:
+    nearest: Values = levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, values)]
+    return nearest

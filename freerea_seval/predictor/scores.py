@@ -1,4 +1,4 @@
-"""How well predictions agree with measurements: in numbers, and in one figure."""
+"""Scores of predictions against measurements, and a scatter plot of both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from freerea_seval.predictor.conformal import Values, check_numbers
 _POINTS = "#b8c4cf"
 _LINE = "#c2410c"
 _BARS = "#dbe3ea"
-#: More points than this are drawn as one image within an SVG, which would be megabytes otherwise.
+#: More points than this are rasterised, as an SVG would have megabytes otherwise.
 _MANY = 1_000
 
 
@@ -30,88 +30,89 @@ def scores(
     supported: npt.ArrayLike | None = None,
     top: Sequence[int | float] = (10, 0.1),
 ) -> dict[str, float]:
-    """Return how well predictions agree with measurements.
+    """Return scores of predictions against measurements.
 
     Args:
-        measured: ``(n,)`` values; a network with NaN is left out, +inf means that the device does not support it.
-        predicted: ``(n,)`` predictions; +inf where the network is taken for unsupported.
+        measured: ``(n,)`` values; NaN is ignored, +inf means that the device does not support the network.
+        predicted: ``(n,)`` predictions; +inf means predicted to be unsupported.
         direction: which values are better. An unsupported network is worse than any other in both directions.
         low, high: ``(n,)`` bounds of intervals, both or neither.
         supported: ``(n,)`` predicted probabilities that the device supports a network.
         top: for which k top-k recall is given: whole numbers, or shares of ``n`` between 0 and 1.
 
     Returns:
-        By name, each left out where it is not defined (a correlation of constants, k of fewer than k + 1 networks)
-        or larger than a double can be:
+        By name. A score is omitted where it is not defined (a correlation with a constant, k of fewer than k + 1
+        networks) or overflows:
 
-        - ``kendall_tau`` (tau-b, Kendall 1945) and ``spearman`` over the networks measured as supported;
-        - ``rmse`` (in the metric's unit) and ``r2`` over those of them that have a finite prediction;
-        - ``top_K_recall``, ``top_P_percent_recall``: the share of the best k predicted that are among the best k
-          measured. Whoever equals the k-th best is among them; equal predictions share the places that are left;
-        - with bounds, over the networks measured as supported: ``coverage``, the share of values within them, and
-          ``width``, the mean width of the finite intervals in the metric's unit;
-        - with unsupported networks: ``kendall_tau_all``, with these ranked last, and ``auc``, if ``supported`` is
-          given: how often a supported network has a higher probability than an unsupported one (Hanley 1982).
+        - ``kendall_tau`` (tau-b, Kendall 1945) and ``spearman`` over the supported networks;
+        - ``rmse`` (in the metric's unit) and ``r2`` over the supported networks with a finite prediction;
+        - ``top_K_recall``, ``top_P_percent_recall``: the share of the k best predicted networks that are among the k
+          best measured. All networks that tie with the k-th best count as best; tied predictions share the remaining
+          places;
+        - with bounds, over the supported networks: ``coverage``, the share of values within the bounds, and ``width``,
+          the mean width of the finite intervals in the metric's unit;
+        - with unsupported networks: ``kendall_tau_all``, with these ranked last, and ``auc`` of ``supported`` (Hanley
+          1982).
 
     Raises:
-        InputError: shapes differ, nothing was measured, or a value is one that the above does not allow.
+        InputError: shapes differ, nothing was measured, or a value is NaN or -inf where this is not allowed.
     """
     if direction not in ("max", "min"):
         raise InputError(f"direction must be 'max' or 'min', not {direction!r}")
     if (low is None) != (high is None):
         raise InputError("intervals need both bounds, got one; give 'low' and 'high'")
     values = check_numbers(measured, "measured values")
-    known = ~np.isnan(values)
-    if not known.any():
+    measured_rows = ~np.isnan(values)
+    if not measured_rows.any():
         raise InputError(f"expected at least one measured value, got {len(values)} values, all NaN")
 
     def column(numbers: npt.ArrayLike, what: str) -> Values:
-        found = check_numbers(numbers, what, known.shape)[known]
-        if np.isnan(found).any():
+        array = check_numbers(numbers, what, measured_rows.shape)[measured_rows]
+        if np.isnan(array).any():
             raise InputError(
-                f"{what}: {np.isnan(found).sum()} of {len(found)} measured networks have NaN; give numbers"
+                f"{what}: {np.isnan(array).sum()} of {len(array)} measured networks have NaN; give numbers"
             )
-        return found
+        return array
 
-    guessed = column(predicted, "predictions")
-    values = values[known]
-    if (values == -np.inf).any() or (guessed == -np.inf).any():
+    forecast = column(predicted, "predictions")
+    values = values[measured_rows]
+    if (values == -np.inf).any() or (forecast == -np.inf).any():
         raise InputError("measured values and predictions may be +inf, for unsupported, but not -inf")
     runs = np.isfinite(values)
-    true_rank, guessed_rank = _merit(values, direction), _merit(guessed, direction)
-    found = _errors(values[runs], guessed[runs]) | _correlations(true_rank[runs], guessed_rank[runs])
+    true_rank, predicted_rank = _merit(values, direction), _merit(forecast, direction)
+    result = _errors(values[runs], forecast[runs]) | _correlations(true_rank[runs], predicted_rank[runs])
     for k in top:
         count, name = _top(k, len(values))
         if count < len(values):
-            found[name] = _recall(true_rank, guessed_rank, count)
+            result[name] = _recall(true_rank, predicted_rank, count)
     if low is not None and high is not None and runs.any():
         bottom, ceiling = column(low, "lower bounds")[runs], column(high, "upper bounds")[runs]
-        found["coverage"] = float(np.mean((bottom <= values[runs]) & (values[runs] <= ceiling)))
+        result["coverage"] = float(np.mean((bottom <= values[runs]) & (values[runs] <= ceiling)))
         finite = np.isfinite(bottom) & np.isfinite(ceiling)
         if finite.any():
             with np.errstate(over="ignore"):
-                found["width"] = float(np.mean(ceiling[finite] - bottom[finite]))
+                result["width"] = float(np.mean(ceiling[finite] - bottom[finite]))
     if not runs.all():
-        if "kendall_tau" in (over_all := _correlations(true_rank, guessed_rank)):
-            found["kendall_tau_all"] = over_all["kendall_tau"]
+        if "kendall_tau" in (over_all := _correlations(true_rank, predicted_rank)):
+            result["kendall_tau_all"] = over_all["kendall_tau"]
         if supported is not None and runs.any():
             from sklearn.metrics import roc_auc_score
 
-            found["auc"] = float(roc_auc_score(runs, column(supported, "probabilities of support")))
-    return {name: score for name, score in found.items() if np.isfinite(score)}  # JSON has no other numbers
+            result["auc"] = float(roc_auc_score(runs, column(supported, "probabilities of support")))
+    return {name: score for name, score in result.items() if np.isfinite(score)}  # JSON has no infinity
 
 
-def _errors(values: Values, guessed: Values) -> dict[str, float]:
-    both = np.isfinite(guessed)
+def _errors(values: Values, forecast: Values) -> dict[str, float]:
+    both = np.isfinite(forecast)
     if not both.any():
         return {}
     with np.errstate(all="ignore"):  # values that are almost equal have a variance of zero, and squares may overflow
-        values, errors = values[both], guessed[both] - values[both]
-        found = {"rmse": float(np.sqrt(np.mean(errors**2)))}
+        values, errors = values[both], forecast[both] - values[both]
+        result = {"rmse": float(np.sqrt(np.mean(errors**2)))}
         if np.ptp(values) > 0:
             share = np.sum(errors**2) / np.sum((values - values.mean()) ** 2)
-            found["r2"] = float(1 - share)
-    return found
+            result["r2"] = float(1 - share)
+    return result
 
 
 def kendall_tau(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
@@ -128,14 +129,14 @@ def spearman(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     return float(spearmanr(first, second).statistic)
 
 
-def _correlations(true_rank: Values, guessed_rank: Values) -> dict[str, float]:
-    if not len(true_rank) or np.ptp(true_rank) == 0 or np.ptp(guessed_rank) == 0:
+def _correlations(true_rank: Values, predicted_rank: Values) -> dict[str, float]:
+    if not len(true_rank) or np.ptp(true_rank) == 0 or np.ptp(predicted_rank) == 0:
         return {}
-    return {"kendall_tau": kendall_tau(true_rank, guessed_rank), "spearman": spearman(true_rank, guessed_rank)}
+    return {"kendall_tau": kendall_tau(true_rank, predicted_rank), "spearman": spearman(true_rank, predicted_rank)}
 
 
 def _merit(values: Values, direction: Direction) -> Values:
-    """Return the ranks of values, ``(n,)``, the best the highest and the unsupported the lowest; equals share one."""
+    """Return ``(n,)`` mid-ranks: the best value has the highest, unsupported networks the lowest."""
     from scipy.stats import rankdata
 
     oriented = np.where(np.isinf(values), -np.inf, values if direction == "max" else -values)
@@ -143,18 +144,18 @@ def _merit(values: Values, direction: Direction) -> Values:
 
 
 def _top(k: int | float, n: int) -> tuple[int, str]:
-    """Return how many networks are the top, and the name of its recall."""
+    """Return k and the name of the recall at k."""
     if isinstance(k, int) and not isinstance(k, bool) and k >= 1:
         return k, f"top_{k}_recall"
     if isinstance(k, float) and 0 < k < 1:
         return max(1, round(k * n)), f"top_{100 * k:g}_percent_recall"
-    raise InputError(f"'top' takes whole numbers from 1, and shares between 0 and 1, not {k!r}")
+    raise InputError(f"expected whole numbers from 1 or shares between 0 and 1 in 'top', got {k!r}")
 
 
-def _recall(true_rank: Values, guessed_rank: Values, k: int) -> float:
+def _recall(true_rank: Values, predicted_rank: Values, k: int) -> float:
     best = true_rank >= np.sort(true_rank)[-k]
-    last = np.sort(guessed_rank)[-k]
-    above, level = guessed_rank > last, guessed_rank == last
+    last = np.sort(predicted_rank)[-k]
+    above, level = predicted_rank > last, predicted_rank == last
     return float((best[above].sum() + (k - above.sum()) * best[level].mean()) / k)
 
 
@@ -168,15 +169,15 @@ def scatter(
     low: npt.ArrayLike | None = None,
     high: npt.ArrayLike | None = None,
 ) -> None:
-    """Draw predictions over measurements, with the line where they are equal, and the intervals if there are any.
+    """Draw predictions over measurements, the diagonal, and intervals if given.
 
-    The same data give the same bytes. Networks without a finite value or prediction are left out, and so are infinite
-    intervals.
+    The same data give the same bytes. Networks without a finite value or prediction, and infinite intervals, are
+    omitted.
 
     Args:
         path: the file, ``.svg`` or ``.png``.
         measured, predicted, low, high: ``(n,)`` as in :func:`scores`.
-        metric, unit: what the values are; the unit may be empty.
+        metric, unit: for the labels; the unit may be empty.
 
     Raises:
         InputError: another suffix, shapes that differ, matplotlib is not installed, or the file cannot be written.
@@ -213,11 +214,11 @@ def scatter(
     axes.set_ylabel(f"{label}, predicted")
     axes.set_title(f"{shown.sum():,} networks")
     image = io.BytesIO()
-    # Names within an SVG come from a hash that is salted, and both formats say when or by what they were made.
+    # For equal bytes: a fixed salt for identifiers in an SVG, and no dates or program names.
     with rc_context({"svg.hashsalt": "freerea-seval"}):
-        unsaid = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(image, format=kind, dpi=150, metadata=unsaid)
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        figure.savefig(image, format=kind, dpi=150, metadata=metadata)
     try:
         write_atomically(path, image.getvalue())
     except OSError as error:
-        raise InputError(f"figure {path}: cannot be written ({error}); name a folder that you can write") from None
+        raise InputError(f"figure {path}: cannot be written ({error}); choose another folder") from None

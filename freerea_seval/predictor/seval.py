@@ -1,4 +1,10 @@
-"""The predictor that users train: from network strings to metrics in their units, with intervals."""
+"""The predictor: a scikit-learn regressor from network strings to metrics in their units, with conformal intervals.
+
+``fit`` and ``predict`` go through the same steps: a classifier of supported networks, model selection and training on
+    the
+scale of each metric, rounding of metrics that take few values, the value of networks with a constant output, and
+intervals.
+"""
 
 from __future__ import annotations
 
@@ -12,44 +18,45 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import Direction, InputError
 from freerea_seval.predictor.conformal import Conformal
-from freerea_seval.predictor.degenerate_networks import values_of_constants, which_are_constant
+from freerea_seval.predictor.degenerate_networks import constant_outputs, values_of_constants
 from freerea_seval.predictor.features.proxies import as_table
 from freerea_seval.predictor.features.vectorizer import check_strings, share_features
-from freerea_seval.predictor.model_selection import choose
-from freerea_seval.predictor.models.feasibility_classifier import Support
+from freerea_seval.predictor.model_selection import select
+from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
 from freerea_seval.predictor.models.registry import Show, State, ask, make, train
 from freerea_seval.predictor.models.target_transform import Scale
-from freerea_seval.predictor.models.validation import check_enough, check_range, numbers
-from freerea_seval.predictor.quantized_targets import levels_of, to_levels
-from freerea_seval.predictor.validation import check_base, check_settings, check_side
+from freerea_seval.predictor.models.validation import as_values, check_enough, check_range
+from freerea_seval.predictor.quantized_targets import find_levels, round_to_levels
 
 Values = npt.NDArray[np.float64]
 
-#: Fewer values of a metric cannot be cross-validated: two samples a fold.
+#: Cross-validation needs two samples a fold.
 FEWEST = 10
+#: The largest seed of NumPy and scikit-learn.
+_LARGEST_SEED = 2**32 - 1
 
 
 class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A scikit-learn regressor from network strings to one metric or several.
 
     Several metrics are learned jointly where the model can. A value of +inf means that the device does not support the
-    network: whether it does is predicted first, as a class of its own. NaN means that a metric was not measured.
+    network; whether it does is predicted by a classifier. NaN means that a metric was not measured.
 
     Args:
-        model: ``boosted``, ``gp``, ``mlp``, ``t5``, ``ensemble`` or ``auto``, which chooses by cross-validation on the
-            training data alone; see :data:`~freerea_seval.predictor.models.registry.MODELS`.
-        scale: ``linear``, ``log``, ``rank`` or ``auto``: on what scale metrics are learned.
-        parameters: of the model, by name; only with a model that is named.
-        distinct: predict networks unlike those of training: equal strings are held out together and weigh as one.
+        model: one of :data:`~freerea_seval.predictor.models.registry.MODELS`, or ``auto``, which selects by
+            cross-validation on the training data alone.
+        scale: ``linear``, ``log``, ``rank``, ``blend`` or ``auto``: the scale on which metrics are learned.
+        parameters: of the model, by name; only with a named model.
+        distinct: optimise for networks unlike those of training: equal strings are held out together and weigh as one.
             Intervals are then those of networks whose string is new.
         seed: fixes everything.
 
     Attributes:
-        choice_: what was chosen, and why, in one sentence.
-        compared_: Kendall's tau-b of the models that were compared, by name.
-        members_: names of the models whose mean predicts.
-        shares_: ``(k, m)`` of the models in the mean of each metric.
-        unseen_: ``(n, m)`` predictions of training networks by models that had not seen them, NaN where there are none.
+        choice_: the selected models and scales with their scores, in one sentence.
+        compared_: Kendall's tau-b of the candidates, by name.
+        members_: names of the models whose weighted mean predicts.
+        weights_: ``(k, m)`` weights of the models in the mean of each metric.
+        unseen_: ``(n, m)`` out-of-fold predictions of the training networks, NaN where there are none.
     """
 
     def __init__(
@@ -87,76 +94,92 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             strings: ``(n,)`` network strings.
             y: ``(n,)`` values in the metric's unit, or ``(n, m)`` of several metrics.
-            proxies: ``(n, k)`` zero-cost proxies, or whatever else is known of a network; NaN where it is not.
-            base: trained predictors of other metrics or data sets, whose predictions the model then sees beside the
-                strings: what they learned helps where little was measured. They must not have learned values of
-                these metrics themselves: they would know what cross-validation holds out, and scores and intervals
-                would be far too good.
-            directions: which values are better, one a metric; None: larger ones. See :mod:`.constants`.
-            show: is told the fraction done and a note.
+            proxies: ``(n, k)`` zero-cost proxies, or other numbers of each network; NaN is a missing value.
+            base: fitted predictors of other metrics or data sets; their predictions become features. They must not have
+                learned values of these metrics: that would leak the target into the validation folds.
+            directions: which values are better, one a metric; None: larger ones. Used for networks with a constant
+                output (:mod:`.degenerate_networks`).
+            show: called with the completed fraction and a note.
 
         Raises:
-            InputError: fewer than ten supported networks of a metric, values and strings that do not fit together, a
-                value of -inf or beyond 1e150, a string that is none, an unknown model or scale, or a parameter that
-                the model lacks.
-            InputError: something else than predictors as a base, or one that learned from proxies.
+            InputError: fewer than ten supported networks of a metric, values and strings that differ in number, a value
+                of -inf or beyond 1e150, an invalid string, an unknown model or scale, or a parameter that the model
+                lacks.
+            InputError: ``base`` holds something other than fitted predictors, or one that learned from proxies.
         """
-        check_settings(self.model, self.scale, self.parameters, self.seed)
+        self._check_settings()
         values = _checked(strings, y)
         strings = list(strings)
         self.single_ = np.ndim(y) == 1
         self.proxies_: int = 0 if proxies is None else as_table(proxies).shape[1]
-        self.base_ = check_base(base, SEvalPredictor)
-        self.supports_ = [self._learn_support(strings, column) for column in values.T]
+        self.base_ = _checked_base(base)
+        self.classifiers_ = [self._fit_classifier(strings, column) for column in values.T]
         values = np.where(np.isposinf(values), np.nan, values)
         rows = np.flatnonzero(~np.isnan(values).all(axis=1))
-        known = [strings[i] for i in rows]
-        more = self._more(strings, proxies)
-        more = None if more is None else more[rows]
-        if more is not None and self.model in ("mlp", "t5"):
-            raise InputError(f"model {self.model!r} sees strings alone; with proxies or base, take boosted, gp or auto")
+        measured = [strings[i] for i in rows]
+        table = self._inputs_beside_strings(strings, proxies)
+        table = None if table is None else table[rows]
+        if table is not None and self.model in ("mlp", "t5"):
+            raise InputError(
+                f"model {self.model!r} reads strings alone; with proxies or base, expected boosted, ordered, gp or auto"
+            )
         parameters = dict(self.parameters or {})
-        choice = choose(
+        selection = select(
             self.model,
             self.scale,
-            known,
+            measured,
             values[rows],
-            more,
+            table,
             self.seed,
             parameters,
             self.distinct,
-            lambda f, n: show(0.6 * f, n),
+            lambda fraction, note: show(0.6 * fraction, note),
             base=bool(self.base_),
         )
-        targets = np.stack([s.score(c) for s, c in zip(choice.scales, values[rows].T, strict=True)], axis=1)
+        self.members_, self.weights_, self.scales_ = selection.members, selection.weights, selection.scales
+        self.choice_, self.compared_ = selection.reason, selection.compared
+        targets = self._to_scales(values[rows])
         self.models_: list[Any] = []
-        for place, (name, its) in enumerate(zip(choice.members, choice.parameters, strict=True)):
-            show(0.6 + 0.4 * place / len(choice.members), f"training: {name}")
-            self.models_.append(train(name, known, targets, more, self.seed, its, self.distinct))
-        share_features([*self.models_, *self.supports_])
-        self.members_, self.shares_, self.scales_ = choice.members, choice.shares, choice.scales
-        self.choice_, self.compared_ = choice.reason, choice.compared
+        for number, name in enumerate(self.members_):
+            show(0.6 + 0.4 * number / len(self.members_), f"training: {name}")
+            self.models_.append(train(name, measured, targets, table, self.seed, parameters, self.distinct))
+        share_features([*self.models_, *self.classifiers_])
         self.unseen_ = np.full(values.shape, np.nan)
-        self.unseen_[rows] = choice.unseen
-        self.levels_ = [levels_of(column, found) for column, found in zip(values.T, self.unseen_.T, strict=True)]
-        self.unseen_ = to_levels(self.unseen_, self.levels_)
-        constant = which_are_constant(strings)
+        self.unseen_[rows] = selection.unseen
+        self.levels_ = [find_levels(column, unseen) for column, unseen in zip(values.T, self.unseen_.T, strict=True)]
+        self.unseen_ = round_to_levels(self.unseen_, self.levels_)
+        constant = constant_outputs(strings)
         self.constants_ = values_of_constants(values, constant, directions or ["max"] * values.shape[1])
         self.unseen_ = self._with_constants(self.unseen_, constant)
         self.conformals_ = [
-            Conformal.fit(column[known], found[known])
-            for column, found in zip(values.T, self.unseen_.T, strict=True)
-            for known in [np.isfinite(column) & np.isfinite(found) & ~constant]  # their errors tell nothing of others
+            Conformal.fit(column[used], unseen[used])
+            for column, unseen in zip(values.T, self.unseen_.T, strict=True)
+            # Errors of networks with a constant output say nothing about other networks.
+            for used in [np.isfinite(column) & np.isfinite(unseen) & ~constant]
         ]
         show(1.0, "trained")
         return self
 
-    def _learn_support(self, strings: Sequence[str], values: Values) -> Support | None:
-        """Return what tells unsupported networks of a metric from others; None if there are none."""
+    def _check_settings(self) -> None:
+        """Raise :class:`InputError` unless the types of the constructor's arguments are right."""
+        for what, name in (("model", self.model), ("scale", self.scale)):
+            if not isinstance(name, str):
+                raise InputError(f"{what} must be a name, such as 'auto', not {name!r}")
+        if self.parameters is not None and not isinstance(self.parameters, Mapping):
+            raise InputError(f"parameters must be a mapping, such as {{'n_estimators': 200}}, not {self.parameters!r}")
+        if self.parameters and self.model == "auto":
+            raise InputError("parameters belong to a model; name one beside them, such as model: boosted")
+        seed = self.seed
+        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed <= _LARGEST_SEED:
+            raise InputError(f"seed must be a whole number from 0 to {_LARGEST_SEED}, not {seed!r}")
+
+    def _fit_classifier(self, strings: Sequence[str], values: Values) -> FeasibilityClassifier | None:
+        """Return a classifier of supported networks; None if all are supported."""
         if not np.isposinf(values).any():
             return None
-        told = np.flatnonzero(~np.isnan(values))
-        return Support(self.seed).fit([strings[row] for row in told.tolist()], np.isfinite(values[told]))
+        measured = np.flatnonzero(~np.isnan(values))
+        classifier = FeasibilityClassifier(self.seed)
+        return classifier.fit([strings[row] for row in measured.tolist()], np.isfinite(values[measured]))
 
     @overload
     def predict(
@@ -176,15 +199,15 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             strings: ``(n,)`` network strings.
             proxies: ``(n, k)``, if there were any in training.
-            interval: the probability with which an interval is to hold the value, such as 0.9; see
+            interval: the probability that an interval contains the value, such as 0.9; see
                 :class:`~freerea_seval.predictor.conformal.Conformal`.
 
         Returns:
             ``(n,)`` values in the metric's unit, or ``(n, m)``, as in training; +inf for a network that is probably
-            not supported. With ``interval``, these and the lower and upper bounds.
+            not supported. With ``interval``, also the lower and the upper bounds.
 
         Raises:
-            InputError: something that is no network string, or proxies that are not there as in training.
+            InputError: an invalid string, or proxies that differ in number from those of training.
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         values = self._values(strings, proxies)
@@ -201,98 +224,101 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         confidence: float,
         proxies: npt.ArrayLike | None = None,
     ) -> Values:
-        """Return values that the metrics stay above (``lower``) or below with a probability, shaped as predictions."""
-        check_side(side)
+        """Return bounds that the metrics stay above (``lower``) or below (``upper``) with a probability.
+
+        They are shaped as predictions. Raises :class:`InputError` for another side.
+        """
+        if side not in ("lower", "upper"):
+            raise InputError(f"side must be 'lower' or 'upper', not {side!r}")
         values = self._values(strings, proxies)
-        found = [getattr(c, side)(column, confidence) for c, column in zip(self.conformals_, values.T, strict=True)]
-        return self._shaped(np.stack(found, axis=1))
+        bounds = [getattr(c, side)(column, confidence) for c, column in zip(self.conformals_, values.T, strict=True)]
+        return self._shaped(np.stack(bounds, axis=1))
 
     def supported(self, strings: Sequence[str]) -> Values:
-        """Return the probabilities that networks are supported, shaped as predictions; 1 where all were in training."""
+        """Return the probabilities that networks are supported, shaped as predictions; 1 if none was unsupported."""
         check_is_fitted(self, "models_")
         check_strings(strings)
         ones = np.ones(len(strings))
-        return self._shaped(np.stack([ones if s is None else s.probability(strings) for s in self.supports_], axis=1))
+        columns = [ones if c is None else c.probability(strings) for c in self.classifiers_]
+        return self._shaped(np.stack(columns, axis=1))
 
     def embed(self, strings: Sequence[str]) -> Values:
-        """Return the vectors ``(n, d)`` of a text encoder, which only the model ``t5`` has.
+        """Return the embeddings ``(n, d)`` of strings by the model ``t5``.
 
         Raises:
-            InputError: the model is another one.
+            InputError: the predictor has another model.
         """
         check_is_fitted(self, "models_")
         for name, model in zip(self.members_, self.models_, strict=True):
             if name == "t5":
                 return np.asarray(model.embed(strings), dtype=np.float64)
-        raise InputError(f"vectors come from the model 't5', and this predictor is {'+'.join(self.members_)}")
+        raise InputError(f"expected a predictor of model 't5' for embeddings, this one is {'+'.join(self.members_)}")
 
     def _values(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> Values:
         """Return ``(n, m)`` values, +inf for unsupported."""
         check_is_fitted(self, "models_")
         if not len(check_strings(strings)):
             return np.empty((0, len(self.scales_)))
-        # Many networks share a functional string.
+        # Many networks share a functional string: each different string is predicted once.
         rows: list[int] | None = None
-        if proxies is None and len(places := {s: i for i, s in enumerate(dict.fromkeys(strings))}) < len(strings):
-            rows, strings = [places[string] for string in strings], list(places)
-        more = self._more(strings, proxies)
+        if proxies is None and len(index := {s: i for i, s in enumerate(dict.fromkeys(strings))}) < len(strings):
+            rows, strings = [index[string] for string in strings], list(index)
+        table = self._inputs_beside_strings(strings, proxies)
         scores = sum(
-            share * ask(name, model, strings, more)
-            for share, name, model in zip(self.shares_, self.members_, self.models_, strict=True)
+            weights * ask(name, model, strings, table)
+            for weights, name, model in zip(self.weights_, self.members_, self.models_, strict=True)
         )
-        found = np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1)
-        values = self._with_constants(to_levels(found, self.levels_), which_are_constant(strings))
-        for column, support in enumerate(self.supports_):
-            if support is not None:
-                values[support.probability(strings) < 0.5, column] = np.inf
+        values = np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1)
+        values = self._with_constants(round_to_levels(values, self.levels_), constant_outputs(strings))
+        for column, classifier in enumerate(self.classifiers_):
+            if classifier is not None:
+                values[classifier.probability(strings) < 0.5, column] = np.inf
         return values if rows is None else values[rows]
 
     def _with_constants(self, values: Values, constant: npt.NDArray[np.bool_]) -> Values:
-        """Return ``(n, m)`` predictions with those of networks whose output is constant, where there are any."""
-        told = constant[:, None] & ~np.isnan(values) & ~np.isnan(self.constants_)
-        return np.where(told, self.constants_, values)
+        """Replace ``(n, m)`` predictions of networks with a constant output, where their value is defined."""
+        replaced = constant[:, None] & ~np.isnan(values) & ~np.isnan(self.constants_)
+        return np.where(replaced, self.constants_, values)
 
-    def _more(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> Values | None:
-        """Return what the model sees beside strings: proxies, and predictions of the base predictors."""
+    def _inputs_beside_strings(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> Values | None:
+        """Return proxies and predictions of the base predictors, ``(n, k)``, or None."""
         if (proxies is None) != (self.proxies_ == 0):
             raise InputError(f"expected {self.proxies_ or 'no'} proxies a network, as in training")
         columns: list[Values] = []
         if proxies is not None:
-            found = as_table(proxies)
-            if found.shape != (len(strings), self.proxies_):
-                raise InputError(f"expected proxies of shape {(len(strings), self.proxies_)}, got {found.shape}")
-            columns.append(found)
-        columns += [base.scores(strings) for base in self.base_]
+            table = as_table(proxies)
+            if table.shape != (len(strings), self.proxies_):
+                raise InputError(f"expected proxies of shape {(len(strings), self.proxies_)}, got {table.shape}")
+            columns.append(table)
+        columns += [base._to_scales(base._values(strings, None)) for base in self.base_]
         return np.concatenate(columns, axis=1) if columns else None
 
-    def scores(self, strings: Sequence[str]) -> Values:
-        """Return predictions on the scales that were learned on, ``(n, m)``."""
-        values = self._values(strings, None)
-        return np.stack(
-            [s.score(np.where(np.isinf(c), np.nan, c)) for s, c in zip(self.scales_, values.T, strict=True)], axis=1
-        )
+    def _to_scales(self, values: Values) -> Values:
+        """Map ``(n, m)`` values to the scales on which they are learned; unsupported ones to NaN."""
+        finite = np.where(np.isinf(values), np.nan, values)
+        return np.stack([s.score(column) for s, column in zip(self.scales_, finite.T, strict=True)], axis=1)
 
     def _shaped(self, values: Values) -> Values:
         return values[:, 0] if self.single_ else values
 
     def state(self) -> State:
-        """Return what was learned: what JSON can hold, and files by name."""
+        """Return what was learned: values for JSON, and files by name."""
         check_is_fitted(self, "models_")
         parts: list[tuple[str, Any]] = list(zip(self.members_, self.models_, strict=True))
-        parts += [(f"support-{i}", support) for i, support in enumerate(self.supports_) if support is not None]
+        parts += [(f"classifier-{i}", part) for i, part in enumerate(self.classifiers_) if part is not None]
         parts += [(f"base-{i}", base) for i, base in enumerate(self.base_)]
         states: dict[str, Any] = {}
         files: dict[str, bytes] = {}
         for name, part in parts:
-            states[name], its = part.state()
-            files |= {f"{name}-{file}": content for file, content in its.items()}
-        said = {
+            states[name], part_files = part.state()
+            files |= {f"{name}-{file}": content for file, content in part_files.items()}
+        content = {
             "parameters": {**self.get_params(deep=False), "seed": int(self.seed)},  # JSON knows no integers of NumPy
             "base": len(self.base_),
             "members": list(self.members_),
-            "shares": self.shares_.tolist(),
+            "weights": self.weights_.tolist(),
             "scales": [scale.state() for scale in self.scales_],
-            "supports": [support is not None for support in self.supports_],
+            "classifiers": [classifier is not None for classifier in self.classifiers_],
             "conformals": [conformal.state() for conformal in self.conformals_],
             "levels": [None if levels is None else levels.tolist() for levels in self.levels_],
             "constants": [None if np.isnan(value) else float(value) for value in self.constants_],
@@ -302,27 +328,29 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "compared": self.compared_,
             "parts": states,
         }
-        return said, files
+        return content, files
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+        """Take up what :meth:`state` returned; any exception means that the parts do not fit together."""
 
         def part(name: str, empty: Any) -> Any:
-            its = {file.removeprefix(f"{name}-"): files[file] for file in files if file.startswith(f"{name}-")}
-            empty.restore(state["parts"][name], its)
+            prefix = f"{name}-"
+            part_files = {file.removeprefix(prefix): files[file] for file in files if file.startswith(prefix)}
+            empty.restore(state["parts"][name], part_files)
             return empty
 
         self.set_params(**state["parameters"])
         self.base_ = [part(f"base-{i}", SEvalPredictor()) for i in range(state["base"])]
-        self.members_, self.shares_ = tuple(state["members"]), np.array(state["shares"], dtype=np.float64)
+        self.members_, self.weights_ = tuple(state["members"]), np.array(state["weights"], dtype=np.float64)
         self.models_ = [part(name, make(name, self.seed, self.parameters or {})) for name in self.members_]
         self.scales_ = tuple(Scale.restore(scale) for scale in state["scales"])
-        if self.shares_.shape != (len(self.members_), len(self.scales_)):
-            raise ValueError(f"shares of shape {self.shares_.shape}, not one a model and metric")
-        self.supports_ = [
-            part(f"support-{i}", Support(self.seed)) if there else None for i, there in enumerate(state["supports"])
+        if self.weights_.shape != (len(self.members_), len(self.scales_)):
+            raise ValueError(f"weights of shape {self.weights_.shape}, expected one for each model and metric")
+        self.classifiers_ = [
+            part(f"classifier-{i}", FeasibilityClassifier(self.seed)) if present else None
+            for i, present in enumerate(state["classifiers"])
         ]
-        share_features([*self.models_, *self.supports_])
+        share_features([*self.models_, *self.classifiers_])
         self.conformals_ = [Conformal.restore(conformal) for conformal in state["conformals"]]
         self.levels_ = [None if levels is None else np.array(levels, dtype=np.float64) for levels in state["levels"]]
         self.constants_ = np.array([np.nan if value is None else float(value) for value in state["constants"]])
@@ -335,7 +363,7 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
 def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
     """Return values as ``(n, m)``."""
-    values = numbers(strings, y)
+    values = as_values(strings, y)
     if np.isneginf(values).any() or (values.ndim == 1 and np.isnan(values).any()):
         bad = np.flatnonzero(np.isneginf(values) | np.isnan(values))
         raise InputError(
@@ -346,3 +374,23 @@ def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
     check_enough(np.isfinite(values), FEWEST)
     check_range(values)
     return values
+
+
+def _checked_base(base: Any) -> list[SEvalPredictor]:
+    """Return base predictors as a list.
+
+    Raises:
+        InputError: something other than predictors, or one that learned from proxies.
+        sklearn.exceptions.NotFittedError: one that is not fitted.
+    """
+    predictors: Sequence[Any] = base if isinstance(base, Sequence) else [None]
+    if not all(isinstance(predictor, SEvalPredictor) for predictor in predictors):
+        raise InputError(f"base must be a list of trained predictors (SEvalPredictor), not {str(base)[:60]!r}")
+    for predictor in predictors:
+        check_is_fitted(predictor, "models_")
+        if predictor.proxies_:
+            raise InputError(
+                f"a base predictor learned from {predictor.proxies_} proxies, which are not available here;"
+                " expected base predictors of strings alone"
+            )
+    return list(predictors)

@@ -1,4 +1,4 @@
-"""Which networks to train on and to judge by: the published split, and one without leaks."""
+"""Splits into training, validation and test networks: the published one, and one in which groups stay together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Indices = npt.NDArray[np.int64]
 
 #: Shares of the validation and the test part; the rest is for training.
 _VALIDATION, _TEST = 0.2, 0.2
-#: Networks below which one of the parts would be empty or the training part not the largest.
+#: With fewer networks, a part would be empty or the training part not the largest.
 _FEWEST = 5
 
 
@@ -67,32 +67,26 @@ def grouped_split(groups: Sequence[Hashable], seed: int = 42) -> Split:
     if len(number) < 3:
         raise InputError(f"three parts need at least 3 different groups, got {len(number)}; use a random split")
     sizes = np.bincount(labels)
-    left = np.random.default_rng(seed).permutation(len(sizes)).tolist()
+    remaining = np.random.default_rng(seed).permutation(len(sizes)).tolist()
     # Training comes last and takes the rest, so that each part before it must leave a group for every later one.
-    test = _take(left, sizes, round(_TEST * n), leave=2)
-    validation = _take(left, sizes, round(_VALIDATION * n), leave=1)
+    test = _take(remaining, sizes, round(_TEST * n), leave=2)
+    validation = _take(remaining, sizes, round(_VALIDATION * n), leave=1)
     part = np.zeros(len(sizes), dtype=np.int64)
     part[validation], part[test] = 1, 2
     return Split(*(np.flatnonzero(part[labels] == p) for p in range(3)))
 
 
-def _take(left: list[int], sizes: npt.NDArray[np.int64], rows: int, *, leave: int) -> list[int]:
-    """Take from ``left`` the groups, in order, that still fit into so many rows, at least one; leave so many groups."""
-    taken: list[int] = []
-    for group in list(left):
-        if len(left) > leave and sizes[group] <= rows:
-            left.remove(group)
-            taken.append(group)
+def _take(remaining: list[int], sizes: npt.NDArray[np.int64], rows: int, *, leave: int) -> list[int]:
+    """Move groups from ``remaining`` into a part of ``rows`` rows, in order, at least one; keep ``leave`` groups."""
+    part: list[int] = []
+    for group in list(remaining):
+        if len(remaining) > leave and sizes[group] <= rows:
+            remaining.remove(group)
+            part.append(group)
             rows -= sizes[group]
-    smallest = min(left, key=lambda group: sizes[group])
-    # None fits any more; one too large may still bring the part nearer to its size.
-    if len(left) > leave and (not taken or sizes[smallest] - rows < rows):
-        left.remove(smallest)
-        taken.append(smallest)
-    return taken
-
-
-def twins(split: Split, groups: Sequence[Hashable]) -> float:
-    """Return the share of test rows whose group has a row in training, 0 to 1."""
-    seen = {groups[row] for row in split.train.tolist()}
-    return float(np.mean([groups[row] in seen for row in split.test.tolist()]))
+    smallest = min(remaining, key=lambda group: sizes[group])
+    # No further group fits; one that is too large may still bring the part closer to its size.
+    if len(remaining) > leave and (not part or sizes[smallest] - rows < rows):
+        remaining.remove(smallest)
+        part.append(smallest)
+    return part

@@ -1,4 +1,4 @@
-"""Training: choose by cross-validation on the training data, fit on all of it, and say how far to trust the result."""
+"""Training of a predictor from strings and values, with the description that its folder and model card hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Values = npt.NDArray[np.float64]
 
 
 class Proxies(NamedTuple):
-    """What is known of networks beside their strings: names, and ``(n, k)`` values, NaN where it is not."""
+    """Inputs beside strings: names, and ``(n, k)`` values, NaN where one is missing."""
 
     names: Sequence[str]
     values: Values
@@ -51,31 +51,31 @@ def train_predictor(
     base: Mapping[str, SEvalPredictor] | None = None,
     show: Show = lambda fraction, note: None,
 ) -> tuple[SEvalPredictor, PredictorInfo]:
-    """Train a predictor and measure it.
+    """Train a predictor and compute its out-of-fold scores.
 
     Args:
         strings: ``(n,)`` network strings.
         values: ``(n,)`` values of the metric, or ``(n, m)`` of several; +inf for networks that are not supported, and
-            among several NaN for what was not measured. At least ten finite ones a metric.
+            among several NaN for a missing value. At least ten finite ones for each metric.
         targets: the ``m`` metrics.
         space_name: name of the space of the networks.
-        view: which view of the networks the strings are.
+        view: the view of the networks that the strings show.
         model, scale, parameters, seed: see :class:`~freerea_seval.predictor.seval.SEvalPredictor`.
-        proxies: what else the predictor sees.
-        base: trained predictors whose predictions it sees, by what they predict; none that learned these values.
-        show: is told the fraction done and a note.
+        proxies: inputs beside strings.
+        base: fitted predictors whose predictions are inputs, by description; none that learned these values.
+        show: called with the completed fraction and a note.
 
     Returns:
-        The predictor, fitted on everything, and what is known of it; its scores are those of a cross-validation.
+        The predictor, fitted to all networks, and its description with cross-validated scores.
 
     Raises:
         InputError: see :meth:`SEvalPredictor.fit <freerea_seval.predictor.seval.SEvalPredictor.fit>`.
     """
     strings = list(strings)
-    more, others = None if proxies is None else proxies.values, base or {}
+    table, bases = None if proxies is None else proxies.values, base or {}
     predictor = SEvalPredictor(model, scale, parameters, seed=seed)
     directions = [target.direction for target in targets]
-    predictor.fit(strings, values, more, base=list(others.values()), directions=directions, show=show)
+    predictor.fit(strings, values, table, base=list(bases.values()), directions=directions, show=show)
     columns = np.asarray(values, dtype=np.float64).reshape(len(strings), -1)
     info = PredictorInfo(
         metrics=tuple(
@@ -90,21 +90,21 @@ def train_predictor(
         space=space_name,
         view=view,
         samples=len(strings),
-        trained_on=data_hash(strings, columns, more),
+        trained_on=data_hash(strings, columns, table),
         choice=predictor.choice_,
         proxies=() if proxies is None else tuple(proxies.names),
-        base=tuple(others),
+        base=tuple(bases),
         versions=versions(),
     )
     return predictor, info
 
 
 def data_hash(strings: Sequence[str], values: Values, proxies: Values | None = None) -> str:
-    """Return the SHA-256 of what a predictor learns from: strings, ``(n, m)`` values and proxies."""
-    learned = [list(strings), values.tolist(), *([] if proxies is None else [proxies.tolist()])]
-    return hashlib.sha256(json.dumps(learned).encode()).hexdigest()
+    """Return the SHA-256 of training data: strings, ``(n, m)`` values and proxies."""
+    content = [list(strings), values.tolist(), *([] if proxies is None else [proxies.tolist()])]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _unseen_scores(values: Values, unseen: Values, direction: Direction) -> dict[str, float]:
-    known = np.isfinite(values) & np.isfinite(unseen)
-    return scores(values[known], unseen[known], direction=direction) if known.any() else {}
+    both = np.isfinite(values) & np.isfinite(unseen)
+    return scores(values[both], unseen[both], direction=direction) if both.any() else {}

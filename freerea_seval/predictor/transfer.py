@@ -1,4 +1,4 @@
-"""The base predictors that ``train --base`` names: of one view, and none that knows the values to be learned."""
+"""Transfer from base predictors (``train --base``): they read one view, and must not leak the target."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.views import View, check_view, default_view
 from freerea_seval.units import without_unit
 
-_WHY = "it knows values that cross-validation holds out, so that scores and intervals would be far too good"
+_WHY = "it would leak the target into the validation folds"
 
 
 class Bases(NamedTuple):
-    """The view to learn from, and base predictors.
+    """Base predictors and the view of networks that they read.
 
     Attributes:
-        view: of theirs, or the one that was asked for, or the usual one.
-        predictors: by what they predict.
-        learned: the hash of what each learned from, by folder.
+        view: the requested one, or that of the base predictors, or the default for the metric.
+        predictors: by a description of what they predict.
+        training_data: the hash of the training data of each, by folder.
     """
 
     view: View
     predictors: dict[str, SEvalPredictor]
-    learned: dict[Path, str]
+    training_data: dict[Path, str]
 
     def check_data(self, data: str) -> None:
-        """Raise :class:`InputError` if one learned from the very data of this hash, whatever it calls the metric."""
-        for folder, learned in self.learned.items():
-            if learned == data:
-                raise InputError(f"--base {folder} learned from these same values: {_WHY}; leave it out")
+        """Raise :class:`InputError` if a base predictor was trained on the data of this hash, under any metric name."""
+        for folder, own in self.training_data.items():
+            if own == data:
+                raise InputError(f"--base {folder} was trained on these values: {_WHY}; leave it out")
 
 
 def load_bases(folders: Sequence[Path], metrics: Sequence[str], spaces: Sequence[str], view: str | None) -> Bases:
     """Load base predictors.
 
     Args:
-        folders: where they are.
-        metrics: what is to be learned.
-        spaces: the names by which a folder may know the space that it is learned in.
-        view: which view of networks to read; None for that of the base predictors, or of the metric.
+        folders: one for each base predictor.
+        metrics: the metrics to be learned.
+        spaces: the names under which a base predictor may have recorded the space.
+        view: the view of networks to read; None for that of the base predictors, or the metric's default.
 
     Raises:
         InputError: a folder holds no predictor, or one of another view.
-        InputError: one predicts such a metric in the same space and data set, or asks another that does.
+        InputError: a base predictor, or one of its own base predictors, predicts such a metric in the same space.
     """
     loaded = {folder: load_predictor(folder) for folder in folders}
     views = [info.view for _, info in loaded.values()]
@@ -56,24 +56,24 @@ def load_bases(folders: Sequence[Path], metrics: Sequence[str], spaces: Sequence
     for folder, (predictor, info) in loaded.items():
         if info.view != chosen:
             raise InputError(
-                f"--base {folder} reads the {info.view} view of networks, and this predictor is to read the {chosen}"
-                " one; leave it out, or take predictors of one view"
+                f"--base {folder} reads the {info.view} view of networks, expected the {chosen} view; leave it out, or"
+                " give predictors of one view"
             )
-        known = {without_unit(name) for space in spaces for name in _names(info, space)}
+        predicted = {without_unit(name) for space in spaces for name in _names(info, space)}
         for metric in metrics:
-            if without_unit(metric) in known:
+            if without_unit(metric) in predicted:
                 raise InputError(
-                    f"--base {folder} predicts {metric} of {info.space}, too: {_WHY}; leave it out, or, if it is of"
-                    " another device, say so in the column's name"
+                    f"--base {folder} predicts {metric} of {info.space} as well: {_WHY}; leave it out, or, if it is of"
+                    " another device, give the column another name"
                 )
         predictors[f"{', '.join(metric.name for metric in info.metrics)} of {info.space} ({folder})"] = predictor
     return Bases(chosen, predictors, {folder: info.trained_on for folder, (_, info) in loaded.items()})
 
 
 def _names(info: PredictorInfo, space: str) -> list[str]:
-    """Return the metrics of a space that a predictor knows, itself or by a base predictor of its own."""
+    """Return the metrics of a space that a predictor, or one of its base predictors, predicts."""
     names = [metric.name for metric in info.metrics] if info.space == space else []
-    for said in info.base:
-        before, found, _ = said.partition(f" of {space} (")
-        names += before.split(", ") if found else []
+    for description in info.base:
+        metrics, separator, _ = description.partition(f" of {space} (")
+        names += metrics.split(", ") if separator else []
     return names

@@ -1,4 +1,4 @@
-"""Whether a device can run a network at all: a class of its own, never a number."""
+"""A classifier of networks that a device supports: an unsupported network has no value, and is not a large number."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from freerea_seval.predictor.features.vectorizer import StringFeatures
 from freerea_seval.predictor.models.xgboost_io import load_trees
 
 Values = npt.NDArray[np.float64]
-_TREES = "support.json"
+_TREES = "classifier.json"
 
 
-class Support:
-    """Boosted trees that say how likely it is that a device runs a network.
+class FeasibilityClassifier:
+    """Gradient-boosted trees that predict the probability that a device supports a network.
 
     Args:
         seed: fixes the training.
@@ -25,7 +25,7 @@ class Support:
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def fit(self, strings: Sequence[str], supported: npt.NDArray[np.bool_]) -> Support:
+    def fit(self, strings: Sequence[str], supported: npt.NDArray[np.bool_]) -> FeasibilityClassifier:
         """Learn from ``(n,)`` networks, of which some are supported and some are not."""
         import xgboost
 
@@ -51,11 +51,11 @@ class Support:
         return np.asarray(self.booster_.inplace_predict(self.features_.matrix(strings)), dtype=np.float64)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return what was learned: what JSON can hold, and files."""
+        """Return what was learned: values for JSON, and files by name."""
         return {"vocabulary": self.features_.vocabulary_}, {_TREES: bytes(self.booster_.save_raw("json"))}
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+        """Take up what :meth:`state` returned; any exception means that the parts do not fit together."""
         self.features_ = StringFeatures.of(state["vocabulary"])
         self.booster_ = load_trees(files[_TREES])
         self.probability(["input[1x1] output"])

@@ -1,38 +1,80 @@
-"""The predictor: gradient-boosted trees on the features of network strings, beside a ridge regression on costs."""
+"""The models ``boosted`` and ``ordered``: gradient-boosted trees on string features, blended with a linear cost model.
+
+Notation, for one metric and ``n`` different strings:
+    x ``(n, d)``      features of strings, then proxies
+    c ``(n, k)``      the cost features among them (operations, parameters, activations)
+    t ``(n,)``        standardised values, their mean over networks with the same string
+    w ``(n,)``        the number of these networks
+    f(x)              the trees
+    g(c) = a + c b    the linear cost model
+    s                 the share of the trees; the prediction is ``s f(x) + (1 - s) g(c)``
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
-from freerea_patch import InputError, unknown_name
+from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings
-from freerea_seval.predictor.models.forests import KINDS, Forest, Growth, ask, grow, growth_again, growth_of, select
-from freerea_seval.predictor.models.linear_cost_model import Line, draw_line
-from freerea_seval.predictor.models.validation import averaged, checked
+from freerea_seval.predictor.models.validation import checked
 from freerea_seval.predictor.models.xgboost_io import load_trees
+
+if TYPE_CHECKING:
+    import xgboost
 
 Values = npt.NDArray[np.float64]
 
-#: Folds of the comparison between the trees and the line.
+#: Folds of the comparison between the trees and the linear cost model.
 _FOLDS = 3
-#: From so many different strings on, trees do without the line.
+#: Below this number of different strings, trees are small.
+_FEW = 500
+#: From this number of different strings on, trees are large and the linear cost model is not used.
 _MANY = 2000
-#: So many networks are enough to choose among forests by; choices by hundreds are worse than none.
-_ENOUGH = 1000
+#: Ridge penalties, selected by leave-one-out error.
+_PENALTIES = np.logspace(-4, 2, 13)
 
 
-class _Mixture(NamedTuple):
-    """What predicts one metric, standardised: trees on all features, and a line on costs."""
+class LinearCostModel(NamedTuple):
+    """A linear function of the cost features: ``intercept + c @ coefficients``.
 
-    forests: tuple[Forest, ...]
-    line: Line
+    Latency is nearly a sum of costs, which a linear model learns from few networks.
+    """
+
+    intercept: float
+    coefficients: Values
+
+    @classmethod
+    def fit(cls, costs: Matrix, targets: Values, weights: Values) -> LinearCostModel:
+        """Fit a ridge regression to ``(n, k)`` costs and ``(n,)`` targets."""
+        if len(targets) < 2:  # leave-one-out needs two
+            return cls(float(targets[0]), np.zeros(costs.shape[1]))
+        x = costs.astype(np.float64)
+        mean, scale = x.mean(axis=0), x.std(axis=0)
+        # The factor sqrt(k) makes the same range of penalties suitable for any number of columns.
+        scale = np.where(scale > 0, scale, 1.0) * np.sqrt(max(1, x.shape[1]))
+        ridge = RidgeCV(_PENALTIES).fit((x - mean) / scale, targets, sample_weight=weights)
+        coefficients = np.asarray(ridge.coef_ / scale, dtype=np.float64)
+        return cls(float(ridge.intercept_ - mean @ coefficients), coefficients)
+
+    def __call__(self, costs: Matrix) -> Values:
+        """Map ``(n, k)`` to ``(n,)``."""
+        # A sum over each row, unlike a matrix product, gives a row the same bits in any batch.
+        return np.asarray((costs * self.coefficients).sum(axis=1) + self.intercept, dtype=np.float64)
+
+
+class _Blend(NamedTuple):
+    """The prediction of one metric: trees, linear cost model, share of the trees, and the metric's mean and scale."""
+
+    trees: xgboost.Booster
+    linear: LinearCostModel
     trees_share: float
     mean: float
     scale: float
@@ -41,28 +83,23 @@ class _Mixture(NamedTuple):
 class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """A scikit-learn regressor from network strings to metrics.
 
-    Two models see the standardised values of a metric: boosted trees on all features, and a ridge regression on the
-    cost features. Latency is nearly a sum of costs, which a line learns from few samples; accuracy is not. The
-    prediction is their weighted mean; the weight of the trees is the one that fits best out of fold. From two
-    thousand different strings on, trees need no line.
+    The share of the trees is the one with the least squared error out of fold; from 2,000 different strings on it is 1.
 
     Args:
-        n_estimators: number of trees; None for 200 with few samples, 400 from 500 different strings on.
-        max_depth: depth of a tree; None for 3 with few samples, 5 from 500 different strings on, 7 from 2,000.
-        learning_rate: factor of a tree's contribution; None for 0.1 with few samples, 0.05 with more.
+        n_estimators: number of trees; None for 200 below 500 different strings, 400 below 2,000, and then 600 with
+            ``order`` and 400 without.
+        max_depth: depth of a tree; None for 3 below 500 different strings, 5 below 2,000, then 7.
+        learning_rate: factor of a tree's contribution; None for 0.1 below 500 different strings, then 0.05.
         subsample: share of the samples that a tree sees.
         colsample_bynode: share of the features that a split chooses from.
-        distinct: equal strings weigh as one, however many networks have them. Without this they weigh as many as they
-            are, which is right for predicting networks like those of training.
-        order: the mean of five forests, of which four see the order of execution; see
-            :data:`~freerea_seval.predictor.models.forests.KINDS`.
-        growth: which of these forests each metric has, how many trees each has and how often it counts; see
-            :meth:`prune`. None: all forests, ``n_estimators`` trees.
-        seed: fixes the two shares and the folds.
+        distinct: weigh each different string once, instead of by the number of its networks. The default suits new
+            networks that are distributed like those of training.
+        order: use the features of the order of execution as well, which some devices depend on.
+        seed: fixes the subsamples and the folds.
 
     Attributes:
         features_: the fitted :class:`~freerea_seval.predictor.features.vectorizer.StringFeatures`.
-        mixtures_: trees, line and their shares, one a metric.
+        blends_: what predicts each metric.
     """
 
     def __init__(
@@ -74,7 +111,6 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         colsample_bynode: float = 0.3,
         distinct: bool = False,
         order: bool = False,
-        growth: Sequence[Growth] | None = None,
         seed: int = 0,
     ) -> None:
         self.n_estimators = n_estimators
@@ -84,7 +120,6 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.colsample_bynode = colsample_bynode
         self.distinct = distinct
         self.order = order
-        self.growth = growth
         self.seed = seed
 
     def __sklearn_tags__(self) -> Any:
@@ -98,13 +133,13 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             strings: ``(n,)`` network strings.
-            y: ``(n,)`` values of a metric, which may all be equal, or ``(n, m)`` of several; NaN among several is not
-                known.
-            proxies: ``(n, k)`` more that is known of every network, such as zero-cost proxies; NaN where it is not.
+            y: ``(n,)`` values of a metric, which may all be equal, or ``(n, m)`` of several; NaN among several is a
+                missing value.
+            proxies: ``(n, p)`` other numbers of every network, such as zero-cost proxies; NaN is a missing value.
 
         Raises:
-            InputError: fewer than five samples, or as many values as strings are not there.
-            InputError: a value is infinite or no number, or a string is no network string.
+            InputError: fewer than five samples, or values that do not match the strings in number.
+            InputError: a value is infinite or not a number, or a string is not a network string.
             InputError: xgboost refuses a parameter.
         """
         values = checked(strings, y)
@@ -112,193 +147,156 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.features_ = StringFeatures()
         matrix = self.features_.fit_transform(strings)
         self.proxies_ = 0 if proxies is None else np.shape(proxies)[-1]
-        matrix = self._beside(matrix, proxies)
-        growth = [None] * values.shape[1] if self.growth is None else list(self.growth)
-        if len(growth) != values.shape[1]:
-            raise InputError(f"growth is of {len(growth)} metrics, and there are {values.shape[1]}")
-        for kind in [kind for its in self.growth or () for kind in its or ("none",)]:
-            if kind not in KINDS:
-                raise unknown_name("forest", kind, KINDS)
-        self.mixtures_ = [
-            self._fit_metric(strings, matrix, column, its) for column, its in zip(values.T, growth, strict=True)
-        ]
+        matrix = self._with_proxies(matrix, proxies)
+        self.blends_ = [self._fit_metric(strings, matrix, column) for column in values.T]
         return self
 
-    def _fit_metric(self, strings: Sequence[str], matrix: Matrix, values: Values, growth: Growth | None) -> _Mixture:
-        known = np.flatnonzero(~np.isnan(values))
-        mean = float(values[known].mean())
-        scale = float(values[known].std()) if np.ptp(values[known]) > 0 else 1.0
-        targets = (values[known] - mean) / scale
+    def _fit_metric(self, strings: Sequence[str], matrix: Matrix, values: Values) -> _Blend:
+        measured = np.flatnonzero(~np.isnan(values))
+        mean = float(values[measured].mean())
+        scale = float(values[measured].std()) if np.ptp(values[measured]) > 0 else 1.0
+        targets = (values[measured] - mean) / scale
         if not self.proxies_:
-            # Equal strings have equal features: their mean, with a weight, teaches the same in less time.
+            # Equal strings have equal features: their mean with a weight gives the same fit in less time.
             _, first, group, counts = np.unique(
-                np.array(strings, dtype=object)[known].astype(str),
+                np.array(strings, dtype=object)[measured].astype(str),
                 return_index=True, return_inverse=True, return_counts=True,
             )  # fmt: skip
-            # In the order of the samples, so that a permutation of equal strings does not matter.
+            # In the order of first occurrence, so that permuting equal strings changes nothing.
             targets = np.bincount(group, targets) / counts
             order = np.argsort(first)
-            rows, targets, weights = known[first[order]], targets[order], counts[order].astype(np.float64)
+            rows, targets, weights = measured[first[order]], targets[order], counts[order].astype(np.float64)
             if self.distinct:
                 weights = np.ones(len(rows))
         else:
-            rows, weights = known, np.ones(len(known))
+            rows, weights = measured, np.ones(len(measured))
         x = matrix[rows]
         costs = x[:, self.features_.costs_]
-        share = 1.0 if len(x) >= _MANY else self._best_share(x, costs, targets, weights, growth)
-        return _Mixture(self._grow(x, targets, weights, growth), draw_line(costs, targets, weights), share, mean, scale)
+        share = 1.0 if len(x) >= _MANY else self._best_share(x, costs, targets, weights)
+        linear = LinearCostModel.fit(costs, targets, weights)
+        return _Blend(self._boost(x, targets, weights), linear, share, mean, scale)
 
     def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
-        """Predict ``(n,)`` or ``(n, m)`` values, as there were in training.
+        """Predict ``(n,)`` or ``(n, m)`` values, shaped as in training.
 
         Raises:
-            InputError: a string is no network string, or proxies are not there as in training.
+            InputError: a string is not a network string, or the proxies differ in number from those of training.
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
-        check_is_fitted(self, "mixtures_")
+        check_is_fitted(self, "blends_")
         if not len(check_strings(strings)):
-            return np.empty(0 if self.single_ else (0, len(self.mixtures_)))
-        matrix = self._beside(self.features_.matrix(strings), proxies)
+            return np.empty(0 if self.single_ else (0, len(self.blends_)))
+        matrix = self._with_proxies(self.features_.matrix(strings), proxies)
         costs = matrix[:, self.features_.costs_]
-        found = [
-            (m.trees_share * ask(m.forests, matrix, self.features_.order_) + (1.0 - m.trees_share) * m.line(costs))
-            * m.scale
-            + m.mean
-            for m in self.mixtures_
+        columns = [
+            (b.trees_share * self._ask(b.trees, matrix) + (1.0 - b.trees_share) * b.linear(costs)) * b.scale + b.mean
+            for b in self.blends_
         ]
-        return found[0] if self.single_ else np.stack(found, axis=1)
+        return columns[0] if self.single_ else np.stack(columns, axis=1)
 
-    def prune(self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None) -> list[Growth]:
-        """Cut each metric's forests back to what orders networks best that were left out of training.
-
-        All forests stay where fewer than a thousand networks of a metric were left out, too few for a choice. With
-        ``distinct``, each different string is one network.
-
-        Args:
-            strings, y, proxies: as in :meth:`fit`, of the networks that were left out.
-
-        Returns:
-            The ``growth`` to train on all networks with.
-        """
-        from scipy.stats import kendalltau
-
-        values = checked(strings, y)
-        if self.distinct and proxies is None:
-            strings, values = averaged(strings, values)
-        matrix = self._beside(self.features_.matrix(strings), proxies)
-        costs = matrix[:, self.features_.costs_]
-        for place, (mixture, column) in enumerate(zip(self.mixtures_, values.T, strict=True)):
-            known = ~np.isnan(column)
-            line = (1.0 - mixture.trees_share) * mixture.line(costs[known])
-
-            def score(
-                found: Values, share: float = mixture.trees_share, line: Values = line, told: Values = column[known]
-            ) -> float:
-                return float(np.nan_to_num(kendalltau(told, share * found + line).statistic))  # NaN: all are equal
-
-            among = int(known.sum()) >= _ENOUGH
-            forests = select(mixture.forests, matrix[known], self.features_.order_, score, among=among)
-            self.mixtures_[place] = mixture._replace(forests=forests)
-        return [growth_again(mixture.forests) for mixture in self.mixtures_]
-
-    def _beside(self, matrix: Matrix, proxies: npt.ArrayLike | None) -> Matrix:
-        """Put proxies behind the features."""
+    def _with_proxies(self, matrix: Matrix, proxies: npt.ArrayLike | None) -> Matrix:
+        """Append proxies as columns."""
         if (proxies is None) != (self.proxies_ == 0):
             raise InputError(f"expected {self.proxies_ or 'no'} proxies a network, as in training")
         if proxies is None:
             return matrix
-        more = np.asarray(proxies, dtype=np.float32)
-        if more.shape != (len(matrix), self.proxies_):
-            raise InputError(f"expected proxies of shape {(len(matrix), self.proxies_)}, got {more.shape}")
-        return np.concatenate([matrix, np.where(np.isfinite(more), more, np.nan)], axis=1)
+        table = np.asarray(proxies, dtype=np.float32)
+        if table.shape != (len(matrix), self.proxies_):
+            raise InputError(f"expected proxies of shape {(len(matrix), self.proxies_)}, got {table.shape}")
+        return np.concatenate([matrix, np.where(np.isfinite(table), table, np.nan)], axis=1)
 
-    def _best_share(
-        self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values, growth: Growth | None
-    ) -> float:
-        """Return the share of the trees whose mixture has the least squared error out of fold."""
-        grown = np.empty_like(targets)
-        line = np.empty_like(targets)
+    def _best_share(self, matrix: Matrix, costs: Matrix, targets: Values, weights: Values) -> float:
+        """Return the share of the trees whose blend has the least squared error out of fold."""
         if len(targets) < 2 * _FOLDS:
             return 0.0
-        for kept, left in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(matrix):
-            growing = self._grow(matrix[kept], targets[kept], weights[kept], growth)
-            grown[left] = ask(growing, matrix[left], self.features_.order_)
-            line[left] = draw_line(costs[kept], targets[kept], weights[kept])(costs[left])
-        apart = grown - line
-        if not apart.any():
+        trees, linear = np.empty_like(targets), np.empty_like(targets)
+        for train, test in KFold(_FOLDS, shuffle=True, random_state=self.seed).split(matrix):
+            trees[test] = self._ask(self._boost(matrix[train], targets[train], weights[train]), matrix[test])
+            linear[test] = LinearCostModel.fit(costs[train], targets[train], weights[train])(costs[test])
+        difference = trees - linear
+        if not difference.any():
             return 0.0
-        return float(np.clip(((targets - line) * weights) @ apart / ((apart * weights) @ apart), 0.0, 1.0))
+        # Least squares of t on g + s (f - g), weighted.
+        share = ((targets - linear) * weights) @ difference / ((difference * weights) @ difference)
+        return float(np.clip(share, 0.0, 1.0))
 
-    def _grow(self, matrix: Matrix, targets: Values, weights: Values, growth: Growth | None) -> tuple[Forest, ...]:
+    def _boost(self, matrix: Matrix, targets: Values, weights: Values) -> xgboost.Booster:
         import xgboost
 
-        if growth is None:
-            growth = growth_of(tuple(KINDS) if self.order else ("plain",), self.n_estimators, len(matrix))
+        n = len(matrix)
+        size = 0 if n < _FEW else 1 if n < _MANY else 2
+        trees = (200, 400, 600 if self.order else 400)[size] if self.n_estimators is None else self.n_estimators
         settings = {
+            "objective": "reg:squarederror",
+            "tree_method": "hist",
+            "base_score": 0.0,
+            "nthread": 1,
             "seed": self.seed,
-            "max_depth": self.max_depth,
-            "learning_rate": self.learning_rate,
+            "max_depth": (3, 5, 7)[size] if self.max_depth is None else self.max_depth,
+            "learning_rate": (0.1, 0.05, 0.05)[size] if self.learning_rate is None else self.learning_rate,
+            "min_child_weight": (1, 1, 3)[size],
             "subsample": self.subsample,
             "colsample_bynode": self.colsample_bynode,
         }
         try:
-            return grow(matrix, self.features_.order_, targets, weights, growth, settings)
+            data = xgboost.DMatrix(self._visible(matrix), targets, weight=weights, nthread=1)
+            return xgboost.train(settings, data, trees)
         except (xgboost.core.XGBoostError, TypeError) as error:
-            raise InputError(f"xgboost cannot train with {self} ({first_line(error)}); mend its parameters") from error
+            raise InputError(
+                f"xgboost cannot train with {self} ({first_line(error)}); correct its parameters"
+            ) from error
+
+    def _ask(self, trees: xgboost.Booster, matrix: Matrix) -> Values:
+        return np.asarray(trees.inplace_predict(self._visible(matrix)), dtype=np.float64)
+
+    def _visible(self, matrix: Matrix) -> Matrix:
+        """Return the columns that the trees see."""
+        hidden = self.features_.order_
+        if self.order or hidden.start == hidden.stop:
+            return matrix
+        return np.concatenate([matrix[:, : hidden.start], matrix[:, hidden.stop :]], axis=1)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return what was learned: what JSON can hold, and files."""
-        check_is_fitted(self, "mixtures_")
+        """Return what was learned: values for JSON, and files by name."""
+        check_is_fitted(self, "blends_")
         metrics = [
             {
-                "intercept": m.line.intercept,
-                "coefficients": m.line.coefficients.tolist(),
-                "forests": [[forest.kind, forest.times] for forest in m.forests],
-                "trees_share": m.trees_share,
-                "mean": m.mean,
-                "scale": m.scale,
+                "intercept": blend.linear.intercept,
+                "coefficients": blend.linear.coefficients.tolist(),
+                "trees_share": blend.trees_share,
+                "mean": blend.mean,
+                "scale": blend.scale,
             }
-            for m in self.mixtures_
+            for blend in self.blends_
         ]
-        said = {
+        content = {
             "vocabulary": self.features_.vocabulary_,
             "single": bool(self.single_),
             "proxies": self.proxies_,
+            "order": bool(self.order),
             "metrics": metrics,
         }
-        files = {
-            f"trees-{i}-{forest.kind}.json": bytes(forest.trees.save_raw("json"))
-            for i, mixture in enumerate(self.mixtures_)
-            for forest in mixture.forests
-        }
-        return said, files
+        return content, {f"trees-{i}.json": bytes(b.trees.save_raw("json")) for i, b in enumerate(self.blends_)}
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Take up what :meth:`state` returned.
 
         Raises:
-            Exception: it does not fit together; xgboost has types of its own.
+            Exception: the parts do not fit together; xgboost has exceptions of its own.
         """
         self.features_ = StringFeatures.of(state["vocabulary"])
-        self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])
-        self.mixtures_ = []
-        costs = self.features_.costs_
-        for place, metric in enumerate(state["metrics"]):
-            forests = tuple(
-                Forest(kind, load_trees(files[f"trees-{place}-{kind}.json"]), int(times))
-                for kind, times in metric["forests"]
-            )
-            if not forests or not all(f.kind in KINDS and f.times > 0 for f in forests):
-                raise ValueError(f"forests {metric['forests']}")
-            line = Line(float(metric["intercept"]), np.array(metric["coefficients"], dtype=np.float64))
-            if line.coefficients.shape != (costs.stop - costs.start,):
-                raise ValueError(f"{line.coefficients.size} coefficients of {costs.stop - costs.start} costs")
-            self.mixtures_.append(
-                _Mixture(forests, line, *(float(metric[name]) for name in ("trees_share", "mean", "scale")))
-            )
+        self.single_, self.proxies_, self.order = bool(state["single"]), int(state["proxies"]), bool(state["order"])
+        self.blends_ = []
+        width = self.features_.costs_.stop - self.features_.costs_.start
+        for number, metric in enumerate(state["metrics"]):
+            linear = LinearCostModel(float(metric["intercept"]), np.array(metric["coefficients"], dtype=np.float64))
+            if linear.coefficients.shape != (width,):
+                raise ValueError(f"{linear.coefficients.size} coefficients of {width} costs")
+            rest = (float(metric[name]) for name in ("trees_share", "mean", "scale"))
+            self.blends_.append(_Blend(load_trees(files[f"trees-{number}.json"]), linear, *rest))
         self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None)
 
 
 def first_line(error: Exception) -> str:
-    """Return what an error says in its first line, or its name if it says nothing."""
+    """Return the first line of an error's message, or the error's name if the message is empty."""
     return next((line for line in str(error).splitlines() if line), type(error).__name__)

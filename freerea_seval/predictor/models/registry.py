@@ -1,4 +1,4 @@
-"""The models by name, and the mean of several."""
+"""The registry of models, and the contract that each of them fulfils."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from freerea_patch import import_object, unknown_name
 
 Values = npt.NDArray[np.float64]
 State = tuple[dict[str, Any], dict[str, bytes]]
+#: Called with the completed fraction, 0 to 1, and a note.
 Show = Callable[[float, str], None]
 
-#: What ``model`` may be beside ``auto``: ``ordered`` is ``boosted`` with forests that see the order of execution as
-#: well, ``ridge`` sees base predictors (and proxies) alone, and ``ensemble`` is the mean of two others.
+#: Names of models beside ``auto``. ``ordered`` is ``boosted`` with features of the order of execution, ``ridge`` uses
+#: base predictors and proxies alone, and ``ensemble`` is the mean of two others.
 MODELS = ("boosted", "ordered", "gp", "ridge", "mlp", "t5", "ensemble")
 _CLASSES = {
     "boosted": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
@@ -27,22 +28,20 @@ _CLASSES = {
     "mlp": "freerea_seval.predictor.models.mlp:MLPPredictor",
     "t5": "freerea_seval.predictor.t5.model:T5Predictor",
 }
-#: Models that use proxies; the others see strings alone.
+#: Models that use proxies; the others read strings alone.
 USE_PROXIES = ("boosted", "ordered", "gp", "ridge")
-#: What is pruned has this size before.
-UNPRUNED: Mapping[str, Mapping[str, Any]] = {"ordered": {"n_estimators": 800}}
-#: Beyond so many networks a Gaussian process takes too long: it grows with the cube.
+#: Above this number of networks a Gaussian process takes too long: its time grows with the cube.
 MOST_FOR_GP = 1000
 
 
 class Model(Protocol):
-    """What every model does; see :class:`~freerea_seval.predictor.seval.SEvalPredictor` for who calls it.
+    """The contract of a model; :class:`~freerea_seval.predictor.seval.SEvalPredictor` calls it.
 
-    Targets are ``(n, m)`` scores of about a standard normal distribution, NaN where a metric was not measured.
+    Targets are ``(n, m)`` scores, about standard normal, NaN where a metric was not measured.
     """
 
     def fit(self, strings: Sequence[str], y: npt.ArrayLike, *arguments: Any, **options: Any) -> Any:
-        """Learn."""
+        """Learn ``(n,)`` or ``(n, m)`` targets."""
         ...
 
     def predict(self, strings: Sequence[str]) -> Values:
@@ -50,11 +49,11 @@ class Model(Protocol):
         ...
 
     def state(self) -> State:
-        """Return what was learned: what JSON can hold, and files by name."""
+        """Return what was learned: values for JSON, and files by name."""
         ...
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+        """Take up what :meth:`state` returned; any exception means that the parts do not fit together."""
         ...
 
 
@@ -76,10 +75,11 @@ def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
 
 
 def members(name: str, networks: int, proxies: bool) -> tuple[str, ...]:
-    """Return the models that a name stands for, given the number of training networks.
+    """Return the models that a name denotes, given the number of training networks.
 
-    Names with a plus between them are the mean of these. An ensemble is boosted trees beside a Gaussian process, or
-    beside a small network where there are too many networks for one. Without torch there is no such network.
+    Names joined by a plus denote their mean. The ensemble is boosted trees with a Gaussian process, or with a small
+    neural network where there are too many networks for a Gaussian process; without torch, or with proxies, the trees
+    alone.
     """
     if name != "ensemble":
         return tuple(name.split("+"))
@@ -99,23 +99,13 @@ def train(
     parameters: Mapping[str, Any],
     distinct: bool,
 ) -> Any:
-    """Return a model that has learned ``(n, m)`` targets; ``distinct`` weighs strings, not networks."""
+    """Return a model fitted to ``(n, m)`` targets; with ``distinct``, each different string weighs the same."""
     if distinct and name in ("boosted", "ordered"):
         parameters = {"distinct": True, **parameters}
     model = make(name, seed, parameters)
     if proxies is not None and name in USE_PROXIES:
         return model.fit(strings, targets, proxies)
     return model.fit(strings, targets)
-
-
-def prune(name: str, model: Any, strings: Sequence[str], targets: Values, proxies: Values | None) -> Mapping[str, Any]:
-    """Fit a model's size to networks that it was not trained on, and return the parameters that give it this size.
-
-    Only trees can; they become fewer.
-    """
-    if name not in ("boosted", "ordered"):
-        return {}
-    return {"growth": model.prune(strings, targets, proxies)}
 
 
 def ask(name: str, model: Any, strings: Sequence[str], proxies: Values | None) -> Values:

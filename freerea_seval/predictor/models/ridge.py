@@ -1,4 +1,4 @@
-"""The model ``ridge``: a line through what base predictors say, for tens of networks."""
+"""The model ``ridge``: a ridge regression on the predictions of base predictors, for tens of networks."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from freerea_patch import InputError
 from freerea_seval.predictor.models.target_transform import Scale, fit_scale
 from freerea_seval.predictor.models.validation import Values, checked
 
-#: Strengths of the penalty to choose from, by leave-one-out error.
+#: Ridge penalties, selected by leave-one-out error.
 _PENALTIES = np.logspace(-3, 2, 11)
 
 
 class RidgePredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
-    """A scikit-learn regressor from what is known of networks beside their strings, which it does not read.
+    """A scikit-learn regressor from proxies and base predictions; it does not read the strings.
 
-    What predictors of related metrics say orders networks nearly right, but its scale is another metric's. So each
-    column is put on the scale of its ranks in training, and a ridge regression weighs them. Models that read strings
-    err differently, and on few networks by more: the mean with them is better than either.
+    Predictors of related metrics rank networks nearly right, but on the scale of another metric. Each column is
+    therefore mapped to the normal quantiles of its ranks in training before the regression. Models that read strings
+    make other errors; the mean with them is better than either.
 
     Args:
-        seed: changes nothing; all models have one.
+        seed: unused; part of the contract of all models.
 
     Attributes:
-        columns_: the scale of each column.
-        coefficients_: ``(m, k + 1)`` of each metric, the intercept last.
+        columns_: the rank scale of each column.
+        coefficients_: ``(m, k + 1)`` for each metric, the intercept last.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -42,43 +42,46 @@ class RidgePredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             strings: ``(n,)`` network strings.
-            y: ``(n,)`` values of a metric, or ``(n, m)`` of several; NaN among several is not known.
-            proxies: ``(n, k)`` what is known of every network; what is not finite counts as the lowest of its column.
+            y: ``(n,)`` values of a metric, or ``(n, m)`` of several; NaN among several is a missing value.
+            proxies: ``(n, k)`` numbers of every network; one that is not finite counts as the lowest of its column.
 
         Raises:
-            InputError: there are no proxies, fewer than five values of a metric, or not as many values as strings.
+            InputError: there are no proxies, fewer than five values of a metric, or values and strings that differ in
+                number.
         """
         values = checked(strings, y)
         if proxies is None:
-            raise InputError("model 'ridge' reads no strings; give it proxies or base predictors, or take another")
+            raise InputError(
+                "model 'ridge' does not read strings; give proxies or base predictors, or take another model"
+            )
         self.single_ = np.ndim(y) == 1
         table = np.asarray(proxies, dtype=np.float64)
-        # One that is nowhere finite tells nothing.
-        told = [column if np.isfinite(column).any() else np.zeros_like(column) for column in table.T]
-        self.columns_ = [fit_scale("rank", column) for column in told]
+        # A column without a finite value is constant.
+        columns = [column if np.isfinite(column).any() else np.zeros_like(column) for column in table.T]
+        self.columns_ = [fit_scale("rank", column) for column in columns]
         points = self._points(table)
         self.coefficients_ = np.empty((values.shape[1], len(self.columns_) + 1))
         for row, column in zip(self.coefficients_, values.T, strict=True):
-            known = ~np.isnan(column)
-            ridge = RidgeCV(_PENALTIES).fit(points[known], column[known])
+            measured = ~np.isnan(column)
+            ridge = RidgeCV(_PENALTIES).fit(points[measured], column[measured])
             row[:] = [*ridge.coef_, ridge.intercept_]
         return self
 
     def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
-        """Predict ``(n,)`` or ``(n, m)`` values, as there were in training.
+        """Predict ``(n,)`` or ``(n, m)`` values, shaped as in training.
 
         Raises:
-            InputError: proxies are not there as in training.
+            InputError: proxies differ in number from those of training.
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         check_is_fitted(self, "coefficients_")
         table = np.asarray(np.empty((len(strings), 0)) if proxies is None else proxies, dtype=np.float64)
         if table.shape != (expected := (len(strings), len(self.columns_))):
             raise InputError(f"expected proxies of shape {expected}, got {table.shape}")
-        # A sum row by row, unlike a matrix product, gives a row the same bits whatever rows come with it.
+        # A sum over each row, unlike a matrix product, gives a row the same bits in any batch.
         points = self._points(table)
-        found = np.stack([(points * row[:-1]).sum(axis=1) + row[-1] for row in self.coefficients_], axis=1)
-        return found[:, 0] if self.single_ else found
+        values = np.stack([(points * row[:-1]).sum(axis=1) + row[-1] for row in self.coefficients_], axis=1)
+        return values[:, 0] if self.single_ else values
 
     def _points(self, table: Values) -> Values:
         columns = [
@@ -88,13 +91,13 @@ class RidgePredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.stack(columns, axis=1)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
-        """Return what was learned: what JSON can hold, and no files."""
+        """Return what was learned: values for JSON, and no files."""
         check_is_fitted(self, "coefficients_")
         columns = [scale.state() for scale in self.columns_]
         return {"single": self.single_, "columns": columns, "coefficients": self.coefficients_.tolist()}, {}
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
-        """Take up what :meth:`state` returned; any exception means that it does not fit together."""
+        """Take up what :meth:`state` returned; any exception means that the parts do not fit together."""
         self.single_ = bool(state["single"])
         self.columns_ = [Scale.restore(column) for column in state["columns"]]
         self.coefficients_ = np.array(state["coefficients"], dtype=np.float64)

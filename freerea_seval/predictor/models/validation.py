@@ -1,4 +1,4 @@
-"""Training samples of networks that learn several metrics together: checked, scaled, and equal strings made one."""
+"""Checks of training values, their standardisation, and the mean over networks with equal strings."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from freerea_seval.predictor.features.vectorizer import check_strings
 
 Values = npt.NDArray[np.float64]
 
-#: Fewer values of a metric than this teach nothing.
+#: The smallest number of values of a metric that a model is fitted to.
 FEWEST = 5
 SCALINGS = ("standard", "minmax")
-#: Squares of larger numbers, and of differences smaller than one over this, are none that a double can hold.
+#: The square of a larger number, or of a difference smaller than its inverse, is not representable as a double.
 _LARGEST = 1e150
 
 
@@ -23,9 +23,9 @@ def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
     """Return the values of a training set, ``(n, m)``.
 
     Raises:
-        InputError: too few samples, not as many values as strings, or values that teach nothing.
+        InputError: too few samples, values and strings that differ in number, or infinite values.
     """
-    values = numbers(strings, y)
+    values = as_values(strings, y)
     missing = np.isnan(values) if values.ndim == 2 else np.zeros(values.shape, dtype=bool)
     if bad := int((~np.isfinite(values) & ~missing).sum()):
         raise InputError(
@@ -37,8 +37,8 @@ def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:
     return values
 
 
-def numbers(strings: Sequence[str], y: npt.ArrayLike) -> Values:
-    """Return values as they come, ``(n,)`` or ``(n, m)``; raise :class:`InputError` unless there is a row a string."""
+def as_values(strings: Sequence[str], y: npt.ArrayLike) -> Values:
+    """Return values as an array, ``(n,)`` or ``(n, m)``; raise :class:`InputError` unless there is one row a string."""
     try:
         values = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -49,9 +49,9 @@ def numbers(strings: Sequence[str], y: npt.ArrayLike) -> Values:
     return values
 
 
-def check_enough(known: npt.NDArray[np.bool_], least: int) -> None:
-    """Raise :class:`InputError` unless each metric, a column of ``(n, m)``, has at least so many known values."""
-    fewest = int(known.sum(axis=0).min())
+def check_enough(measured: npt.NDArray[np.bool_], least: int) -> None:
+    """Raise :class:`InputError` unless each metric, a column of ``(n, m)``, has at least ``least`` measured values."""
+    fewest = int(measured.sum(axis=0).min())
     if fewest < least:
         raise InputError(
             f"a predictor needs at least {least} values of each metric, got {fewest}; measure more networks"
@@ -59,7 +59,7 @@ def check_enough(known: npt.NDArray[np.bool_], least: int) -> None:
 
 
 def check_range(values: Values) -> None:
-    """Raise :class:`InputError` unless the known values of each metric, ``(n, m)``, can be squared and summed."""
+    """Raise :class:`InputError` unless values ``(n, m)`` and their differences can be squared."""
     finite = np.where(np.isfinite(values), values, 0.0)
     rows, columns = np.nonzero(np.abs(finite) > _LARGEST)
     if len(rows):
@@ -71,13 +71,13 @@ def check_range(values: Values) -> None:
         spread = float(np.ptp(column[np.isfinite(column)]))
         if 0 < spread < 1 / _LARGEST:
             raise InputError(
-                f"values of a metric differ by {spread:g} at most, and {1 / _LARGEST:g} is the least that can be"
-                " computed with; give the metric in a smaller unit"
+                f"values of a metric differ by {spread:g} at most, expected at least {1 / _LARGEST:g};"
+                " give the metric in a smaller unit"
             )
 
 
 def scales(values: Values, scaling: str) -> tuple[Values, Values]:
-    """Return the centre and the scale of each metric, ``(m,)``; the scale of one that never differs is 1."""
+    """Return the centre and the scale of each metric, ``(m,)``; the scale of a constant metric is 1."""
     if scaling == "minmax":
         centre, scale = np.nanmin(values, axis=0), np.nanmax(values, axis=0) - np.nanmin(values, axis=0)
     else:
@@ -87,11 +87,11 @@ def scales(values: Values, scaling: str) -> tuple[Values, Values]:
 
 
 def averaged(strings: Sequence[str], values: Values) -> tuple[list[str], Values]:
-    """Return the different strings and the mean of the known values of each; NaN where none is known."""
-    place = {string: i for i, string in enumerate(dict.fromkeys(strings))}
-    groups = np.array([place[string] for string in strings])
-    known = ~np.isnan(values)
-    sums, counts = np.zeros((2, len(place), values.shape[1]))
-    np.add.at(sums, groups, np.where(known, values, 0.0))
-    np.add.at(counts, groups, known)
-    return list(place), np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+    """Return the different strings and the mean of the measured values of each; NaN where none was measured."""
+    index = {string: i for i, string in enumerate(dict.fromkeys(strings))}
+    groups = np.array([index[string] for string in strings])
+    measured = ~np.isnan(values)
+    sums, counts = np.zeros((2, len(index), values.shape[1]))
+    np.add.at(sums, groups, np.where(measured, values, 0.0))
+    np.add.at(counts, groups, measured)
+    return list(index), np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)

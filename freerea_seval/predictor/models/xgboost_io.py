@@ -1,4 +1,4 @@
-"""XGBoost's trees from a file that anyone may have written: checked before XGBoost reads it, as it trusts indices."""
+"""XGBoost's JSON from an untrusted file: indices are checked first, because XGBoost follows them unchecked."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 #: What XGBoost writes as the parent of a root.
 _NO_PARENT = 2**31 - 1
-#: What every tree has one of a node, beside its indices.
+#: Arrays of a tree with one entry for each node, beside its indices.
 _PER_NODE = ("base_weights", "default_left", "loss_changes", "split_conditions", "split_type", "sum_hessian")
 
 
 def load_trees(content: bytes) -> xgboost.Booster:
     """Return the trees of a file that ``save_raw("json")`` gave.
 
-    XGBoost follows the indices of a file without a look at them: one that is out of range ends the process, and a
-    circle never ends. A hash does not help, as whoever changes the file can renew it.
+    An index out of range would crash the process, and a cycle would never end. A hash cannot protect from this: whoever
+    changes the file can change the hash.
 
     Raises:
-        ValueError: the file is not JSON, or no such trees.
-        Exception: XGBoost cannot read it; it has types of its own.
+        ValueError: the file is not JSON, or its content is not of this form.
+        Exception: XGBoost cannot read it; it has exceptions of its own.
     """
     import xgboost
 
@@ -40,11 +40,11 @@ def load_trees(content: bytes) -> xgboost.Booster:
 
 
 def _once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Return an object of JSON; of a key that is there twice, XGBoost might take the one that was not checked."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("no trees of XGBoost: a key is there twice")
-    return found
+    """Return a JSON object; a duplicate key is refused, as XGBoost might use the value that was not checked."""
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        raise ValueError("no trees of XGBoost: a duplicate key")
+    return unique
 
 
 def _check(content: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ def _check_tree(tree: Mapping[str, Any], features: int, name: str) -> None:
     inner = np.flatnonzero((left != -1) | (right != -1))
     for children in (left[inner], right[inner]):
         _demand(bool(((children > 0) & (children < nodes)).all()), f"{name}: a child out of range")
-        # Where each child names its parent and the root has none, no circle can be reached.
+        # If each child names its parent and the root has none, no cycle can be reached.
         _demand(bool((parents[children] == inner).all()), f"{name}: a child of two parents")
     _demand(parents[0] == _NO_PARENT, f"{name}: a root with a parent")
     _demand(bool(((parents[1:] >= 0) & (parents[1:] < nodes)).all()), f"{name}: a parent out of range")

@@ -20,22 +20,19 @@ Values = npt.NDArray[np.float64]
 FINITE = st.floats(-1e6, 1e6)
 
 
-def draw(rng: np.random.Generator, n: int) -> tuple[Values, Values, Values]:
-    """Return values, skewed around biased predictions, and the scale of each one's error."""
-    difficulty = rng.uniform(0.2, 3.0, n)
+def draw(rng: np.random.Generator, n: int) -> tuple[Values, Values]:
+    """Return values with skewed errors around biased predictions, and the predictions."""
+    scale = rng.uniform(0.2, 3.0, n)
     predicted = rng.normal(size=n)
-    return predicted + 0.7 + difficulty * rng.exponential(size=n), predicted, difficulty
+    return predicted + 0.7 + scale * rng.exponential(size=n), predicted
 
 
-@pytest.mark.parametrize("normalised", [False, True])
 @pytest.mark.parametrize(("n", "coverage"), [(9, 0.9), (12, 0.9), (20, 0.9), (60, 0.9), (60, 0.5), (200, 0.8)])
-def test_intervals_cover_a_new_value_as_often_as_they_promise(n: int, coverage: float, normalised: bool) -> None:
+def test_intervals_cover_a_new_value_as_often_as_they_promise(n: int, coverage: float) -> None:
     rng, draws, hits = np.random.default_rng(n), 1_500, 0
     for _ in range(draws):  # marginal coverage: a new calibration set and one new value each time
-        measured, predicted, difficulty = draw(rng, n + 1)
-        scales = difficulty if normalised else None
-        intervals = Conformal.fit(measured[:n], predicted[:n], None if scales is None else scales[:n])
-        low, high = intervals.bounds(predicted[n:], coverage, None if scales is None else scales[n:])
+        measured, predicted = draw(rng, n + 1)
+        low, high = Conformal.fit(measured[:n], predicted[:n]).bounds(predicted[n:], coverage)
         hits += int(low[0] <= measured[n] <= high[0])
     # Without ties each side errs as often as its rank says, at most 1 / (n + 1) less than half of the rest.
     exact = 1 - 2 * math.floor((n + 1) * (1 - coverage) / 2 + 1e-9) / (n + 1)
@@ -51,7 +48,7 @@ def test_each_one_sided_bound_holds_as_often_as_it_promises(confidence: float) -
     rng, draws, n = np.random.default_rng(7), 1_500, 39
     below = above = 0
     for _ in range(draws):
-        measured, predicted, _ = draw(rng, n + 1)
+        measured, predicted = draw(rng, n + 1)
         intervals = Conformal.fit(measured[:n], predicted[:n])
         below += int(measured[n] <= intervals.upper(predicted[n:], confidence)[0])
         above += int(measured[n] >= intervals.lower(predicted[n:], confidence)[0])
@@ -108,8 +105,6 @@ def test_values_that_were_not_measured_or_not_supported_teach_nothing() -> None:
     predicted = [1.5, 7.0, 2.0, math.inf, 2.5]
     kept = Conformal.fit([1.0, 3.0, 2.5], [1.5, 2.0, 2.5])
     assert Conformal.fit(measured, predicted).state() == kept.state()
-    scaled = Conformal.fit(measured, predicted, [1.0, math.nan, 2.0, 0.0, 1.0])
-    assert scaled.errors.tolist() == [-0.5, 0.0, 0.5]
 
 
 def test_a_prediction_of_unsupported_is_its_own_bound() -> None:
@@ -117,15 +112,6 @@ def test_a_prediction_of_unsupported_is_its_own_bound() -> None:
         low, high = Conformal.fit(np.arange(float(n)), np.zeros(n)).bounds([math.inf, 1.0], 0.9)
         assert low[0] == high[0] == math.inf
         assert low[1] < high[1]
-
-
-def test_an_interval_is_as_wide_as_its_difficulty_and_scales_with_the_unit() -> None:
-    measured, predicted, difficulty = draw(np.random.default_rng(1), 200)
-    intervals = Conformal.fit(measured, predicted, difficulty)
-    low, high = intervals.bounds([5.0, 5.0], 0.9, [1.0, 3.0])
-    assert high[1] - low[1] == pytest.approx(3 * (high[0] - low[0]))
-    other = Conformal.fit(1e3 * measured, 1e3 * predicted, 1e3 * difficulty)
-    assert np.array(other.bounds([5e3, 5e3], 0.9, [1e3, 3e3])) == pytest.approx(1e3 * np.array([low, high]))
 
 
 def test_skewed_errors_give_a_lopsided_interval() -> None:
@@ -138,12 +124,12 @@ def test_skewed_errors_give_a_lopsided_interval() -> None:
 @pytest.mark.parametrize("n", [0, 1, 50, 2_000, 2_001, 9_375])
 def test_intervals_survive_json(n: int) -> None:
     rng = np.random.default_rng(n)
-    intervals = Conformal.fit(rng.normal(size=n), rng.normal(size=n), rng.uniform(1, 2, n))
+    intervals = Conformal.fit(rng.normal(size=n), rng.normal(size=n))
     text = json.dumps(intervals.state(), allow_nan=False)
     assert len(json.loads(text)["errors"]) == min(n, 2_000)
     twin = Conformal.restore(json.loads(text))
     for coverage in (0.01, 0.5, 0.9, 0.999):
-        assert np.array_equal(twin.bounds([1.0, 2.0], coverage, [1, 2]), intervals.bounds([1.0, 2.0], coverage, [1, 2]))
+        assert np.array_equal(twin.bounds([1.0, 2.0], coverage), intervals.bounds([1.0, 2.0], coverage))
 
 
 @given(st.floats(0.01, 0.9999))
@@ -158,14 +144,13 @@ def test_the_kept_errors_of_many_samples_round_outwards_and_little(confidence: f
 
 
 def test_nothing_given_is_changed() -> None:
-    measured, predicted, difficulty = draw(np.random.default_rng(0), 30)
-    before = [a.copy() for a in (measured, predicted, difficulty)]
-    Conformal.fit(measured, predicted, difficulty).bounds(predicted, 0.5, difficulty)
-    assert all(np.array_equal(a, b) for a, b in zip((measured, predicted, difficulty), before, strict=True))
+    measured, predicted = draw(np.random.default_rng(0), 30)
+    before = [a.copy() for a in (measured, predicted)]
+    Conformal.fit(measured, predicted).bounds(predicted, 0.5)
+    assert all(np.array_equal(a, b) for a, b in zip((measured, predicted), before, strict=True))
 
 
 PLAIN = Conformal.fit([1.0, 2.0, 4.0], [1.5, 2.0, 2.0])
-SCALED = Conformal.fit([1.0, 2.0, 4.0], [1.5, 2.0, 2.0], [1.0, 1.0, 2.0])
 STATE = PLAIN.state()
 
 
@@ -182,18 +167,12 @@ STATE = PLAIN.state()
             r"expected predictions of shape \(n,\), one a network, got shape \(1, 1\)",
         ),
         (lambda: PLAIN.bounds(["a"], 0.5), "expected a list of numbers as predictions, got list"),
-        (lambda: PLAIN.bounds([1.0], 0.5, [1.0]), "learned without difficulties; leave them out, or learn with them"),
-        (lambda: SCALED.bounds([1.0], 0.5), "learned with difficulties; give those of the predictions, too"),
-        (lambda: SCALED.bounds([1.0], 0.5, [1, 2]), r"expected difficulties of shape \(1,\), .* got shape \(2,\)"),
-        (lambda: SCALED.bounds([1.0], 0.5, [0.0]), "positive finite numbers; add a small constant to ones that can be"),
         (lambda: Conformal.fit([1, 2], [1]), r"expected predictions of shape \(2,\), one a network, got shape \(1,\)"),
         (lambda: Conformal.fit([1, 2], [1, math.inf]), "predictions of measured networks must be finite numbers"),
-        (lambda: Conformal.fit([1, 2], [1, 2], [1, -1]), "difficulties must be positive finite numbers"),
-        (lambda: Conformal.restore({}), "intervals: expected 'samples', 'errors' and 'normalised' as they were saved"),
+        (lambda: Conformal.restore({}), "intervals: expected 'samples' and 'errors' as they were saved"),
         (lambda: Conformal.restore({**STATE, "more": 1}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "samples": True}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "errors": [0.0, 1.0, math.nan]}), "as they were saved; train anew"),
-        (lambda: Conformal.restore({**STATE, "normalised": 1}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "samples": 4}), "expected 4 ascending errors of 4 samples, got 3; train"),
         (lambda: Conformal.restore({**STATE, "samples": -3}), "ascending errors of -3 samples, got 3"),
         (lambda: Conformal.restore({**STATE, "errors": [1.0, 0.0, 2.0]}), "expected 3 ascending errors of 3 samples"),

@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor, nn, zeros
 
 from freerea_patch import TopologySpace
-from freerea_seval.predictor.degenerate_networks import is_constant, values_of_constants, which_are_constant
+from freerea_seval.predictor.degenerate_networks import constant_outputs, has_constant_output, values_of_constants
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.text.serialize import serialize_graph as write
@@ -39,15 +39,15 @@ class AddsZeros(nn.Module):
     ],
 )
 def test_the_string_tells_a_constant_output(string: str, constant: bool) -> None:
-    assert is_constant(string) == constant
+    assert has_constant_output(string) == constant
 
 
 def test_only_the_functional_view_tells_a_cell_without_a_way_through() -> None:
     executed, functional = (SpaceStrings(TopologySpace(), view) for view in VIEWS)
-    assert which_are_constant(functional.strings([DEAD, ALIVE])).tolist() == [True, False]
-    assert which_are_constant(executed.strings([DEAD, ALIVE])).tolist() == [False, False]
+    assert constant_outputs(functional.strings([DEAD, ALIVE])).tolist() == [True, False]
+    assert constant_outputs(executed.strings([DEAD, ALIVE])).tolist() == [False, False]
     graph = view_of(trace_module(AddsZeros(), [zeros(1, 3, 4, 4)]), "functional")
-    assert not is_constant(write(graph))
+    assert not has_constant_output(write(graph))
 
 
 def test_they_are_worth_what_those_in_training_are_or_else_the_worst() -> None:
@@ -60,7 +60,7 @@ def test_they_are_worth_what_those_in_training_are_or_else_the_worst() -> None:
 
 def test_a_predictor_that_has_seen_none_predicts_no_better_than_the_worst() -> None:
     genotypes = [g for g in TopologySpace().genotypes()[::150] if g != DEAD]
-    strings = [s for s in SpaceStrings(TopologySpace(), "functional").strings(genotypes) if not is_constant(s)]
+    strings = [s for s in SpaceStrings(TopologySpace(), "functional").strings(genotypes) if not has_constant_output(s)]
     # The fewer operations, the better: what is constant looks best.
     values = np.array([-float(len(s)) for s in strings])
     predictor = SEvalPredictor("boosted").fit(strings, values)
@@ -74,7 +74,7 @@ def test_a_predictor_that_has_seen_none_predicts_no_better_than_the_worst() -> N
 
 def test_a_predictor_remembers_those_in_training() -> None:
     strings = SpaceStrings(TopologySpace(), "functional").strings(TopologySpace().genotypes()[::150])
-    values = np.array([10.0 if is_constant(s) else 50.0 + len(s) for s in strings])
+    values = np.array([10.0 if has_constant_output(s) else 50.0 + len(s) for s in strings])
     predictor = SEvalPredictor("boosted").fit([*strings, CONSTANT], [*values, 12.0])
     constant = values == 10.0
     expected = (10.0 * constant.sum() + 12.0) / (constant.sum() + 1)

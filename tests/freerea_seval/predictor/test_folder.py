@@ -34,7 +34,7 @@ INFO = PredictorInfo(
     choice="boosted on rank scale",
     versions={"xgboost-cpu": "3.2.0"},
 )
-FILES = ["boosted-trees-0-plain.json", "boosted-trees-1-plain.json", "support-0-support.json"]
+FILES = ["boosted-trees-0.json", "boosted-trees-1.json", "classifier-0-classifier.json"]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_missing_parents_are_made(tmp_path: Path, trained: SEvalPredictor) -> No
 
 
 def test_an_existing_predictor_is_replaced_only_on_request(saved: Path, trained: SEvalPredictor) -> None:
-    with pytest.raises(InputError, match=r"predictor .*p: exists; name another folder, or ask to overwrite it"):
+    with pytest.raises(InputError, match=r"predictor .*p: exists; choose another folder, or pass overwrite=True"):
         save_predictor(saved, trained, INFO)
     save_predictor(saved, trained, replace(INFO, space="s"), overwrite=True)
     assert load_predictor(saved)[1].space == "s"
@@ -136,7 +136,9 @@ def test_what_is_no_predictor_is_never_replaced(kind: str, saved: Path, trained:
             (target / "notes.txt").write_text("mine")
     before = sorted(str(path) for path in saved.parent.rglob("*"))
     for overwrite in (False, True):
-        with pytest.raises(InputError, match="exists and is no predictor's folder; name one that does not exist"):
+        with pytest.raises(
+            InputError, match="exists and does not hold a predictor; choose a folder that does not exist"
+        ):
             save_predictor(target, trained, INFO, overwrite=overwrite)
     assert sorted(str(path) for path in saved.parent.rglob("*")) == before
 
@@ -156,7 +158,7 @@ def test_a_failure_leaves_what_was_there(
 
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
     monkeypatch.setattr(os, "replace", failing)
-    with pytest.raises(InputError, match=r"predictor .*p: cannot be written \(disk full\); name a folder"):
+    with pytest.raises(InputError, match=r"predictor .*p: cannot be written \(disk full\); choose"):
         save_predictor(saved, trained, INFO, overwrite=True)
     assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
     assert os.listdir(saved.parent) == ["p"]
@@ -226,18 +228,21 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (lambda folder: shutil.rmtree(folder), "no such folder; train one first, or mend the path"),
-        (lambda folder: (folder / "predictor.json").unlink(), "predictor.json is missing; name a folder that holds"),
+        (lambda folder: (folder / "predictor.json").unlink(), "predictor.json is missing; choose a folder of a"),
         (
             lambda folder: (folder / FILES[1]).unlink(),
-            "boosted-trees-1-plain.json is missing; name a folder that holds",
+            "boosted-trees-1.json is missing; choose a folder of a",
         ),
-        (lambda folder: (folder / FILES[2]).unlink(), "support-0-support.json is missing; name a folder that holds"),
+        (
+            lambda folder: (folder / FILES[2]).unlink(),
+            "classifier-0-classifier.json is missing; choose a folder of a",
+        ),
         (write("predictor.json", "metric: latency"), r"damaged \(predictor.json is not JSON: .*\); copy it again"),
         (write("predictor.json", "[" * 100_000), r"damaged \(predictor.json is not JSON"),
         (write("predictor.json", "[1]"), "expected a predictor of kind 'seval', got None"),
         (cut("predictor.json"), r"damaged \(predictor.json is not JSON"),
-        (cut(FILES[0]), r"damaged \(boosted-trees-0-plain.json is not the file that predictor.json was written with\)"),
-        (cut(FILES[2]), r"damaged \(support-0-support.json is not the file that predictor.json was written with\)"),
+        (cut(FILES[0]), r"damaged \(boosted-trees-0.json is not the file that predictor.json was written with\)"),
+        (cut(FILES[2]), r"damaged \(support-0-classifier.json is not the file that predictor.json was written with\)"),
         (edit(signed=False, info__samples=61), r"damaged \(predictor.json is not as it was written\); copy it again"),
         (edit(signed=False, extra=1), r"damaged \(predictor.json is not as it was written\)"),
         (edit(signed=False, state__single=True), r"damaged \(predictor.json is not as it was written\)"),
@@ -260,11 +265,11 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(files={"../secret": "0"}), r"damaged \(predictor.json names a file outside the folder, '../secret'\)"),
         (edit(files={"..": "0"}), r"\.\. cannot be read \("),
         (without_a_word("boosted"), r"damaged \(.*mismatch"),
-        (without_a_word("support-0"), r"damaged \(.*mismatch"),
+        (without_a_word("classifier-0"), r"damaged \(.*mismatch"),
         (edit(state__parameters={"depth": 3}), r"damaged \(Invalid parameter 'depth'"),
         (edit(state__parts={}), r"damaged \("),
         (edit(state__scales=[]), r"damaged \("),
-        (edit(state__shares=[1.0]), r"damaged \(shares of shape \(1,\), not one a model and metric"),
+        (edit(state__shares=[1.0]), r"damaged \(weights of shape \(1,\), not one a model and metric"),
         (edit(state__conformals=[]), r"damaged \("),
         (replace_model(b"{}"), r"damaged \(.*no trees of XGBoost"),
         (replace_model(b"\x00" * 50), r"damaged \("),

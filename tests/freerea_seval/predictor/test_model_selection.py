@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from sklearn.model_selection import KFold
 
 from freerea_patch import InputError
-from freerea_seval.predictor import model_selection as choosing
-from freerea_seval.predictor.model_selection import Choice, choose
-from freerea_seval.predictor.models.forests import KINDS
+from freerea_seval.predictor import model_selection as selecting
+from freerea_seval.predictor.model_selection import Selection, _Comparison, ensemble_weights, select
 
 Values = npt.NDArray[np.float64]
 
@@ -59,14 +60,14 @@ def chosen(
     model: str = "auto",
     scale: str = "linear",
     values: Values | None = None,
-) -> tuple[Choice, Fake]:
+) -> tuple[Selection, Fake]:
     fake = Fake(noise, hidden)
-    monkeypatch.setattr(choosing, "train", fake.train)
-    monkeypatch.setattr(choosing, "ask", fake.ask)
+    monkeypatch.setattr(selecting, "train", fake.train)
+    monkeypatch.setattr(selecting, "ask", fake.ask)
     strings = list(hidden)
     if values is None:
         values = np.array(list(hidden.values()))[:, None]
-    return choose(model, scale, strings, values, None, 0, {}, False, lambda fraction, note: None), fake
+    return select(model, scale, strings, values, None, 0, {}, False, lambda fraction, note: None), fake
 
 
 @pytest.mark.parametrize(
@@ -75,40 +76,42 @@ def chosen(
 def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
     noise: dict[str, float], best: str, hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice, _ = chosen(monkeypatch, hidden, noise)
-    assert choice.members == (best,)
-    assert choice.shares.tolist() == [[1.0]]
-    assert set(choice.compared) == {"boosted", "gp", "boosted+gp"}
-    assert max(choice.compared, key=lambda model: choice.compared[model]) == best
-    assert choice.reason.startswith(
+    selection, _ = chosen(monkeypatch, hidden, noise)
+    assert selection.members == (best,)
+    assert selection.weights.tolist() == [[1.0]]
+    assert set(selection.compared) == {"boosted", "gp", "boosted+gp"}
+    assert max(selection.compared, key=lambda model: selection.compared[model]) == best
+    assert selection.reason.startswith(
         f"{best} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
     )
-    assert kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic == pytest.approx(choice.compared[best])
+    assert kendalltau(selection.unseen[:, 0], list(hidden.values())).statistic == pytest.approx(
+        selection.compared[best]
+    )
 
 
 def test_of_few_networks_models_share_by_how_often_each_would_be_chosen(
     hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = dict(list(hidden.items())[:49])
-    choice, _ = chosen(monkeypatch, few, {"boosted": 0.5, "gp": 0.5})
-    assert choice.members == ("boosted", "gp")
-    assert choice.shares.sum() == pytest.approx(1)
-    assert 0.1 <= choice.shares.min() < 0.5
-    boosted, gp = choice.shares[:, 0]
-    assert choice.reason.startswith(f"{boosted:.2f} boosted + {gp:.2f} gp on linear scale, by Kendall's tau")
-    reached = kendalltau(choice.unseen[:, 0], list(few.values())).statistic
-    assert reached > max(choice.compared["boosted"], choice.compared["gp"])
+    selection, _ = chosen(monkeypatch, few, {"boosted": 0.5, "gp": 0.5})
+    assert selection.members == ("boosted", "gp")
+    assert selection.weights.sum() == pytest.approx(1)
+    assert 0.1 <= selection.weights.min() < 0.5
+    boosted, gp = selection.weights[:, 0]
+    assert selection.reason.startswith(f"{boosted:.2f} boosted + {gp:.2f} gp on linear scale, by Kendall's tau")
+    reached = kendalltau(selection.unseen[:, 0], list(few.values())).statistic
+    assert reached > max(selection.compared["boosted"], selection.compared["gp"])
 
 
 def test_of_more_networks_the_best_mean_predicts(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    choice, _ = chosen(monkeypatch, hidden, {"boosted": 0.5, "gp": 0.5})
-    assert choice.shares.tolist() == [[0.5], [0.5]]
-    assert max(choice.compared, key=lambda model: choice.compared[model]) == "boosted+gp"
-    assert choice.reason.startswith(
+    selection, _ = chosen(monkeypatch, hidden, {"boosted": 0.5, "gp": 0.5})
+    assert selection.weights.tolist() == [[0.5], [0.5]]
+    assert max(selection.compared, key=lambda model: selection.compared[model]) == "boosted+gp"
+    assert selection.reason.startswith(
         "boosted+gp on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
     )
-    reached = kendalltau(choice.unseen[:, 0], list(hidden.values())).statistic
-    assert reached == pytest.approx(choice.compared["boosted+gp"])
+    reached = kendalltau(selection.unseen[:, 0], list(hidden.values())).statistic
+    assert reached == pytest.approx(selection.compared["boosted+gp"])
 
 
 def test_each_metric_has_the_models_that_predict_it_best(
@@ -121,70 +124,55 @@ def test_each_metric_has_the_models_that_predict_it_best(
         knows = hidden if name == "boosted" else other
         return np.repeat([[knows[string]] for string in strings], 2, axis=1)
 
-    monkeypatch.setattr(choosing, "train", lambda *arguments: Seen(frozenset(), 2))
-    monkeypatch.setattr(choosing, "ask", ask)
-    choice = choose("auto", "linear", list(hidden), values, None, 0, {}, False, lambda fraction, note: None)
-    assert choice.members == ("boosted", "gp")
-    assert choice.shares.tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    monkeypatch.setattr(selecting, "train", lambda *arguments: Seen(frozenset(), 2))
+    monkeypatch.setattr(selecting, "ask", ask)
+    selection = select("auto", "linear", list(hidden), values, None, 0, {}, False, lambda fraction, note: None)
+    assert selection.members == ("boosted", "gp")
+    assert selection.weights.tolist() == [[1.0, 0.0], [0.0, 1.0]]
     # Not 1: every fold has a scale of its own.
-    assert min(kendalltau(*columns).statistic for columns in zip(choice.unseen.T, values.T, strict=True)) > 0.95
-    assert choice.reason.startswith("boosted (1 of 2 metrics) and gp (1 of 2 metrics) on linear scale")
-
-
-def test_of_many_networks_trees_are_pruned_by_what_was_left_out(
-    strings: list[str], values: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(choosing, "MANY", 100)
-    monkeypatch.setattr(choosing, "MOST_FOR_GP", 50)
-    monkeypatch.setattr(choosing, "members", lambda name, *said: ("boosted",) if name == "ensemble" else (name,))
-    table = np.stack([values, np.random.default_rng(0).standard_normal(120)], axis=1)
-    choice = choose("auto", "linear", strings, table, None, 0, {}, False, lambda fraction, note: None)
-    assert choice.members == ("ordered",)
-    growth, noise = choice.parameters[0]["growth"]
-    assert list(growth) == list(noise) == list(KINDS)
-    assert {trees for trees, _ in growth.values()} <= {100, 150, 200, 300, 400, 500, 600, 800}
-    assert growth != noise
+    assert min(kendalltau(*columns).statistic for columns in zip(selection.unseen.T, values.T, strict=True)) > 0.95
+    assert selection.reason.startswith("boosted (1 of 2 metrics) and gp (1 of 2 metrics) on linear scale")
 
 
 def test_every_network_is_left_out_once_by_folds_of_the_seed(
     hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, model="boosted")
+    selection, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, model="boosted")
     strings = list(hidden)
     expected = [[strings[i] for i in kept] for kept, _ in KFold(5, shuffle=True, random_state=0).split(strings)]
     assert [kept for _, kept, _ in fake.log] == expected
-    assert np.isfinite(choice.unseen).all()
+    assert np.isfinite(selection.unseen).all()
     # Scales are those of what a fold was trained on, so what is left out does not leak through them.
     assert [targets.mean() for *_, targets in fake.log] == pytest.approx([0.0] * 5, abs=1e-12)
 
 
 def test_of_many_networks_a_fifth_is_left_out(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choosing, "MANY", 100)
-    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, model="boosted")
+    monkeypatch.setattr(selecting, "MANY", 100)
+    selection, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, model="boosted")
     ((_, kept, _),) = fake.log
-    left = np.isfinite(choice.unseen[:, 0])
+    left = np.isfinite(selection.unseen[:, 0])
     assert (len(kept), left.sum()) == (96, 24)
     assert set(kept) == {string for string, out in zip(hidden, left, strict=True) if not out}
-    assert "a fifth of the networks held out" in choice.reason
+    assert "a fifth of the networks held out" in selection.reason
 
 
 def test_of_many_networks_each_metric_has_the_scale_on_which_it_is_predicted_best(
     strings: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "MANY", 100)
+    monkeypatch.setattr(selecting, "MANY", 100)
     rng = np.random.default_rng(0)
     even = np.array([float(string.count("conv")) for string in strings]) + 0.3 * rng.standard_normal(120)
     values = np.stack([even, np.where(rng.random(120) < 0.15, -1e4 * rng.random(120), even)], axis=1)
-    choice = choose("boosted", "auto", strings, values, None, 0, {"n_estimators": 40}, False, lambda f, n: None)
-    assert choice.scales[1].name == "rank"
-    names = list(dict.fromkeys(scale.name for scale in choice.scales))
-    assert choice.reason.startswith(f"boosted on {'/'.join(names)} scale")
-    assert choice.unseen.shape == (120, 2)
+    selection = select("boosted", "auto", strings, values, None, 0, {"n_estimators": 40}, False, lambda f, n: None)
+    assert selection.scales[1].name == "rank"
+    names = list(dict.fromkeys(scale.name for scale in selection.scales))
+    assert selection.reason.startswith(f"boosted on {'/'.join(names)} scale")
+    assert selection.unseen.shape == (120, 2)
 
 
 def test_of_few_networks_the_scale_is_a_blend(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "auto")
-    assert [scale.name for scale in choice.scales] == ["blend"]
+    selection, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "auto")
+    assert [scale.name for scale in selection.scales] == ["blend"]
     assert len(fake.log) == 5
 
 
@@ -192,12 +180,12 @@ def test_of_few_networks_the_scale_is_a_blend(hidden: dict[str, float], monkeypa
 def test_distinct_networks_are_held_out_with_all_that_have_their_string(
     many: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choosing, "MANY", many)
+    monkeypatch.setattr(selecting, "MANY", many)
     strings = [f"input[1x{i % 9 + 1}] output" for i in range(60)]
-    for kept, left in choosing._folds(60, 0, np.arange(60) % 9):
+    for kept, left in selecting._folds(60, 0, np.arange(60) % 9):
         assert not {strings[i] for i in kept} & {strings[i] for i in left}
         assert sorted([*kept, *left]) == list(range(60))
-    shared = [{strings[i] for i in kept} & {strings[i] for i in left} for kept, left in choosing._folds(60, 0, None)]
+    shared = [{strings[i] for i in kept} & {strings[i] for i in left} for kept, left in selecting._folds(60, 0, None)]
     assert all(shared)
 
 
@@ -215,22 +203,22 @@ def test_one_string_of_many_networks_does_not_decide_what_orders_distinct_ones_b
             return np.array([[9.0 if string == lowest else hidden[string]] for string in asked])
         return np.array([[-9.0 if string == lowest else rng.standard_normal()] for string in asked])
 
-    monkeypatch.setattr(choosing, "train", lambda *arguments: Seen(frozenset(), 1))
-    monkeypatch.setattr(choosing, "ask", ask)
+    monkeypatch.setattr(selecting, "train", lambda *arguments: Seen(frozenset(), 1))
+    monkeypatch.setattr(selecting, "ask", ask)
     values = np.array([hidden[string] for string in strings])[:, None]
-    choice = choose("auto", "linear", strings, values, None, 0, {}, distinct, lambda fraction, note: None)
-    assert choice.members[0] == ("boosted" if distinct else "gp")
+    selection = select("auto", "linear", strings, values, None, 0, {}, distinct, lambda fraction, note: None)
+    assert selection.members[0] == ("boosted" if distinct else "gp")
 
 
 def test_a_named_scale_is_used_for_every_metric(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.exp(np.array([list(hidden.values())] * 2).T)
-    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0, "gp": 0.0}, "ensemble", "log", values)
-    assert [scale.name for scale in choice.scales] == ["log", "log"]
-    assert choice.members == ("boosted", "gp")
+    selection, fake = chosen(monkeypatch, hidden, {"boosted": 0.0, "gp": 0.0}, "ensemble", "log", values)
+    assert [scale.name for scale in selection.scales] == ["log", "log"]
+    assert selection.members == ("boosted", "gp")
     assert {name for name, *_ in fake.log} == {"boosted", "gp"}
     assert len(fake.log) == 10
-    assert choice.shares.tolist() == [[0.5, 0.5], [0.5, 0.5]]
-    assert "ensemble on log scale" in choice.reason
+    assert selection.weights.tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert "ensemble on log scale" in selection.reason
 
 
 def test_a_metric_that_was_not_measured_everywhere_is_judged_where_it_was(
@@ -238,9 +226,9 @@ def test_a_metric_that_was_not_measured_everywhere_is_judged_where_it_was(
 ) -> None:
     values = np.array([list(hidden.values())] * 2).T
     values[::2, 1] = np.nan
-    choice, _ = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "linear", values)
-    assert choice.compared["boosted"] == pytest.approx(1.0, abs=0.15)
-    assert np.isfinite(choice.unseen).all()
+    selection, _ = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "linear", values)
+    assert selection.compared["boosted"] == pytest.approx(1.0, abs=0.15)
+    assert np.isfinite(selection.unseen).all()
 
 
 def test_a_fold_that_leaves_too_little_of_a_metric_to_learn_from_is_left_to_the_others(
@@ -250,26 +238,26 @@ def test_a_fold_that_leaves_too_little_of_a_metric_to_learn_from_is_left_to_the_
     folds = [left for _, left in KFold(5, shuffle=True, random_state=0).split(values)]
     rare = [*folds[0][:7], *folds[1][:4]]
     values[np.setdiff1d(np.arange(120), rare), 1] = np.nan
-    choice, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "linear", values)
+    selection, fake = chosen(monkeypatch, hidden, {"boosted": 0.0}, "boosted", "linear", values)
     assert [targets.shape[1] for *_, targets in fake.log] == [1, 2, 2, 2, 2]
-    assert np.isfinite(choice.unseen[:, 0]).all()
-    assert np.array_equal(np.isnan(choice.unseen[:, 1]), np.isin(np.arange(120), folds[0]))
+    assert np.isfinite(selection.unseen[:, 0]).all()
+    assert np.array_equal(np.isnan(selection.unseen[:, 1]), np.isin(np.arange(120), folds[0]))
 
 
 def test_a_constant_metric_has_no_order_to_choose_by(strings: list[str]) -> None:
-    choice = choose(
+    selection = select(
         "auto", "auto", strings[:15], np.full((15, 1), 2.5), None, 0, {}, False, lambda fraction, note: None
     )
-    assert set(choice.compared.values()) == {0.0}
-    assert choice.unseen == pytest.approx(np.full((15, 1), 2.5), abs=1e-6)
+    assert set(selection.compared.values()) == {0.0}
+    assert selection.unseen == pytest.approx(np.full((15, 1), 2.5), abs=1e-6)
 
 
 def test_beside_base_predictors_a_line_through_them_is_compared_too(strings: list[str], values: list[float]) -> None:
     y = np.array(values)[:40, None]
     said = y + np.random.default_rng(0).standard_normal((40, 2))
 
-    def among(base: bool) -> Choice:
-        return choose("auto", "auto", strings[:40], y, said, 0, {}, False, lambda fraction, note: None, base)
+    def among(base: bool) -> Selection:
+        return select("auto", "auto", strings[:40], y, said, 0, {}, False, lambda fraction, note: None, base)
 
     assert set(among(base=True).compared) == {*among(base=False).compared, "gp+ridge"}
     assert "gp+ridge" not in among(base=False).compared
@@ -278,10 +266,10 @@ def test_beside_base_predictors_a_line_through_them_is_compared_too(strings: lis
 def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[float, str]] = []
     fake = Fake({"boosted": 0.1, "gp": 0.1}, hidden)
-    monkeypatch.setattr(choosing, "train", fake.train)
-    monkeypatch.setattr(choosing, "ask", fake.ask)
+    monkeypatch.setattr(selecting, "train", fake.train)
+    monkeypatch.setattr(selecting, "ask", fake.ask)
     values = np.array(list(hidden.values()))[:, None]
-    choose(
+    select(
         "auto", "auto", list(hidden), values, None, 0, {}, False, lambda fraction, note: told.append((fraction, note))
     )
     assert [fraction for fraction, _ in told] == pytest.approx([i / 10 for i in range(10)])
@@ -291,6 +279,96 @@ def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], mo
 def test_an_unknown_model_or_scale_is_named(strings: list[str], values: list[float]) -> None:
     y = np.array(values)[:, None]
     with pytest.raises(InputError, match=r"unknown model 'boostd'; did you mean 'boosted'\?"):
-        choose("boostd", "auto", strings, y, None, 0, {}, False, lambda fraction, note: None)
+        select("boostd", "auto", strings, y, None, 0, {}, False, lambda fraction, note: None)
     with pytest.raises(InputError, match=r"unknown scale 'ranks'; did you mean 'rank'\?"):
-        choose("boosted", "ranks", strings, y, None, 0, {}, False, lambda fraction, note: None)
+        select("boosted", "ranks", strings, y, None, 0, {}, False, lambda fraction, note: None)
+
+
+def noisy(noise: float, networks: int = 60, seed: int = 1) -> Values:
+    return truth(networks) + noise * np.random.default_rng(seed).standard_normal(networks)
+
+
+def truth(networks: int = 60) -> Values:
+    return np.random.default_rng(0).standard_normal(networks)
+
+
+def test_what_is_far_better_always_wins() -> None:
+    comparison = _Comparison(truth(), {"good": noisy(0.01), "bad": noisy(3.0)}, None)
+    assert comparison.bootstrap_selections(0) == {"good": 100, "bad": 0}
+
+
+def test_what_is_nearly_as_good_wins_often_and_more_so_of_fewer_networks() -> None:
+    def share(networks: int) -> float:
+        """Of the worse one, the mean over ten draws of noise."""
+        pairs = [
+            {"better": noisy(0.30, networks, seed), "worse": noisy(0.45, networks, seed + 10)} for seed in range(1, 11)
+        ]
+        return float(
+            np.mean(
+                [_Comparison(truth(networks), found, None).bootstrap_selections(0)["worse"] / 100 for found in pairs]
+            )
+        )
+
+    assert 0.1 < share(12) < 0.5
+    assert share(800) == 0
+
+
+def test_wins_are_those_of_networks_drawn_with_replacement() -> None:
+    found = {"one": noisy(0.5, 20, 1), "two": noisy(0.5, 20, 2)}
+    rng, counts = np.random.default_rng(3), {"one": 0, "two": 0}
+    for _ in range(100):
+        rows = rng.integers(0, 20, 20)
+        one, two = (kendalltau(truth(20)[rows], column[rows]).statistic for column in found.values())
+        counts["one" if one >= two else "two"] += 1
+    assert _Comparison(truth(20), found, None).bootstrap_selections(3) == counts
+
+
+def test_networks_without_a_value_or_a_prediction_do_not_count() -> None:
+    values, found = truth(), {"one": noisy(0.3), "two": noisy(0.5, seed=2)}
+    gaps = values.copy(), {name: column.copy() for name, column in found.items()}
+    gaps[0][::7], gaps[1]["two"][::5] = np.nan, np.inf
+    kept = np.flatnonzero(np.isfinite(gaps[0]) & np.isfinite(gaps[1]["two"]))
+    expected = _Comparison(values[kept], {name: column[kept] for name, column in found.items()}, None)
+    comparison = _Comparison(*gaps, None)
+    assert comparison.taus() == expected.taus()
+    assert comparison.bootstrap_selections(0) == expected.bootstrap_selections(0)
+
+
+def test_networks_of_a_unit_are_judged_by_their_mean() -> None:
+    unit = np.arange(60) % 11
+    found = {"one": noisy(0.3), "two": noisy(0.5, seed=2)}
+
+    def means(column: Values) -> Values:
+        return np.array([column[unit == u].mean() for u in range(11)])
+
+    expected = _Comparison(means(truth()), {name: means(column) for name, column in found.items()}, None)
+    comparison = _Comparison(truth(), found, unit)
+    assert comparison.taus() == pytest.approx(expected.taus())
+    assert comparison.bootstrap_selections(0) == expected.bootstrap_selections(0)
+
+
+@pytest.mark.parametrize("values", [np.full(9, np.nan), np.ones(9)])
+def test_without_an_order_the_first_wins(values: Values) -> None:
+    comparison = _Comparison(values, {"one": np.arange(9.0), "two": np.arange(9.0)}, None)
+    assert comparison.taus() == {"one": 0.0, "two": 0.0}
+    assert comparison.bootstrap_selections(0) == {"one": 100, "two": 0}
+
+
+def test_a_candidate_shares_what_it_wins_among_its_parts() -> None:
+    parts = {"a": ("a",), "b": ("b",), "a+b": ("a", "b")}
+    assert ensemble_weights({"a": 50, "b": 30, "a+b": 20}, parts) == pytest.approx({"a": 0.6, "b": 0.4})
+    assert ensemble_weights({"a+b": 1}, parts) == {"a": 0.5, "b": 0.5}
+    assert ensemble_weights({"b": 1}, parts) == {"b": 1.0}
+
+
+def test_a_model_with_less_than_a_tenth_has_no_part() -> None:
+    parts = {"a": ("a",), "b": ("b",), "c": ("c",)}
+    assert ensemble_weights({"a": 60, "b": 31, "c": 9}, parts) == pytest.approx({"a": 60 / 91, "b": 31 / 91})
+
+
+@given(st.lists(st.integers(0, 100), min_size=3, max_size=3).filter(any))
+def test_shares_are_positive_and_sum_to_one(counts: list[int]) -> None:
+    parts = {"a": ("a",), "b": ("b",), "a+b": ("a", "b")}
+    shares = ensemble_weights(dict(zip(parts, counts, strict=True)), parts)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert min(shares.values()) >= 0.1

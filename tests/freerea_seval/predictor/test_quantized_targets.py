@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from freerea_seval.predictor.quantized_targets import levels_of
+from freerea_seval.predictor.quantized_targets import find_levels
 from freerea_seval.predictor.seval import SEvalPredictor
 from tests.freerea_seval.predictor.conftest import chain
 
@@ -36,5 +36,5 @@ def test_few_different_values_are_predicted_as_one_of_them() -> None:
 def test_levels_are_the_few_values_of_a_metric_if_rounding_helps(
     values: list[float], unseen: list[float], expected: list[float] | None
 ) -> None:
-    found = levels_of(np.array(values, dtype=float), np.array(unseen, dtype=float))
+    found = find_levels(np.array(values, dtype=float), np.array(unseen, dtype=float))
     assert (None if found is None else found.tolist()) == expected

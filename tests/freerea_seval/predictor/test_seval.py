@@ -75,9 +75,9 @@ def test_it_says_what_it_chose_and_why(auto: SEvalPredictor) -> None:
     assert all(-1 <= tau <= 1 for tau in auto.compared_.values())
     for name, tau in auto.compared_.items():
         assert f"{name} {tau:.3f}" in auto.choice_
-    assert auto.shares_.shape == (len(auto.members_), 2)
-    assert (auto.shares_.sum(axis=0) == 1).all()
-    assert (auto.shares_.max(axis=1) > 0).all()
+    assert auto.weights_.shape == (len(auto.members_), 2)
+    assert (auto.weights_.sum(axis=0) == 1).all()
+    assert (auto.weights_.max(axis=1) > 0).all()
 
 
 def test_predictions_of_unseen_networks_are_kept_for_those_that_were_measured(
@@ -203,7 +203,7 @@ def test_a_predictor_with_proxies_and_bases_comes_back_with_the_same_bits(string
     predictor = SEvalPredictor("ensemble", "rank", None, seed=5)
     predictor.fit(strings[:40], np.arange(40.0) % 23, proxies[:40], base=[base, nested])
     state, files = predictor.state()
-    assert "base-1-base-0-support-0-support.json" in files
+    assert "base-1-base-0-support-0-classifier.json" in files
     again = SEvalPredictor()
     again.restore(json.loads(json.dumps(state)), dict(sorted(files.items(), reverse=True)))
     assert again.get_params() == predictor.get_params()
@@ -232,7 +232,7 @@ def test_a_restored_predictor_knows_support_levels_and_bounds(auto: SEvalPredict
         ({"members": ["boosted", "gp"], "parameters": {"model": "ensemble"}}, "gp"),
         ({"parts": {}}, "boosted"),
         ({"conformals": [{}]}, "intervals"),
-        ({"supports": [True]}, "support-0"),
+        ({"classifiers": [True]}, "classifier-0"),
         ({"base": 1}, "base-0"),
         ({"parameters": {"depth": 3}}, "depth"),
         ({"members": []}, "."),

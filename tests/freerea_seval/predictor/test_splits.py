@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
 
 from freerea_patch import InputError
-from freerea_seval.predictor.splits import Split, grouped_split, published_split, twins
+from freerea_seval.predictor.splits import Split, grouped_split, published_split
 
 
 def check_parts(split: Split, n: int) -> None:
@@ -49,7 +49,7 @@ def test_a_grouped_split_keeps_every_group_in_one_part(groups: list[int], seed: 
     check_parts(split, len(groups))
     parts = [{groups[row] for row in part.tolist()} for part in split]
     assert sum(map(len, parts)) == len(set(groups))
-    assert twins(split, groups) == 0
+    assert not {groups[row] for row in split.train.tolist()} & {groups[row] for row in split.test.tolist()}
     assert all((np.diff(part) > 0).all() for part in split)
 
 
@@ -113,13 +113,6 @@ def test_fresh_processes_split_alike_whatever_the_hash_seed_and_the_threads() ->
         )
         printed.add(ran.stdout)
     assert len(printed) == 1
-
-
-@given(st.lists(st.sampled_from("abcdefgh"), min_size=5, max_size=30))
-def test_the_share_of_twins_equals_a_count(groups: list[str]) -> None:
-    split = published_split(len(groups))
-    count = sum(any(groups[i] == groups[j] for j in split.train) for i in split.test)
-    assert twins(split, groups) == pytest.approx(count / len(split.test))
 
 
 @pytest.mark.parametrize(

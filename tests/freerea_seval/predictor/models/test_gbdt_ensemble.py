@@ -16,10 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from freerea_patch import InputError
-from freerea_seval.predictor.models import gbdt_ensemble as boosted
-from freerea_seval.predictor.models.forests import KINDS, Forest, Growth, growth_again
-from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor
-from freerea_seval.predictor.models.linear_cost_model import draw_line
+from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor, LinearCostModel
 from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
 
 Values = npt.NDArray[np.float64]
@@ -29,7 +26,7 @@ def test_the_predictor_keeps_scikit_learns_contract(strings: list[str], values: 
     predictor = BoostedPredictor(n_estimators=5, seed=3)
     assert not [name for name in vars(predictor) if name.endswith("_")]
     assert predictor.fit(strings, values) is predictor
-    assert {"features_", "mixtures_"} <= set(vars(predictor))
+    assert {"features_", "blends_"} <= set(vars(predictor))
     twin = clone(predictor)
     assert twin.get_params() == predictor.get_params()
     assert twin.get_params()["seed"] == 3
@@ -49,7 +46,7 @@ def test_predictions_are_one_float_a_string(fitted: BoostedPredictor, strings: l
 
 
 def test_a_prediction_has_the_same_bits_alone_and_in_any_batch(fitted: BoostedPredictor, strings: list[str]) -> None:
-    assert 0.1 < fitted.mixtures_[0].trees_share < 0.9, "both models must have a part for this to be a test"
+    assert 0.1 < fitted.blends_[0].trees_share < 0.9, "both models must have a part for this to be a test"
     together = fitted.predict(strings)
     assert np.array_equal(np.concatenate([fitted.predict([string]) for string in strings]), together)
     assert np.array_equal(fitted.predict(strings[::-1])[::-1], together)
@@ -61,7 +58,7 @@ def test_unseen_networks_are_ranked_from_few_samples(strings: list[str], values:
 
 
 def share(predictor: BoostedPredictor) -> float:
-    (mixture,) = predictor.mixtures_
+    (mixture,) = predictor.blends_
     return mixture.trees_share
 
 
@@ -78,7 +75,7 @@ def test_the_line_equals_scikit_learns_pipeline(fitted: BoostedPredictor, string
     # The penalty is a multiple of the number of columns, which the folded line writes as smaller columns.
     penalties = np.logspace(-4, 2, 13) * costs.shape[1]
     twin = make_pipeline(StandardScaler(), RidgeCV(penalties)).fit(costs.astype(float), targets)
-    assert draw_line(costs, targets, np.ones(len(targets)))(costs) == pytest.approx(
+    assert LinearCostModel.fit(costs, targets, np.ones(len(targets)))(costs) == pytest.approx(
         twin.predict(costs.astype(float)), abs=1e-6
     )
 
@@ -204,7 +201,7 @@ def test_distinct_strings_weigh_the_same_however_often_they_occur(strings: list[
     same, other = (
         BoostedPredictor(n_estimators=20, distinct=distinct).fit(often, they).state()[1] for distinct in (True, False)
     )
-    assert once.mixtures_[0].forests[0].trees.num_boosted_rounds() == 20
+    assert once.blends_[0].trees.num_boosted_rounds() == 20
     assert same != other
     weighed = BoostedPredictor(n_estimators=20, distinct=True).fit(often, they).predict(strings)
     assert weighed == pytest.approx(once.predict(strings) + np.mean(values[:30]), abs=1.5)
@@ -215,7 +212,7 @@ def test_a_state_restores_the_same_bits(proxies: bool, strings: list[str], value
     more = np.random.default_rng(0).standard_normal((120, 3)) if proxies else None
     predictor = BoostedPredictor(n_estimators=20).fit(strings, two(strings, values), more)
     state, files = predictor.state()
-    assert sorted(files) == ["trees-0-plain.json", "trees-1-plain.json"]
+    assert sorted(files) == ["trees-0.json", "trees-1.json"]
     again = BoostedPredictor(n_estimators=20)
     again.restore(json.loads(json.dumps(state)), files)
     assert np.array_equal(again.predict(strings, more), predictor.predict(strings, more))
@@ -227,65 +224,6 @@ def test_what_learned_nothing_has_no_state() -> None:
         BoostedPredictor().state()
 
 
-def test_pruning_keeps_the_forests_that_order_best_what_was_left_out(
-    strings: list[str], values: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(boosted, "_ENOUGH", 60)
-    noisy = np.array(values) + np.random.default_rng(3).standard_normal(120)
-    model = BoostedPredictor(order=True, n_estimators=200).fit(strings[:60], noisy[:60])
-    assert 0.1 < share(model) < 0.9, "both models must have a part for this to be a test"
-    every = {}
-    for mixture in [model.mixtures_[0]]:
-        for forest in mixture.forests:
-            for trees in (100, 150, 200):
-                alone = mixture._replace(forests=(Forest(forest.kind, forest.trees[:trees], 1),))
-                model.mixtures_ = [alone]
-                every[forest.kind, trees] = kendalltau(noisy[60:], model.predict(strings[60:])).statistic
-        model.mixtures_ = [mixture]
-    (growth,) = model.prune(strings[60:], noisy[60:])
-    for kind, (trees, _) in growth.items():
-        assert trees == max((100, 150, 200), key=lambda n: every[kind, n])
-    assert kendalltau(noisy[60:], model.predict(strings[60:])).statistic >= max(every.values())
-    # Trained with that growth, the trees are those that were left over, and of two metrics each has its own.
-    both = np.stack([noisy[:60]] * 2, axis=1)
-    again = BoostedPredictor(order=True, growth=[growth, {"median": (7, 1)}]).fit(strings[:60], both)
-    assert [growth_again(mixture.forests) for mixture in again.mixtures_] == [growth, {"median": (7, 1)}]
-    forests = zip(again.mixtures_[0].forests, model.mixtures_[0].forests, strict=True)
-    assert all(one.trees.get_dump() == other.trees.get_dump() for one, other in forests)
-    with pytest.raises(InputError, match="growth is of 1 metrics, and there are 2"):
-        again.set_params(growth=[growth]).fit(strings[:60], both)
-
-
-@pytest.mark.parametrize(("growth", "name"), [({"oak": (5, 1)}, "oak"), ({}, "none")])
-def test_forests_that_there_are_not_are_refused(growth: Growth, name: str, strings: list[str]) -> None:
-    with pytest.raises(InputError, match=f"unknown forest '{name}'.*coarse, coarse-median, median, plain"):
-        BoostedPredictor(order=True, growth=[growth]).fit(strings[:10], range(10))
-
-
-@pytest.mark.parametrize("distinct", [False, True])
-def test_a_metric_that_never_differs_can_be_pruned(distinct: bool, strings: list[str]) -> None:
-    model = BoostedPredictor(order=True, n_estimators=110, distinct=distinct).fit(strings[:60], np.full(60, 3.0))
-    (growth,) = model.prune(strings[60:], np.full(60, 3.0))
-    assert set(growth) <= set(KINDS)
-    assert model.predict(strings) == pytest.approx(np.full(120, 3.0))
-
-
-def test_by_few_networks_no_forest_is_left_out_and_a_distinct_string_counts_as_one(
-    strings: list[str], values: list[float]
-) -> None:
-    noisy = np.array(values) + np.random.default_rng(3).standard_normal(120)
-
-    def growth(more: int) -> Growth:
-        """Prune, given so many networks more of a string that is predicted badly."""
-        model = BoostedPredictor(order=True, n_estimators=200, distinct=True).fit(strings[:60], noisy[:60])
-        return model.prune([*strings[60:], *[strings[70]] * more], [*noisy[60:], *[noisy[70]] * more])[0]
-
-    once = growth(0)
-    assert list(once) == list(KINDS)
-    assert {times for _, times in once.values()} == {1}
-    assert growth(2000) == once
-
-
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -293,12 +231,9 @@ def test_by_few_networks_no_forest_is_left_out_and_a_distinct_string_counts_as_o
         ("cost", "coefficients of"),
         ("coefficients", "coefficients of"),
         ("one coefficient", "1 coefficients of"),
-        ("file", "trees-0-plain"),
+        ("file", "trees-0"),
         ("trees", "no trees of XGBoost"),
         ("name", "scale"),
-        ("kind", "trees-0-oak"),
-        ("times", "forests"),
-        ("none", "forests"),
     ],
 )
 def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str, fitted: BoostedPredictor) -> None:
@@ -316,13 +251,7 @@ def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str
     elif damage == "file":
         files = {}
     elif damage == "trees":
-        files = {"trees-0-plain.json": b"{}"}
-    elif damage == "kind":
-        metric["forests"] = [["oak", 1]]
-    elif damage == "times":
-        metric["forests"] = [["plain", 0]]
-    elif damage == "none":
-        metric["forests"] = []
+        files = {"trees-0.json": b"{}"}
     else:
         del metric["scale"]
     with pytest.raises(Exception, match=message):

@@ -19,9 +19,8 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 from freerea_patch import InputError
-from freerea_seval.predictor.models import gp, kernel
-from freerea_seval.predictor.models.gp import GaussianProcessPredictor
-from freerea_seval.predictor.models.kernel import Kernel, between, squared
+from freerea_seval.predictor.models import gp
+from freerea_seval.predictor.models.gp import GaussianProcessPredictor, Kernel, between, squared
 from tests.freerea_seval.predictor.conftest import chain
 
 
@@ -121,7 +120,7 @@ def test_the_parameters_are_better_than_their_neighbours(
     parts = process._parts(process.points_)
     covariance = Kernel(*between(parts, parts))
     targets = (np.array(values[:60]) - process.mean_) / process.scale_
-    priors = np.array([kernel.AMPLITUDE, *[kernel.LENGTH] * len(parts), *[kernel.SLOPE] * len(parts), kernel.NOISE]).T
+    priors = np.array([gp.AMPLITUDE, *[gp.LENGTH] * len(parts), *[gp.SLOPE] * len(parts), gp.NOISE]).T
 
     def loss(parameters: Any) -> float:
         return covariance.loss(parameters, targets)[0] + float((((parameters - priors[0]) / priors[1]) ** 2).sum() / 2)
@@ -131,7 +130,7 @@ def test_the_parameters_are_better_than_their_neighbours(
         for step in (-0.3, 0.3):
             moved = best.copy()
             moved[column] += step
-            assert abs(moved[column]) > kernel.LIMIT or loss(moved) > loss(best)
+            assert abs(moved[column]) > gp.LIMIT or loss(moved) > loss(best)
 
 
 def test_a_block_counts_as_much_whatever_the_number_of_its_columns(process: GaussianProcessPredictor) -> None:
@@ -286,7 +285,7 @@ def test_a_state_gives_the_same_predictions_without_fitting(
         ({"0.parameters": np.zeros(7)}, "metric 0: its parameters, rows and weights do not fit together"),
         ({"0.rows": np.arange(60) + 1}, "metric 0: its parameters, rows and weights do not fit together"),
         ({"0.rows": np.arange(60) * 1.0}, "metric 0: its parameters, rows and weights do not fit together"),
-        ({"scale": np.array([np.nan])}, "a Gaussian process is of finite numbers"),
+        ({"scale": np.array([np.nan])}, "expected finite numbers"),
     ],
 )
 def test_files_that_do_not_fit_together_are_refused(
@@ -312,7 +311,7 @@ def test_a_state_that_does_not_fit_its_files_is_refused(process: GaussianProcess
         (lambda p, s, v: p.fit(s[:4], v[:4]), "at least 5 values of each metric, got 4"),
         (lambda p, s, v: p.fit(s, v[:4]), r"120 strings and values of shape \(4,\)"),
         (lambda p, s, v: p.fit(["nonsense"] * 6, v[:6]), "nonsense"),
-        (lambda p, s, v: p.fit(s[:1] * 1501, [0.0] * 1501), "learns from at most 1500 networks, got 1501; train model"),
+        (lambda p, s, v: p.fit(s[:1] * 1501, [0.0] * 1501), "takes at most 1500 networks, got 1501; take model"),
         (
             lambda p, s, v: p.fit(s, v, [1.0] * 120),
             r"expected proxies of shape \(networks, proxies\), got shape \(120,",

@@ -87,7 +87,9 @@ def test_prediction_without_what_was_there_in_training_is_refused(proxies: Any) 
 
 
 def test_there_is_nothing_to_learn_from_strings_alone() -> None:
-    with pytest.raises(InputError, match="model 'ridge' reads no strings; give it proxies or base predictors, or take"):
+    with pytest.raises(
+        InputError, match="model 'ridge' does not read strings; give proxies or base predictors, or take"
+    ):
         SEvalPredictor("ridge").fit(STRINGS, HIDDEN)
     with pytest.raises(NotFittedError):
         RidgePredictor().predict(STRINGS, SAID)

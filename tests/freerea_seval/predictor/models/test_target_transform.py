@@ -136,5 +136,5 @@ def test_an_unknown_scale_is_named() -> None:
     ],
 )
 def test_what_is_no_state_is_refused(changed: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"no scale|could not convert"):
+    with pytest.raises(ValueError, match=r"invalid scale|could not convert"):
         Scale.restore(fit_scale("linear", SKEWED).state() | changed)

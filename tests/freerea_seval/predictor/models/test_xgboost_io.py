@@ -23,14 +23,14 @@ from tests.freerea_seval.predictor.test_folder import INFO
 @pytest.fixture(scope="module")
 def content(fitted: BoostedPredictor) -> bytes:
     """The trees of a predictor, as it saves them."""
-    return fitted.state()[1]["trees-0-plain.json"]
+    return fitted.state()[1]["trees-0.json"]
 
 
 def test_trees_that_nobody_changed_come_back(content: bytes, fitted: BoostedPredictor) -> None:
     trees = load_trees(content)
     assert trees.num_boosted_rounds() == 60
     matrix = np.random.default_rng(0).random((20, trees.num_features()))
-    assert np.array_equal(trees.inplace_predict(matrix), fitted.mixtures_[0].forests[0].trees.inplace_predict(matrix))
+    assert np.array_equal(trees.inplace_predict(matrix), fitted.blends_[0].trees.inplace_predict(matrix))
 
 
 def at(*place: str | int, value: Any) -> Callable[[Any], None]:
@@ -90,7 +90,7 @@ def test_what_is_no_file_of_trees_is_an_error(changed: bytes) -> None:
 
 
 def test_a_key_that_is_there_twice_is_an_error(content: bytes) -> None:
-    with pytest.raises(ValueError, match="a key is there twice"):
+    with pytest.raises(ValueError, match="a duplicate key"):
         load_trees(content.replace(b'"left_children"', b'"left_children":[1000000],"left_children"', 1))
 
 
@@ -101,7 +101,7 @@ def test_a_changed_tree_with_renewed_hashes_is_a_damaged_folder(
     saved = tmp_path / "p"
     save_predictor(saved, SEvalPredictor("boosted", "linear", {"n_estimators": 3}).fit(strings[:40], table), INFO)
     before = (saved / "predictor.json").read_bytes()
-    for name in ("boosted-trees-0-plain.json", "support-0-support.json"):
+    for name in ("boosted-trees-0.json", "support-0-support.json"):
         trees, manifest = json.loads(content := (saved / name).read_bytes()), json.loads(before)
         at(*TREE, "left_children", 0, value=10**6)(trees)
         (saved / name).write_text(json.dumps(trees))
