@@ -21,7 +21,7 @@ from freerea_patch import InputError
 from freerea_seval.predictor.models.losses import Loss, regression_loss
 
 try:
-    from transformers import T5Config, T5EncoderModel, T5PreTrainedModel
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5PreTrainedModel
     from transformers.modeling_outputs import SequenceClassifierOutput
     from transformers.models.t5.modeling_t5 import T5Attention
 except ImportError:
@@ -192,8 +192,15 @@ def make_model(vocab_size: int, metrics: int, loss: Loss, **shape: Any) -> T5For
     return T5ForNetworkRegression(_config(T5Config(vocab_size=vocab_size, **shape), metrics, loss, operations=True))
 
 
-def load_pretrained(source: str, metrics: int, loss: Loss, dropout_rate: float) -> T5ForNetworkRegression:
-    """Return a model whose encoder is a pretrained T5, from a local folder or by a name of the Hugging Face hub.
+def load_pretrained(
+    source: str, metrics: int, loss: Loss, dropout_rate: float
+) -> tuple[T5ForNetworkRegression, PreTrainedTokenizerFast]:
+    """Return a model whose encoder is a pretrained T5, and its tokenizer.
+
+    Args:
+        source: a local folder, or the name of a model of the Hugging Face hub.
+        metrics, loss: as in :func:`make_model`.
+        dropout_rate: for training.
 
     Raises:
         InputError: it does not exist, is out of reach, or is not a T5.
@@ -204,9 +211,14 @@ def load_pretrained(source: str, metrics: int, loss: Loss, dropout_rate: float) 
         config = T5Config.from_pretrained(source, dropout_rate=dropout_rate)
         model = T5ForNetworkRegression(_config(config, metrics, loss, operations=False))
         model.transformer = T5EncoderModel.from_pretrained(source, config=model.config)
-        return model.float()
+        return model.float(), AutoTokenizer.from_pretrained(source, use_fast=True)
     except Exception as error:  # the hub, the file system and the parsers have error types of their own
-        raise _unavailable(source, error) from error
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(
+            f"pretrained {source!r} cannot be loaded ({reason}); name a folder with a T5 and its tokenizer, as"
+            " save_pretrained writes them, or a model of the Hugging Face hub that is within reach, or None to train"
+            " from scratch"
+        ) from error
 
 
 def load_weights(config: dict[str, Any], weights: Mapping[str, Tensor]) -> T5ForNetworkRegression:
@@ -235,13 +247,3 @@ def _config(config: T5Config, metrics: int, loss: Loss, *, operations: bool) -> 
     config.num_labels, config.regression_loss, config.operations = metrics, loss, operations
     config.is_encoder_decoder = config.use_cache = False
     return config
-
-
-def _unavailable(source: str, error: Exception) -> InputError:
-    """Return the error for a pretrained T5 that cannot be loaded."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return InputError(
-        f"pretrained {source!r} cannot be loaded ({reason}); name a folder with a T5 and its tokenizer, as"
-        " save_pretrained writes them, or a model of the Hugging Face hub that is within reach, or None to train from"
-        " scratch"
-    )

@@ -153,25 +153,23 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self._check()
         share_cores()
         from freerea_seval.predictor.t5.encoder import load_pretrained, make_model
-        from freerea_seval.predictor.t5.tokenization import NetworkDataset, TextTokenizer
-        from freerea_seval.predictor.t5.training import Settings, fingerprint, isolated_seed, torch_threads, train
+        from freerea_seval.predictor.t5.tokenization import NetworkDataset
+        from freerea_seval.predictor.t5.training import fingerprint, isolated_seed, torch_threads, train
 
         device = check_device(self.device)
         self.flat_ = np.ndim(y) == 1
         self.centre_, self.scale_ = scales(values, self.scaling)
         distinct, targets = averaged(strings, (values - self.centre_) / self.scale_)
         metrics = targets.shape[1]
-        settings = Settings(**{name: getattr(self, name) for name in Settings._fields})
         with torch_threads(self.threads), isolated_seed(self.seed, device):
             if self.pretrained is None:
                 self.tokenizer_ = words()
                 self.model_ = make_model(len(self.tokenizer_), metrics, self.loss, **self._shape())
             else:
-                self.model_ = load_pretrained(self.pretrained, metrics, self.loss, self.dropout_rate)
-                self.tokenizer_ = TextTokenizer.from_pretrained(self.pretrained)
+                self.model_, self.tokenizer_ = load_pretrained(self.pretrained, metrics, self.loss, self.dropout_rate)
             validation = self._validation_part(len(distinct))
-            if not any(len(np.unique(column[~np.isnan(column)])) > 1 for column in targets[validation].T):
-                settings = settings._replace(metric_for_best_model="mse")  # tau is undefined
+            varies = any(len(np.unique(column[~np.isnan(column)])) > 1 for column in targets[validation].T)
+            metric = self.metric_for_best_model if varies else "mse"  # tau is undefined where nothing varies
             parts = [
                 NetworkDataset(self.tokenizer_, [distinct[i] for i in rows], self.max_tokens, targets[rows])
                 for rows in (np.setdiff1d(np.arange(len(distinct)), validation), validation)
@@ -181,8 +179,18 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 self.model_,
                 parts[0],
                 parts[1] if len(validation) else None,
-                settings,
-                device=device,
+                {
+                    "num_train_epochs": self.epochs,
+                    "per_device_train_batch_size": self.batch_size,
+                    "learning_rate": self.learning_rate,
+                    "lr_scheduler_type": self.lr_scheduler_type,
+                    "warmup_steps": 0.0 if self.lr_scheduler_type == "constant" else 0.05,  # share of all steps
+                    "metric_for_best_model": metric,
+                    "greater_is_better": metric == "tau",
+                    "seed": self.seed,
+                    "use_cpu": device.type == "cpu",
+                },
+                patience=self.patience,
                 checkpoints=None if checkpoints is None else Path(checkpoints),
                 identity=fingerprint(parameters, distinct, targets.tolist()),
                 show=show,
@@ -221,7 +229,7 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self, "model_")
         import safetensors.torch
 
-        from freerea_seval.predictor.t5.tokenization import tokenizer_bytes
+        from freerea_seval.predictor.t5.tokenization import to_bytes
 
         state = {
             "flat": self.flat_,
@@ -233,7 +241,7 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return state, {
             _CONFIG: self.model_.config.to_json_string().encode(),
             _WEIGHTS: safetensors.torch.save(weights),
-            _TOKENIZER: tokenizer_bytes(self.tokenizer_),
+            _TOKENIZER: to_bytes(self.tokenizer_),
         }
 
     def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
@@ -246,12 +254,12 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         import safetensors.torch
 
         from freerea_seval.predictor.t5.encoder import load_weights
-        from freerea_seval.predictor.t5.tokenization import load_tokenizer
+        from freerea_seval.predictor.t5.tokenization import from_bytes
 
         text = self.pretrained is not None
         try:
             model = load_weights(json.loads(files[_CONFIG]), safetensors.torch.load(files[_WEIGHTS]))
-            tokenizer = load_tokenizer(files[_TOKENIZER], text=text)
+            tokenizer = from_bytes(files[_TOKENIZER], text=text)
             centre, scale = (np.array(state[name], dtype=np.float64) for name in ("centre", "scale"))
             history, flat = list(state["history"]), bool(state["flat"])
             if not centre.shape == scale.shape == (model.config.num_labels,) or not np.isfinite([centre, scale]).all():

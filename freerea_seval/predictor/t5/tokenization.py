@@ -1,12 +1,12 @@
 """From network strings to the tensors of :class:`~freerea_seval.predictor.t5.encoder.T5ForNetworkRegression`.
 
 Two tokenizers: :func:`~freerea_seval.predictor.features.dataflow.words`, the package's own, whose tokens carry numbers
-and belong to operations; and :class:`TextTokenizer`, that of a pretrained T5, which reads strings as plain text.
+and belong to operations; and the tokenizer of a pretrained T5, which reads strings as plain text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,65 +17,32 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
 
 from freerea_seval.predictor.features.dataflow import behind, placed, unsaid
 from freerea_seval.strings.text.tokenizer import Tokenizer
 
 Example = Mapping[str, Tensor]
-TOKENIZER_FILE = "tokenizer.json"
 
 
-class TextTokenizer:
-    """The tokenizer of a pretrained T5.
-
-    Args:
-        content: a ``tokenizer.json`` of the library ``tokenizers``.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._tokenizer = tokenizers.Tokenizer.from_buffer(content)
-        self._tokenizer.no_padding()
-
-    @classmethod
-    def from_pretrained(cls, source: str) -> TextTokenizer:
-        """Return the tokenizer of a local folder or of a model of the Hugging Face hub; any exception is the cause."""
-        from transformers import AutoTokenizer
-
-        return cls(AutoTokenizer.from_pretrained(source).backend_tokenizer.to_str().encode())
-
-    def __len__(self) -> int:
-        return int(self._tokenizer.get_vocab_size())
-
-    def to_bytes(self) -> bytes:
-        """Return the content of ``tokenizer.json``."""
-        return str(self._tokenizer.to_str()).encode()
-
-    def __call__(self, strings: Iterable[str], max_length: int) -> list[list[int]]:
-        """Return the token ids of strings, truncated to ``max_length``."""
-        self._tokenizer.enable_truncation(max_length)
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(list(strings))]
-
-
-def tokenizer_bytes(tokenizer: Tokenizer | TextTokenizer) -> bytes:
-    """Return the file content of a tokenizer."""
-    if isinstance(tokenizer, TextTokenizer):
-        return tokenizer.to_bytes()
+def to_bytes(tokenizer: Tokenizer | PreTrainedTokenizerFast) -> bytes:
+    """Return the ``tokenizer.json`` of a tokenizer."""
+    if not isinstance(tokenizer, Tokenizer):
+        backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        backend.no_truncation()  # set by the last call
+        return backend.to_str().encode()
     with TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder) / TOKENIZER_FILE)
-        return (Path(folder) / TOKENIZER_FILE).read_bytes()
+        tokenizer.save(Path(folder) / "tokenizer.json")
+        return (Path(folder) / "tokenizer.json").read_bytes()
 
 
-def load_tokenizer(content: bytes, *, text: bool) -> Tokenizer | TextTokenizer:
-    """Return the tokenizer whose :func:`tokenizer_bytes` these are; ``text`` for one of a pretrained T5.
-
-    Raises:
-        InputError, Exception: the content is no such tokenizer.
-    """
+def from_bytes(content: bytes, *, text: bool) -> Tokenizer | PreTrainedTokenizerFast:
+    """Return the tokenizer of a ``tokenizer.json``, with ``text`` that of a pretrained T5; raises various errors."""
     if text:
-        return TextTokenizer(content)
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer.from_buffer(content))  # type: ignore[no-untyped-call]
     with TemporaryDirectory() as folder:
-        (Path(folder) / TOKENIZER_FILE).write_bytes(content)
-        return Tokenizer.load(Path(folder) / TOKENIZER_FILE)
+        (Path(folder) / "tokenizer.json").write_bytes(content)
+        return Tokenizer.load(Path(folder) / "tokenizer.json")
 
 
 class NetworkDataset(Dataset[Example]):
@@ -93,15 +60,16 @@ class NetworkDataset(Dataset[Example]):
 
     def __init__(
         self,
-        tokenizer: Tokenizer | TextTokenizer,
+        tokenizer: Tokenizer | PreTrainedTokenizerFast,
         strings: Sequence[str],
         max_tokens: int,
         labels: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        if isinstance(tokenizer, TextTokenizer):
-            self._examples = [_text_example(ids) for ids in tokenizer(strings, max_tokens)]
-        else:
+        if isinstance(tokenizer, Tokenizer):
             self._examples = _operation_examples(tokenizer, strings, max_tokens)
+        else:
+            rows = tokenizer(list(strings), truncation=True, max_length=max_tokens)["input_ids"]
+            self._examples = [_text_example(ids) for ids in rows]
         if labels is not None:
             for example, row in zip(self._examples, torch.from_numpy(labels.astype(np.float32)), strict=True):
                 example["labels"] = row
@@ -125,27 +93,17 @@ def _operation_examples(tokenizer: Tokenizer, strings: Sequence[str], max_tokens
     operation_ids, operand_ids = placed(tokenizer, batch.ids, strings)
     offsets = behind(operation_ids) * (batch.values != 0)
     values = np.stack([batch.values, offsets], axis=2).astype(np.float32)
+    # One more position, because an empty string has no tokens.
+    per_token = {"input_ids": batch.ids, "values": values, "operation_ids": operation_ids}
+    padded = {k: np.pad(array, [(0, 0), (0, 1)] + [(0, 0)] * (array.ndim - 2)) for k, array in per_token.items()}
     examples = []
     for row, tokens in enumerate(batch.attention_mask.sum(axis=1).tolist()):
-        count = int(operation_ids[row].max(initial=0))
-        width, length = max(1, tokens), max(1, count)
-        examples.append(
-            {
-                "input_ids": _first(batch.ids[row], width),
-                "attention_mask": torch.tensor([1] * count or [0]),
-                "values": _first(values[row], width),
-                "operation_ids": _first(operation_ids[row], width),
-                "operand_ids": _first(operand_ids[row], length),
-            }
-        )
+        operations = int(operation_ids[row].max(initial=0))
+        example = {name: torch.from_numpy(array[row, : max(1, tokens)].copy()) for name, array in padded.items()}
+        example["attention_mask"] = torch.tensor([1] * operations or [0])
+        example["operand_ids"] = torch.from_numpy(operand_ids[row, : max(1, operations)].copy())
+        examples.append(example)
     return examples
-
-
-def _first(array: npt.NDArray[np.generic], length: int) -> Tensor:
-    """Return a copy of the first rows of an array, with rows of zeros where it has fewer."""
-    rows = np.zeros((length, *array.shape[1:]), dtype=array.dtype)
-    rows[: len(array)] = array[:length]
-    return torch.from_numpy(rows)
 
 
 def collate(examples: Sequence[Example]) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,29 +38,15 @@ except ImportError:
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 _RECORD = "training.json"
-_EVALUATION_BATCH = 256
-_WARMUP = 0.05
-
-
-class Settings(NamedTuple):
-    """The hyper-parameters that :func:`train` passes to ``TrainingArguments``; see :class:`.estimator.T5Predictor`."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    lr_scheduler_type: str
-    metric_for_best_model: str
-    patience: int | None
-    seed: int
 
 
 def train(
     model: T5ForNetworkRegression,
     training: Dataset[Example],
     validation: Dataset[Example] | None,
-    settings: Settings,
+    arguments: Mapping[str, Any],
     *,
-    device: torch.device,
+    patience: int | None = None,
     checkpoints: Path | None = None,
     identity: str = "",
     show: Show | None = None,
@@ -71,8 +57,8 @@ def train(
         model: the model to train.
         training, validation: labelled examples; without ``validation`` there is neither choice of an epoch nor early
             stopping.
-        settings: hyper-parameters.
-        device: where to train.
+        arguments: for ``TrainingArguments``: hyper-parameters, seed and device.
+        patience: stop after this number of epochs without improvement.
         checkpoints: folder of Trainer's checkpoints and, where tensorboard is installed, of its event files (``runs``).
             Training resumes from the last checkpoint in it. A checkpoint holds safetensors, JSON, and files that torch
             pickled: the state of the optimiser, of the schedule and of the random generators. Trainer reads these with
@@ -88,60 +74,49 @@ def train(
     """
     if checkpoints is not None:
         _claim(checkpoints, identity)
-    with _output_folder(checkpoints) as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
-            per_device_eval_batch_size=_EVALUATION_BATCH,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type=settings.lr_scheduler_type,
-            warmup_steps=0.0 if settings.lr_scheduler_type == "constant" else _WARMUP,
-            weight_decay=0.01,
-            optim="adamw_torch",
-            eval_strategy="no" if validation is None else "epoch",
-            save_strategy="no" if validation is None and checkpoints is None else "epoch",
-            save_only_model=checkpoints is None,
-            save_total_limit=1,
-            load_best_model_at_end=validation is not None,
-            metric_for_best_model=None if validation is None else settings.metric_for_best_model,
-            greater_is_better=settings.metric_for_best_model == "tau",
-            restore_callback_states_from_checkpoint=True,
-            logging_strategy="epoch",
-            logging_nan_inf_filter=False,
-            report_to="tensorboard" if checkpoints is not None and find_spec("tensorboard") is not None else "none",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            remove_unused_columns=False,
-            label_names=["labels"],
-            use_cpu=device.type == "cpu",
-            seed=settings.seed,
-        )
-        callbacks: list[TrainerCallback] = [_Progress(show, settings)]
-        if settings.patience is not None and validation is not None:
-            callbacks.append(EarlyStoppingCallback(settings.patience))
+    with TemporaryDirectory() if checkpoints is None else nullcontext(str(checkpoints)) as folder, _quiet():
         trainer = Trainer(
             model,
-            arguments,
+            TrainingArguments(
+                folder,
+                **arguments,
+                per_device_eval_batch_size=256,
+                weight_decay=0.01,
+                optim="adamw_torch",
+                eval_strategy="no" if validation is None else "epoch",
+                save_strategy="no" if validation is None and checkpoints is None else "epoch",
+                save_only_model=checkpoints is None,
+                save_total_limit=1,
+                load_best_model_at_end=validation is not None,
+                restore_callback_states_from_checkpoint=True,
+                logging_strategy="epoch",
+                logging_nan_inf_filter=False,
+                report_to="tensorboard" if checkpoints is not None and find_spec("tensorboard") is not None else "none",
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+                remove_unused_columns=False,
+                label_names=["labels"],
+            ),
             data_collator=collate,
             train_dataset=training,
             eval_dataset=validation,
             compute_metrics=lambda evaluated: validation_metrics(evaluated.predictions, evaluated.label_ids),
-            callbacks=callbacks,
+            callbacks=[_Progress(show)],
         )
+        if patience is not None and validation is not None:
+            trainer.add_callback(EarlyStoppingCallback(patience))
         trainer.remove_callback(PrinterCallback)
         last = get_last_checkpoint(folder)
         try:
-            with _quiet():
-                trainer.train(resume_from_checkpoint=last)
+            trainer.train(resume_from_checkpoint=last)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             if last is None or isinstance(error, InputError):
                 raise
             raise InputError(
-                f"checkpoints {checkpoints}: {Path(last).name} cannot be resumed ({str(error).splitlines()[0]});"
+                f"checkpoints {checkpoints}: {Path(last).name} cannot be resumed ({str(error).partition(chr(10))[0]});"
                 " delete it to resume from an earlier one, or the folder to train from the start"
             ) from error
-        model.to(device).eval()
+        model.eval()
         return _history(trainer.state.log_history)
 
 
@@ -160,21 +135,19 @@ def validation_metrics(predicted: Values, values: Values) -> dict[str, float]:
 class _Progress(TrainerCallback):  # type: ignore[misc]
     """Reports every epoch to ``show`` and stops a training that diverged."""
 
-    def __init__(self, show: Show | None, settings: Settings) -> None:
+    def __init__(self, show: Show | None) -> None:
         self._show = show
-        self._settings = settings
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float] | None = None, **_: Any) -> None:
-        loss = (logs or {}).get("loss")
-        if loss is None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
+        if (loss := logs.get("loss")) is None:
             return
         if not math.isfinite(loss):
             raise InputError(
-                f"the loss became {loss} in epoch {round(state.epoch)};"
-                f" use a learning_rate below {self._settings.learning_rate:g}"
+                f"the loss became {loss} in epoch {round(state.epoch)}; use a learning_rate below"
+                f" {args.learning_rate:g}"
             )
         if self._show is not None:
-            self._show(state.epoch / self._settings.epochs, f"loss {loss:.3f}")
+            self._show(state.epoch / args.num_train_epochs, f"loss {loss:.3f}")
 
 
 def _history(log: Sequence[Mapping[str, float]]) -> list[dict[str, float]]:
@@ -227,13 +200,6 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
-
-
-@contextmanager
-def _output_folder(checkpoints: Path | None) -> Iterator[str]:
-    """Yield the folder of checkpoints, or a temporary one."""
-    with nullcontext(str(checkpoints)) if checkpoints is not None else TemporaryDirectory() as folder:
-        yield folder
 
 
 @contextmanager

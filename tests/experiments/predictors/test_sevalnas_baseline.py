@@ -55,13 +55,12 @@ def test_two_metrics_are_learned_together_in_the_published_setting(
 @pytest.mark.usefixtures("small")
 def test_new_weights_have_the_published_shape_and_a_tokenizer_that_reads_the_strings(tmp_path: Path) -> None:
     from freerea_seval.predictor.t5.encoder import load_pretrained
-    from freerea_seval.predictor.t5.tokenization import TextTokenizer
 
     string = next(words(None, "published", ["cell"]))
     folder = fresh(tmp_path / "t5", [string], 0)
-    config = load_pretrained(folder, 2, "mse", 0.1).config
-    assert (config.d_model, config.num_layers, config.vocab_size) == (16, 1, 500)
-    assert len(TextTokenizer.from_pretrained(folder)([string], 512)[0]) > 9
+    model, tokenizer = load_pretrained(folder, 2, "mse", 0.1)
+    assert (model.config.d_model, model.config.num_layers, model.config.vocab_size) == (16, 1, 500)
+    assert len(tokenizer(string)["input_ids"]) > 9
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "t5").iterdir()}
     assert fresh(tmp_path / "t5", ["other"], 1) == folder
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "t5").iterdir()} == before

@@ -165,7 +165,7 @@ def test_weights_go_into_a_model_of_their_own_shape_alone() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             load_weights(config, weights | change)
-    with pytest.raises(ValueError, match="must be torch.float32 of shape"):
+    with pytest.raises(ValueError, match=r"must be torch\.float32 of shape"):
         load_weights(config | {"d_ff": 10**9}, weights)
 
 
