@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Loss = Literal["mse", "mse+ranking"]
-LOSSES: tuple[Loss, ...] = get_args(Loss)
+LOSSES = ("mse", "mse+ranking")
 
 #: The ranking loss asks for at most this difference between two predictions, in standard deviations of the metric.
 _MARGIN = 0.1
 
 
-def regression_loss(predicted: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+def regression_loss(predicted: Tensor, targets: Tensor, loss: str) -> Tensor:
     """Return the loss of standardised predictions, both ``(n, m)``; targets that are NaN are ignored.
 
     ``"mse+ranking"`` adds a pairwise hinge (Herbrich 2000) to the mean squared error: of two samples, the better one

@@ -137,7 +137,7 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             torch.manual_seed(int(generator.integers(2**62)))
             order = torch.from_numpy(generator.permutation(len(x)))
             total = 0.0
-            for step, batch in enumerate(order.split(size)):
+            for step, batch in enumerate(order.split(size)):  # type: ignore[no-untyped-call]
                 done = (epoch + step / steps) / self.epochs
                 # A cosine after a linear rise that starts above 0, so that the first step counts.
                 rise = min(1.0, max(done, 0.01 * _WARMUP) / _WARMUP)
@@ -177,7 +177,8 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.log1p(np.delete(matrix, self.features_.order_, axis=1).astype(np.float64))
 
     def _standardised(self, matrix: Values) -> Values:
-        return np.clip((matrix - self.centre_) / self.spread_, -_MAX_FEATURE, _MAX_FEATURE)
+        standardised: Values = np.clip((matrix - self.centre_) / self.spread_, -_MAX_FEATURE, _MAX_FEATURE)
+        return standardised
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what :meth:`restore` needs: a JSON object, and files by name."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
-from freerea_seval.predictor.models.losses import Loss, regression_loss
+from freerea_seval.predictor.models.losses import regression_loss
 
 try:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5PreTrainedModel
@@ -35,7 +35,7 @@ _MESSAGE_LAYERS = 4
 _NEIGHBOUR_LOGIT = 3.0
 
 
-class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[misc]
+class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[no-untyped-call]
     """A T5 encoder (Raffel 2020) that predicts metrics from a network string, as in SEval-NAS (arXiv 2603.00099).
 
     Args:
@@ -48,15 +48,15 @@ class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[misc]
         super().__init__(config)
         self.transformer = T5EncoderModel(config)
         self.operations = OperationEmbedding(config.d_model) if config.operations else None
-        self.regressor = nn.Linear(config.d_model, config.num_labels)
-        self.post_init()
+        self.regressor = nn.Linear(config.d_model, config.num_labels)  # type: ignore[arg-type]
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise T5's modules as T5 does, other layers as PyTorch does, and heads to prefer a neighbour."""
         if isinstance(module, nn.Linear):
             module.reset_parameters()  # T5's own linear layers are set again with the T5 module that holds them
             return
-        super()._init_weights(module)
+        super()._init_weights(module)  # type: ignore[no-untyped-call]
         if isinstance(module, T5Attention) and module.has_relative_attention_bias:
             # T5's relative position bias starts without a notion of order, and learning one takes most of a short
             # training. Here each head starts with a preference for one near neighbour. The buckets of small distances
@@ -180,7 +180,7 @@ def sinusoids(width: int) -> Tensor:
     return encodings
 
 
-def make_model(vocab_size: int, metrics: int, loss: Loss, **shape: Any) -> T5ForNetworkRegression:
+def make_model(vocab_size: int, metrics: int, loss: str, **shape: Any) -> T5ForNetworkRegression:
     """Return a model with new weights, drawn from torch's generator.
 
     Args:
@@ -193,7 +193,7 @@ def make_model(vocab_size: int, metrics: int, loss: Loss, **shape: Any) -> T5For
 
 
 def load_pretrained(
-    source: str, metrics: int, loss: Loss, dropout_rate: float
+    source: str, metrics: int, loss: str, dropout_rate: float
 ) -> tuple[T5ForNetworkRegression, PreTrainedTokenizerFast]:
     """Return a model whose encoder is a pretrained T5, and its tokenizer.
 
@@ -211,7 +211,8 @@ def load_pretrained(
         config = T5Config.from_pretrained(source, dropout_rate=dropout_rate)
         model = T5ForNetworkRegression(_config(config, metrics, loss, operations=False))
         model.transformer = T5EncoderModel.from_pretrained(source, config=model.config)
-        return model.float(), AutoTokenizer.from_pretrained(source, use_fast=True)
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(source)  # type: ignore[assignment]
+        return model.float(), tokenizer  # type: ignore[no-untyped-call]
     except Exception as error:  # the hub, the file system and the parsers have error types of their own
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
@@ -243,7 +244,7 @@ def load_weights(config: dict[str, Any], weights: Mapping[str, Tensor]) -> T5For
     return model
 
 
-def _config(config: T5Config, metrics: int, loss: Loss, *, operations: bool) -> T5Config:
+def _config(config: T5Config, metrics: int, loss: str, *, operations: bool) -> T5Config:
     config.num_labels, config.regression_loss, config.operations = metrics, loss, operations
     config.is_encoder_decoder = config.use_cache = False
     return config

@@ -23,8 +23,10 @@ from freerea_seval.predictor.models.validation import SCALINGS, averaged, checke
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from transformers import PreTrainedTokenizerFast
 
     from freerea_seval.predictor.models.registry import Show
+    from freerea_seval.strings.text.tokenizer import Tokenizer
 
 Values = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -163,7 +165,7 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         metrics = targets.shape[1]
         with torch_threads(self.threads), isolated_seed(self.seed, device):
             if self.pretrained is None:
-                self.tokenizer_ = words()
+                self.tokenizer_: Tokenizer | PreTrainedTokenizerFast = words()
                 self.model_ = make_model(len(self.tokenizer_), metrics, self.loss, **self._shape())
             else:
                 self.model_, self.tokenizer_ = load_pretrained(self.pretrained, metrics, self.loss, self.dropout_rate)
@@ -274,7 +276,8 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise InputError(f"the files of a t5 predictor do not fit together ({reason}); train it anew") from error
         self.tokenizer_, self.centre_, self.scale_, self.flat_, self.history_ = tokenizer, centre, scale, flat, history
-        self.model_ = model.to(check_device(self.device)).eval()
+        model.to(check_device(self.device))  # type: ignore[arg-type]
+        self.model_ = model.eval()  # type: ignore[no-untyped-call]
 
     def _check(self) -> None:
         """Raise :class:`InputError` for a parameter that cannot be used."""

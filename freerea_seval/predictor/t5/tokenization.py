@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +95,7 @@ def _operation_examples(tokenizer: Tokenizer, strings: Sequence[str], max_tokens
     offsets = behind(operation_ids) * (batch.values != 0)
     values = np.stack([batch.values, offsets], axis=2).astype(np.float32)
     # One more position, because an empty string has no tokens.
-    per_token = {"input_ids": batch.ids, "values": values, "operation_ids": operation_ids}
+    per_token: dict[str, npt.NDArray[Any]] = {"input_ids": batch.ids, "values": values, "operation_ids": operation_ids}
     padded = {k: np.pad(array, [(0, 0), (0, 1)] + [(0, 0)] * (array.ndim - 2)) for k, array in per_token.items()}
     examples = []
     for row, tokens in enumerate(batch.attention_mask.sum(axis=1).tolist()):

@@ -25,7 +25,8 @@ from freerea_seval.predictor.t5.encoder import T5ForNetworkRegression
 from freerea_seval.predictor.t5.tokenization import Example, collate
 
 try:
-    import accelerate  # noqa: F401
+    if find_spec("accelerate") is None:
+        raise ImportError
     from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
@@ -100,13 +101,13 @@ def train(
             data_collator=collate,
             train_dataset=training,
             eval_dataset=validation,
-            compute_metrics=lambda evaluated: validation_metrics(evaluated.predictions, evaluated.label_ids),
+            compute_metrics=lambda evaluated: validation_metrics(*map(np.asarray, evaluated)),
             callbacks=[_Progress(show)],
         )
         if patience is not None and validation is not None:
             trainer.add_callback(EarlyStoppingCallback(patience))
         trainer.remove_callback(PrinterCallback)
-        last = get_last_checkpoint(folder)
+        last = get_last_checkpoint(folder)  # type: ignore[no-untyped-call]
         try:
             trainer.train(resume_from_checkpoint=last)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -116,7 +117,7 @@ def train(
                 f"checkpoints {checkpoints}: {Path(last).name} cannot be resumed ({str(error).partition(chr(10))[0]});"
                 " delete it to resume from an earlier one, or the folder to train from the start"
             ) from error
-        model.eval()
+        model.eval()  # type: ignore[no-untyped-call]
         return _history(trainer.state.log_history)
 
 
@@ -132,14 +133,14 @@ def validation_metrics(predicted: Values, values: Values) -> dict[str, float]:
     return {"mse": float(errors.mean()) if measured.any() else 0.0, "tau": float(np.mean(taus)) if taus else 0.0}
 
 
-class _Progress(TrainerCallback):  # type: ignore[misc]
+class _Progress(TrainerCallback):
     """Reports every epoch to ``show`` and stops a training that diverged."""
 
     def __init__(self, show: Show | None) -> None:
         self._show = show
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
-        if (loss := logs.get("loss")) is None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if (loss := kwargs["logs"].get("loss")) is None:
             return
         if not math.isfinite(loss):
             raise InputError(
@@ -192,14 +193,14 @@ def _claim(folder: Path, identity: str) -> None:
 def _quiet() -> Iterator[None]:
     """Silence transformers' log and its progress bars, which appear for every checkpoint."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
