@@ -23,7 +23,6 @@ from freerea_seval.predictor.models.losses import regression_loss
 try:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5EncoderModel, T5PreTrainedModel
     from transformers.modeling_outputs import SequenceClassifierOutput
-    from transformers.models.t5.modeling_t5 import T5Attention
 except ImportError:
     raise InputError("predictor 't5' needs the package transformers: pip install 'freerea-seval[t5]'") from None
 
@@ -52,22 +51,11 @@ class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[no-untyped-call
         self.post_init()  # type: ignore[no-untyped-call]
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise T5's modules as T5 does, other layers as PyTorch does, and heads to prefer a neighbour."""
+        """Initialise T5's modules as T5 does, and the linear layers outside of the encoder as PyTorch does."""
         if isinstance(module, nn.Linear):
-            module.reset_parameters()  # T5's own linear layers are set again with the T5 module that holds them
-            return
-        super()._init_weights(module)  # type: ignore[no-untyped-call]
-        if isinstance(module, T5Attention) and module.has_relative_attention_bias:
-            # T5's relative position bias starts without a notion of order, and learning one takes most of a short
-            # training. Here each head starts with a preference for one near neighbour. The buckets of small distances
-            # are exact; those of positions to the right are in the upper half.
-            bias = module.relative_attention_bias.weight
-            half = len(bias) // 2
-            with torch.no_grad():
-                bias.zero_()
-                for head in range(bias.shape[1]):
-                    distance = head // 2 % (half // 2)
-                    bias[half + distance + 1 if head % 2 else distance, head] = _NEIGHBOUR_LOGIT
+            module.reset_parameters()
+        else:
+            super()._init_weights(module)  # type: ignore[no-untyped-call]
 
     def pooled(
         self,
@@ -189,7 +177,18 @@ def make_model(vocab_size: int, metrics: int, loss: str, **shape: Any) -> T5ForN
         loss: for training.
         shape: further fields of ``T5Config``.
     """
-    return T5ForNetworkRegression(_config(T5Config(vocab_size=vocab_size, **shape), metrics, loss, operations=True))
+    model = T5ForNetworkRegression(_config(T5Config(vocab_size=vocab_size, **shape), metrics, loss, operations=True))
+    # T5's relative position bias starts without a notion of order, and learning one takes most of a short training.
+    # Here each head starts with a preference for one near neighbour. The buckets of small distances are exact; those of
+    # positions to the right are in the upper half.
+    bias = model.get_parameter("transformer.encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
+    half = len(bias) // 2
+    with torch.no_grad():
+        bias.zero_()
+        for head in range(bias.shape[1]):
+            distance = head // 2 % (half // 2)
+            bias[half + distance + 1 if head % 2 else distance, head] = _NEIGHBOUR_LOGIT
+    return model
 
 
 def load_pretrained(
