@@ -156,14 +156,14 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         share_cores()
         from freerea_seval.predictor.t5.encoder import load_pretrained, make_model
         from freerea_seval.predictor.t5.tokenization import NetworkDataset
-        from freerea_seval.predictor.t5.training import fingerprint, isolated_seed, torch_threads, train
+        from freerea_seval.predictor.t5.training import fingerprint, isolated_seed, quiet, torch_threads, train
 
         device = check_device(self.device)
         self.flat_ = np.ndim(y) == 1
         self.centre_, self.scale_ = scales(values, self.scaling)
         distinct, targets = averaged(strings, (values - self.centre_) / self.scale_)
         metrics = targets.shape[1]
-        with torch_threads(self.threads), isolated_seed(self.seed, device):
+        with torch_threads(self.threads), isolated_seed(self.seed, device), quiet():
             if self.pretrained is None:
                 self.tokenizer_: Tokenizer | PreTrainedTokenizerFast = words()
                 self.model_ = make_model(len(self.tokenizer_), metrics, self.loss, **self._shape())
@@ -172,15 +172,16 @@ class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             validation = self._validation_part(len(distinct))
             varies = any(len(np.unique(column[~np.isnan(column)])) > 1 for column in targets[validation].T)
             metric = self.metric_for_best_model if varies else "mse"  # tau is undefined where nothing varies
-            parts = [
-                NetworkDataset(self.tokenizer_, [distinct[i] for i in rows], self.max_tokens, targets[rows])
-                for rows in (np.setdiff1d(np.arange(len(distinct)), validation), validation)
-            ]
+
+            def dataset(rows: Indices) -> NetworkDataset:
+                chosen = [distinct[row] for row in rows]
+                return NetworkDataset(self.tokenizer_, chosen, self.max_tokens, targets[rows])
+
             parameters = {k: v for k, v in self.get_params().items() if k not in ("device", "threads")}
             self.history_ = train(
                 self.model_,
-                parts[0],
-                parts[1] if len(validation) else None,
+                dataset(np.setdiff1d(np.arange(len(distinct)), validation)),
+                dataset(validation) if len(validation) else None,
                 {
                     "num_train_epochs": self.epochs,
                     "per_device_train_batch_size": self.batch_size,

@@ -75,7 +75,7 @@ def train(
     """
     if checkpoints is not None:
         _claim(checkpoints, identity)
-    with TemporaryDirectory() if checkpoints is None else nullcontext(str(checkpoints)) as folder, _quiet():
+    with TemporaryDirectory() if checkpoints is None else nullcontext(str(checkpoints)) as folder:
         trainer = Trainer(
             model,
             TrainingArguments(
@@ -190,8 +190,8 @@ def _claim(folder: Path, identity: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' log and its progress bars, which appear for every checkpoint."""
+def quiet() -> Iterator[None]:
+    """Silence transformers' log and its progress bars, which appear for every file that is read or written."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
