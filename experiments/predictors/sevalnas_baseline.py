@@ -18,7 +18,7 @@ from freerea_patch import TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.predictor.scores import scores
 from freerea_seval.predictor.splits import published_split
-from freerea_seval.predictor.t5 import model as t5
+from freerea_seval.predictor.t5 import estimator as t5
 from freerea_seval.progress import terminal_progress
 
 #: Words of T5's vocabulary (Raffel 2020).
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "epochs": options.epochs,
                 "seed": options.seed,
                 **scored(results, _SCORES),
-                "loss": f"{predictor.history_[-1].loss:.6g}",
+                "loss": f"{predictor.history_[-1]['loss']:.6g}",
                 "train_s": f"{seconds:.1f}",
             }
         )
@@ -83,10 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def fresh(folder: Path, strings: Sequence[str], seed: int) -> str:
     """Return a folder with new weights of T5-small's shape, and a tokenizer learned from strings."""
     if not folder.exists():
+        import torch
         from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
         from transformers import PreTrainedTokenizerFast
 
-        from freerea_seval.predictor.t5.encoder import drawing, make_encoder
+        from freerea_seval.predictor.t5.encoder import make_model
+        from freerea_seval.predictor.t5.training import isolated_seed
 
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -94,22 +96,13 @@ def fresh(folder: Path, strings: Sequence[str], seed: int) -> str:
         # About as finely as T5's own tokenizer, which knows none of these names as one word (2,600 tokens a string).
         trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=["<pad>", "</s>", "<unk>"], show_progress=False)
         tokenizer.train_from_iterator(strings, trainer)
-        shape = t5.PUBLISHED
-        with drawing(seed):
-            encoder = make_encoder(
-                {
-                    "vocab_size": _WORDS,
-                    "d_model": shape["d_model"],
-                    "d_kv": shape["d_model"] // shape["heads"],
-                    "d_ff": shape["d_ff"],
-                    "num_layers": shape["layers"],
-                    "num_heads": shape["heads"],
-                }
-            )
+        shape = {name: t5.PUBLISHED[name] for name in ("d_model", "d_ff", "num_layers", "num_heads")}
+        with isolated_seed(seed, torch.device("cpu")):
+            model = make_model(_WORDS, 1, "mse", **shape, d_kv=shape["d_model"] // shape["num_heads"])
         fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
             tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"
         )
-        encoder.save_pretrained(folder)
+        model.transformer.save_pretrained(folder)
         fast.save_pretrained(folder)
     return str(folder)
 

@@ -26,7 +26,7 @@ _CLASSES = {
     "gp": "freerea_seval.predictor.models.gp:GaussianProcessPredictor",
     "ridge": "freerea_seval.predictor.models.ridge:RidgePredictor",
     "mlp": "freerea_seval.predictor.models.mlp:MLPPredictor",
-    "t5": "freerea_seval.predictor.t5.model:T5Predictor",
+    "t5": "freerea_seval.predictor.t5.estimator:T5Predictor",
 }
 #: Models that use proxies; the others read strings alone.
 USE_PROXIES = ("boosted", "ordered", "gp", "ridge")

@@ -12,10 +12,10 @@ import pytest
 from experiments.predictors import sevalnas_baseline as published
 from experiments.predictors.sevalnas_baseline import fresh, main
 from experiments.published import Target
-from freerea_seval.predictor.t5 import model as t5
+from freerea_seval.predictor.t5 import estimator as t5
 
 pytest.importorskip("transformers")
-TINY = {"d_model": 16, "layers": 1, "heads": 2, "d_ff": 16}
+TINY = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16}
 COUNT = 15625
 
 
@@ -48,20 +48,19 @@ def test_two_metrics_are_learned_together_in_the_published_setting(
         (metric, "fresh", "20", "10", "1") for metric in ("cifar10", "l")
     ]
     assert float(found[0]["rmse"]) > 0
-    assert (tmp_path / "checkpoints" / "checkpoint.json").is_file()
+    assert (tmp_path / "checkpoints" / "training.json").is_file()
     assert "| cifar10 | fresh | 20 | 10 | 1 | 0 |" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("small")
 def test_new_weights_have_the_published_shape_and_a_tokenizer_that_reads_the_strings(tmp_path: Path) -> None:
-    from freerea_seval.predictor.t5.encoder import TextTokenizer, load_encoder
+    from freerea_seval.predictor.t5.encoder import load_pretrained
 
     string = next(words(None, "published", ["cell"]))
     folder = fresh(tmp_path / "t5", [string], 0)
-    encoder = load_encoder(folder, 0.1)
-    assert (encoder.config.d_model, encoder.config.num_layers, encoder.config.vocab_size) == (16, 1, 500)
-    batch = TextTokenizer.load(folder)([string], 512)
-    assert batch.attention_mask.sum() > 9
+    model, tokenizer = load_pretrained(folder, 2, "mse", 0.1)
+    assert (model.config.d_model, model.config.num_layers, model.config.vocab_size) == (16, 1, 500)
+    assert len(tokenizer(string)["input_ids"]) > 9
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "t5").iterdir()}
     assert fresh(tmp_path / "t5", ["other"], 1) == folder
     assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "t5").iterdir()} == before

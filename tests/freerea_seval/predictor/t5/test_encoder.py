@@ -1,4 +1,4 @@
-"""The network of the model t5: what its arguments mean, and that nothing else matters."""
+"""The network of the model t5: what its inputs mean, and that nothing else matters."""
 
 from __future__ import annotations
 
@@ -10,143 +10,172 @@ import pytest
 import torch
 from torch import Tensor
 
-from freerea_seval.predictor.t5.encoder import SHAPE, StringEncoder, drawing, make_encoder
+from freerea_seval.predictor.t5.encoder import T5ForNetworkRegression, load_weights, make_model
 
-SMALL = {"vocab_size": 20, "d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
-Arguments = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-
-
-def encoder(text: bool = False, **shape: int) -> StringEncoder:
-    with drawing(0):
-        return StringEncoder(make_encoder(SMALL | shape), 3, text=text).eval()
+SMALL = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
+Inputs = dict[str, Tensor]
 
 
-def arguments() -> Arguments:
+def make(operations: bool = True, **shape: int) -> T5ForNetworkRegression:
+    torch.manual_seed(0)
+    model = make_model(20, 3, "mse", **SMALL | shape)
+    if not operations:
+        model.operations = None
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
+
+
+def batch() -> Inputs:
     """Two strings: four tokens of three operations, and two of one; padded by one."""
-    ids = torch.tensor([[4, 5, 1, 6, 0], [7, 8, 0, 0, 0]])
     values = torch.zeros(2, 5, 2)
     values[0, 2] = torch.tensor([4.0, 1.0])
-    places = torch.tensor([[1, 2, 2, 3, 0], [1, 1, 0, 0, 0]])
-    operands = torch.tensor([[[0, 0], [1, 0], [1, 2]], [[0, 0], [0, 0], [0, 0]]])
-    return ids, values, places, operands, torch.tensor([[1, 1, 1], [1, 0, 0]])
+    return {
+        "input_ids": torch.tensor([[4, 5, 1, 6, 0], [7, 8, 0, 0, 0]]),
+        "attention_mask": torch.tensor([[1, 1, 1], [1, 0, 0]]),
+        "values": values,
+        "operation_ids": torch.tensor([[1, 2, 2, 3, 0], [1, 1, 0, 0, 0]]),
+        "operand_ids": torch.tensor([[[0, 0], [1, 0], [1, 2]], [[0, 0], [0, 0], [0, 0]]]),
+    }
 
 
-def said(model: StringEncoder, given: Arguments) -> Tensor:
+def predict(model: T5ForNetworkRegression, inputs: Inputs) -> Tensor:
     with torch.inference_mode():
-        out: Tensor = model(*given)
-    return out
+        logits: Tensor = model(**inputs).logits
+    return logits
 
 
-def test_the_head_reads_the_vectors_of_strings() -> None:
-    model = encoder()
-    assert model.pooled(*arguments()).shape == (2, 16)
-    torch.testing.assert_close(said(model, arguments()), model.head(model.pooled(*arguments())))
-    assert said(model, arguments()).shape == (2, 3)
+def test_the_head_reads_the_pooled_vectors() -> None:
+    model = make()
+    assert model.pooled(**batch()).shape == (2, 16)
+    torch.testing.assert_close(predict(model, batch()), model.regressor(model.pooled(**batch())))
+    assert predict(model, batch()).shape == (2, 3)
+
+
+def test_labels_give_the_loss_of_the_configuration() -> None:
+    labels = torch.tensor([[1.0, float("nan"), 0.0], [0.0, 2.0, 0.0]])
+    output = make()(**batch(), labels=labels)
+    measured = ~labels.isnan()
+    torch.testing.assert_close(output.loss, (output.logits - labels)[measured].square().mean())
 
 
 def test_padding_and_other_strings_change_nothing() -> None:
-    model, (ids, values, places, operands, mask) = encoder(), arguments()
-    together = said(model, (ids, values, places, operands, mask))
-    first = said(model, (ids[:1, :4], values[:1, :4], places[:1, :4], operands[:1], mask[:1]))
-    second = said(model, (ids[1:, :2], values[1:, :2], places[1:, :2], operands[1:, :1], mask[1:, :1]))
-    torch.testing.assert_close(torch.cat([first, second]), together, rtol=0, atol=1e-5)
+    model, inputs = make(), batch()
+    first = {
+        name: tensor[:1, : 3 if name in ("attention_mask", "operand_ids") else 4] for name, tensor in inputs.items()
+    }
+    second = {
+        name: tensor[1:, : 1 if name in ("attention_mask", "operand_ids") else 2] for name, tensor in inputs.items()
+    }
+    alone = torch.cat([predict(model, first), predict(model, second)])
+    torch.testing.assert_close(alone, predict(model, inputs), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("argument", "place", "value"), [(0, (0, 1), 9), (1, (0, 2, 0), 5.0), (1, (0, 2, 1), 2.0), (3, (0, 2, 1), 1)]
+    ("name", "index", "value"),
+    [
+        ("input_ids", (0, 1), 9),
+        ("values", (0, 2, 0), 5.0),
+        ("values", (0, 2, 1), 2.0),
+        ("operand_ids", (0, 2, 1), 1),
+    ],
 )
-def test_tokens_numbers_and_operands_change_the_string_that_they_are_of(
-    argument: int, place: tuple[int, ...], value: float
-) -> None:
-    model, given = encoder(), arguments()
-    before = said(model, given)
-    given[argument][place] = value
-    after = said(model, given)
+def test_tokens_numbers_and_operands_change_their_own_string(name: str, index: tuple[int, ...], value: float) -> None:
+    model, inputs = make(), batch()
+    before = predict(model, inputs)
+    inputs[name][index] = value
+    after = predict(model, inputs)
     assert (after[0] - before[0]).abs().max() > 1e-4
     torch.testing.assert_close(after[1], before[1], rtol=0, atol=1e-6)
 
 
 def test_the_mean_is_over_a_strings_own_operations() -> None:
-    model, given = encoder(), arguments()
-    seen: list[Tensor] = []
-    model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output.last_hidden_state))
-    pooled = model.pooled(*given)
-    torch.testing.assert_close(pooled[0], seen[0][0].mean(dim=0))
-    torch.testing.assert_close(pooled[1], seen[0][1, 0])
+    model = make()
+    outputs: list[Tensor] = []
+    model.transformer.register_forward_hook(lambda module, args, output: outputs.append(output.last_hidden_state))
+    pooled = model.pooled(**batch())
+    torch.testing.assert_close(pooled[0], outputs[0][0].mean(dim=0))
+    torch.testing.assert_close(pooled[1], outputs[0][1, 0])
 
 
-def test_operands_are_gathered_as_a_loop_would() -> None:
-    model, (ids, values, places, operands, _) = encoder(), arguments()
-    tokens = model.encoder.shared(ids) + model.numbers(values)
-    found = model._operations(tokens, places, operands)
+def test_operation_vectors_equal_those_of_a_loop() -> None:
+    model, inputs = make(), batch()
+    operations: Any = model.operations
+    tokens = model.transformer.shared(inputs["input_ids"])
+    computed = operations(tokens, inputs["values"], inputs["operation_ids"], inputs["operand_ids"])
+    tokens = tokens + operations.numbers(inputs["values"])
     for string in range(2):
+        operands = inputs["operand_ids"][string]
         vectors = []
-        for place in (1, 2, 3):
-            own = sum((tokens[string, i] for i in range(5) if places[string, i] == place), torch.zeros(16))
-            origins = sum((model.places[o] for o in operands[string, place - 1]), torch.zeros(16))
-            vectors.append(own + model.place(model.places[place]) + model.origin(origins))
-        for each in model.rounds:
-            normed = [each.norm(vector) for vector in vectors]  # type: ignore[operator]
-            read = [
-                sum((each.read(normed[o - 1]) for o in operands[string, i] if o), torch.zeros(16))  # type: ignore[operator]
-                for i in range(3)
+        for operation in (1, 2, 3):
+            own = [tokens[string, i] for i in range(5) if inputs["operation_ids"][string, i] == operation]
+            positions = sum((operations.encodings[o] for o in operands[operation - 1]), torch.zeros(16))
+            position = operations.position(operations.encodings[operation])
+            vectors.append(sum(own, torch.zeros(16)) + position + operations.operand_position(positions))
+        for layer in operations.layers:
+            normed = [layer.norm(vector) for vector in vectors]
+            received = [
+                sum((layer.operand(normed[o - 1]) for o in operands[i] if o), torch.zeros(16)) for i in range(3)
             ]
-            inner = [each.own(normed[i]) + read[i] for i in range(3)]  # type: ignore[operator]
-            vectors = [vectors[i] + each.out(torch.nn.functional.gelu(inner[i])) for i in range(3)]  # type: ignore[operator]
-        torch.testing.assert_close(found[string], torch.stack(vectors), rtol=1e-4, atol=1e-5)
+            inner = [layer.own(normed[i]) + received[i] for i in range(3)]
+            vectors = [vectors[i] + layer.out(torch.nn.functional.gelu(inner[i])) for i in range(3)]
+        torch.testing.assert_close(computed[string], torch.stack(vectors), rtol=1e-4, atol=1e-5)
 
 
 def test_a_string_without_tokens_and_one_with_many_operations_have_finite_metrics() -> None:
-    zeros = torch.zeros(1, 1, dtype=torch.int64)
-    given = (zeros, torch.zeros(1, 1, 2), zeros, torch.zeros(1, 1, 4, dtype=torch.int64), zeros)
-    assert torch.isfinite(said(encoder(), given)).all()
+    model, zeros = make(), torch.zeros(1, 1, dtype=torch.int64)
+    empty = {"input_ids": zeros, "attention_mask": zeros, "values": torch.zeros(1, 1, 2), "operation_ids": zeros}
+    assert torch.isfinite(predict(model, empty | {"operand_ids": torch.zeros(1, 1, 4, dtype=torch.int64)})).all()
     count = 1500
-    places = torch.arange(1, count + 1).unsqueeze(0)
-    operands = (places - 1).unsqueeze(2)
-    ones = torch.ones(1, count, dtype=torch.int64)
-    long = (ones, torch.zeros(1, count, 2), places, operands, ones)
-    assert torch.isfinite(said(encoder(), long)).all()
+    positions, ones = torch.arange(1, count + 1).unsqueeze(0), torch.ones(1, count, dtype=torch.int64)
+    long = {"input_ids": ones, "attention_mask": ones, "values": torch.zeros(1, count, 2), "operation_ids": positions}
+    assert torch.isfinite(predict(model, long | {"operand_ids": (positions - 1).unsqueeze(2)})).all()
 
 
-def test_plain_text_goes_into_transformers_encoder_as_it_is() -> None:
-    model, (ids, values, places, operands, _) = encoder(text=True), arguments()
+def test_plain_text_goes_into_transformers_encoder_unchanged() -> None:
+    model, ids = make(operations=False), batch()["input_ids"]
     mask = (ids != 0).long()
-    hidden = model.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+    hidden = model.transformer(input_ids=ids, attention_mask=mask).last_hidden_state
     expected = torch.stack([hidden[0, :4].mean(dim=0), hidden[1, :2].mean(dim=0)])
-    torch.testing.assert_close(model.pooled(ids, values, places, operands, mask), expected, rtol=0, atol=1e-6)
-
-
-def test_an_encoder_of_the_same_shape_is_made_from_what_it_says_of_itself() -> None:
-    model = encoder()
-    assert tuple(model.shape) == SHAPE
-    assert model.shape.items() >= SMALL.items()
-    twin = make_encoder(model.shape)
-    assert [p.shape for p in twin.parameters()] == [p.shape for p in model.encoder.parameters()]
+    torch.testing.assert_close(model.pooled(ids, mask), expected, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("heads", [1, 4, 16, 40])
-def test_heads_begin_with_a_look_at_one_neighbour_each(heads: int) -> None:
-    made = make_encoder(SMALL | {"num_heads": heads})
-    attention: Any = dict(made.named_modules())["encoder.block.0.layer.0.SelfAttention"]
+def test_each_head_starts_with_a_preference_for_one_neighbour(heads: int) -> None:
+    modules = dict(make(num_heads=heads).named_modules())
+    attention: Any = modules["transformer.encoder.block.0.layer.0.SelfAttention"]
     bias = attention.compute_bias(30, 30)[0]  # heads, from, to
     assert bias.amax() == 3
     for head in range(min(heads, 16)):
-        far = -(head // 2) if head % 2 == 0 else head // 2 + 1
-        looked = (bias[head, 15] != 0).nonzero().flatten().tolist()
-        assert 15 + far in looked
+        distance = -(head // 2) if head % 2 == 0 else head // 2 + 1
+        assert 15 + distance in (bias[head, 15] != 0).nonzero().flatten().tolist()
 
 
-def test_making_an_encoder_leaves_torchs_generator_alone_and_follows_the_seed() -> None:
+def test_weights_go_into_a_model_of_their_own_shape_alone() -> None:
+    model = make()
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    config = model.config.to_dict()
     state = torch.random.get_rng_state()
-    first, again = encoder(), encoder()
+    restored = load_weights(config, weights)
+    restored.eval()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(predict(restored, batch()), predict(model, batch()))
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.equal(said(first, arguments()), said(again, arguments()))
+    name = "regressor.weight"
+    for change, message in (
+        ({name: torch.zeros(3, 4)}, r"regressor.weight must be torch.float32 of shape \(3, 16\)"),
+        ({name: torch.zeros(3, 16).double()}, r"regressor.weight must be torch.float32"),
+        ({name: torch.full((3, 16), float("nan"))}, "regressor.weight has values that are NaN or infinite"),
+        ({"odd": torch.zeros(1)}, "1 weights are missing or unknown, the first 'odd'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_weights(config, weights | change)
+    with pytest.raises(ValueError, match=r"must be torch\.float32 of shape"):
+        load_weights(config | {"d_ff": 10**9}, weights)
 
 
 def test_without_transformers_one_line_names_the_package() -> None:
     script = (
         "import sys; sys.modules['transformers'] = None\n"
-        "from freerea_seval.predictor.t5.model import T5Predictor\n"
+        "from freerea_seval.predictor.t5.estimator import T5Predictor\n"
         "try: T5Predictor().fit(['input[1] output'] * 5, range(5))\n"
         "except ValueError as error: print(type(error).__name__, error)"
     )
@@ -155,7 +184,7 @@ def test_without_transformers_one_line_names_the_package() -> None:
 
 
 def test_importing_the_predictor_is_light() -> None:
-    module = "freerea_seval.predictor.t5.model"
+    module = "freerea_seval.predictor.t5.estimator"
     script = f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert ran.stdout == "[]\n"

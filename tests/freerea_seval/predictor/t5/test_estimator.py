@@ -20,12 +20,12 @@ from sklearn.model_selection import train_test_split
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.models.validation import averaged, checked, scales
-from freerea_seval.predictor.t5.model import PUBLISHED, T5Predictor
+from freerea_seval.predictor.t5.estimator import PUBLISHED, T5Predictor
 from freerea_seval.strings.encode import SpaceStrings
 from tests.freerea_seval.predictor.conftest import chain
 
 NAN = float("nan")
-TINY: dict[str, Any] = {"d_model": 16, "layers": 1, "heads": 2, "d_ff": 16, "epochs": 2}
+TINY: dict[str, Any] = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "epochs": 2}
 GOOD = [chain(seed) for seed in range(6)]
 
 
@@ -40,7 +40,7 @@ def both(values: list[float]) -> npt.NDArray[np.float64]:
 @pytest.fixture(scope="module")
 def learned(strings: list[str], both: npt.NDArray[np.float64]) -> T5Predictor:
     """A predictor that has seen the first 80."""
-    return T5Predictor(d_model=32, layers=1, epochs=20, batch_size=16).fit(strings[:80], both[:80])
+    return T5Predictor(d_model=32, num_layers=1, epochs=20, batch_size=16).fit(strings[:80], both[:80])
 
 
 def test_the_predictor_keeps_scikit_learns_contract(strings: list[str], values: list[float]) -> None:
@@ -95,7 +95,7 @@ def test_embeddings_are_what_the_metrics_are_read_from(learned: T5Predictor, str
     vectors = learned.embed(strings)
     assert vectors.shape == (120, 32)
     assert vectors.dtype == np.float64
-    head = learned.model_.head
+    head = learned.model_.regressor
     read = vectors @ head.weight.detach().double().numpy().T + head.bias.detach().double().numpy()
     assert read * learned.scale_ + learned.centre_ == pytest.approx(learned.predict(strings), rel=1e-4)
     assert learned.embed([]).shape == (0, 32)
@@ -114,7 +114,7 @@ def test_the_seed_is_all_the_randomness(strings: list[str], values: list[float])
 @pytest.mark.slow
 def test_fresh_processes_with_other_threads_predict_the_same_bits() -> None:
     script = (
-        "import sys; from freerea_seval.predictor.t5.model import T5Predictor\n"
+        "import sys; from freerea_seval.predictor.t5.estimator import T5Predictor\n"
         "from tests.freerea_seval.predictor.conftest import chain, cost\n"
         "strings = list(dict.fromkeys(map(chain, range(60))))\n"
         "predictor = T5Predictor(epochs=2).fit(strings, [cost(s) for s in strings])\n"
@@ -132,7 +132,7 @@ def test_fresh_processes_with_other_threads_predict_the_same_bits() -> None:
 
 def test_the_state_goes_through_json_and_bytes(learned: T5Predictor, strings: list[str]) -> None:
     state, files = learned.state()
-    assert set(files) == {"model.safetensors", "tokenizer.json"}
+    assert set(files) == {"config.json", "model.safetensors", "tokenizer.json"}
     twin = clone(learned)
     twin.restore(json.loads(json.dumps(state)), {name: bytes(content) for name, content in files.items()})
     assert np.array_equal(twin.predict(strings), learned.predict(strings))
@@ -141,30 +141,31 @@ def test_the_state_goes_through_json_and_bytes(learned: T5Predictor, strings: li
     assert twin.state() == (state, files)
 
 
+def change_config(files: dict[str, bytes], **fields: object) -> None:
+    files["config.json"] = json.dumps(json.loads(files["config.json"]) | fields).encode()
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda state, files: files.pop("model.safetensors"), r"\('model.safetensors'\); train it anew"),
         (lambda state, files: files.update({"model.safetensors": b"no"}), r"do not fit together \("),
+        (lambda state, files: files.update({"config.json": b"{"}), r"do not fit together \("),
+        (lambda state, files: change_config(files, num_layers=9), r"\d+ weights are missing or unknown"),
+        (lambda state, files: change_config(files, d_ff=10**9), r"must be torch.float32 of shape"),
+        (lambda state, files: change_config(files, operations=False), r"weights are missing or unknown"),
         (lambda state, files: files.update({"tokenizer.json": b"{}"}), r"is no tokenizer of network strings"),
         (
             lambda state, files: files.update(
                 {"tokenizer.json": b'{"format": "freerea-seval tokenizer 1", "pieces": [], "merges": []}'}
             ),
-            r"the tokenizer has 98 tokens, and the model \d+",
+            r"the tokenizer has 98 tokens, but the model \d+",
         ),
         (lambda state, files: state.pop("centre"), r"\('centre'\)"),
-        (lambda state, files: state.update(scale=[1.0]), r"centre and scale should be lists of the same length"),
-        (lambda state, files: state.update(centre=[1.0, NAN]), r"centre and scale should be lists of the same"),
-        (lambda state, files: state.update(centre=[1.0], scale=[1.0]), r"weights: head.weight should be"),
-        (lambda state, files: state.update(flat=True), r"values are flat, and there are 2 metrics"),
-        (
-            lambda state, files: state["shape"].update(d_model=10**9),
-            r"the embedding is \(\d+, 32\) for \d+ x 1000000000",
-        ),
-        (lambda state, files: state["shape"].update(num_layers=9), r"the shape is not the one that the parameters say"),
-        (lambda state, files: state.update(history=[{}]), r"do not fit together \("),
-        (lambda state, files: state.update(shape=None), r"do not fit together \("),
+        (lambda state, files: state.update(scale=[1.0]), r"centre and scale must be 2 finite numbers each"),
+        (lambda state, files: state.update(centre=[1.0, NAN]), r"centre and scale must be 2 finite numbers each"),
+        (lambda state, files: state.update(flat=True), r"values are flat, but there are 2 metrics"),
+        (lambda state, files: state.update(history=None), r"do not fit together \("),
     ],
 )
 def test_a_state_that_does_not_fit_is_an_error_of_one_line(spoil: Any, message: str, learned: T5Predictor) -> None:
@@ -179,29 +180,9 @@ def test_a_state_that_does_not_fit_is_an_error_of_one_line(spoil: Any, message: 
         twin.predict(GOOD)
 
 
-def test_a_state_of_other_parameters_is_refused(learned: T5Predictor) -> None:
-    with pytest.raises(InputError, match="the shape is not the one that the parameters say"):
-        T5Predictor(**TINY).restore(*learned.state())
-
-
-class StopError(Exception):
-    """Stands for whatever ends a training early."""
-
-
-def test_a_training_that_broke_off_goes_on_to_the_same_predictor(
-    strings: list[str], values: list[float], tmp_path: Path
-) -> None:
-    def stop(done: float, note: str) -> None:
-        raise StopError
-
-    expected = T5Predictor(**TINY, dropout=0.1).fit(strings, values).predict(strings)
-    broken = T5Predictor(**TINY, dropout=0.1)
-    with pytest.raises(StopError):
-        broken.fit(strings, values, checkpoints=tmp_path, show=stop)
-    resumed = clone(broken).fit(strings, values, checkpoints=tmp_path)
-    assert np.array_equal(resumed.predict(strings), expected)
-    with pytest.raises(InputError, match="of a training with other data"):
-        clone(broken).fit(strings[::-1], values, checkpoints=tmp_path)
+def test_a_state_of_a_pretrained_model_is_not_one_from_scratch(learned: T5Predictor) -> None:
+    with pytest.raises(InputError, match="do not fit together"):
+        T5Predictor(pretrained="t5-small").restore(*learned.state())
 
 
 @pytest.mark.parametrize("scaling", ["standard", "minmax"])
@@ -226,17 +207,17 @@ def test_equal_strings_are_one_sample_with_the_mean_of_what_is_known() -> None:
 
 
 def test_the_validation_part_is_drawn_from_the_seed_and_small_ones_are_none() -> None:
-    assert len(T5Predictor(validation=0.1)._held_out(100)) == 10
-    assert not len(T5Predictor(validation=0.1)._held_out(74))
-    assert not len(T5Predictor(validation=0)._held_out(10**4))
-    first, other = (T5Predictor(seed=seed)._held_out(100) for seed in (0, 1))
+    assert len(T5Predictor(validation=0.1)._validation_part(100)) == 10
+    assert not len(T5Predictor(validation=0.1)._validation_part(74))
+    assert not len(T5Predictor(validation=0)._validation_part(10**4))
+    first, other = (T5Predictor(seed=seed)._validation_part(100) for seed in (0, 1))
     assert len(set(first)) == 10
     assert set(first) != set(other)
 
 
 def test_the_published_setting_is_a_choice_of_parameters() -> None:
     predictor = T5Predictor(**PUBLISHED)
-    assert predictor._shape(100).items() >= {"d_model": 512, "num_layers": 6, "num_heads": 8, "d_ff": 2048}.items()
+    assert predictor._shape().items() >= {"d_model": 512, "num_layers": 6, "num_heads": 8, "d_ff": 2048}.items()
     assert (predictor.epochs, predictor.batch_size, predictor.learning_rate) == (20, 16, 5e-5)
     assert (predictor.max_tokens, predictor.scaling, predictor.loss) == (512, "minmax", "mse")
 
@@ -265,14 +246,19 @@ def test_a_training_set_that_cannot_be_used_is_an_error_of_one_line(strings: Any
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": 0}, "^layers: expected a whole number of at least 1, got 0$"),
+        ({"num_layers": 0}, "^num_layers: expected a whole number of at least 1, got 0$"),
         ({"max_tokens": None}, "^max_tokens: expected a whole number of at least 1, got None$"),
-        ({"dropout": 1}, "^dropout: expected a number of at least 0 and less than 1, got 1$"),
+        ({"batch_size": 2.5}, "^batch_size: expected a whole number of at least 1, got 2.5$"),
+        ({"patience": 0}, "^patience: expected a whole number of at least 1, got 0$"),
+        ({"threads": 0}, "^threads: expected a whole number of at least 1, got 0$"),
+        ({"dropout_rate": 1}, "^dropout_rate: expected a number of at least 0 and less than 1, got 1$"),
         ({"validation": -0.1}, "^validation: expected a number of at least 0 and less than 1, got -0.1$"),
-        ({"d_model": 18, "heads": 4}, "^d_model: expected a multiple of twice the heads, got 18 for 4 heads$"),
+        ({"learning_rate": NAN}, "^learning_rate: expected a number of more than 0, got nan$"),
+        ({"d_model": 18, "num_heads": 4}, r"^d_model: expected a multiple of 2 \* num_heads, 8, got 18$"),
         ({"scaling": "log"}, "^unknown scaling 'log'. Valid: minmax, standard$"),
         ({"loss": "mae"}, "^unknown loss 'mae'; did you mean 'mse'"),
-        ({"threads": 0}, "^threads: expected a whole number of at least 1 or None, got 0$"),
+        ({"lr_scheduler_type": "plateau"}, "^unknown lr_scheduler_type 'plateau'"),
+        ({"metric_for_best_model": "time"}, "^unknown metric_for_best_model 'time'. Valid: mse, tau$"),
         ({"device": "tpu9"}, "^device 'tpu9' cannot be used here"),
     ],
 )
@@ -309,8 +295,8 @@ def test_pretrained_weights_are_the_start_and_are_not_needed_afterwards(
     predictor = T5Predictor(pretrained=pretrained, epochs=1, learning_rate=1e-12, max_tokens=40)
     predictor.fit(strings, values)
     start = load_file(Path(pretrained) / "model.safetensors")["shared.weight"]
-    assert predictor.model_.encoder.shared.weight.detach().numpy() == pytest.approx(start, abs=1e-6)
-    assert predictor.model_.shape["d_kv"] == 4
+    assert predictor.model_.transformer.shared.weight.detach().numpy() == pytest.approx(start, abs=1e-6)
+    assert predictor.model_.config.d_kv == 4
     twin = clone(predictor).set_params(pretrained=str(tmp_path / "gone"))
     twin.restore(*predictor.state())
     assert np.array_equal(twin.predict(strings), predictor.predict(strings))
