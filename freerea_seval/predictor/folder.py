@@ -20,7 +20,7 @@ from freerea_seval.predictor.models.gbdt_ensemble import first_line
 from freerea_seval.predictor.seval import SEvalPredictor
 
 #: Raised when the files, the strings or the features change so that an older predictor would be misread.
-FORMAT = 6
+FORMAT = 7
 KIND = "seval"
 _MANIFEST = "predictor.json"
 _CARD = "README.md"
