@@ -89,7 +89,7 @@ def prediction() -> None:
 
     space = fs.TopologySpace()
     string = fs.encode(space.build(space.genotypes()[7]), [torch.zeros(1, *space.input_shape)])
-    fs.load_predictor("predictor").predict([string])
+    fs.load_predictor("predictor").predict_strings([string])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -107,7 +107,7 @@ def test_every_model_learns_metrics_in_their_unit(model: str, strings: list[str]
 
 def test_a_t5_gives_vectors_and_no_other_model_does(strings: list[str], values: list[float]) -> None:
     pytest.importorskip("transformers")
-    tiny = {"d_model": 16, "layers": 1, "heads": 2, "d_ff": 16, "epochs": 1, "max_tokens": 32}
+    tiny = {"d_model": 16, "num_layers": 1, "num_heads": 2, "d_ff": 16, "epochs": 1, "max_tokens": 32}
     predictor = SEvalPredictor("t5", "linear", tiny).fit(strings[:20], values[:20])
     assert predictor.embed(strings[:3]).shape == (3, 16)
     state, files = predictor.state()
