@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     from freerea_patch.spaces.nats import SizeSpace, TopologySpace
     from freerea_patch.spaces.protocol import SPACES, Part, SearchSpace, find_space, make_space
     from freerea_patch.training_free.live import MetricCache, TrainingFree, freerea_objectives
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 # fmt: off
 __all__ = [
@@ -62,22 +64,3 @@ __all__ = [
     "find_space", "freerea_objectives", "import_object", "importable_from", "make_search", "make_space", "run",
     "share_cores", "unknown_name",
 ]
-
-if not TYPE_CHECKING:  # type checkers use the imports above
-    __getattr__, __dir__ = lazy_exports(__name__, {
-        "freerea_patch.algorithms": [
-            "ALGORITHMS", "Batches", "FreeREA", "FreeREAMinus", "RandomSearch", "RankedFreeREA", "Search",
-            "algorithm_options", "check_option_names", "find_algorithm", "make_search",
-        ],
-        "freerea_patch.errors": ["InputError", "NothingFeasible", "unknown_name"],
-        "freerea_patch.history": ["Aggregation", "Candidate", "History", "Normalisation", "Proposal"],
-        "freerea_patch.imports": ["import_object", "importable_from", "share_cores"],
-        "freerea_patch.loop": ["Budget", "Ledger", "SearchResult", "Step", "Times", "run"],
-        "freerea_patch.objective": [
-            "UNSUPPORTED", "BoundObjective", "Direction", "Evaluation", "Measured", "MetricSource", "Objective",
-            "ObjectiveSet", "Objectives", "Role",
-        ],
-        "freerea_patch.spaces.nats": ["SizeSpace", "TopologySpace"],
-        "freerea_patch.spaces.protocol": ["SPACES", "Part", "SearchSpace", "find_space", "make_space"],
-        "freerea_patch.training_free.live": ["MetricCache", "TrainingFree", "freerea_objectives"],
-    })

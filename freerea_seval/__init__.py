@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from freerea_seval.api.predictors import Predictor, load_predictor, train
     from freerea_seval.api.runs import Run, load_run, search
     from freerea_seval.config import Config
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 __all__ = [
     "Budget",
@@ -40,24 +42,3 @@ __all__ = [
     "search",
     "train",
 ]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_patch": [
-            "Budget",
-            "FreeREA",
-            "InputError",
-            "Objective",
-            "SearchSpace",
-            "SizeSpace",
-            "TopologySpace",
-        ],
-        "freerea_seval.api.encoding": ["encode"],
-        "freerea_seval.api.evaluator": ["Evaluator"],
-        "freerea_seval.api.measuring": ["measure"],
-        "freerea_seval.api.predictors": ["Predictor", "load_predictor", "train"],
-        "freerea_seval.api.runs": ["Run", "load_run", "search"],
-        "freerea_seval.config.schema": ["Config"],
-    },
-)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("freerea_patch", "freerea_seval", "experiments")
 #: The rooms of ``freerea_seval``, each of which may import from those before it.
 ROOMS = (
-    *("_version", "versions", "units", "files", "progress", "unpickle"),
+    *("_version", "versions", "units", "files", "progress", "unpickle", "tables"),
     *("strings", "costs", "proxies", "predictor", "config", "measurement", "sources", "runs", "api", "cli"),
 )
 #: Names that tell what happened to a thing and not what it is.
@@ -67,6 +68,13 @@ def test_names_say_what_a_thing_is() -> None:
                 elif isinstance(node, ast.Attribute):
                     names.add(node.attr)
             assert not {name.strip("_") for name in names} & VAGUE, path
+
+
+def test_every_name_that_a_package_exports_exists() -> None:
+    for path in sorted(ROOT.glob("freerea_*/**/__init__.py")):
+        package = importlib.import_module(".".join(path.parent.relative_to(ROOT).parts))
+        for name in dir(package) if "__getattr__" in vars(package) else ():
+            assert getattr(package, name) is not None, f"{package.__name__}.{name}"
 
 
 def test_no_module_imports_itself_in_a_circle_when_it_is_loaded() -> None:

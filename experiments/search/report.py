@@ -367,14 +367,14 @@ def _fronts(page: Page, folder: Path, runs: pd.DataFrame, styles: dict[str, Styl
     panels = {}
     for (benchmark,), rows in groups(runs, benchmark=None):
         first = rows.iloc[0]
-        found = {}
+        fronts = {}
         for (name,), own in groups(rows, name=None):
             volumes = own["remeasured_hypervolume"].fillna(own["hypervolume"])
             median = own.iloc[np.argsort(volumes.to_numpy(), kind="stable")[len(own) // 2]]
-            found[name] = read_points(folder / median["folder"] / "front.csv") if median["folder"] else []
+            fronts[name] = read_points(folder / median["folder"] / "front.csv") if median["folder"] else []
         true = read_points(folder / "true-fronts" / f"{first['dataset']}-{first['metric']}.csv")
-        if true or any(found.values()):
-            panels[benchmark] = front_figure(found, true, first, styles)
+        if true or any(fronts.values()):
+            panels[benchmark] = front_figure(fronts, true, first, styles)
     if panels:
         page.figure(
             "True values of the fronts of the searches, leaders included, beside the true front but for its lowest "

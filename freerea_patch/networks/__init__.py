@@ -10,15 +10,5 @@ if TYPE_CHECKING:
     from freerea_patch.networks.cost import Cost, network_cost
     from freerea_patch.networks.nats import Cell, ResidualBlock, Zero
     from freerea_patch.networks.weights import initialise, preserve_state, skip_initialisation
-
-# fmt: off
-__all__ = [
-    "Cell", "Cost", "ResidualBlock", "Zero", "initialise", "network_cost", "preserve_state", "skip_initialisation",
-]
-
-if not TYPE_CHECKING:  # type checkers use the imports above
-    __getattr__, __dir__ = lazy_exports(__name__, {
-        "freerea_patch.networks.cost": ["Cost", "network_cost"],
-        "freerea_patch.networks.nats": ["Cell", "ResidualBlock", "Zero"],
-        "freerea_patch.networks.weights": ["initialise", "preserve_state", "skip_initialisation"],
-    })
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -23,18 +23,5 @@ if TYPE_CHECKING:
         parse_cell,
     )
     from freerea_patch.spaces.protocol import SPACES, Part, SearchSpace, find_space, make_space
-
-# fmt: off
-__all__ = [
-    "DATASETS", "EDGES", "OPERATIONS", "SPACES", "Part", "SearchSpace", "SizeSpace", "TopologySpace", "all_cells",
-    "find_space", "format_cell", "live_operations", "make_space", "parse_cell",
-]
-
-if not TYPE_CHECKING:  # type checkers use the imports above
-    __getattr__, __dir__ = lazy_exports(__name__, {
-        "freerea_patch.spaces.nats": [
-            "DATASETS", "EDGES", "OPERATIONS", "SizeSpace", "TopologySpace", "all_cells", "format_cell",
-            "live_operations", "parse_cell",
-        ],
-        "freerea_patch.spaces.protocol": ["SPACES", "Part", "SearchSpace", "find_space", "make_space"],
-    })
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

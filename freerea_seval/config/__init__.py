@@ -15,19 +15,5 @@ if TYPE_CHECKING:
     from freerea_seval.config.load import DEFAULT, check_config, dump_config, load_config, resolve_algorithm
     from freerea_seval.config.networks import build_network, make_tensors
     from freerea_seval.config.schema import Config, LiveSettings, MetricSection, ObjectiveSection, SearchSection, Side
-
-# fmt: off
-__all__ = [
-    "DEFAULT", "Config", "LiveSettings", "MetricSection", "ObjectiveSection", "SearchSection", "Side",
-    "build_network", "check_config", "dump_config", "load_config", "make_space", "make_tensors", "resolve_algorithm",
-]
-
-if not TYPE_CHECKING:  # type checkers use the imports above
-    __getattr__, __dir__ = lazy_exports(__name__, {
-        "freerea_patch.spaces.protocol": ["make_space"],
-        "freerea_seval.config.load": ["DEFAULT", "check_config", "dump_config", "load_config", "resolve_algorithm"],
-        "freerea_seval.config.networks": ["build_network", "make_tensors"],
-        "freerea_seval.config.schema": [
-            "Config", "LiveSettings", "MetricSection", "ObjectiveSection", "SearchSection", "Side",
-        ],
-    })
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

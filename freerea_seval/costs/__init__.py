@@ -13,13 +13,5 @@ from freerea_patch._lazy import lazy_exports
 if TYPE_CHECKING:
     from freerea_seval.costs.memory import OPTIMISERS
     from freerea_seval.costs.model import Costs, SpaceCosts, network_costs
-
-__all__ = ["OPTIMISERS", "Costs", "SpaceCosts", "network_costs"]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_seval.costs.memory": ["OPTIMISERS"],
-        "freerea_seval.costs.model": ["Costs", "SpaceCosts", "network_costs"],
-    },
-)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -18,36 +18,5 @@ if TYPE_CHECKING:
     from freerea_seval.measurement.remote import export, import_results
     from freerea_seval.measurement.run import measure_networks, parse_seconds, write_results
     from freerea_seval.measurement.timing import Rounds, Runnable, Timing, summaries
-
-__all__ = [
-    "Networks",
-    "Rounds",
-    "Runnable",
-    "Timing",
-    "draw",
-    "export",
-    "factory_networks",
-    "import_results",
-    "measure_networks",
-    "parse_seconds",
-    "read_genotypes",
-    "space_networks",
-    "summaries",
-    "write_results",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_seval.measurement.networks": [
-            "Networks",
-            "draw",
-            "factory_networks",
-            "read_genotypes",
-            "space_networks",
-        ],
-        "freerea_seval.measurement.remote": ["export", "import_results"],
-        "freerea_seval.measurement.run": ["measure_networks", "parse_seconds", "write_results"],
-        "freerea_seval.measurement.timing": ["Rounds", "Runnable", "Timing", "summaries"],
-    },
-)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -14,8 +14,8 @@ from freerea_patch._lazy import lazy_exports
 if TYPE_CHECKING:
     from freerea_seval.proxies.compute import zero_cost_proxies
     from freerea_seval.proxies.live import ZeroCost
-
-__all__ = ["PROXIES", "ZeroCost", "zero_cost_proxies"]
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 #: All proxies, in the order of the published tables.
 PROXIES = (
@@ -32,9 +32,4 @@ PROXIES = (
     "snip",
     "synflow",
     "zen",
-)
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {"freerea_seval.proxies.compute": ["zero_cost_proxies"], "freerea_seval.proxies.live": ["ZeroCost"]},
 )

@@ -21,32 +21,5 @@ if TYPE_CHECKING:
         load_registry,
     )
     from freerea_seval.sources.table import Advice, Table, read_table
-
-__all__ = [
-    "Advice",
-    "Context",
-    "MetricInfo",
-    "Registry",
-    "Source",
-    "SourceRecord",
-    "Table",
-    "load_registry",
-    "prepare_torch",
-    "read_table",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_seval.sources.live": ["prepare_torch"],
-        "freerea_seval.sources.registry": [
-            "Context",
-            "MetricInfo",
-            "Registry",
-            "Source",
-            "SourceRecord",
-            "load_registry",
-        ],
-        "freerea_seval.sources.table": ["Advice", "Table", "read_table"],
-    },
-)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

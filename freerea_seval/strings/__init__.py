@@ -30,43 +30,5 @@ if TYPE_CHECKING:
     from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
     from freerea_seval.strings.trace.tracer import Inputs, trace_module
     from freerea_seval.strings.views import VIEWS, View, check_view, default_view, view_of
-
-__all__ = [
-    "VIEWS",
-    "DispatchMode",
-    "Graph",
-    "Inputs",
-    "Node",
-    "Ref",
-    "Schema",
-    "SpaceStrings",
-    "Spec",
-    "Tokenizer",
-    "View",
-    "Weight",
-    "check_view",
-    "default_view",
-    "encode_module",
-    "parse_graph",
-    "serialize_graph",
-    "sevalnas_string",
-    "tensors_in",
-    "trace_module",
-    "view_of",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_seval.strings.encode": ["SpaceStrings", "encode_module"],
-        "freerea_seval.strings.graph.ir": ["Graph", "Node", "Ref", "Spec", "Weight"],
-        "freerea_seval.strings.trace.dispatch_mode": ["DispatchMode", "tensors_in"],
-        "freerea_seval.strings.trace.operations": ["Schema"],
-        "freerea_seval.strings.text.parse": ["parse_graph"],
-        "freerea_seval.strings.text.serialize": ["serialize_graph"],
-        "freerea_seval.strings.text.tokenizer": ["Tokenizer"],
-        "freerea_seval.strings.trace.sevalnas_format": ["sevalnas_string"],
-        "freerea_seval.strings.trace.tracer": ["Inputs", "trace_module"],
-        "freerea_seval.strings.views": ["VIEWS", "View", "check_view", "default_view", "view_of"],
-    },
-)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -23,39 +23,5 @@ if TYPE_CHECKING:
     from freerea_seval.predictor.features.proxies import ProxyColumns, as_table
     from freerea_seval.predictor.features.segment_features import describe
     from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings, share_features
-
-__all__ = [
-    "Matrix",
-    "ProxyColumns",
-    "StringFeatures",
-    "as_table",
-    "check_strings",
-    "describe",
-    "number_operations",
-    "operands",
-    "share_features",
-    "strip_operands",
-    "token_offsets",
-    "word_tokenizer",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_seval.predictor.features.dataflow": [
-            "number_operations",
-            "operands",
-            "strip_operands",
-            "token_offsets",
-            "word_tokenizer",
-        ],
-        "freerea_seval.predictor.features.proxies": ["ProxyColumns", "as_table"],
-        "freerea_seval.predictor.features.segment_features": ["describe"],
-        "freerea_seval.predictor.features.vectorizer": [
-            "Matrix",
-            "StringFeatures",
-            "check_strings",
-            "share_features",
-        ],
-    },
-)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

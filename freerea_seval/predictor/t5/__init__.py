@@ -12,7 +12,5 @@ from freerea_patch._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_seval.predictor.t5.estimator import PUBLISHED, T5Predictor
-
-__all__ = ["PUBLISHED", "T5Predictor"]
-
-__getattr__, __dir__ = lazy_exports(__name__, {"freerea_seval.predictor.t5.estimator": ["PUBLISHED", "T5Predictor"]})
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -8,10 +8,5 @@ from freerea_patch._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_seval.strings.spaces.subgraph_cache import ChainStrings, NotComposableError, SubgraphCache, chained
-
-__all__ = ["ChainStrings", "NotComposableError", "SubgraphCache", "chained"]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {"freerea_seval.strings.spaces.subgraph_cache": __all__},
-)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)

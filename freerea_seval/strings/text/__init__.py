@@ -18,30 +18,5 @@ if TYPE_CHECKING:
     from freerea_seval.strings.text.serialize import serialize_graph
     from freerea_seval.strings.text.tokenizer import Batch, Tokenizer
     from freerea_seval.strings.text.vocabulary import Vocabulary
-
-__all__ = [
-    "Batch",
-    "Block",
-    "DefaultOperands",
-    "Operation",
-    "Tokenizer",
-    "Vocabulary",
-    "Word",
-    "expand",
-    "lex",
-    "parse_blocks",
-    "parse_graph",
-    "serialize_graph",
-]
-
-__getattr__, __dir__ = lazy_exports(
-    __name__,
-    {
-        "freerea_seval.strings.text.blocks": ["Block", "parse_blocks"],
-        "freerea_seval.strings.text.grammar": ["DefaultOperands", "Word", "lex"],
-        "freerea_seval.strings.text.parse": ["Operation", "expand", "parse_graph"],
-        "freerea_seval.strings.text.serialize": ["serialize_graph"],
-        "freerea_seval.strings.text.tokenizer": ["Batch", "Tokenizer"],
-        "freerea_seval.strings.text.vocabulary": ["Vocabulary"],
-    },
-)
+else:
+    __getattr__, __dir__ = lazy_exports(__name__, __file__)
