@@ -1,7 +1,8 @@
-"""An MkDocs hook that writes the command line reference from the commands themselves."""
+"""MkDocs hooks: the command line reference is made from the commands, and roles of docstrings become code."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     if MARKER not in markdown:
         return markdown
     return markdown.replace(MARKER, "\n".join(sections(typer.main.get_command(app), "freerea-seval")))
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show roles such as ``:class:`~package.module.Name``` as ``Name``."""
+    return re.sub(r":\w+:<code>~?(?:[\w.]+\.)?(\w+(?:\(\))?)</code>", r"<code>\1</code>", html)
 
 
 def sections(command: Any, name: str) -> Iterator[str]:
