@@ -138,7 +138,7 @@ class PredictedBound:
         began = time.perf_counter()
         predictor, strings = self.source.predictor, self.source.strings
         values = self.source.predictions(genotypes)[:, self.column]
-        support = predictor.supports_[self.column]
+        support = predictor.classifiers_[self.column]
         supported = np.ones(len(values)) if support is None else support.probability(strings.strings(genotypes))
         bounds = np.full(len(genotypes), math.inf if self.side == "upper" else -math.inf)
         # P(supported and within) = P(supported) P(within | supported), and the intervals are those of the latter.

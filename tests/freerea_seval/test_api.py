@@ -215,7 +215,7 @@ def test_a_config_is_a_file_a_mapping_or_an_object(tmp_path: Path, monkeypatch: 
     assert fs.search(config, seeds=5, override=["budget.evaluations=15"]).path.parent == Path("runs")
     with pytest.raises(fs.InputError, match=r"^config: unknown key 'serach'; did you mean 'search'"):
         fs.search({"serach": {}})
-    with pytest.raises(fs.InputError, match=r"^config: budget\.evaluations: .* got 0"):
+    with pytest.raises(fs.InputError, match=r"^config: budget: evaluations .* got 0"):
         fs.search(config, override=["budget.evaluations=0"])
 
 
@@ -394,9 +394,9 @@ def test_modules_are_measured_and_stay_as_they_are() -> None:
 def test_genotypes_are_measured_as_given_and_the_files_continued(tmp_path: Path) -> None:
     table = fs.measure(CELLS[:3], space=Few(), rounds=1, output=tmp_path / "latency.csv")
     assert table["genotype"].tolist() == list(CELLS[:3])
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "latency.csv"), table)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "latency.csv"), table, check_dtype=False)
     again = fs.measure(CELLS[:3], space=Few(), rounds=1, output=tmp_path / "latency.csv")
-    pd.testing.assert_frame_equal(again, table)
+    pd.testing.assert_frame_equal(again, table, check_dtype=False)
     with pytest.raises(fs.InputError, match="is not a cell of the topology space"):
         fs.measure(["none"], space="nats-tss")
     with pytest.raises(fs.InputError, match="in a file with --genotypes, not both"):

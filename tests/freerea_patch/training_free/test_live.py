@@ -210,7 +210,7 @@ def test_a_space_without_skip_says_how_to_give_it_one() -> None:
         name = "plain"
         input_shape = (3, 4, 4)
 
-    with pytest.raises(InputError, match="space 'plain' does not define the metric skip; give it a method skip"):
+    with pytest.raises(InputError, match="space 'plain' does not define the metric skip; add a method skip"):
         next(TrainingFree(Plain()).evaluate(["x"], ["skip"]))  # type: ignore[arg-type]
 
 
@@ -248,13 +248,15 @@ def test_a_network_that_cannot_be_computed_on_is_named(network: nn.Module, messa
 
 
 def test_no_initialisation_is_refused() -> None:
-    with pytest.raises(InputError, match="initialisations must be at least 1, not 0"):
+    with pytest.raises(InputError, match="initialisations must be at least 1, got 0"):
         source(initialisations=0)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:99"])
 def test_a_device_that_is_not_there_is_refused(device: str) -> None:
-    with pytest.raises(InputError, match=f"device '{device}' cannot be used here .*; try --device cpu"):
+    with pytest.raises(
+        InputError, match=f"device '{device}' cannot be used here .*; use 'device: cpu' or --device cpu"
+    ):
         next(source(device=device).evaluate([SMALL], ["naswot"]))
 
 

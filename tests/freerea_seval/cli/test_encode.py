@@ -173,7 +173,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "a negative size": (("encode_nets:small", "--input", "1,-3"), "--input '1,-3': expected sizes"),
     "an unknown dtype": (("encode_nets:small", "--input", "1,3:int65"), "mask=1,16:int64"),
     "something else of torch as dtype": (("encode_nets:small", "--input", "1,3:nn"), "--input '1,3:nn': expected"),
-    "an input larger than memory": (("encode_nets:small", "--input", "999999999,999999999"), "--input '999999999,999999999' cannot be made ("),
+    "an input larger than memory": (("encode_nets:small", "--input", "999999999,999999999"), "--input '999999999,999999999' cannot be created ("),
     "a wrong shape in the published format": (("encode_nets:small", "--input", "1,4,8,8", "--published"), "cannot run on these inputs in training mode ("),
     "a space whose networks fail in the published format": (("--space", "encode_nets:Failing", "--published", "-o", "a.csv"), "cannot run on these inputs in training mode ("),
     "some inputs named": (("encode_nets:Two", "--input", "ids=1,4", "--input", "1,4"), "--input: name all inputs, each once, or none"),

@@ -271,7 +271,7 @@ def test_a_damaged_run_is_refused_and_left_as_it_is(place: Path, capsys: pytest.
     journal = place / "run/seed-0/journal.jsonl"
     damaged = journal.read_text().replace('"origin"', "origin", 1)
     journal.write_text(damaged)
-    refused(capsys, "journal.jsonl, line 1: not an entry of a journal", "search", "--resume", "run")
+    refused(capsys, "journal.jsonl, line 1: expected a JSON object", "search", "--resume", "run")
     assert journal.read_text() == damaged
     (place / "run/config.yaml").write_text("space: [")
     refused(capsys, "not valid YAML", "search", "--resume", "run")
@@ -301,7 +301,7 @@ def test_a_damaged_predictor_and_a_wrong_genotype_are_refused(place: Path, capsy
 
 
 @pytest.mark.parametrize(
-    ("version", "expected"), [(2, "by an older freerea-seval; train it anew"), (FORMAT + 1, "by a newer")]
+    ("version", "expected"), [(2, "of an older freerea-seval; train the predictor anew"), (FORMAT + 1, "of a newer")]
 )
 def test_a_predictor_of_another_version_is_named(
     place: Path, capsys: pytest.CaptureFixture[str], version: int, expected: str
@@ -310,13 +310,13 @@ def test_a_predictor_of_another_version_is_named(
     manifest = json.loads((place / "p/predictor.json").read_text())
     del manifest["info"]["view"]
     (place / "p/predictor.json").write_text(json.dumps(manifest | {"format": version}))
-    refused(capsys, f"written in format {version} {expected}", "predict", "p", CELLS[0])
+    refused(capsys, f"expected format {FORMAT}, got format {version} {expected}", "predict", "p", CELLS[0])
 
 
 def test_a_wrong_table_or_folder_to_evaluate_with_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train_quickly() == 0
     refused(capsys, "nowhere.csv", "evaluate", "p", "nowhere.csv")
-    refused(capsys, "nowhere: no such folder; train one first", "evaluate", "nowhere", "good.csv")
+    refused(capsys, "nowhere: no such folder; correct the path", "evaluate", "nowhere", "good.csv")
     refused(capsys, "exists already; choose another folder with -o", "evaluate", "p", "good.csv", "-o", "p")
     refused(
         capsys, "coverage must be a number between 0 and 1", "evaluate", "p", "good.csv", "--interval", "2", "-o", "e"

@@ -257,7 +257,7 @@ def test_proxies_of_a_table_reach_training_prediction_and_judgement(
     assert call("train", table, "--metric", "energy_mj", "-o", tmp_path / "p", *QUICK, "--proxies", proxies) == 0
     _, info = load_predictor(tmp_path / "p")
     assert info.proxies == ("naswot", "snip")
-    assert "Beside strings it sees proxies: naswot, snip." in (tmp_path / "p" / "README.md").read_text()
+    assert "Inputs beside strings: proxies naswot, snip." in (tmp_path / "p" / "README.md").read_text()
     strings = SpaceStrings(TopologySpace(), "executed").strings(some)
     twin = SEvalPredictor("boosted", "linear").fit(strings[:60], [work(cell) for cell in some[:60]], more[:60])
     expected = twin.predict(strings[60:], more[60:])
@@ -321,7 +321,7 @@ def test_a_predictor_starts_from_others_and_takes_their_view(
     assert (info.view, info.base) == ("functional", (f"score of nats-tss/cifar10 ({tmp_path / 'b'})",))
     assert len(predictor.base_) == 1
     card = (tmp_path / "p" / "README.md").read_text()
-    assert f"Beside strings it sees predictions of: {info.base[0]}." in card
+    assert f"Inputs beside strings: predictions of {info.base[0]}." in card
     assert call("predict", tmp_path / "p", cells[0], "--interval", "0.5") == 0
     expected = "reads the functional view of networks, and this predictor is to read the executed one; leave it out, or"
     refused(capsys, expected, *arguments, "--view", "executed", "-o", tmp_path / "q")

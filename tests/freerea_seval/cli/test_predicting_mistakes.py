@@ -65,7 +65,7 @@ def test_a_predictor_of_ones_own_space_is_used_with_the_space(place: Path, capsy
     assert call("predict", "p", CELLS[0], *own) == 0
     assert len(rows(capsys.readouterr().out)) == 1
     assert call("evaluate", "p", measured, *own) == 0
-    refused(capsys, "predicts latency_ms of own_cells:Cells, too", "train", measured, "--metric", "latency_ms", *own,
+    refused(capsys, "predicts latency_ms of own_cells:Cells as well", "train", measured, "--metric", "latency_ms", *own,
             "-o", "q", "--base", "p")  # fmt: skip
 
 
@@ -113,7 +113,9 @@ def test_a_base_that_knows_the_values_is_refused(capsys: pytest.CaptureFixture[s
     values = [work(cell) for cell in CELLS[:20]]
     assert call("train", table("t.csv", values), "--metric", "latency_ms", "-o", "b", *QUICK) == 0
     fewer = table("u.csv", values[:15], "latency_s")
-    expected = "--base b predicts latency_s of nats-tss/cifar10, too: it knows values that cross-validation holds out"
+    expected = (
+        "--base b predicts latency_s of nats-tss/cifar10 as well: it would leak the target into the validation folds"
+    )
     refused(capsys, expected, "train", fewer, "--metric", "latency_s", "-o", "p", "--base", "b")
     same = table("v.csv", values, "time")
     refused(capsys, "learned from these same values", "train", same, "--metric", "time", "-o", "p", "--base", "b",

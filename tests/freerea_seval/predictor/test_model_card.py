@@ -36,7 +36,7 @@ def test_a_card_says_what_is_predicted_how_well_and_from_what() -> None:
 def test_a_card_says_what_is_seen_beside_strings() -> None:
     assert "Beside strings" not in card(INFO)
     text = card(replace(INFO, proxies=("naswot", "snip"), base=("accuracy of nats-tss/cifar100 (b)",)))
-    assert "\nBeside strings it sees proxies: naswot, snip.\n" in text
+    assert "\nInputs beside strings: proxies naswot, snip.\n" in text
     assert "\nBeside strings it sees predictions of: accuracy of nats-tss/cifar100 (b).\n" in text
 
 

@@ -178,8 +178,8 @@ def test_what_is_not_defined_is_left_out() -> None:
         (([1, 2], [1, 2]), {"low": [1, 1], "high": [1]}, r"expected upper bounds of shape \(2,\)"),
         (([1, 2], [1, 2]), {"low": [1, NAN], "high": [1, 2]}, "lower bounds: 1 of 2 measured networks have NaN"),
         (([1, INF], [1, 2]), {"supported": [1]}, r"expected probabilities of support of shape \(2,\)"),
-        (([1, 2], [1, 2]), {"top": (0,)}, "'top' takes whole numbers from 1, and shares between 0 and 1, not 0"),
-        (([1, 2], [1, 2]), {"top": (1.5,)}, "not 1.5"),
+        (([1, 2], [1, 2]), {"top": (0,)}, "expected whole numbers from 1 or shares between 0 and 1 in 'top', got 0"),
+        (([1, 2], [1, 2]), {"top": (1.5,)}, "got 1.5"),
         ((["fast"], [1]), {}, "expected a list of numbers as measured values, got list"),
     ],
 )
@@ -239,7 +239,7 @@ def test_the_figure_names_metric_and_unit_and_counts_what_it_shows(tmp_path: Pat
     ("name", "message"),
     [
         ("plot.pdf", r"figure .*plot.pdf: expected a name that ends in .svg or .png"),
-        ("nowhere/plot.svg", r"figure .*plot.svg: cannot be written \(.*\); name a folder that you can write"),
+        ("nowhere/plot.svg", r"figure .*plot.svg: cannot be written \(.*\); choose another folder"),
     ],
 )
 def test_a_figure_that_cannot_be_written_is_an_error_of_one_line(name: str, message: str, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_t5_gives_vectors_and_no_other_model_does(strings: list[str], values: 
     assert again.predict(strings) == pytest.approx(predictor.predict(strings), rel=1e-5)
     assert np.array_equal(again.embed(strings[:3]), predictor.embed(strings[:3]))
     boosted = quick().fit(strings[:20], values[:20])
-    with pytest.raises(InputError, match="vectors come from the model 't5', and this predictor is boosted"):
+    with pytest.raises(InputError, match="expected a predictor of model 't5' for embeddings, this one is boosted"):
         boosted.embed(strings[:3])
 
 
@@ -203,7 +203,7 @@ def test_a_predictor_with_proxies_and_bases_comes_back_with_the_same_bits(string
     predictor = SEvalPredictor("ensemble", "rank", None, seed=5)
     predictor.fit(strings[:40], np.arange(40.0) % 23, proxies[:40], base=[base, nested])
     state, files = predictor.state()
-    assert "base-1-base-0-support-0-classifier.json" in files
+    assert "base-1-base-0-classifier-0-classifier.json" in files
     again = SEvalPredictor()
     again.restore(json.loads(json.dumps(state)), dict(sorted(files.items(), reverse=True)))
     assert again.get_params() == predictor.get_params()
@@ -272,7 +272,7 @@ def test_the_predictor_keeps_scikit_learns_contract(strings: list[str], values: 
     assert not [name for name in vars(predictor) if name.endswith("_")]
     assert predictor.fit(strings[:40], values[:40]) is predictor
     twin = clone(predictor)
-    for call in (twin.predict, twin.supported, twin.embed, twin.scores):
+    for call in (twin.predict, twin.supported, twin.embed):
         with pytest.raises(NotFittedError):
             call(strings)
     with pytest.raises(NotFittedError):

@@ -73,7 +73,9 @@ def test_an_internal_error_is_not_taken_for_a_mistake_of_the_users(monkeypatch: 
 
 def test_a_base_predictor_that_needs_proxies_is_refused() -> None:
     base = SEvalPredictor("boosted", "linear", {"n_estimators": 3}).fit(GOOD, range(12), np.ones((12, 2)))
-    with pytest.raises(InputError, match="a base predictor learned from 2 proxies, which nobody gives it here; take"):
+    with pytest.raises(
+        InputError, match="a base predictor learned from 2 proxies, which are not available here; expected"
+    ):
         SEvalPredictor("boosted").fit(GOOD, range(12), base=[base])
     with pytest.raises(NotFittedError):
         SEvalPredictor("boosted").fit(GOOD, range(12), base=[SEvalPredictor()])
@@ -91,5 +93,5 @@ def test_a_single_string_is_refused_at_prediction(strings: list[str]) -> None:
 
 @pytest.mark.parametrize("model", ["mlp", "t5"])
 def test_proxies_are_refused_by_models_that_would_not_see_them(model: str) -> None:
-    with pytest.raises(InputError, match="sees strings alone; with proxies or base, take boosted"):
+    with pytest.raises(InputError, match="reads strings alone; with proxies or base, expected boosted"):
         SEvalPredictor(model).fit(GOOD, range(12), np.ones((12, 2)))

@@ -36,7 +36,9 @@ def test_the_same_metric_of_the_same_space_is_refused_in_any_unit(
     metric: str, tmp_path: Path, learned: SEvalPredictor
 ) -> None:
     base = saved(tmp_path / "b", learned)
-    with pytest.raises(InputError, match=rf"--base .*b predicts {metric} of {CIFAR10}, too: .* in the column's name"):
+    with pytest.raises(
+        InputError, match=rf"--base .*b predicts {metric} of {CIFAR10} as well: .* give the column another name"
+    ):
         load_bases([base], ["energy", metric], [CIFAR10], None)
 
 
@@ -60,6 +62,6 @@ def test_the_same_data_under_another_name_is_refused(tmp_path: Path) -> None:
     predictor, info = train_predictor(GOOD, values, [target], space_name=CIFAR10, view="executed", model="gp")
     save_predictor(tmp_path / "b", predictor, info)
     bases = load_bases([tmp_path / "b"], ["seconds"], [CIFAR10], None)
-    with pytest.raises(InputError, match=r"--base .*b learned from these same values: .*; leave it out"):
+    with pytest.raises(InputError, match=r"--base .*b was trained on these values: .*; leave it out"):
         bases.check_data(data_hash(GOOD, values[:, None]))
     bases.check_data(data_hash(GOOD, values[:, None] + 1))

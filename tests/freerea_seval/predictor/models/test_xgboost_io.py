@@ -101,7 +101,7 @@ def test_a_changed_tree_with_renewed_hashes_is_a_damaged_folder(
     saved = tmp_path / "p"
     save_predictor(saved, SEvalPredictor("boosted", "linear", {"n_estimators": 3}).fit(strings[:40], table), INFO)
     before = (saved / "predictor.json").read_bytes()
-    for name in ("boosted-trees-0.json", "support-0-support.json"):
+    for name in ("boosted-trees-0.json", "classifier-0-classifier.json"):
         trees, manifest = json.loads(content := (saved / name).read_bytes()), json.loads(before)
         at(*TREE, "left_children", 0, value=10**6)(trees)
         (saved / name).write_text(json.dumps(trees))
