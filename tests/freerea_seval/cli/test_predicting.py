@@ -323,7 +323,7 @@ def test_a_predictor_starts_from_others_and_takes_their_view(
     card = (tmp_path / "p" / "README.md").read_text()
     assert f"Inputs beside strings: predictions of {info.base[0]}." in card
     assert call("predict", tmp_path / "p", cells[0], "--interval", "0.5") == 0
-    expected = "reads the functional view of networks, and this predictor is to read the executed one; leave it out, or"
+    expected = "reads the functional view of networks, expected the executed view; leave it out, or"
     refused(capsys, expected, *arguments, "--view", "executed", "-o", tmp_path / "q")
     refused(capsys, f"--base {trained} reads the executed view", *arguments, "--base", trained, "-o", tmp_path / "q")
     refused(capsys, "no such folder", "train", few, "--metric", "energy_mj", "--base", "nowhere", "-o", tmp_path / "q")

@@ -118,7 +118,7 @@ def test_a_base_that_knows_the_values_is_refused(capsys: pytest.CaptureFixture[s
     )
     refused(capsys, expected, "train", fewer, "--metric", "latency_s", "-o", "p", "--base", "b")
     same = table("v.csv", values, "time")
-    refused(capsys, "learned from these same values", "train", same, "--metric", "time", "-o", "p", "--base", "b",
+    refused(capsys, "was trained on these values", "train", same, "--metric", "time", "-o", "p", "--base", "b",
             "--view", "executed")  # fmt: skip
     arguments = ("--metric", "latency_ms", "-o", "p", "--base", "b", "--space", "nats-tss/cifar100")
     assert call("train", table("t.csv", values), *arguments) == 0

@@ -261,7 +261,7 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         ),
         (
             edit(signed=False, format=2),
-            "expected format .*, got format 2 of an older freerea-seval; train the predictor anew with: freerea-seval train$",
+            "expected format .*, got format 2 of an older freerea-seval; train .* with: freerea-seval train$",
         ),
         (
             edit(format=1, info=...),

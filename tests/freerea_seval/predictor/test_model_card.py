@@ -37,7 +37,7 @@ def test_a_card_says_what_is_seen_beside_strings() -> None:
     assert "Beside strings" not in card(INFO)
     text = card(replace(INFO, proxies=("naswot", "snip"), base=("accuracy of nats-tss/cifar100 (b)",)))
     assert "\nInputs beside strings: proxies naswot, snip.\n" in text
-    assert "\nBeside strings it sees predictions of: accuracy of nats-tss/cifar100 (b).\n" in text
+    assert "\nInputs beside strings: predictions of accuracy of nats-tss/cifar100 (b).\n" in text
 
 
 def test_its_table_has_a_row_a_metric_and_leaves_out_what_no_metric_has() -> None:
