@@ -148,7 +148,10 @@ def train(
         typer.Option(help="What strings show: executed (costs) or functional (accuracy); by the metric's name."),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="boosted, ordered, gp, ridge, mlp, t5 or ensemble; auto chooses by cross-validation.")
+        str,
+        typer.Option(
+            help="boosted, ordered, robust, gp, ridge, mlp, t5 or ensemble; auto chooses by cross-validation."
+        ),
     ] = "auto",
     scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",
     proxies: ProxiesOption = None,

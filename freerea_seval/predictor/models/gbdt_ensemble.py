@@ -1,4 +1,4 @@
-"""The models ``boosted`` and ``ordered``: gradient-boosted trees on string features, blended with a linear cost model.
+"""Gradient-boosted trees on string features, blended with a linear cost model: ``boosted``, ``ordered``, ``robust``.
 
 Notation, for one metric and ``n`` different strings:
     x ``(n, d)``      features of strings, then proxies
@@ -95,6 +95,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         distinct: weigh each different string once, instead of by the number of its networks. The default suits new
             networks that are distributed like those of training.
         order: use the features of the order of execution as well, which some devices depend on.
+        objective: XGBoost's loss.
         seed: fixes the subsamples and the folds.
 
     Attributes:
@@ -111,6 +112,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         colsample_bynode: float = 0.3,
         distinct: bool = False,
         order: bool = False,
+        objective: str = "reg:squarederror",
         seed: int = 0,
     ) -> None:
         self.n_estimators = n_estimators
@@ -120,6 +122,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.colsample_bynode = colsample_bynode
         self.distinct = distinct
         self.order = order
+        self.objective = objective
         self.seed = seed
 
     def __sklearn_tags__(self) -> Any:
@@ -227,7 +230,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         size = 0 if n < _FEW else 1 if n < _MANY else 2
         trees = (200, 400, 600 if self.order else 400)[size] if self.n_estimators is None else self.n_estimators
         settings = {
-            "objective": "reg:squarederror",
+            "objective": self.objective,
             "tree_method": "hist",
             "base_score": 0.0,
             "nthread": 1,

@@ -17,19 +17,26 @@ State = tuple[dict[str, Any], dict[str, bytes]]
 #: Called with the completed fraction, 0 to 1, and a note.
 Show = Callable[[float, str], None]
 
-#: Names of models beside ``auto``. ``ordered`` is ``boosted`` with features of the order of execution, ``ridge`` uses
-#: base predictors and proxies alone, and ``ensemble`` is the mean of two others.
-MODELS = ("boosted", "ordered", "gp", "ridge", "mlp", "t5", "ensemble")
+#: Names of models beside ``auto``. ``ordered`` is ``boosted`` with features of the order of execution, ``robust`` is
+#: ``ordered`` with the absolute error, ``ridge`` uses base predictors and proxies alone, and ``ensemble`` is the mean
+#: of two others.
+MODELS = ("boosted", "ordered", "robust", "gp", "ridge", "mlp", "t5", "ensemble")
 _CLASSES = {
     "boosted": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
     "ordered": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
+    "robust": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
     "gp": "freerea_seval.predictor.models.gp:GaussianProcessPredictor",
     "ridge": "freerea_seval.predictor.models.ridge:RidgePredictor",
     "mlp": "freerea_seval.predictor.models.mlp:MLPPredictor",
     "t5": "freerea_seval.predictor.t5.estimator:T5Predictor",
 }
+#: Parameters that tell models of one class apart. The absolute error of ``robust`` suits metrics with outliers.
+_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "ordered": {"order": True},
+    "robust": {"order": True, "objective": "reg:absoluteerror"},
+}
 #: Models that use proxies; the others read strings alone.
-USE_PROXIES = ("boosted", "ordered", "gp", "ridge")
+USE_PROXIES = ("boosted", "ordered", "robust", "gp", "ridge")
 #: Above this number of networks a Gaussian process takes too long: its time grows with the cube.
 MOST_FOR_GP = 1000
 
@@ -66,7 +73,7 @@ def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
     if name not in _CLASSES:
         raise unknown_name("model", name, ("auto", *MODELS))
     kind = import_object(_CLASSES[name], f"model {name!r}")
-    settings = {"seed": seed, **({"order": True} if name == "ordered" else {}), **parameters}
+    settings = {"seed": seed, **_DEFAULTS.get(name, {}), **parameters}
     valid = signature(kind).parameters
     for parameter in settings:
         if parameter not in valid:
@@ -100,7 +107,7 @@ def train(
     distinct: bool,
 ) -> Any:
     """Return a model fitted to ``(n, m)`` targets; with ``distinct``, each different string weighs the same."""
-    if distinct and name in ("boosted", "ordered"):
+    if distinct and name in ("boosted", "ordered", "robust"):
         parameters = {"distinct": True, **parameters}
     model = make(name, seed, parameters)
     if proxies is not None and name in USE_PROXIES:
