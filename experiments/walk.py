@@ -68,11 +68,11 @@ def search() -> None:
     import freerea_seval as fs
 
     Path("walk.yaml").write_text(CONFIG)
-    fs.search("walk.yaml", "walk", progress=False)
+    fs.search("walk.yaml", tempfile.mkdtemp(dir="."), progress=False)
 
 
-def predictor() -> None:
-    """Train the predictor that :func:`prediction` loads."""
+def prepare() -> None:
+    """Train the predictor that :func:`prediction` loads, and build the module that it encodes."""
     import freerea_seval as fs
 
     genotypes = fs.TopologySpace().genotypes()[:300:5]
@@ -98,9 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     walks: list[tuple[str, Callable[[], None]]] = [("YAML to front", search), ("module to prediction", prediction)]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        predictor()
+        prepare()
         for title, steps in walks:
             walk = Walk()
+            steps()  # a first time without recording, as classes and functions are made while modules are imported
             with contextlib.redirect_stdout(io.StringIO()), walk.recorded():
                 steps()
             print(f"{title}: {len(walk.modules)} modules, {walk.crossings} calls between the packages")

@@ -102,7 +102,7 @@ def encode_with_facts(
     published: bool = False,
     output: str | Path | None = None,
 ) -> tuple[str, dict[str, Any]]:
-    """Return the string of a network, and its numbers of operations, parameters, multiply-adds and tokens by name.
+    """Return the string of a network, and its numbers of operations, parameters and multiply-adds by name.
 
     The arguments and errors are those of :func:`encode`.
     """
@@ -115,7 +115,7 @@ def encode_with_facts(
             f"{network}: strings are traced from PyTorch modules, and an ONNX file cannot be read; give the module or"
             " pkg.module:factory"
         )
-    from freerea_seval.strings import Tokenizer, check_view, serialize_graph, sevalnas_string, trace_module, view_of
+    from freerea_seval.strings import check_view, serialize_graph, sevalnas_string, trace_module, view_of
 
     checked_view = check_view(view)
     prepare_torch()
@@ -131,14 +131,11 @@ def encode_with_facts(
         graph = trace_module(module, tensors)
         viewed = view_of(graph, checked_view)
         string = serialize_graph(viewed)
-        tokenizer = Tokenizer()
-        tokens = tokenizer.tokens(string)
         facts = {
             "view": view,
             "operations": len(viewed) - len(tensors) - 1,
             "parameters": graph.parameters,
             "multiply-adds": graph.macs,
-            "tokens": f"{len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}",
         }
     if output is not None:
         write_atomically(Path(output), string + "\n")

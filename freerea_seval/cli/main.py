@@ -285,6 +285,12 @@ def encode(
             typer.echo(string + "\n")
         for name, value in facts.items():
             typer.echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
+        if not published:
+            from freerea_seval.strings import Tokenizer
+
+            tokenizer = Tokenizer()
+            tokens = tokenizer.tokens(string)
+            typer.echo(f"tokens         {len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}")
         return
     if network is not None or inputs:
         raise InputError("--space encodes a whole space; leave out the network and --input")
