@@ -65,6 +65,8 @@ def as_config(
     Raises:
         InputError: the config or an override is wrong.
     """
+    from yaml import safe_load
+
     from freerea_seval.config import DEFAULT, Config, check_config, dump_config, load_config
 
     if config is None:
@@ -74,13 +76,7 @@ def as_config(
         return load_config(path, overrides), path.parent, path.stem
     checked = config if isinstance(config, Config) else check_config(dict(config), "config")
     if overrides:
-        with TemporaryDirectory() as folder:
-            file = Path(folder) / "config.yaml"
-            file.write_text(dump_config(checked), encoding="utf-8")
-            try:
-                checked = load_config(file, overrides)
-            except InputError as error:
-                raise InputError(str(error).replace(f"config {file}", "config")) from None
+        checked = check_config(safe_load(dump_config(checked)), "config", overrides)
     return checked, Path(), "search"
 
 

@@ -13,7 +13,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
-from importlib import import_module
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -264,7 +263,9 @@ class Run:
         from freerea_seval.runs.report import print_report
 
         if html is not None:
-            import_module("freerea_seval.runs.page").write_page(self.folder, Path(html))
+            from freerea_seval.runs.page import write_page
+
+            write_page(self.folder, Path(html))
         text = io.StringIO()
         print_report(self.folder, Console(file=text, width=120))
         return text.getvalue()

@@ -48,21 +48,22 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     if not isinstance(tree, dict):
         kind = "nothing" if tree is None else type(tree).__name__
         raise InputError(f"config {path}: expected keys such as 'space' and 'objectives', got {kind}")
-    for override in overrides:
-        _override(tree, override)
-    return check_config(tree, f"config {path}")
+    return check_config(tree, f"config {path}", overrides)
 
 
-def check_config(tree: dict[str, Any], where: str) -> Config:
+def check_config(tree: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
     """Return the config that a tree of plain values describes.
 
     Args:
-        tree: the values by key.
+        tree: the values by key; overrides change it.
         where: the origin of the tree, for error messages.
+        overrides: as for :func:`load_config`.
 
     Raises:
-        InputError: the first value that does not fit the schema, with its key.
+        InputError: the first value that does not fit the schema, with its key; an override is malformed.
     """
+    for override in overrides:
+        _override(tree, override)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:

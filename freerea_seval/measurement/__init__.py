@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from freerea_patch._lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from freerea_seval.measurement.networks import Networks, draw, factory_networks, read_genotypes, space_networks
+    from freerea_seval.measurement.networks import Networks, draw, read_genotypes, space_networks
     from freerea_seval.measurement.remote import export, import_results
     from freerea_seval.measurement.run import measure_networks, parse_seconds, write_results
     from freerea_seval.measurement.timing import Rounds, Runnable, Timing, summaries

@@ -88,35 +88,11 @@ def space_networks(
     return Networks("genotype", list(dict.fromkeys(genotypes)), make, spec, about)
 
 
-def factory_networks(factories: Sequence[str], inputs: Sequence[str], seed: int = 0) -> Networks:
-    """Return the networks that functions of the user's make.
-
-    Args:
-        factories: ``pkg.module:factory`` each.
-        inputs: shapes of the arguments of all networks; see :func:`freerea_seval.config.networks.make_tensors`.
-        seed: of the random inputs.
-
-    Raises:
-        InputError: a factory or a shape cannot be used.
-    """
-    from freerea_seval.config import build_network, make_tensors
-
-    names = list(dict.fromkeys(factories))
-    for name in names:
-        # A wrong name or input is a mistake of the user's, not a network that cannot run.
-        make_tensors(inputs, build_network(name))
-
-    def spec(name: str) -> NetworkSpec:
-        return {"network": name, "inputs": list(inputs), "seed": seed}
-
-    return Networks("network", names, lambda name: build_from_spec(spec(name)), spec, {"input": list(inputs)})
-
-
 def build_from_spec(spec: NetworkSpec) -> tuple[nn.Module, Inputs]:
     """Return a network and its inputs.
 
     Raises:
-        InputError: as :func:`factory_networks`, or there is no such space.
+        InputError: a factory or a shape cannot be used, or there is no such space.
     """
     from freerea_seval.config import build_network, make_space, make_tensors
     from freerea_seval.measurement.backends import random_inputs
