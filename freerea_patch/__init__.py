@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freerea_patch._lazy import lazy_exports
+from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_patch.algorithms import (
@@ -48,8 +48,7 @@ if TYPE_CHECKING:
         ObjectiveSet,
         Role,
     )
-    from freerea_patch.spaces.nats import SizeSpace, TopologySpace
-    from freerea_patch.spaces.protocol import SPACES, Part, SearchSpace, find_space, make_space
+    from freerea_patch.spaces import SPACES, Part, SearchSpace, SizeSpace, TopologySpace, find_space, make_space
     from freerea_patch.training_free.live import MetricCache, TrainingFree, freerea_objectives
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -17,7 +17,7 @@ from freerea_patch.errors import InputError, NothingFeasible, unknown_name
 from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
 from freerea_patch.imports import import_object
 from freerea_patch.objective import Evaluation, Objective
-from freerea_patch.spaces.protocol import SearchSpace
+from freerea_patch.spaces import SearchSpace
 
 #: A search is exhausted after this number of consecutive batches without a new feasible candidate.
 PATIENCE = 1_000

@@ -1,11 +1,12 @@
-"""Imports of objects named ``pkg.module:attribute``, and settings to make before torch is imported."""
+"""Imports by name, lazy exports of packages, and a setting to make before torch is imported."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -57,3 +58,32 @@ def share_cores() -> None:
     thirty times slower as soon as another process uses a core. A policy that the user has set is kept.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return ``__getattr__`` and ``__dir__`` of a package that imports its exports under ``if TYPE_CHECKING:``.
+
+    The names are read from that block, so that type checkers and the running program see the same list.
+
+    Args:
+        package: the package's ``__name__``.
+        file: the package's ``__file__``.
+    """
+
+    @cache
+    def modules() -> dict[str, str]:
+        """Return the module of every exported name."""
+        import ast  # not needed by programs that import modules directly
+
+        block = next(
+            node for node in ast.parse(Path(file).read_text(encoding="utf-8")).body if isinstance(node, ast.If)
+        )
+        imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+        return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
+
+    def load(name: str) -> Any:
+        if name.startswith("__") or name not in modules():
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(modules()[name]), name)
+
+    return load, lambda: sorted(modules())

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from freerea_patch.errors import InputError, unknown_name
 from freerea_patch.imports import import_object, share_cores
 from freerea_patch.objective import BoundObjective, Measured, Objective, ObjectiveSet
-from freerea_patch.spaces.protocol import SearchSpace
+from freerea_patch.spaces import SearchSpace
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +155,7 @@ class _Computer:
         self, build: Callable[[], nn.Module], metrics: Sequence[str], initialisations: int, seed: int, what: str
     ) -> dict[str, Measured]:
         """Return the mean of every metric over the initialisations, and all seconds."""
-        from freerea_patch.networks.weights import initialise, skip_initialisation
+        from freerea_patch.networks import initialise, skip_initialisation
 
         clock = Clock(self.device)
         try:

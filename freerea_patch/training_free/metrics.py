@@ -25,9 +25,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from freerea_patch.networks.nats import Cell, Zero
-from freerea_patch.networks.weights import preserve_state
-from freerea_patch.spaces.nats import EDGES
+from freerea_patch.networks import Cell, Zero, preserve_state
+from freerea_patch.spaces import EDGES
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -320,7 +319,7 @@ def cell_forward(cell: Cell) -> Forward | None:
 
 
 def _is_standard(edge: nn.Module) -> bool:
-    """Return whether an edge is one of the operations of :func:`~freerea_patch.networks.nats.cell_operation`."""
+    """Return whether an edge is one of the operations of :func:`~freerea_patch.networks.cell_operation`."""
     if type(edge) is nn.Sequential:
         types = [type(module) for module in edge]
         return types[-2:] == [nn.Conv2d, nn.BatchNorm2d] and types[:-2] in ([], [nn.ReLU])

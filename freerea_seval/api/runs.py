@@ -276,7 +276,7 @@ class Run:
         Raises:
             InputError: a seed is not finished, or matplotlib is not installed.
         """
-        from freerea_seval.runs.figure import draw_run
+        from freerea_seval.runs.report import draw_run
 
         return draw_run(self.folder)
 

@@ -1,19 +1,30 @@
 """The config of a search: one YAML file, read and checked against a schema.
 
-``load`` reads the file and applies overrides, ``schema`` defines its sections, and ``networks`` makes a module and its
-inputs from the arguments of the command line.
+``schema`` defines the sections, reads the file and applies overrides; ``networks`` makes a module and its inputs from
+the arguments of the command line.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freerea_patch._lazy import lazy_exports
+from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
-    from freerea_patch.spaces.protocol import make_space
-    from freerea_seval.config.load import DEFAULT, check_config, dump_config, load_config, resolve_algorithm
+    from freerea_patch.spaces import make_space
     from freerea_seval.config.networks import build_network, make_tensors
-    from freerea_seval.config.schema import Config, LiveSettings, MetricSection, ObjectiveSection, SearchSection, Side
+    from freerea_seval.config.schema import (
+        DEFAULT,
+        Config,
+        LiveSettings,
+        MetricSection,
+        ObjectiveSection,
+        SearchSection,
+        Side,
+        check_config,
+        dump_config,
+        load_config,
+        resolve_algorithm,
+    )
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)

@@ -1,13 +1,41 @@
-"""The schema of a search config. An unknown key is an error; only ``search`` takes keys that an algorithm defines."""
+"""The config of a search: its schema, and reading it from YAML with overrides.
+
+An unknown key is an error; only ``search`` takes keys that an algorithm defines. Every mistake is one line that names
+the key.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticSchemaGenerationError,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from freerea_patch import Budget, Objective
+from freerea_patch import (
+    Budget,
+    InputError,
+    Objective,
+    Search,
+    SearchSpace,
+    algorithm_options,
+    check_option_names,
+    find_algorithm,
+    importable_from,
+    unknown_name,
+)
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -24,7 +52,7 @@ class SearchSection(BaseModel):
     """The algorithm and the seeds; every other key is an option of the algorithm.
 
     An option that is left out or null has the algorithm's default. Options are checked when the algorithm is known: see
-    :func:`freerea_seval.config.load.resolve_algorithm`.
+    :func:`freerea_seval.config.schema.resolve_algorithm`.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -170,3 +198,180 @@ class Config(_Section):
             if columns.count(column) > 1:
                 raise ValueError(f"two metrics are recorded as {column!r}; give one of them another 'name'")
         return self
+
+
+#: Types of options that a config can record; another value can only be the default of an option.
+_PLAIN = (str, bool, int, float, list, tuple, dict, type(None))
+DEFAULT = Path(__file__).parent.parent / "configs" / "default.yaml"
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """Return a checked config.
+
+    Args:
+        path: the YAML file.
+        overrides: ``key.to.value=YAML``, such as ``budget.evaluations=50`` or ``objectives.0.max=12``.
+
+    Raises:
+        InputError: the file is missing, is not YAML, or does not fit the schema; an override is malformed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"config {path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"config {path}: cannot be read ({error})") from None
+    tree = _parse(text, f"config {path}")
+    if not isinstance(tree, dict):
+        kind = "nothing" if tree is None else type(tree).__name__
+        raise InputError(f"config {path}: expected keys such as 'space' and 'objectives', got {kind}")
+    return check_config(tree, f"config {path}", overrides)
+
+
+def check_config(tree: dict[str, Any], where: str, overrides: Sequence[str] = ()) -> Config:
+    """Return the config that a tree of plain values describes.
+
+    Args:
+        tree: the values by key; overrides change it.
+        where: the origin of the tree, for error messages.
+        overrides: as for :func:`load_config`.
+
+    Raises:
+        InputError: the first value that does not fit the schema, with its key; an override is malformed.
+    """
+    for override in overrides:
+        _override(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_describe(error)}") from None
+
+
+def dump_config(config: Config) -> str:
+    """Return a config as YAML, with the defaults of all keys."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+
+
+def resolve_algorithm(section: SearchSection, space: SearchSpace, base: Path) -> tuple[type[Search], SearchSection]:
+    """Return the algorithm of a config, and the section with the defaults of all of its options.
+
+    The types of options are checked against the annotations of the algorithm's constructor, and their values by
+    :meth:`freerea_patch.Search.check_options`.
+
+    Args:
+        section: the section ``search``.
+        space: the search space.
+        base: the folder in which ``pkg.module:Class`` is searched first.
+
+    Raises:
+        InputError: an unknown algorithm or option, or a value that the option cannot have.
+    """
+    with importable_from(base):
+        algorithm = find_algorithm(section.algorithm)
+    options = section.options()
+    check_option_names(section.algorithm, algorithm, options)
+    values = {name: _option_value(name, p, options) for name, p in algorithm_options(algorithm).items()}
+    algorithm.check_options(space, **values)
+    recorded = {name: value for name, value in values.items() if isinstance(value, _PLAIN)}
+    return algorithm, SearchSection(algorithm=section.algorithm, seeds=section.seeds, **recorded)
+
+
+def _option_value(name: str, parameter: Parameter, options: Mapping[str, Any]) -> Any:
+    """Return the value of an option, converted to the annotated type, or its default."""
+    if name not in options:
+        return parameter.default
+    try:
+        adapter = TypeAdapter[Any](parameter.annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        return adapter.validate_python(options[name])
+    except PydanticSchemaGenerationError:  # an annotation that pydantic cannot check
+        return options[name]
+    except ValidationError as error:
+        raise InputError(_describe(error, ("search", name))) from None
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with an error for a duplicate key instead of ignoring its first value."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    problem = f"{key.value!r} is a duplicate key"
+                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe loader
+    except (ValueError, RecursionError) as error:  # an impossible date; thousands of brackets
+        raise InputError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        position = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise InputError(f"{where}: not valid YAML{position}: {problem}") from None
+
+
+def _override(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not (key and equals):
+        raise InputError(f"--set {override!r}: expected KEY=VALUE, such as budget.evaluations=50")
+    value = _parse(text, f"--set {override!r}")
+    *path, last = key.split(".")
+    node: Any = tree
+    for step in path:
+        node = node.setdefault(step, {}) if isinstance(node, dict) else _item(node, step, override)
+        if not isinstance(node, (dict, list)):
+            raise InputError(f"--set {override!r}: {step!r} is a value and has no keys")
+    if isinstance(node, list):
+        _item(node, last, override)
+        node[int(last)] = value
+    else:
+        node[last] = value
+
+
+def _item(items: list[Any], step: str, override: str) -> Any:
+    if not step.isdigit() or int(step) >= len(items):
+        raise InputError(f"--set {override!r}: expected an item number from 0 to {len(items) - 1}, got {step!r}")
+    return items[int(step)]
+
+
+def _describe(error: ValidationError, parent: Sequence[str] = ()) -> str:
+    """Return one problem as 'key: expected, got', with the valid keys for an unknown one.
+
+    Args:
+        error: the error.
+        parent: the keys that lead to the checked value.
+    """
+    unknown = ("extra_forbidden", "unexpected_keyword_argument")
+    # A misspelt key is often also reported as a missing one; the misspelling is more helpful.
+    problem = min(error.errors(include_url=False), key=lambda p: p["type"] not in unknown)
+    path = [*parent, *(str(step) for step in problem["loc"] if step not in ("str", "dict[str,any]"))]
+    key = ".".join(path)
+    if problem["type"] in unknown:
+        section = ".".join(path[:-1])
+        return str(unknown_name(f"key{f' in {section}' if section else ''}", path[-1], _keys_at(path[:-1])))
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    value = problem.get("input")
+    received = f", got {value!r}" if not isinstance(value, (dict, list, BaseModel)) else ""
+    return f"{key}: {message}{received}" if key else f"{message}{received}"
+
+
+def _keys_at(path: Sequence[str]) -> list[str]:
+    """Return the keys of the section at a path."""
+    section: Any = Config
+    for step in path:
+        if step.isdigit():
+            continue
+        annotation = section.model_fields[step].annotation
+        classes = (annotation, *get_args(annotation))
+        section = next((c for c in classes if hasattr(c, "model_fields") or is_dataclass(c)), None)
+        if section is None:
+            return []
+    return [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)

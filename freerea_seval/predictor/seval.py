@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import Direction, InputError
 from freerea_seval.predictor.conformal import Conformal
-from freerea_seval.predictor.degenerate_networks import constant_outputs, values_of_constants
+from freerea_seval.predictor.corrections import constant_outputs, find_levels, round_to_levels, values_of_constants
 from freerea_seval.predictor.features.proxies import as_table
 from freerea_seval.predictor.features.vectorizer import check_strings, share_features
 from freerea_seval.predictor.model_selection import select
@@ -26,7 +26,6 @@ from freerea_seval.predictor.models.feasibility_classifier import FeasibilityCla
 from freerea_seval.predictor.models.registry import Show, State, ask, make, train
 from freerea_seval.predictor.models.target_transform import Scale
 from freerea_seval.predictor.models.validation import as_values, check_enough, check_range
-from freerea_seval.predictor.quantized_targets import find_levels, round_to_levels
 
 Values = npt.NDArray[np.float64]
 

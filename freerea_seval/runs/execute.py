@@ -25,8 +25,7 @@ from freerea_patch import (
 from freerea_seval.config import Config, MetricSection, ObjectiveSection, make_space, resolve_algorithm
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import Progress
-from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.journal import Recorder, to_json
+from freerea_seval.runs.folder import Recorder, RunFolder, to_json
 from freerea_seval.sources.registry import Context, Registry, Source, load_registry
 
 #: Number of best candidates that a search on a summed score reports; a Pareto search reports its front.

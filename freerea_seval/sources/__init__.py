@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freerea_patch._lazy import lazy_exports
+from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_seval.sources.live import prepare_torch

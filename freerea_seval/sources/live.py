@@ -6,11 +6,14 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freerea_patch import InputError, Measured, MetricCache, TrainingFree, importable_from, share_cores
 from freerea_seval.config import LiveSettings
-from freerea_seval.proxies.live import ZeroCost
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
+
+if TYPE_CHECKING:
+    from freerea_seval.proxies import ZeroCost
 
 #: Environment variable with the file of cached metric values, instead of the one in the user's cache folder.
 CACHE_VARIABLE = "FREEREA_SEVAL_CACHE"
@@ -86,6 +89,8 @@ class ZeroCostSource(TrainingFreeSource):
     name = "zero-cost"
 
     def _open(self, context: Context) -> ZeroCost:
+        from freerea_seval.proxies import ZeroCost
+
         live = context.live
         return ZeroCost(
             context.space,
@@ -98,7 +103,7 @@ class ZeroCostSource(TrainingFreeSource):
 
 
 class CostSource:
-    """Counts of :mod:`freerea_patch.networks.cost`, and memory of :class:`freerea_seval.costs.SpaceCosts`."""
+    """Counts of :mod:`freerea_patch.networks`, and memory of :class:`freerea_seval.costs.SpaceCosts`."""
 
     def __init__(self, context: Context, argument: None) -> None:
         prepare_torch(context.live)

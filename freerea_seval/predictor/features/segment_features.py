@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 from freerea_seval.predictor.features.path_features import Step, count_paths, single, step
 from freerea_seval.predictor.features.sparse_counts import Counts, Parts, Sum
-from freerea_seval.strings.graph.cut_vertices import cut_vertices
-from freerea_seval.strings.graph.ir import Ref, Spec, node_macs
+from freerea_seval.strings.graph.ir import Ref, Spec, cut_vertices, node_macs
 from freerea_seval.strings.graph.shape_inference import channels
 from freerea_seval.strings.text import Block, Operation, parse_blocks
 

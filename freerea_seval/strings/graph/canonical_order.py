@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
 
-from freerea_seval.strings.graph.cut_vertices import cut_vertices
+from freerea_seval.strings.graph.ir import cut_vertices
 
 Inputs = Sequence[Sequence[tuple[int, int]]]
 

@@ -5,7 +5,7 @@ A graph holds no weights and no modules, only names, sizes and references, so th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import nan, prod
@@ -174,3 +174,27 @@ def sorted_attributes(attributes: Mapping[str, Value]) -> tuple[tuple[str, Value
     names = sorted(attributes, key=lambda name: (_RANKS.get(name, len(_RANKS)), name))
     # NaN differs from itself; as one object, math.nan, it compares equal inside tuples.
     return tuple([(name, nan if attributes[name] != attributes[name] else attributes[name]) for name in names])
+
+
+def cut_vertices(reads: Iterable[Iterable[int]]) -> list[int]:
+    """Return the nodes that separate a graph: no node behind one of them reads a node before it.
+
+    Args:
+        reads: for each node, in topological order, the positions that it reads.
+
+    Returns:
+        Ascending positions; the last node is always among them.
+    """
+    last_reader: list[int] = []
+    for position, sources in enumerate(reads):
+        last_reader.append(position)
+        for source in sources:
+            last_reader[source] = position
+    cuts: list[int] = []
+    reach = 0  # the last reader of any node so far
+    for position, reader in enumerate(last_reader):
+        if reach <= position:
+            cuts.append(position)
+        if reader > reach:
+            reach = reader
+    return cuts

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from freerea_patch._lazy import lazy_exports
+from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_seval.strings.text.blocks import Block, parse_blocks

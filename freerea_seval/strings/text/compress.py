@@ -27,8 +27,7 @@ from heapq import heapify, heappop, heappush
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from freerea_seval.strings.graph.cut_vertices import cut_vertices
-from freerea_seval.strings.graph.ir import Ref
+from freerea_seval.strings.graph.ir import Ref, cut_vertices
 
 #: Parts with at least this many operations are searched for repetitions inside.
 _LONG = 32

@@ -27,7 +27,7 @@ from freerea_patch import (
     make_search,
     run,
 )
-from freerea_patch.networks.weights import initialise
+from freerea_patch.networks import initialise
 from freerea_patch.spaces import format_cell
 from freerea_patch.training_free import METRICS, code_digest, logsynflow, naswot
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from freerea_patch.networks.nats import Cell, Zero, cell_operation, relu_conv_bn
-from freerea_patch.networks.weights import initialise
+from freerea_patch.networks import Cell, Zero, cell_operation, initialise, relu_conv_bn
 from freerea_patch.spaces import OPERATIONS
 from freerea_patch.training_free.metrics import Forward, batch_statistics, cell_forward, depthwise, replace_forwards
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.networks.weights import initialise
+from freerea_patch.networks import initialise
 from freerea_patch.spaces import format_cell
 from freerea_patch.training_free.metrics import logsynflow
 

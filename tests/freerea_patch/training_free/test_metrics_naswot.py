@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.networks.weights import initialise
+from freerea_patch.networks import initialise
 from freerea_patch.spaces import format_cell
 from freerea_patch.training_free.metrics import common_ones, naswot
 

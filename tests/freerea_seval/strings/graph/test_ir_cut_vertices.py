@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from freerea_seval.strings.graph.cut_vertices import cut_vertices
+from freerea_seval.strings.graph.ir import cut_vertices
 
 READS = st.integers(1, 9).flatmap(
     lambda n: st.tuples(*(st.lists(st.integers(0, p - 1), max_size=3) if p else st.just([]) for p in range(n)))

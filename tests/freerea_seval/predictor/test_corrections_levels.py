@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from freerea_seval.predictor.quantized_targets import find_levels
+from freerea_seval.predictor.corrections import find_levels
 from freerea_seval.predictor.seval import SEvalPredictor
 from tests.freerea_seval.predictor.conftest import chain
 

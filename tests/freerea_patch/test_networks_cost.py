@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.networks.cost import Cost, network_cost
-from freerea_patch.networks.nats import CELLS_A_STAGE, STAGE_WIDTHS, Cell, cell_operation
+from freerea_patch.networks import CELLS_A_STAGE, STAGE_WIDTHS, Cell, Cost, cell_operation, network_cost
 from freerea_patch.spaces import EDGES, OPERATIONS, all_cells, format_cell, parse_cell
 
 #: ``params`` and ``flop`` (both in millions) of NATS-Bench's three official samples of each space, by data set.

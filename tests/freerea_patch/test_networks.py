@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from freerea_patch import SizeSpace, TopologySpace
-from freerea_patch.networks.nats import Cell, ResidualBlock, cell_operation
-from freerea_patch.networks.nats import cell as make_cell
+from freerea_patch.networks import Cell, ResidualBlock, cell_operation
+from freerea_patch.networks import cell as make_cell
 from freerea_patch.spaces import OPERATIONS
 
 DATASETS = ("cifar10", "cifar100", "ImageNet16-120")

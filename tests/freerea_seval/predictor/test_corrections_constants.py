@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor, nn, zeros
 
 from freerea_patch import TopologySpace
-from freerea_seval.predictor.degenerate_networks import constant_outputs, has_constant_output, values_of_constants
+from freerea_seval.predictor.corrections import constant_outputs, has_constant_output, values_of_constants
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.text.serialize import serialize_graph as write

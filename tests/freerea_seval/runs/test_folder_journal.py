@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import Candidate, Evaluation, FreeREA, InputError, Objective, Proposal, Step, Times, TopologySpace
-from freerea_seval.runs.journal import Journal, Recorder
+from freerea_seval.runs.folder import Journal, Recorder
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 steps = st.builds(

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, SearchSpace, TopologySpace
-from freerea_patch.spaces.nats import EDGES, OPERATIONS, all_cells, format_cell, parse_cell
+from freerea_patch.spaces import EDGES, OPERATIONS, all_cells, format_cell, parse_cell
 
 CELLS = st.lists(st.sampled_from(OPERATIONS), min_size=6, max_size=6).map(format_cell)
 RNGS = st.integers(0, 2**32).map(Random)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, SearchSpace, SizeSpace
-from freerea_patch.spaces.nats import WIDTHS, all_sizes, format_widths, parse_widths
+from freerea_patch.spaces import WIDTHS, all_sizes, format_widths, parse_widths
 
 SIZES = st.lists(st.sampled_from(WIDTHS), min_size=5, max_size=5).map(format_widths)
 RNGS = st.integers(0, 2**32).map(Random)

@@ -1,0 +1,311 @@
+"""PyTorch networks of the NATS-Bench spaces, the initialisation of networks, and their cost.
+
+Both spaces share one skeleton (Dong 2020, figure 1; Dong 2021, section 3): a 3x3 convolution with batch norm as stem,
+cells with residual blocks of stride 2 between the stages, then batch norm, ReLU, global average pooling and a linear
+classifier.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from freerea_patch.spaces import EDGES, Part
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Draw new weights in place, as FreeREA does before every metric (Cavagnero 2023, public code).
+
+    Convolutions and linear layers: Kaiming normal, fan-out, ReLU gain; biases 0. Batch norm: weight 1, bias 0.
+
+    Args:
+        network: the module to initialise.
+        generator: source of randomness, on the device of the weights.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            # Drawing into contiguous memory takes a ninth of the time, and gives the same weights in every layout.
+            weight = torch.empty_like(module.weight, memory_format=torch.contiguous_format)
+            nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            module.weight.copy_(weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, _BatchNorm) and module.affine:
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+@contextmanager
+def skip_initialisation() -> Iterator[None]:
+    """Build convolutions and linear layers without torch's own initialisation, for :func:`initialise` to follow.
+
+    Until then, their weights and biases are uninitialised memory.
+    """
+    methods = {kind: kind.__dict__.get("reset_parameters") for kind in (nn.Conv2d, nn.Linear)}
+    try:
+        for kind in methods:
+            kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
+        yield
+    finally:
+        for kind, method in methods.items():
+            if method is None:
+                del kind.reset_parameters
+            else:
+                kind.reset_parameters = method  # type: ignore[method-assign]
+
+
+@contextmanager
+def preserve_state(network: nn.Module, unchanged: Container[nn.Module] = ()) -> Iterator[nn.Module]:
+    """Restore buffers (batch-norm statistics) and training modes on exit, also after an error.
+
+    Args:
+        network: the module.
+        unchanged: modules whose buffers do not change, so that they need not be copied.
+    """
+    modes = [(module, module.training) for module in network.modules()]
+    # A module may write to its buffers, or replace them by other tensors.
+    buffers = [
+        (module, name, buffer, buffer.detach().clone())
+        for module, _ in modes
+        if module not in unchanged
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    try:
+        yield network
+    finally:
+        for module, training in modes:
+            if module.training != training:
+                module.training = training
+        with torch.no_grad():
+            for module, name, buffer, saved in buffers:
+                buffer.copy_(saved)
+                if getattr(module, name, None) is not buffer:
+                    setattr(module, name, buffer)
+
+
+CELLS_A_STAGE = 5
+STAGE_WIDTHS = (16, 32, 64)
+
+
+class Zero(nn.Module):
+    """The operation ``none``: a multiplication by zero, so that a device still runs it and the layers before it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return zeros of the shape of ``x``."""
+        return x.mul(0.0)
+
+
+def relu_conv_bn(c_in: int, c_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Return ReLU, convolution without bias, batch norm: ``(n, c_in, h, w)`` to ``(n, c_out, h/s, w/s)``."""
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(c_out))
+
+
+def cell_operation(name: str, c_in: int, c_out: int) -> nn.Module:
+    """Return the module of an edge; ``c_in`` and ``c_out`` differ in the size space only."""
+    if name == "nor_conv_3x3":
+        return relu_conv_bn(c_in, c_out, 3)
+    if name == "nor_conv_1x1":
+        return relu_conv_bn(c_in, c_out, 1)
+    if name == "skip_connect":
+        if c_in == c_out:
+            return nn.Identity()
+        # A skip between widths is a 1x1 projection without ReLU (NATS-Bench's public code).
+        return nn.Sequential(nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out))
+    if c_in != c_out:
+        raise ValueError(f"{name} cannot change the width from {c_in} to {c_out}")
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    if name == "none":
+        return Zero()
+    raise ValueError(f"unknown operation {name!r}")
+
+
+class Cell(nn.Module):
+    """Four nodes; every node after the first is the sum of its incoming edges.
+
+    Args:
+        edges: six operations in the order of :data:`~freerea_patch.spaces.EDGES`.
+    """
+
+    def __init__(self, *edges: nn.Module) -> None:
+        super().__init__()
+        self.edges = nn.ModuleList(edges)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, c_in, h, w)`` to ``(n, c_out, h, w)``."""
+        nodes = [x]
+        for edge, (source, target) in zip(self.edges, EDGES, strict=True):
+            y = edge(nodes[source])
+            if target == len(nodes):
+                nodes.append(y)
+            else:
+                nodes[target] = nodes[target] + y
+        return nodes[-1]
+
+
+class ResidualBlock(nn.Module):
+    """The reduction between stages: two ReLU-conv-BN, the first of stride 2, and a pooled shortcut."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(relu_conv_bn(c_in, c_out, 3, stride=2), relu_conv_bn(c_out, c_out, 3))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(c_in, c_out, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, c_in, h, w)`` to ``(n, c_out, h/2, w/2)``."""
+        return cast(Tensor, self.shortcut(x) + self.body(x))
+
+
+@lru_cache(maxsize=1024)  # cells share their parts
+def _part(make: Callable[..., nn.Module], *arguments: object) -> Part:
+    return Part((make.__name__, *arguments), partial(make, *arguments))
+
+
+def cell(operations: Sequence[str], c_in: int, c_out: int) -> Part:
+    """Return a cell of six operations, given in the order of :data:`~freerea_patch.spaces.EDGES`."""
+    widths = ((c_out if source else c_in, c_out) for source, _ in EDGES)
+    return Part(
+        "cell", Cell, tuple(_part(cell_operation, name, *w) for name, w in zip(operations, widths, strict=True))
+    )
+
+
+def stem(width: int) -> nn.Sequential:
+    """Return the first layer: ``(n, 3, h, w)`` to ``(n, width, h, w)``."""
+    return nn.Sequential(nn.Conv2d(3, width, 3, padding=1, bias=False), nn.BatchNorm2d(width))
+
+
+def head(width: int, classes: int) -> nn.Sequential:
+    """Return the classifier: ``(n, width, h, w)`` to ``(n, classes)``."""
+    return nn.Sequential(
+        nn.BatchNorm2d(width), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes)
+    )
+
+
+def topology_network(operations: Sequence[str], classes: int) -> Part:
+    """Return the network that repeats one cell five times in each of three stages.
+
+    Args:
+        operations: six operations in the order of :data:`~freerea_patch.spaces.EDGES`.
+        classes: number of outputs.
+    """
+    layers = [_part(stem, STAGE_WIDTHS[0])]
+    for before, width in zip((0, *STAGE_WIDTHS), STAGE_WIDTHS, strict=False):
+        if before:
+            layers.append(_part(ResidualBlock, before, width))
+        layers += [cell(operations, width, width)] * CELLS_A_STAGE
+    return Part("chain", nn.Sequential, (*layers, _part(head, STAGE_WIDTHS[-1], classes)))
+
+
+def size_network(widths: Sequence[int], operations: Sequence[str], classes: int) -> Part:
+    """Return the network cell, block, cell, block, cell with one output width per layer.
+
+    Args:
+        widths: five channel counts; the stem has the first.
+        operations: the cell's six operations.
+        classes: number of outputs.
+    """
+    layers = [_part(stem, widths[0])]
+    for layer, (c_in, c_out) in enumerate(zip((widths[0], *widths), widths, strict=False)):
+        layers.append(_part(ResidualBlock, c_in, c_out) if layer % 2 else cell(operations, c_in, c_out))
+    return Part("chain", nn.Sequential, (*layers, _part(head, widths[-1], classes)))
+
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU)
+_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+_ADAPTIVE_POOLS = (
+    nn.AdaptiveAvgPool1d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool1d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveMaxPool3d,
+)
+_COUNTED = (*_CONVOLUTIONS, nn.Linear, _BatchNorm, *_RECTIFIERS, *_POOLS, *_ADAPTIVE_POOLS)
+
+
+class Cost(NamedTuple):
+    """The cost of one input; benchmarks publish it in millions.
+
+    Attributes:
+        params: elements of all parameters.
+        macs: multiply-adds of convolutions and linear layers, each counted as one, plus one per output for a bias;
+            NATS-Bench publishes this count as ``flop`` (Dong 2021).
+        flops: torchstat's count, which NAS-Bench-Suite-Zero publishes as ``flops`` (Krishnakumar 2022): multiply-adds
+            as above, but without the bias of linear layers, plus batch norm, rectifiers and pools.
+    """
+
+    params: int
+    macs: int
+    flops: int
+
+
+def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
+    """Count a network's parameters, and the operations of one forward pass for one input.
+
+    Convolutions, linear layers, batch norm, rectifiers, pools and adaptive pools of ``torch.nn`` are counted as often
+    as they run. Everything else counts zero: functions and operators (``torch.relu``, ``+``), transposed convolutions,
+    attention, embeddings, upsampling.
+
+    Args:
+        network: the module; it runs in eval mode, and its state is restored.
+        input_shape: shape of one input, without the batch.
+
+    Returns:
+        The counts.
+    """
+    operations = [(0, 0)]
+
+    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        x = (*args, *kwargs.values())[0]
+        y = output if isinstance(output, Tensor) else output[0]  # a max pool may also return the indices of the maxima
+        operations.append(_operations(module, x, y))
+
+    counted = [module for module in network.modules() if isinstance(module, _COUNTED)]
+    hooks = [module.register_forward_hook(record, with_kwargs=True) for module in counted]
+    like = next(network.parameters(), torch.empty(0))
+    try:
+        with preserve_state(network), torch.no_grad():
+            network.eval()(torch.ones(1, *input_shape, dtype=like.dtype, device=like.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    macs, flops = map(sum, zip(*operations, strict=True))
+    return Cost(sum(parameter.numel() for parameter in network.parameters()), macs, flops)
+
+
+def _operations(module: Any, x: Tensor, y: Tensor) -> tuple[int, int]:
+    """Return the macs and flops of one module that mapped ``x`` to ``y``."""
+    if isinstance(module, _CONVOLUTIONS):
+        taps = module.in_channels // module.groups * math.prod(module.kernel_size)
+        macs = y.numel() * (taps + (module.bias is not None))
+        return macs, macs
+    if isinstance(module, nn.Linear):
+        products = y.numel() * module.in_features
+        return products + (y.numel() if module.bias is not None else 0), products
+    if isinstance(module, _BatchNorm):
+        return 0, y.numel() * (2 if module.affine else 1)
+    if isinstance(module, _RECTIFIERS):
+        return 0, y.numel()
+    if isinstance(module, _POOLS):
+        kernel = module.kernel_size
+        window = kernel ** (y.dim() - 2) if isinstance(kernel, int) else math.prod(kernel)
+        return 0, y.numel() * window
+    # The window of an adaptive pool depends on the position. torchstat adds one to each side of a window, for the
+    # division; the sum over all positions of the products of sides is the product over axes of the sums of sides.
+    sides = [_window_sides(old, new) for old, new in zip(x.shape[2:], y.shape[2:], strict=True)]
+    return 0, y.shape[0] * y.shape[1] * math.prod(sides)
+
+
+def _window_sides(old: int, new: int) -> int:
+    """Return the sum over ``new`` windows of their sides on an axis of length ``old``, each plus one."""
+    return sum(-(-(i + 1) * old // new) - i * old // new + 1 for i in range(new))
