@@ -150,7 +150,7 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="boosted, ordered, robust, gp, ridge, mlp, t5 or ensemble; auto chooses by cross-validation."
+            help="boosted, ordered, shallow, robust, gp, ridge, mlp, t5 or ensemble; auto chooses by cross-validation."
         ),
     ] = "auto",
     scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",

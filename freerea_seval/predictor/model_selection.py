@@ -241,7 +241,7 @@ def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[st
         return [model]
     if networks <= MOST_FOR_GP:
         return ["boosted", "gp", "boosted+gp", *(["gp+ridge"] if base else [])]
-    trees = ["boosted", "ordered"] if networks <= MANY else ["ordered", "robust"]
+    trees = ["boosted", "ordered"] if networks <= MANY else ["ordered", "shallow", "robust"]
     if members("ensemble", networks, proxies) == ("boosted",):  # no other model is available
         return trees
     return [*trees, "mlp", *(f"{name}+mlp" for name in trees)]

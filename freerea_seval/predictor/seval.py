@@ -13,7 +13,6 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import Direction, InputError
@@ -25,7 +24,7 @@ from freerea_seval.predictor.model_selection import select
 from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
 from freerea_seval.predictor.models.registry import Show, State, ask, make, train
 from freerea_seval.predictor.models.target_transform import Scale
-from freerea_seval.predictor.models.validation import as_values, check_enough, check_range
+from freerea_seval.predictor.models.validation import StringRegressor, as_values, check_enough, check_range
 
 Values = npt.NDArray[np.float64]
 
@@ -35,7 +34,7 @@ FEWEST = 10
 _LARGEST_SEED = 2**32 - 1
 
 
-class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class SEvalPredictor(StringRegressor):
     """A scikit-learn regressor from network strings to one metric or several.
 
     Several metrics are learned jointly where the model can. A value of +inf means that the device does not support the
@@ -71,12 +70,6 @@ class SEvalPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.parameters = parameters
         self.distinct = distinct
         self.seed = seed
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string, tags.input_tags.two_d_array = True, False
-        tags.target_tags.multi_output = True
-        return tags
 
     def fit(
         self,

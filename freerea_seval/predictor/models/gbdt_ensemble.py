@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on string features, blended with a linear cost model: ``boosted``, ``ordered``, ``robust``.
+"""Gradient-boosted trees on string features, blended with a linear cost model; the registry names the variants.
 
 Notation, for one metric and ``n`` different strings:
     x ``(n, d)``      features of strings, then proxies
@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings
-from freerea_seval.predictor.models.validation import checked
+from freerea_seval.predictor.models.validation import StringRegressor, checked
 from freerea_seval.predictor.models.xgboost_io import load_trees
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class _Blend(NamedTuple):
     scale: float
 
 
-class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class BoostedPredictor(StringRegressor):
     """A scikit-learn regressor from network strings to metrics.
 
     The share of the trees is the one with the least squared error out of fold; from 2,000 different strings on it is 1.
@@ -88,7 +87,8 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Args:
         n_estimators: number of trees; None for 200 below 500 different strings, 400 below 2,000, and then 600 with
             ``order`` and 400 without.
-        max_depth: depth of a tree; None for 3 below 500 different strings, 5 below 2,000, then 7.
+        max_depth: depth of a tree; None for 3 below 500 different strings, 5 below 2,000, and then 9 with ``order`` and
+            7 without.
         learning_rate: factor of a tree's contribution; None for 0.1 below 500 different strings, then 0.05.
         subsample: share of the samples that a tree sees.
         colsample_bynode: share of the features that a split chooses from.
@@ -124,12 +124,6 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.order = order
         self.objective = objective
         self.seed = seed
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string, tags.input_tags.two_d_array = True, False
-        tags.target_tags.multi_output = True
-        return tags
 
     def fit(self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None) -> BoostedPredictor:
         """Learn metrics.
@@ -235,7 +229,7 @@ class BoostedPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             "base_score": 0.0,
             "nthread": 1,
             "seed": self.seed,
-            "max_depth": (3, 5, 7)[size] if self.max_depth is None else self.max_depth,
+            "max_depth": (3, 5, 9 if self.order else 7)[size] if self.max_depth is None else self.max_depth,
             "learning_rate": (0.1, 0.05, 0.05)[size] if self.learning_rate is None else self.learning_rate,
             "min_child_weight": (1, 1, 3)[size],
             "subsample": self.subsample,

@@ -25,14 +25,13 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotri
 from scipy.optimize import minimize
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.proxies import ProxyColumns
 from freerea_seval.predictor.features.vectorizer import StringFeatures, check_strings
-from freerea_seval.predictor.models.validation import Values, checked, scales
+from freerea_seval.predictor.models.validation import StringRegressor, Values, checked, scales
 
 Indices = npt.NDArray[np.int64]
 
@@ -197,7 +196,7 @@ class _Posterior(NamedTuple):
     weights: Values
 
 
-class GaussianProcessPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class GaussianProcessPredictor(StringRegressor):
     """A scikit-learn regressor from network strings to metrics: a Gaussian process for each metric.
 
     Args:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import StringFeatures, check_strings
-from freerea_seval.predictor.models.validation import Values, averaged, checked, scales
+from freerea_seval.predictor.models.validation import StringRegressor, Values, averaged, checked, scales
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,7 +27,7 @@ _MAX_GRADIENT_NORM = 1.0
 _WARMUP = 0.05
 
 
-class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class MLPPredictor(StringRegressor):
     """A scikit-learn regressor from network strings to metrics: a multilayer perceptron on the features of strings.
 
     Args:
@@ -63,12 +62,6 @@ class MLPPredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.seed = seed
-
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.string, tags.input_tags.two_d_array = True, False
-        tags.target_tags.multi_output = True
-        return tags
 
     def fit(
         self, strings: Sequence[str], y: npt.ArrayLike, *, show: Callable[[float, str], None] | None = None

@@ -17,26 +17,25 @@ State = tuple[dict[str, Any], dict[str, bytes]]
 #: Called with the completed fraction, 0 to 1, and a note.
 Show = Callable[[float, str], None]
 
-#: Names of models beside ``auto``. ``ordered`` is ``boosted`` with features of the order of execution, ``robust`` is
-#: ``ordered`` with the absolute error, ``ridge`` uses base predictors and proxies alone, and ``ensemble`` is the mean
-#: of two others.
-MODELS = ("boosted", "ordered", "robust", "gp", "ridge", "mlp", "t5", "ensemble")
 _CLASSES = {
-    "boosted": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
-    "ordered": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
-    "robust": "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor",
     "gp": "freerea_seval.predictor.models.gp:GaussianProcessPredictor",
     "ridge": "freerea_seval.predictor.models.ridge:RidgePredictor",
     "mlp": "freerea_seval.predictor.models.mlp:MLPPredictor",
     "t5": "freerea_seval.predictor.t5.estimator:T5Predictor",
 }
-#: Parameters that tell models of one class apart. The absolute error of ``robust`` suits metrics with outliers.
-_DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+#: The parameters of models of :class:`~freerea_seval.predictor.models.gbdt_ensemble.BoostedPredictor`. ``ordered`` has
+#: features of the order of execution, ``shallow`` also has small trees, which suit noisy metrics, and ``robust`` the
+#: absolute error, which suits metrics with outliers.
+_TREES: Mapping[str, Mapping[str, Any]] = {
+    "boosted": {},
     "ordered": {"order": True},
+    "shallow": {"order": True, "max_depth": 5, "n_estimators": 300},
     "robust": {"order": True, "objective": "reg:absoluteerror"},
 }
+#: Names of models beside ``auto``. ``ridge`` uses base predictors and proxies alone; ``ensemble`` is a mean of two.
+MODELS = (*_TREES, *_CLASSES, "ensemble")
 #: Models that use proxies; the others read strings alone.
-USE_PROXIES = ("boosted", "ordered", "robust", "gp", "ridge")
+USE_PROXIES = (*_TREES, "gp", "ridge")
 #: Above this number of networks a Gaussian process takes too long: its time grows with the cube.
 MOST_FOR_GP = 1000
 
@@ -70,10 +69,11 @@ def make(name: str, seed: int, parameters: Mapping[str, Any]) -> Any:
     Raises:
         InputError: there is no such model, a package is missing, or the model has no such parameter.
     """
-    if name not in _CLASSES:
+    if name not in (*_TREES, *_CLASSES):
         raise unknown_name("model", name, ("auto", *MODELS))
-    kind = import_object(_CLASSES[name], f"model {name!r}")
-    settings = {"seed": seed, **_DEFAULTS.get(name, {}), **parameters}
+    trees = "freerea_seval.predictor.models.gbdt_ensemble:BoostedPredictor"
+    kind = import_object(_CLASSES.get(name, trees), f"model {name!r}")
+    settings = {"seed": seed, **_TREES.get(name, {}), **parameters}
     valid = signature(kind).parameters
     for parameter in settings:
         if parameter not in valid:
@@ -107,7 +107,7 @@ def train(
     distinct: bool,
 ) -> Any:
     """Return a model fitted to ``(n, m)`` targets; with ``distinct``, each different string weighs the same."""
-    if distinct and name in ("boosted", "ordered", "robust"):
+    if distinct and name in _TREES:
         parameters = {"distinct": True, **parameters}
     model = make(name, seed, parameters)
     if proxies is not None and name in USE_PROXIES:

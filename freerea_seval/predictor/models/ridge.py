@@ -7,19 +7,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.linear_model import RidgeCV
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.models.target_transform import Scale, fit_scale
-from freerea_seval.predictor.models.validation import Values, checked
+from freerea_seval.predictor.models.validation import StringRegressor, Values, checked
 
 #: Ridge penalties, selected by leave-one-out error.
 _PENALTIES = np.logspace(-3, 2, 11)
 
 
-class RidgePredictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class RidgePredictor(StringRegressor):
     """A scikit-learn regressor from proxies and base predictions; it does not read the strings.
 
     Predictors of related metrics rank networks nearly right, but on the scale of another metric. Each column is

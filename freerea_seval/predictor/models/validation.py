@@ -1,11 +1,13 @@
-"""Checks of training values, their standardisation, and the mean over networks with equal strings."""
+"""What all models share: their tags, checks of training values, standardisation, means over equal strings."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.base import BaseEstimator, RegressorMixin
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import check_strings
@@ -17,6 +19,16 @@ FEWEST = 5
 SCALINGS = ("standard", "minmax")
 #: The square of a larger number, or of a difference smaller than its inverse, is not representable as a double.
 _LARGEST = 1e150
+
+
+class StringRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """A scikit-learn regressor from network strings to one metric or several."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.two_d_array = True, False
+        tags.target_tags.multi_output = True
+        return tags
 
 
 def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError, share_cores, unknown_name
@@ -17,7 +16,7 @@ from freerea_patch.training_free import check_device
 from freerea_seval.predictor.features.dataflow import word_tokenizer
 from freerea_seval.predictor.features.vectorizer import check_strings
 from freerea_seval.predictor.models.losses import LOSSES
-from freerea_seval.predictor.models.validation import SCALINGS, averaged, checked, scales
+from freerea_seval.predictor.models.validation import SCALINGS, StringRegressor, averaged, checked, scales
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +53,7 @@ _BATCH = 256
 _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
 
-class T5Predictor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+class T5Predictor(StringRegressor):
     """A scikit-learn regressor from network strings to one metric or to several together.
 
     Equal strings are one sample with the mean of their values. Equal parameters and data give the same predictor.
