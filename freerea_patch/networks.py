@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
 
 from freerea_patch.spaces import EDGES, Part
 
@@ -70,13 +71,15 @@ def preserve_state(network: nn.Module, unchanged: Container[nn.Module] = ()) -> 
         network: the module.
         unchanged: modules whose buffers do not change, so that they need not be copied.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    # A module may write to its buffers, or replace them by other tensors.
+    modules = list(network.modules())
+    modes = [(module, module.training) for module in modules if hasattr(module, "training")]  # frozen TorchScript: no
+    # A module may write to its buffers, resize them, or replace them by other tensors.
     buffers = [
-        (module, name, buffer, buffer.detach().clone())
-        for module, _ in modes
+        (module, name, buffer, None if buffer is None else buffer.detach().clone())
+        for module in modules
         if module not in unchanged
-        for name, buffer in module.named_buffers(recurse=False)
+        for name, buffer in module._buffers.items()
+        if not is_lazy(buffer)
     ]
     try:
         yield network
@@ -86,9 +89,14 @@ def preserve_state(network: nn.Module, unchanged: Container[nn.Module] = ()) -> 
                 module.training = training
         with torch.no_grad():
             for module, name, buffer, saved in buffers:
-                buffer.copy_(saved)
-                if getattr(module, name, None) is not buffer:
-                    setattr(module, name, buffer)
+                if buffer is not None and saved is not None:
+                    # A tensor that was made in inference mode can be written to in inference mode only.
+                    with torch.inference_mode(buffer.is_inference()):
+                        if buffer.shape != saved.shape:
+                            buffer.resize_(saved.shape)
+                        buffer.copy_(saved)
+                if module._buffers.get(name) is not buffer:
+                    module._buffers[name] = buffer
 
 
 CELLS_A_STAGE = 5

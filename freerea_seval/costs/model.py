@@ -83,8 +83,10 @@ def memory_graphs(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
         # Whatever tracing the copy raises, the network itself is traced below.
         with suppress(Exception):
             copy, arguments = _copy_on_meta(network), _arguments_on_meta(inputs)
-            with _WeightGuard(network):
-                return _trace(copy, arguments, False), _trace(copy, arguments, True)
+            with _WeightGuard(network) as guard:
+                graphs = _trace(copy, arguments, False), _trace(copy, arguments, True)
+            if not guard.reads_original:
+                return graphs
     with torch.random.fork_rng(devices=[]):  # dropout draws random numbers
         return _trace(network, inputs, False), _trace(network, inputs, True)
 
@@ -98,19 +100,20 @@ def _buffer_bytes(network: nn.Module) -> int:
 
 
 class _WeightGuard(DispatchMode):
-    """Stops a copy that reads the weights of its original, such as through a function that closes over them."""
+    """Notices a copy that reads the weights of its original, such as through a function that closes over them."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         tensors = [*network.parameters(), *network.buffers()]
         self._weights = {tensor.untyped_storage()._cdata for tensor in tensors if not tensor.is_meta}
+        self.reads_original = False
 
     def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
-        """Raise after an operation on one of the original's tensors."""
+        """Note an operation on one of the original's tensors."""
         for value in arguments.values():
             for tensor in tensors_in(value):
                 if tensor is not None and not tensor.is_meta and tensor.untyped_storage()._cdata in self._weights:
-                    raise RuntimeError("a copy reads the weights of its original")
+                    self.reads_original = True
 
 
 def _copy_on_meta(network: nn.Module) -> nn.Module:

@@ -132,6 +132,22 @@ class Graph:
         return sum(node_macs(node, [self.shape(item) for item in node.inputs]) for node in self.nodes)
 
 
+#: Matrix products whose first input has the summed dimension last; distances of vectors cost the same.
+_PRODUCTS = frozenset(
+    (
+        *("linear", "matmul", "scaled_mm", "vdot", "weight_int8pack_mm", "weight_int4pack_mm", "sparse_mm"),
+        *("cdist_forward", "euclidean_dist", "pdist_forward"),
+    )
+)
+#: Recurrent layers and cells that run as one operation.
+_RECURRENT = frozenset(
+    (
+        *("quantized_lstm", "quantized_gru", "quantized.quantized_lstm_cell_dynamic"),
+        *(f"quantized.quantized_{cell}_cell_dynamic" for cell in ("gru", "rnn_relu", "rnn_tanh")),
+    )
+)
+
+
 def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
     """Return the multiply-adds of a node.
 
@@ -147,12 +163,23 @@ def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
         if node.kind == "conv":
             return out.elements * (shape[1] // groups) * prod(kernel)
         return prod(shape) * (out.shape[1] // groups) * prod(kernel)
-    if node.kind in ("linear", "matmul"):
+    if node.kind in _PRODUCTS:
         return out.elements * shape[-1]
-    if node.kind == "grouped_mm":  # one matrix per group of rows (2-D result) or per group of columns (3-D result)
+    if node.kind in ("addbmm", "addmm_activation"):  # a bias before the factors; the first sums a batch of products
+        return prod(shapes[1]) * shapes[2][-1]
+    if node.kind in (
+        "grouped_mm",
+        "scaled_grouped_mm",
+    ):  # one matrix per group of rows (2-D result) or per group of columns (3-D result)
         return out.elements * shape[-1] // (out.shape[0] if len(out.shape) > len(shape) else 1)
-    if node.kind == "attention":  # queries times keys, and their softmax times values
-        return (prod(shape) + out.elements) * shapes[1][-2]
+    if node.kind in ("attention", "flex_attention"):  # queries times keys, and their softmax times values
+        return prod(out.shape[:-1]) * shapes[1][-2] * (shape[-1] + out.shape[-1])
+    if node.kind == "trilinear":  # of nn.Bilinear: one product for each pair of inputs and each output
+        return out.elements * prod(shapes[1][-2:])
+    if node.kind in ("torchvision.deform_conv2d", "conv_tbc"):
+        return out.elements * prod(shapes[1][1:] if "." in node.kind else shapes[1][:2])
+    if node.kind in _RECURRENT:  # every matrix multiplies every step of every sequence
+        return prod(shape[:-1]) * sum(prod(weight.shape) for weight in node.weights if len(weight.shape) == 2)
     return 0
 
 

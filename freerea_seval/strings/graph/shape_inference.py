@@ -271,7 +271,7 @@ _RULES: dict[str, _Rule] = {
     "linear": lambda attributes, shapes: (*shapes[0][:-1], _int(attributes["out"])),
     "embedding": lambda attributes, shapes: (*shapes[0], _int(attributes["out"])),
     "matmul": _matmul,
-    "attention": lambda attributes, shapes: (*shapes[0][:-1], shapes[2][-1]),
+    **dict.fromkeys(("attention", "flex_attention"), lambda attributes, shapes: (*shapes[0][:-1], shapes[2][-1])),
     **dict.fromkeys(_REDUCTIONS, _reduce),
     "reshape": lambda attributes, shapes: (shapes[0][0], prod(shapes[0][1:])),  # flattens all but the batch
     "permute": lambda attributes, shapes: tuple(shapes[0][dim] for dim in _dims(attributes["dims"], len(shapes[0]))),

@@ -7,14 +7,18 @@ tensors on the meta device that depend on neither weights nor inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload
 from torch.nn import functional as F
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -33,16 +37,20 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         paused: whether operations run unreported.
         failure: the last exception of an operation, the name of the operation, such as ``"aten::mm"``, and whether an
             argument was on the meta device.
+        unprocessed: the first exception that :meth:`on_operation` raised; nothing is reported after it. It is not
+            raised where it occurs, because C++ code that may not throw calls some operations, such as queries of sizes.
         constants: evaluates constants on the meta device; None if no tensor of the network is there.
         active: the modes of the traces under way, the innermost last.
     """
 
     active: ClassVar[list[DispatchMode]] = []
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.paused = False
         self.failure: tuple[Exception, str, bool] | None = None
+        self.unprocessed: Exception | None = None
         self.constants: MetaConstants | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -59,17 +67,50 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Run an operation and report it."""
         kwargs = kwargs or {}
+        if not isinstance(func, OpOverload):
+            return self._run_higher_order(func, args, kwargs)
+        schema = schema_of(func)
+        arguments = dict(zip(schema.defaults, args, strict=False)) | kwargs
         try:
+            if schema.writes:
+                self.before_write([tensor for name in schema.writes for tensor in tensors_in(arguments.get(name))])
             result = func(*args, **kwargs) if self.constants is None else self.constants.run(func, args, kwargs)
-            if not self.paused:
-                schema = schema_of(func)
-                self.on_operation(schema, dict(zip(schema.defaults, args, strict=False)) | kwargs, result)
         except Exception as error:
-            tensors = [tensor for value in (*args, *kwargs.values()) for tensor in tensors_in(value)]
-            meta = any(tensor is not None and tensor.is_meta for tensor in tensors)
-            self.failure = error, func.name().partition(".")[0], meta
+            self._note_failure(error, func, arguments.values())
             raise
+        if not self.paused and self.unprocessed is None:
+            try:
+                self.on_operation(schema, arguments, result)
+            except Exception as error:
+                self.unprocessed = error
+                self._note_failure(error, func, arguments.values())
         return result
+
+    def _note_failure(self, error: Exception, func: Any, arguments: Iterable[Any]) -> None:
+        tensors = [tensor for value in arguments for tensor in tensors_in(value)]
+        meta = any(tensor is not None and tensor.is_meta for tensor in tensors)
+        self.failure = error, func.name().partition(".")[0], meta
+
+    def _run_higher_order(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator whose arguments are functions: attention as one operation, of a condition its branch."""
+        name = func.name()
+        if name == "flex_attention":
+            with self.pause():
+                result = func(*args, **kwargs)
+            query, key, value = args[:3]
+            if not self.paused:
+                self.on_opaque("flex_attention", {"heads": query.shape[1]}, [query, key, value], result[0])
+            return result
+        if name == "cond":
+            predicate, if_true, if_false, operands = args
+            with self:
+                return (if_true if predicate else if_false)(*operands)
+        raise NotImplementedError(
+            f"the higher-order operator {name} cannot be traced; those that can are flex_attention and cond"
+        )
+
+    def before_write(self, tensors: Sequence[Tensor | None]) -> None:
+        """Process tensors that the next operation overwrites."""
 
     def on_operation(self, schema: Schema, arguments: Mapping[str, Any], result: object) -> None:
         """Process an operation after it has run.
@@ -82,6 +123,9 @@ class DispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def on_opaque(self, kind: str, attributes: dict[str, object], inputs: Sequence[Tensor], result: Tensor) -> None:
         """Process a computation that :meth:`opaque` has run."""
+
+    def on_parameters(self, parameters: Sequence[Tensor]) -> None:
+        """Process parameters that the network has initialised while it runs."""
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -167,30 +211,53 @@ def expose_operations(mode: DispatchMode, network: nn.Module) -> Iterator[None]:
     - Attention becomes one node: which kernel runs depends on device, dtype and mask.
     - ``nn.LSTM`` runs step by step, as without oneDNN, whose single kernel only the CPU has.
     - ``nn.TransformerEncoder`` runs its layers' operations, not the fused kernel of evaluation mode.
+    - Lazy modules initialise their parameters unseen.
+    - Nothing is compiled: what is compiled runs as written.
     """
 
     def show_identity(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
-        return mode.opaque("alias", {}, [output], output.clone) if isinstance(output, Tensor) else None
+        if type(module) is not nn.Identity or not isinstance(output, Tensor):
+            return None
+        return mode.opaque("alias", {}, [output], output.clone)
+
+    def initialise(module: Any, inputs: tuple[Any, ...], keywords: dict[str, Any] | None = None) -> None:
+        with mode.pause():
+            module._infer_parameters(module, inputs, keywords)
+        mode.on_parameters(list(module.parameters(recurse=False)))
 
     modules = list(network.modules())
-    hooks = [module.register_forward_hook(show_identity) for module in modules if type(module) is nn.Identity]
-    attention = F.scaled_dot_product_attention
+    for module in modules:
+        if isinstance(module, LazyModuleMixin) and hasattr(module, "_initialize_hook"):
+            module._forward_pre_hooks[module._initialize_hook.id] = initialise
+    hook = register_module_forward_hook(show_identity)  # of all modules, as a function may call others than those here
+    attention, compile_ = F.scaled_dot_product_attention, torch.compile
     onednn = torch.backends.mkldnn.enabled
     fused_encoder = torch.backends.mha.get_fastpath_enabled()
+    # Functions can only have been compiled if the compiler, which takes a second to import, is there already.
+    compiled = "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance")
+    stance = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
+    # Attention with functions makes an empty mask for its kernel if it gets none.
+    flex = sys.modules.get("torch.nn.attention.flex_attention")
+    empty_mask = getattr(flex, "_create_empty_block_mask", None)
     DispatchMode.active.append(mode)
     try:
+        if empty_mask is not None:
+            flex._create_empty_block_mask = mode.pause()(empty_mask)  # type: ignore[union-attr]
+        torch.compile = lambda model=None, **options: (lambda function: function) if model is None else model
         F.scaled_dot_product_attention = partial(_opaque_attention, mode, attention)
         torch.backends.mha.set_fastpath_enabled(False)
         if any(isinstance(module, nn.LSTM) for module in modules):
             torch.backends.mkldnn.enabled = False  # type: ignore[assignment]
-        yield
+        with stance:
+            yield
     finally:
         DispatchMode.active.pop()
-        F.scaled_dot_product_attention = attention
+        F.scaled_dot_product_attention, torch.compile = attention, compile_
+        if empty_mask is not None:
+            flex._create_empty_block_mask = empty_mask  # type: ignore[union-attr]
         torch.backends.mkldnn.enabled = onednn
         torch.backends.mha.set_fastpath_enabled(fused_encoder)
-        for hook in hooks:
-            hook.remove()
+        hook.remove()
 
 
 def _opaque_attention(

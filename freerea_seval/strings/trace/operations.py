@@ -22,7 +22,7 @@ KINDS = {
     "miopen_batch_norm": "bn",
     "native_layer_norm": "layer_norm",
     "native_group_norm": "group_norm",
-    **dict.fromkeys(("addmm", "mm", "bmm", "baddbmm", "mv", "dot", "addmv", "addbmm"), "matmul"),
+    **dict.fromkeys(("addmm", "mm", "bmm", "baddbmm", "mv", "dot", "addmv", "int_mm"), "matmul"),
     **{f"max_pool{n}d_with_indices": f"max_pool{n}d" for n in (2, 3)},
     **dict.fromkeys(("view", "unsafe_view", "reshape_alias", "unsqueeze", "squeeze"), "reshape"),
     **dict.fromkeys(("t", "transpose"), "permute"),
@@ -44,7 +44,7 @@ IGNORED_ARGUMENTS = frozenset(
         *("cudnn_enabled", "device", "dtype", "eps", "generator", "half_to_float", "implicit", "layout"),
         *("memory_format", "momentum", "non_blocking", "pin_memory", "size", "training", "transposed"),
         *("input_shape", "N", "C", "HxW", "running_mean", "running_var", "exponential_average_factor"),
-        "epsilon",
+        *("epsilon", "reduce_range"),
     )
 )
 #: Types of arguments that can be attributes; the packed weights of a quantised layer, for one, cannot.
@@ -94,8 +94,9 @@ class Operation(NamedTuple):
 def schema_of(func: Any) -> Schema:
     """Return the schema of an ATen overload."""
     schema = func._schema
+    namespace, _, name = schema.name.partition("::")
     return Schema(
-        kind_of(schema.name.partition("::")[2]),
+        kind_of(name) if namespace == "aten" else f"{namespace}.{name}",
         {argument.name: argument.default_value for argument in schema.arguments},
         frozenset(a.name for a in schema.arguments if a.alias_info is not None and a.alias_info.is_write),
     )
@@ -108,7 +109,14 @@ def kind_of(name: str) -> str:
 
 
 def spec_of(tensor: Tensor) -> Spec:
-    """Return shape and dtype of a tensor."""
+    """Return shape and dtype of a tensor.
+
+    Raises:
+        TypeError: the tensor is nested, sparse, or has another layout without a storage.
+    """
+    if tensor.layout is not torch.strided or tensor.is_nested:
+        kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+        raise TypeError(f"a {kind} tensor cannot be traced; expected dense tensors")
     return Spec(tuple(map(int, tensor.shape)), _dtype_name(tensor.dtype))
 
 
@@ -225,6 +233,8 @@ def _nonnegative_dims(value: object, rank: int) -> object:
 def _attribute_value(value: object) -> Value | None:
     """Return an argument as a value of an attribute; None for None and for empty lists.
 
+    A complex number is its real and its imaginary part.
+
     Raises:
         TypeError: the argument is a tensor; tensors are inputs, and strings do not contain their values.
     """
@@ -234,10 +244,16 @@ def _attribute_value(value: object) -> Value | None:
         return int(value)
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, complex):
+        value = (value.real, value.imag)
     if isinstance(value, (list, tuple)):
         items = [item for item in map(_attribute_value, value) if isinstance(item, (int, float))]
         return tuple(items) if len(items) > 1 else items[0] if items else None
-    return "".join(c if c.isalnum() or c in "_.+-" else "_" for c in str(value).removeprefix("torch.")) or None
+    word = "".join(
+        c if (c.isascii() and c.isalnum()) or c in "_.+-" else "_" for c in str(value).removeprefix("torch.")
+    )
+    # A word begins like a name, and is no number.
+    return word if not word or (word[0].isalpha() and word not in ("nan", "inf")) or word[0] == "_" else f"_{word}"
 
 
 def _window(kind: str, arguments: Mapping[str, object], specs: Sequence[Spec]) -> dict[str, Value]:
@@ -258,6 +274,8 @@ def _window(kind: str, arguments: Mapping[str, object], specs: Sequence[Spec]) -
         attributes["ceil_mode"] = 1
     if arguments.get("count_include_pad") is False and any(_sizes(attributes["p"], n)):
         attributes["count_include_pad"] = 0
+    if variant := arguments.get("variant"):  # of a quantised convolution
+        attributes["variant"] = str(variant)
     if isinstance(divisor := arguments.get("divisor_override"), int):
         attributes["divisor"] = divisor
     return attributes

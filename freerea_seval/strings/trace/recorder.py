@@ -13,10 +13,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import chain
 from math import prod
 from typing import Any, NamedTuple, cast
 
-from torch import Tensor
+from torch import Tensor, UntypedStorage
+from torch.nn.parameter import is_lazy
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Value, Weight, sorted_attributes
 from freerea_seval.strings.graph.shape_inference import infer_results
@@ -32,6 +35,7 @@ from freerea_seval.strings.trace.operations import (
     normalised,
     spec_of,
 )
+from freerea_seval.strings.trace.packed_weights import normalised_layer, packed_objects, unpack
 from freerea_seval.strings.trace.peephole import rewrite
 
 #: Operations in place that overwrite their first argument without reading it.
@@ -160,11 +164,39 @@ class Recorder(DispatchMode):
         self._storages: dict[int, _Storage] = {}
         # Storages are identified by address: keep one tensor of each alive, so that no address is used again.
         self._kept_alive: list[Tensor] = []
-        self._parameters = [Parameter(id(parameter), spec_of(parameter)) for parameter in parameters]
-        for tensor, parameter in zip(parameters, self._parameters, strict=True):
-            self._register(tensor, parameter)
+        self._parameters: list[Parameter] = []
+        self._parameter_addresses: set[int] = set()
+        self._overwritten: dict[int, tuple[UntypedStorage, UntypedStorage]] = {}  # storages of parameters, and copies
+        self.on_parameters(parameters)
         for tensor in inputs:
             self._register(tensor, Ref(self._builder.add("input", [], [spec_of(tensor)])))
+
+    def on_parameters(self, parameters: Sequence[Tensor]) -> None:
+        """Register parameters; those that are not initialised yet are left out."""
+        for tensor in chain.from_iterable(map(_stored_tensors, parameters)):
+            if not is_lazy(tensor):
+                self._parameters.append(Parameter(id(tensor), spec_of(tensor)))
+                self._register(tensor, self._parameters[-1])
+                self._parameter_addresses.add(_address(tensor))
+
+    def before_write(self, tensors: Sequence[Tensor | None]) -> None:
+        """Copy parameters before an operation overwrites them."""
+        for tensor in tensors:
+            if tensor is None or tensor.is_meta or (address := _address(tensor)) not in self._parameter_addresses:
+                continue
+            if address not in self._overwritten:
+                storage = tensor.untyped_storage()
+                self._overwritten[address] = storage, storage.clone()
+
+    def restore_parameters(self) -> None:
+        """Undo what operations wrote to parameters."""
+        for storage, copy in self._overwritten.values():
+            storage.copy_(copy)
+
+    def position(self, tensor: Tensor) -> tuple[int, int]:
+        """Return a key that sorts tensors in the order in which they were computed; parameters come first."""
+        source = self._source(tensor)
+        return (source.node, source.port) if isinstance(source, Ref) else (-1, self._parameters.index(source))
 
     def graph(self, results: Sequence[Tensor]) -> Graph:
         """Return the graph of all recorded operations; ``results`` are what the network returned."""
@@ -182,10 +214,14 @@ class Recorder(DispatchMode):
         if not (results or written) or (not written and self._is_invisible_view(arguments, results)):
             return
         inputs, attributes = self._inputs(schema, arguments)
+        kind = schema.kind
+        if kind.startswith(("quantize", "dequantize")):
+            kind, attributes, weights = self._quantised(kind, attributes)
+            inputs += weights
         if self._inplace and written:
             attributes["inplace"] = True
         outputs = [*map(spec_of, results or written)]
-        position = self._builder.add(schema.kind, inputs, outputs, attributes, schema.defaults)
+        position = self._builder.add(kind, inputs, outputs, attributes, schema.defaults)
         for port, tensor in enumerate(results):
             if not any(tensor is other for other in written):
                 self._register(tensor, Ref(position, port))
@@ -266,6 +302,13 @@ class Recorder(DispatchMode):
                 else:
                     inputs.append(self._source(tensor))
         return inputs, others
+
+    def _quantised(self, kind: str, attributes: Mapping[str, object]) -> tuple[str, dict[str, object], list[Parameter]]:
+        """Return kind, attributes and packed weights of an operation on quantised tensors."""
+        packed = [item for value in attributes.values() for item in packed_objects(value)]
+        keys = [(hash(item), index, spec_of(tensor)) for item in packed for index, tensor in enumerate(unpack(item))]
+        kind, attributes, specs = normalised_layer(kind, attributes, packed, [spec for _, _, spec in keys])
+        return kind, attributes, [Parameter(hash(key[:2]), spec) for key, spec in zip(keys, specs, strict=True)]
 
     def _number(self, tensor: Tensor) -> object:
         """Return the value of a constant such as ``torch.tensor(0.0)``, which reads like the number 0.0."""
@@ -348,6 +391,12 @@ def _contiguous_distance(distance: int, whole: _Layout) -> int:
         steps, distance = divmod(distance, stride)
         contiguous += steps * size
     return contiguous + distance
+
+
+def _stored_tensors(parameter: Tensor) -> list[Tensor]:
+    """Return the tensors that a parameter consists of: several for a quantised one of ``torchao``, itself otherwise."""
+    names = parameter.__tensor_flatten__()[0] if is_traceable_wrapper_subclass(parameter) else ()
+    return [part for name in names for part in _stored_tensors(getattr(parameter, name))] or [parameter]
 
 
 def _address(tensor: Tensor) -> int:

@@ -223,9 +223,9 @@ def test_a_copy_is_asked_where_it_can_answer() -> None:
     expected = network_costs(nn.Sequential(layer(), layer()), [X])
     assert network_costs(own, {"x": X}) == expected
     assert devices == ["meta", "meta"]
-    # A copy of this one would read the first one's weights.
+    # A copy of this one reads the first one's weights.
     assert network_costs(closed, [X]) == expected
-    assert devices == ["meta"] * 3 + ["cpu"] * 2
+    assert devices == ["meta"] * 4 + ["cpu"] * 2
 
 
 def test_a_network_that_needs_values_runs_where_it_is() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from freerea_patch.networks import ResidualBlock, Zero
 from freerea_seval.strings.graph.ir import Spec
+from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.recorder import GraphBuilder
+from freerea_seval.strings.trace.tracer import trace_module
 from tests.freerea_seval.strings.trace.tracing import Function, is_seen_by_autograd, string_of, traced
 
 
@@ -85,14 +87,6 @@ def test_a_tensor_is_no_attribute() -> None:
 
 @pytest.mark.skipif(torch.backends.quantized.engine == "none", reason="no kernels for quantised layers")
 @pytest.mark.filterwarnings("ignore")
-def test_a_dynamically_quantised_layer_is_an_operation() -> None:
-    quantised: Callable[..., nn.Module] = torch.ao.quantization.quantize_dynamic
-    network = quantised(nn.Sequential(nn.Linear(4, 6), nn.ReLU()), {nn.Linear})
-    graph = traced(network, torch.ones(1, 4))
-    assert [node.kind for node in graph] == ["input", "linear_dynamic", "relu", "output"]
-    assert graph.nodes[1].outputs == (Spec((1, 6)),)
-
-
 def test_a_linear_layer_is_one_operation_in_any_number_of_dimensions() -> None:
     layer = nn.Linear(4, 6)
     for shape in ((4,), (2, 4), (2, 3, 4), (2, 3, 5, 4), (1, 1, 4)):
@@ -255,3 +249,60 @@ def test_an_operation_on_a_matrix_reads_the_same_as_by_autograd(function: Callab
 )
 def test_an_operation_on_an_image_reads_the_same_as_by_autograd(function: Callable[[Tensor], Any]) -> None:
     assert len(traced(Function(function), IMAGE)) > 2
+
+
+@pytest.fixture
+def library() -> Iterator[torch.library.Library]:
+    """Operators of a user that have names of ATen's, of the grammar, and of rules for shapes."""
+    added = torch.library.Library("mine", "DEF")
+    for signature, run in {
+        "max_pool2d(Tensor x, int k) -> Tensor": lambda x, k: x + 1,
+        "attention(Tensor x) -> Tensor": lambda x: x + 1,
+        "output(Tensor x) -> Tensor": lambda x: x + 1,
+        "input(Tensor x) -> Tensor": lambda x: x + 1,
+        "unused(Tensor x) -> Tensor": lambda x: x + 1,
+        "bmm(Tensor x, Tensor y) -> Tensor": lambda x, y: x + y,
+        "empty(Tensor x) -> Tensor": lambda x: x + 1,
+        "detach(Tensor x) -> Tensor": lambda x: x + 1,
+        "conv(Tensor x, str mode='2d') -> Tensor": lambda x, mode="2d": x[:, :2] + 1,
+        "fill_(Tensor(a!) x, complex by) -> Tensor(a!)": lambda x, by: x.fill_(by.real),
+    }.items():
+        added.define(signature)
+        added.impl(signature.split("(")[0], run, "CompositeExplicitAutograd")
+    yield added
+    added._destroy()
+
+
+def test_operators_of_a_user_keep_their_namespace(library: torch.library.Library) -> None:
+    mine = torch.ops.mine
+    calls: dict[str, Callable[[Tensor], Any]] = {
+        "mine.max_pool2d(k=2) add(1)": lambda x: mine.max_pool2d(x, 2) + 1,
+        "mine.attention": mine.attention,
+        "mine.output": mine.output,
+        "mine.input": mine.input,
+        "mine.unused": mine.unused,
+        "mine.bmm<-1,1": lambda x: mine.bmm(x, x),
+        "mine.empty": mine.empty,
+        "mine.detach": mine.detach,
+        "mine.conv(mode=_1d)[2x2]": lambda x: mine.conv(x, "1d"),
+        "relu mine.fill_(by=0:2) tanh": lambda x: mine.fill_(x.relu(), 2j).tanh(),
+    }
+    for expected, call in calls.items():
+        for function in (call, lambda x, call=call: call(x.sin()).cos()):
+            graph = trace_module(Function(function), [torch.zeros(2, 4)])
+            string = write(graph)
+            assert expected in string
+            assert read(string) == graph
+            assert graph.macs == 0
+
+
+def test_complex_numbers_are_read_back() -> None:
+    shift = Function(lambda x: (torch.fft.fft(x) * 1j).abs())
+    string = write(traced(shift, torch.zeros(1, 8)))
+    assert "mul(0:1)" in string
+    convolution = nn.Conv2d(3, 4, 3, dtype=torch.complex64)
+    graph = trace_module(convolution, [torch.zeros(1, 3, 8, 8, dtype=torch.complex64)])
+    assert read(write(graph)) == graph
+    for number in (2 + 0j, -1.5j, complex("nan"), complex("inf")):
+        graph = trace_module(Function(lambda x, number=number: x * number), [torch.zeros(1, 8)])
+        assert read(write(graph)) == graph
