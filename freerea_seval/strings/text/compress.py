@@ -43,25 +43,39 @@ _MAX_CACHED = 256
 _CHUNK = 64
 
 
+class Operand(NamedTuple):
+    """An operand as text.
+
+    Attributes:
+        text: its distance or, for a parameter, its shape.
+        source: the position of the node that produces it; -1 for a parameter, and for several operands in one text.
+        step: ``+``, ``=`` or ``-`` if it is the result behind, at or before the one of this node that was read last.
+    """
+
+    text: str
+    source: int
+    step: str = ""
+
+
 class Token(NamedTuple):
     """One operation as text.
 
     Attributes:
         label: kind, attributes and results.
-        operands: their texts; None where they are the default.
-        sources: for each listed operand the position of the node that produces it, -1 for a parameter.
+        operands: those that are listed; None where they are the default.
         refs: everything that the operation reads, listed or by default.
     """
 
     label: str
-    operands: tuple[str, ...] | None
-    sources: tuple[int, ...]
+    operands: tuple[Operand, ...] | None
     refs: tuple[Ref, ...]
 
     @property
     def text(self) -> str:
         """The word."""
-        return self.label if self.operands is None else f"{self.label}<-{','.join(self.operands)}"
+        if self.operands is None:
+            return self.label
+        return f"{self.label}<-{','.join([operand.text for operand in self.operands])}"
 
 
 class _Repeat(NamedTuple):
@@ -133,13 +147,13 @@ def _compress_part(tokens: Sequence[Token]) -> Body:
     return (*body, *(token.text for token in tokens[done:]))
 
 
-def _anchor(token: Token, anchored: Sequence[bool]) -> str:
-    """Return the text of a token with ``anchored`` operands counted from the first operation."""
-    operands = []
-    for text, source, from_start in zip(token.operands or (), token.sources, anchored, strict=True):
-        _, dot, port = text.partition(".")
-        operands.append(f"^{source + 1}{dot}{port}" if from_start else text)
-    return f"{token.label}<-{','.join(operands)}"
+def _anchor(token: Token, anchors: Sequence[str]) -> str:
+    """Return the text of a token with operands counted from the first operation; see :meth:`_Items.compare`."""
+    texts = []
+    for (text, source, _), anchor in zip(token.operands or (), anchors, strict=True):
+        port = "".join(text.partition(".")[1:]) if anchor == "." else anchor
+        texts.append(f"^{source + 1}{port}" if anchor else text)
+    return f"{token.label}<-{','.join(texts)}"
 
 
 class _Repetition(NamedTuple):
@@ -162,7 +176,8 @@ class _Items:
         items: equal ones are copies of each other.
         weights: their numbers of tokens.
         tokens: given if ``items`` are the texts of tokens. Then tokens with different texts are copies as well if each
-            operand is at the same distance in both or comes from the same node in both.
+            operand is at the same distance in both, or comes from the same node in both, as the same or as the next
+            result.
     """
 
     def __init__(
@@ -234,7 +249,7 @@ class _Items:
     def _extend(self, position: int, period: int) -> _Repetition | None:
         """Return the maximal stretch around an item and its copy a period behind; None if that is not a copy."""
         keys, last = self._keys, len(self._keys) - period
-        anchored: dict[int, Sequence[bool]] = {}  # pairs of copies with different texts
+        anchored: dict[int, Sequence[str]] = {}  # pairs of copies with different texts
         end = position
         while end < last:
             if keys[end] == keys[end + period]:
@@ -264,10 +279,11 @@ class _Items:
             return None
         return item
 
-    def compare(self, one: int, other: int) -> Sequence[bool] | None:
-        """Return for each operand of two items whether both read it from the same node; None if they are no copies.
+    def compare(self, one: int, other: int) -> Sequence[str] | None:
+        """Return for each operand of two items how both read it from the same node; None if they are no copies.
 
-        The result is empty if the items are equal.
+        ``.`` is the same result of it; ``+``, ``=`` and ``-`` are those of :class:`Operand`; an empty text is an operand at
+        the same distance. The sequence is empty if the items are equal.
         """
         if self._keys[one] == self._keys[other]:
             return ()
@@ -276,14 +292,21 @@ class _Items:
         first, second = self._tokens[one], self._tokens[other]
         if first.operands is None or second.operands is None:
             return None
-        anchored = []
-        operands = zip(first.operands, second.operands, first.sources, second.sources, strict=True)
-        for text, other_text, source, other_source in operands:
-            same_port = text.partition(".")[2] == other_text.partition(".")[2]
-            if text != other_text and (source < 0 or source != other_source or not same_port):
+        anchors = []
+        for (text, source, step), (other_text, other_source, other_step) in zip(
+            first.operands, second.operands, strict=True
+        ):
+            if text == other_text:
+                anchors.append("")
+            elif source < 0 or source != other_source:
                 return None
-            anchored.append(text != other_text)
-        return anchored
+            elif text.partition(".")[2] == other_text.partition(".")[2]:
+                anchors.append(".")
+            elif step and step == other_step:
+                anchors.append(step)
+            else:
+                return None
+        return anchors
 
 
 class _Writer:

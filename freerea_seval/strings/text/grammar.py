@@ -22,6 +22,8 @@ and batch norm, whose result is added to the input of the repetition. In EBNF::
     operands  = [ operand { "," operand } ] [ "," "!" ] in the order of the arguments; "!": no parameters
     operand   = distance [ "." port ]                   result ``port`` (from 0) of the operation ``distance`` before
               | "^" number [ "." port ]                 the same of the ``number``-th operation of the string, from 1
+              | "^" number ( "+" | "=" | "-" )          its result behind, at or before the one that was read last
+              | distance ".." distance "/" step         the first results from one distance to the other
               | "w" [ sizes ] [ ":" dtype ] [ "~" distance ]  a parameter; "~": shared with the operation before
     sizes     = size { "x" size }
     count     = an integer of 1 or more without leading zeros
@@ -50,7 +52,7 @@ Defaults only compress: a string stores deviations, so a poor default costs leng
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -69,14 +71,23 @@ _LABEL = re.compile(
     r"(?P<kind>[A-Za-z_][\w.]*)(?:\((?P<attributes>[^()\[\]\s]+)\))?(?:\[(?P<results>[\w:,]*|!)\])?", re.ASCII
 )
 _REF = re.compile(r"(?P<anchor>\^)?(?P<node>\d{1,18})(?:\.(?P<port>\d{1,18}))?", re.ASCII)
+_NEXT = re.compile(r"\^(\d{1,18})([+=-])", re.ASCII)
+_RANGE = re.compile(r"(\d{1,6})\.\.(\d{1,6})/(\d{1,6})", re.ASCII)
 _WEIGHT = re.compile(r"w(\d{1,18}(?:x\d{1,18})*)?(?::([A-Za-z]\w*))?(?:~(\d{1,18}))?", re.ASCII)
 
 
 class Anchor(NamedTuple):
-    """An operand counted from the first operation of the string, ``^number.port``."""
+    """An operand counted from the first operation of the string, ``^number.port``.
+
+    Attributes:
+        number: of the operation, from 1.
+        port: of its result.
+        step: 1 for ``^number+``, 0 for ``^number=`` and -1 for ``^number-``, where ``port`` is unused; otherwise None.
+    """
 
     number: int
     port: int = 0
+    step: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -124,7 +135,7 @@ def lex(text: str) -> Word:
     label, arrow, rest = text.partition("<-")
     texts = rest.split(",") if rest else []
     without_parameters = texts[-1:] == ["!"]
-    operands = tuple(map(_operand, texts[:-1] if without_parameters else texts))
+    operands = tuple([item for part in (texts[:-1] if without_parameters else texts) for item in _operands(part)])
     distances = [_distance(operand) for operand in operands]
     match = _LABEL.fullmatch(label)
     kind = match["kind"] if match else _KIND.findall(label)[0]
@@ -156,12 +167,20 @@ def _distance(operand: Ref | Weight | Anchor | str) -> float:
     return inf
 
 
-def _operand(text: str) -> Ref | Weight | Anchor | str:
+def _operands(text: str) -> Sequence[Ref | Weight | Anchor | str]:
+    """Return the operands of a text; several for a range, and the text itself if it is none."""
     if match := _REF.fullmatch(text):
-        return (Anchor if match["anchor"] else Ref)(int(match["node"]), int(match["port"] or 0))
+        return [(Anchor if match["anchor"] else Ref)(int(match["node"]), int(match["port"] or 0))]
     if match := _WEIGHT.fullmatch(text):
-        return Weight(parse_sizes(match[1]), match[2] or "float32", int(match[3]) if match[3] else None)
-    return text
+        return [Weight(parse_sizes(match[1]), match[2] or "float32", int(match[3]) if match[3] else None)]
+    if match := _NEXT.fullmatch(text):
+        return [Anchor(int(match[1]), step="-=+".index(match[2]) - 1)]
+    if match := _RANGE.fullmatch(text):
+        first, last, step = map(int, match.groups())
+        if step and first != last and (first - last) % step == 0:
+            ascending = first < last
+            return list(map(Ref, range(first, last + (1 if ascending else -1), step if ascending else -step)))
+    return [text]
 
 
 def parse_sizes(text: str | None) -> Shape:

@@ -8,7 +8,7 @@ words, so that :mod:`freerea_seval.strings.text.blocks` can cache what they retu
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
@@ -208,6 +208,8 @@ def link(words: Sequence[Word], entry: bool) -> Links:
     produced, read = [0] * entry, set[int]()
     links: list[tuple[Ref, ...]] = []
     single_default = False
+    # The last port that was read of each operation; needed only if an operand is the next one.
+    ports: dict[int, int] | None = {} if any(map(_reads_next, set(words))) else None
     for position, word in enumerate(words, int(entry)):
         if word.operands is None:
             sources = defaults.default(word.kind, position)
@@ -217,10 +219,12 @@ def link(words: Sequence[Word], entry: bool) -> Links:
             refs = word.refs
             if word.reach > position:
                 try:
-                    refs = tuple(_distances(word.operands, position))
+                    refs = tuple(_distances(word.operands, position, ports))
                 except InputError as error:
                     raise _located(position, word, error) from None
             sources = [position - distance for distance, _ in refs]
+        if ports is not None:
+            ports |= {position - distance: port for distance, port in refs}
         links.append(refs)
         read.update(sources)
         defaults.add(sources, position, word.has_results)
@@ -234,20 +238,40 @@ def _first_results(distances: tuple[int, ...]) -> tuple[Ref, ...]:
     return tuple(map(Ref, distances))
 
 
-def _distances(operands: Sequence[Ref | Weight | Anchor | str], position: int) -> Iterator[Ref]:
-    """Yield the results among operands; the first operation is at position 0."""
+def _reads_next(word: Word) -> bool:
+    return any([isinstance(operand, Anchor) and operand.step is not None for operand in word.operands or ()])
+
+
+def _distances(
+    operands: Sequence[Ref | Weight | Anchor | str], position: int, ports: Mapping[int, int] | None
+) -> Iterator[Ref]:
+    """Yield the results among operands.
+
+    Args:
+        operands: of an operation.
+        position: of the operation; the first one is at position 0.
+        ports: the last port that was read of each operation before.
+    """
+    read: dict[int, int] = {}  # by this operation
     for operand in operands:
         if isinstance(operand, str):
             raise InputError(f"has an operand {shortened(operand)}; expected one such as 2, 2.1, w16x3 or w16~4")
         if isinstance(operand, Anchor):
             if not 0 < operand.number <= position:
                 raise InputError(f"reads an operation that is not before it; expected ^1 to ^{position}")
-            yield Ref(position + 1 - operand.number, operand.port)
+            port, source = operand.port, operand.number - 1
+            if operand.step is not None:
+                port = read.get(source, (ports or {}).get(source, -1)) + operand.step
+                if port < 0:
+                    raise InputError(f"reads a result before the first one; expected '^{operand.number}+' first")
+            read[source] = port
+            yield Ref(position - source, port)
             continue
         distance = operand.node if isinstance(operand, Ref) else operand.tied
         if distance is not None and not 0 < distance <= position:
             raise InputError(f"reads {distance} before it; expected 1 to {position}")
         if isinstance(operand, Ref):
+            read[position - operand.node] = operand.port
             yield operand
 
 

@@ -2,7 +2,8 @@
 
 A linear layer on an input with more than two dimensions runs as reshape, matrix product, reshape; a product of batches
 of matrices runs as expand, reshape, product, reshape; a bias may be added separately. Here each becomes one operation
-again, as the author of the network wrote it. Views that change nothing or that repeat each other are removed.
+again, as the author of the network wrote it. Views that change nothing or that repeat each other are removed, and a
+loop over ``x[:, t]`` reads as one over ``x.unbind(1)``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from freerea_seval.strings.graph.ir import Ref, Shape, Value
 from freerea_seval.strings.trace.operations import Operation, Parameter, Source
 
 _VIEWS = frozenset(("reshape", "permute", "expand", "slice", "select", "split", "unbind"))
+#: Selections of fewer items stay as they are.
+_FEWEST_SELECTIONS = 8
 #: Views that change nothing if the shape stays.
 _NEUTRAL = frozenset(("reshape", "expand", "slice"))
 
 
 def rewrite(operations: list[Operation]) -> list[Operation]:
     """Return operations after all rewrites; the argument stays unchanged."""
-    return _remove_redundant_views(_fuse_biases(_unflatten_products(operations)))
+    return _unbind_selections(_remove_redundant_views(_fuse_biases(_unflatten_products(operations))))
 
 
 def _unflatten_products(operations: list[Operation]) -> list[Operation]:
@@ -104,6 +107,25 @@ def _remove_redundant_views(operations: list[Operation]) -> list[Operation]:
         if twin.node != index and len(outputs) == 1:
             replaced[index] = twin
     return _without(operations, replaced, uses) if replaced or skipped else operations
+
+
+def _unbind_selections(operations: list[Operation]) -> list[Operation]:
+    """Replace selections of all items along a dimension, in their order, by one operation."""
+    selections: dict[object, list[int]] = {}
+    for index, (kind, attributes, inputs, _) in enumerate(operations):
+        if kind == "select" and len(inputs) == 1:
+            selections.setdefault((inputs[0], attributes.get("dim", 0)), []).append(index)
+    operations = list(operations)
+    replaced: dict[int, Source] = {}
+    for (source, dim), indices in selections.items():  # type: ignore[misc]
+        if len(indices) < _FEWEST_SELECTIONS or len(indices) != _shape(operations, source)[int(dim)]:
+            continue
+        if [operations[index].attributes.get("index", 0) for index in indices] == list(range(len(indices))):
+            outputs = [operations[index].outputs[0] for index in indices]
+            attributes: dict[str, Value] = {"dim": dim} if dim else {}
+            operations[indices[0]] = Operation("unbind", attributes, [source], outputs)
+            replaced |= {index: Ref(indices[0], port) for port, index in enumerate(indices) if port}
+    return _without(operations, replaced, _use_counts(operations)) if replaced else operations
 
 
 def _moves_only_ones(dims: Value, shape: Shape) -> bool:
