@@ -161,6 +161,21 @@ def test_a_network_of_a_run_is_built_and_exported(run: fs.Run, tmp_path: Path) -
     assert output.shape == (2, 10)
 
 
+def test_a_network_that_onnx_cannot_express_is_named(
+    run: fs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Spectrum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.fft.fft(x).abs()
+
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    monkeypatch.setattr(run, "build", lambda index: Spectrum())
+    with pytest.raises(fs.InputError, match=r"network 1 of run .* cannot be written as ONNX \(.*aten::fft_fft.*\)"):
+        run.export(1, tmp_path / "network.onnx")
+    assert not (tmp_path / "network.onnx").exists()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_run_of_unsupported_and_infinite_values_has_numbers(tmp_path: Path) -> None:
     config = write_search(tmp_path, budget="evaluations: 5")
     module = next(tmp_path.glob("metrics_*.py"))
