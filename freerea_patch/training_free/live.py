@@ -170,7 +170,7 @@ class _Computer:
                 for metric in metrics:
                     values[metric].append(self._metric(metric, network))
                     clock.lap(metric)
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # a user's network may raise anything
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{what}: {' and '.join(metrics)} cannot be computed ({message})") from error
         means = {metric: _rounded(fmean(v)) for metric, v in values.items()}
