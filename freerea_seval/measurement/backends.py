@@ -94,13 +94,16 @@ def prepare(
 
 
 def random_inputs(inputs: Inputs, seed: int = 0) -> Inputs:
-    """Replace floating-point inputs by standard normal numbers that depend on the seed only; keep integer inputs."""
+    """Replace floating-point inputs by standard normal numbers that depend on the seed only.
+
+    Integers and sparse tensors, whose values say what is computed, stay as they are.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
 
     def randomise(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
             return tensor
         return torch.randn(tensor.shape, generator=generator).to(tensor)
 

@@ -308,6 +308,11 @@ class Two(nn.Module):
         return mask - nn.functional.relu(ids.float())
 
 
+class Several(nn.Module):
+    def forward(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [image.relu() for image in images]
+
+
 def test_inputs_are_shapes_texts_or_tensors_by_position_or_name() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
     forms: list[Any] = [(1, 3, 8, 8), "1,3,8,8", [(1, 3, 8, 8)], ["1,3,8,8"], torch.zeros(1, 3, 8, 8)]
@@ -321,6 +326,17 @@ def test_inputs_are_shapes_texts_or_tensors_by_position_or_name() -> None:
     assert len({fs.encode(Two(), form) for form in named}) == 1
     with pytest.raises(fs.InputError, match="all inputs as tensors or all as shapes"):
         fs.encode(Two(), {"ids": torch.zeros(1, 4), "mask": (1, 4)})
+    listed: list[Any] = [
+        "[3,8,8;3,6,6:float32]",
+        [[(3, 8, 8), "3,6,6"]],
+        {"images": [(3, 8, 8), (3, 6, 6)]},
+        [[torch.zeros(3, 8, 8), torch.zeros(3, 6, 6)]],
+        {"images": (torch.zeros(3, 8, 8), torch.zeros(3, 6, 6))},
+    ]
+    assert {fs.encode(Several(), form) for form in listed} == {"input[3x8x8] input[3x6x6] relu<-2 relu<-2 output<-2,1"}
+    with pytest.raises(fs.InputError, match="all inputs as tensors or all as shapes"):
+        fs.encode(Several(), [[torch.zeros(3, 8, 8), (3, 6, 6)]])
+    assert fs.measure(Several(), listed[3], rounds=1, progress=False)["latency_ms"].gt(0).all()
     with pytest.raises(fs.InputError, match="Two: give the shape of its input"):
         fs.encode(Two())
 

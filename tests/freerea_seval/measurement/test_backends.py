@@ -166,6 +166,11 @@ def test_random_inputs_keep_integers_names_and_dtypes() -> None:
     assert (found["x"].shape, found["x"].dtype) == ((2, 500), torch.float64)
     assert float(found["x"].std()) == pytest.approx(1, abs=0.1)
     assert not given["x"].any()
+    pair, adjacency = [torch.zeros(3), torch.zeros(4)], torch.eye(3).to_sparse()
+    numbers, same = cast(list[Any], random_inputs([pair, adjacency], seed=1))
+    assert [tensor.shape for tensor in numbers] == [(3,), (4,)]
+    assert all(tensor.any() for tensor in numbers)
+    assert same is adjacency
     assert (cast(list[Tensor], random_inputs([given["x"]], seed=2))[0] != found["x"]).any()
 
 
