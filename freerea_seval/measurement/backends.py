@@ -171,7 +171,7 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
         args, kwargs = _call_arguments(_map_tensors(lambda _: next(given), inputs))
         return tuple(leaf for leaf in tree_leaves(run(*args, **kwargs)) if isinstance(leaf, torch.Tensor))
 
-    forwards = {} if isinstance(module, torch.jit.ScriptModule) else {module: forward}
+    forwards: dict[nn.Module, Any] = {} if isinstance(module, torch.jit.ScriptModule) else {module: forward}
     buffer = BytesIO()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     try:

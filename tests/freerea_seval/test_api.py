@@ -166,7 +166,8 @@ def test_a_network_that_onnx_cannot_express_is_named(
 ) -> None:
     class Spectrum(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.fft.fft(x).abs()
+            spectrum: torch.Tensor = torch.fft.fft(x).abs()
+            return spectrum
 
     pytest.importorskip("onnx", reason="needs the package onnx")
     monkeypatch.setattr(run, "build", lambda index: Spectrum())
@@ -335,7 +336,7 @@ def test_inputs_are_shapes_texts_or_tensors_by_position_or_name() -> None:
     ]
     assert {fs.encode(Several(), form) for form in listed} == {"input[3x8x8] input[3x6x6] relu<-2 relu<-2 output<-2,1"}
     with pytest.raises(fs.InputError, match="all inputs as tensors or all as shapes"):
-        fs.encode(Several(), [[torch.zeros(3, 8, 8), (3, 6, 6)]])
+        fs.encode(Several(), {"images": [torch.zeros(3, 8, 8), "3,6,6"]})
     assert fs.measure(Several(), listed[3], rounds=1, progress=False)["latency_ms"].gt(0).all()
     with pytest.raises(fs.InputError, match="Two: give the shape of its input"):
         fs.encode(Two())

@@ -149,7 +149,8 @@ class NormFree(nn.Module):
         shortcut = F.gelu(self.first(x)) * 1.7
         y = self.second(F.gelu(shortcut * 0.9) * 1.7)
         gate = self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))).sigmoid()
-        return y * gate * 2 * self.skip_gain + shortcut
+        result: Tensor = y * gate * 2 * self.skip_gain + shortcut
+        return result
 
 
 OF_PARAMETERS: dict[str, Callable[[], nn.Module]] = {
@@ -191,6 +192,7 @@ def kept(network: nn.Module, x: Tensor) -> int:
 def predicted(network: nn.Module, x: Tensor) -> int:
     """Return the bytes that the graph says are saved."""
     _, graph = memory_graphs(network, [x])
+    assert graph is not None
     heap, saved = _forward(graph, _needs_gradient(graph))
     return sum(heap._sizes[block] for block in {block for blocks in saved for block in blocks})
 

@@ -135,6 +135,8 @@ def test_a_shared_norm_has_two_gradients() -> None:
     norm = nn.BatchNorm1d(4)
     _, training = memory_graphs(nn.Sequential(norm, layer(), norm), [X])
     _, apart = memory_graphs(nn.Sequential(nn.BatchNorm1d(4), layer(), nn.BatchNorm1d(4)), [X])
+    assert training is not None
+    assert apart is not None
     # weight and bias of 16 bytes each: one copy of each in the optimiser's state, and one gradient that goes
     states = [training_peak(graph, "momentum") - training_peak(graph, "sgd") for graph in (training, apart)]
     assert states == [64 + 32, 64 + 64]

@@ -15,7 +15,7 @@ from tests.freerea_seval.strings.example_spaces import Bare, Parted, chain, conv
 BATCH = 3
 
 
-def naive(space: SearchSpace, genotype: str) -> tuple[int, int, int]:
+def naive(space: SearchSpace, genotype: str) -> tuple[int, int, float]:
     """Build the whole network and trace it."""
     one, many = (
         network_costs(space.build(genotype), [torch.zeros(n, *space.input_shape)], optimiser="adam") for n in (1, BATCH)

@@ -183,7 +183,9 @@ def test_the_script_records_what_it_cannot_run(tmp_path: Path, monkeypatch: pyte
             weight = next(self.inner.parameters(), x)
             return cast(torch.Tensor, self.inner(x.to(weight.dtype))).float()
 
-    networks = Networks("network", list(whole), lambda name: (Casting(whole[name]), [torch.zeros(2, 3)]), dict, {})
+    networks = Networks(
+        "network", list(whole), lambda name: (Casting(whole[name]), [torch.zeros(2, 3)]), lambda name: {}, {}
+    )
     export(networks, tmp_path / "out")
     monkeypatch.setitem(sys.modules, "detrend", detrend)
     monkeypatch.setattr(sys, "argv", ["measure.py", "--rounds", "1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -263,7 +264,7 @@ def old_style(apply: str, layer: nn.Module) -> nn.Module:
     return made
 
 
-PARAMETRISED = {
+PARAMETRISED: dict[str, Callable[[nn.Module], nn.Module]] = {
     "weight norm": parametrizations.weight_norm,
     "spectral norm": parametrizations.spectral_norm,
     "weight norm by a hook": lambda layer: old_style("weight_norm", layer),
@@ -316,7 +317,7 @@ def test_other_precisions_give_close_values(dtype: torch.dtype, given: str) -> N
 def test_norms_in_half_precision_do_not_overflow() -> None:
     network = classifier(nn.Conv2d(3, 4, 1), nn.Identity()).half()
     with torch.no_grad():
-        network[0].weight.fill_(3e4)
+        next(network.parameters()).fill_(3e4)
     images, labels = batch()
     assert values(network, images, labels, ("l2_norm",))["l2_norm"] > torch.finfo(torch.float16).max
 
