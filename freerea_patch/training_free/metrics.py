@@ -225,6 +225,12 @@ def _identity(x: Tensor) -> Tensor:
     return x
 
 
+def has_parametrised_weights(network: nn.Module) -> bool:
+    """Return whether a convolution or linear layer computes its weight from other parameters."""
+    layers = (module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
+    return any(layer._parameters.get("weight") is None for layer in layers)
+
+
 @contextmanager
 def replace_forwards(forwards: Mapping[nn.Module, Forward]) -> Iterator[None]:
     """Replace the forward passes of modules by attributes of the instances, which are removed on exit."""

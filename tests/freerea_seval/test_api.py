@@ -334,9 +334,10 @@ def test_inputs_are_shapes_texts_or_tensors_by_position_or_name() -> None:
         [[torch.zeros(3, 8, 8), torch.zeros(3, 6, 6)]],
         {"images": (torch.zeros(3, 8, 8), torch.zeros(3, 6, 6))},
     ]
+    mixed: Any = [[torch.zeros(3, 8, 8), (3, 6, 6)]]
     assert {fs.encode(Several(), form) for form in listed} == {"input[3x8x8] input[3x6x6] relu<-2 relu<-2 output<-2,1"}
     with pytest.raises(fs.InputError, match="all inputs as tensors or all as shapes"):
-        fs.encode(Several(), {"images": [torch.zeros(3, 8, 8), "3,6,6"]})
+        fs.encode(Several(), mixed)
     assert fs.measure(Several(), listed[3], rounds=1, progress=False)["latency_ms"].gt(0).all()
     with pytest.raises(fs.InputError, match="Two: give the shape of its input"):
         fs.encode(Two())
