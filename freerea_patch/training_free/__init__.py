@@ -30,9 +30,11 @@ if TYPE_CHECKING:
     from freerea_patch.training_free.metrics import (
         Forward,
         PatternKernel,
+        as_parameters,
         cell_forward,
         depthwise,
         keep_memory,
+        layer_weights,
         logsynflow,
         naswot,
         replace_forwards,

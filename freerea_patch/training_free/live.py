@@ -156,11 +156,16 @@ class _Computer:
     ) -> dict[str, Measured]:
         """Return the mean of every metric over the initialisations, and all seconds."""
         from freerea_patch.networks import initialise, skip_initialisation
+        from freerea_patch.training_free.metrics import has_parametrised_weights
 
         clock = Clock(self.device)
         try:
             with skip_initialisation():
                 network = build()
+            if has_parametrised_weights(network):  # they were computed from uninitialised memory
+                with self.torch.random.fork_rng(devices=[]):
+                    self.torch.manual_seed(seed)
+                    network = build()
             network = network.to(self.device, memory_format=self.layout)  # type: ignore[call-overload]
             clock.lap(NETWORK)
             values: dict[str, list[float]] = {metric: [] for metric in metrics}
@@ -170,7 +175,7 @@ class _Computer:
                 for metric in metrics:
                     values[metric].append(self._metric(metric, network))
                     clock.lap(metric)
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # a user's network may raise anything
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{what}: {' and '.join(metrics)} cannot be computed ({message})") from error
         means = {metric: _rounded(fmean(v)) for metric, v in values.items()}

@@ -51,7 +51,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
 
     Args:
         network: a module whose ReLUs are ``nn.ReLU`` modules.
-        images: ``(n, c, h, w)`` batch on the network's device.
+        images: ``(n, c, h, w)`` batch on the network's device; it is converted to the dtype of the parameters.
 
     Returns:
         The metric, larger is better; minus infinity if the kernel is singular, for instance because two images have the
@@ -79,8 +79,22 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     if not relus:
         raise ValueError("naswot needs nn.ReLU modules, and this network has none")
     with preserve_state(network, unchanged=forwards), replace_forwards(forwards):
-        network.train()(images)
+        network.train()(as_parameters(images, network))
     return kernel.log_determinant()
+
+
+def as_parameters(images: Tensor, network: nn.Module) -> Tensor:
+    """Return images in the dtype of a network's first floating-point parameter."""
+    dtypes = (parameter.dtype for parameter in network.parameters() if parameter.is_floating_point())
+    return images.to(next(dtypes, images.dtype))
+
+
+def layer_weights(layer: nn.Module) -> list[nn.Parameter]:
+    """Return the weight of a convolution or linear layer, or the parameters that a parametrisation computes it from."""
+    weight = layer._parameters.get("weight")
+    if weight is not None:
+        return [weight]
+    return [parameter for name, parameter in layer.named_parameters() if "bias" not in name]
 
 
 class PatternKernel:
@@ -161,7 +175,7 @@ def common_ones(codes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Return the sum over convolution and linear weights of ``|w log(1 + g)|``.
+    """Return the sum over convolution and linear weights of ``|w log(1 + g)|``; see :func:`layer_weights`.
 
     g is the gradient of the summed output for one input of ones, with every parameter replaced by its absolute value
     and batch norm by the identity, in double precision. The network runs with copies: its parameters, gradients and
@@ -172,12 +186,14 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
         input_shape: shape of one input, without the batch.
 
     Returns:
-        The metric, larger is better.
+        The metric, larger is better; NaN where a gradient is below -1, which group norm, layer norm and weight norm can
+        cause.
     """
     parameters = {
         name: parameter.detach().double().abs().requires_grad_() for name, parameter in network.named_parameters()
     }
-    names: list[str] = []
+    owners = {id(parameter): name for name, parameter in network.named_parameters()}
+    names: dict[str, None] = {}
     buffers: dict[str, Tensor] = {}
     forwards: dict[nn.Module, Forward] = {}
     for name, module in network.named_modules():
@@ -186,12 +202,12 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
             forwards[module] = _identity
             continue
         if isinstance(module, (nn.Conv2d, nn.Linear)):
-            names.append(f"{prefix}weight")
+            names |= dict.fromkeys(owners[id(weight)] for weight in layer_weights(module))
         elif type(module) is Cell and (fast := cell_forward(module)):
             forwards[module] = fast
         for buffer_name, buffer in module.named_buffers(recurse=False):
             buffers[prefix + buffer_name] = buffer.double() if buffer.is_floating_point() else buffer.clone()
-    weights = [parameters[name] for name in names if name in parameters]
+    weights = [parameters[name] for name in names]
     if not weights:
         return 0.0
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
@@ -207,6 +223,12 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
 
 def _identity(x: Tensor) -> Tensor:
     return x
+
+
+def has_parametrised_weights(network: nn.Module) -> bool:
+    """Return whether a convolution or linear layer computes its weight from other parameters."""
+    layers = (module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear)))
+    return any(layer._parameters.get("weight") is None for layer in layers)
 
 
 @contextmanager

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from freerea_seval.config import Config
+    from freerea_seval.config.networks import Argument
 
-    #: Shape of one input: ``"1,3,32,32"``, ``"1,16:int64"`` or ``(1, 3, 32, 32)``; or the tensor itself.
-    Input = str | Sequence[int] | Tensor
-    #: The inputs of a network, by position or by name; one input may stand for itself.
-    Inputs = Input | Sequence[Input] | Mapping[str, Input]
+    #: Shape of one tensor: ``"1,3,32,32"``, ``"1,16:int64"`` or ``(1, 3, 32, 32)``; or the tensor itself.
+    Shape = str | Sequence[int] | Tensor
+    #: One input: a tensor; or a list of tensors, also as ``"[3,64,64;3,32,32]"``.
+    Input = Shape | Sequence[Shape]
+    #: The inputs of a network, by position or by name; one tensor may stand for itself.
+    Inputs = Shape | Sequence[Input] | Mapping[str, Input]
 
 
 def progress_bars(wanted: bool) -> Progress:
@@ -92,11 +95,11 @@ def as_table(table: str | Path | DataFrame) -> Iterator[Path]:
         yield file
 
 
-def as_tensors(inputs: Inputs | None, module: nn.Module, name: str) -> list[Tensor] | dict[str, Tensor]:
+def as_tensors(inputs: Inputs | None, module: nn.Module, name: str) -> list[Argument] | dict[str, Argument]:
     """Return the inputs of a network: zeros of the given shapes, or the given tensors.
 
     Args:
-        inputs: shapes or tensors, by position or by name.
+        inputs: shapes or tensors, by position or by name; an input may be a list of these.
         module: the network; zeros are made on its device.
         name: of the network, for errors.
 
@@ -112,17 +115,30 @@ def as_tensors(inputs: Inputs | None, module: nn.Module, name: str) -> list[Tens
     if isinstance(inputs, Mapping):
         named: list[tuple[str, Any]] = list(inputs.items())
     else:
-        single = isinstance(inputs, (str, Tensor)) or all(isinstance(size, int) for size in inputs)
-        named = [("", value) for value in ([inputs] if single else inputs)]
-    tensors = [value for _, value in named if isinstance(value, Tensor)]
-    if tensors and len(tensors) < len(named):
+        named = [("", value) for value in ([inputs] if _is_single(inputs) else inputs)]
+    named = [(key, value if _is_single(value) else list(value)) for key, value in named]
+    leaves = [leaf for _, value in named for leaf in ([value] if _is_single(value) else value)]
+    tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    if tensors and len(tensors) < len(leaves):
         raise InputError(f"{name}: expected all inputs as tensors or all as shapes, got both")
     if tensors:
-        return {key: value for key, value in named} if isinstance(inputs, Mapping) else tensors
+        return dict(named) if isinstance(inputs, Mapping) else [value for _, value in named]
     return make_tensors([input_text(value, key) for key, value in named], module)
 
 
-def input_text(shape: str | Sequence[int], name: str = "") -> str:
-    """Return an input as the command line has it: ``[name=]sizes[:dtype]``."""
-    text = shape if isinstance(shape, str) else ",".join(map(str, shape))
+def input_text(value: Input, name: str = "") -> str:
+    """Return an input as the command line has it: ``[name=]sizes[:dtype]``, in brackets for a list of tensors."""
+    if isinstance(value, str):
+        text = value
+    elif _is_single(value):
+        text = ",".join(map(str, value))
+    else:
+        text = f"[{';'.join(map(input_text, value))}]"
     return f"{name}={text}" if name else text
+
+
+def _is_single(value: Any) -> bool:
+    """Return whether an input is one tensor or its shape, not a list of them."""
+    from torch import Tensor
+
+    return isinstance(value, (str, Tensor)) or all(isinstance(size, int) for size in value)

@@ -62,7 +62,8 @@ def encode(
     Args:
         network: a module, which is left as it was, or ``"pkg.module:factory"`` of one; or a search space.
         inputs: its inputs with the batch dimension: ``(1, 3, 32, 32)``, ``"1,16:int64"``, a tensor, a list of these
-            or a mapping of these by name.
+            or a mapping of these by name. An input may be a list of tensors: ``[[(3, 64, 64), (3, 32, 32)]]``, or as
+            text ``"[3,64,64;3,32,32]"``.
         view: ``"executed"``: all that runs, for latency, energy and memory; ``"functional"``: what is computed, for
             accuracy and robustness.
         published: return the format of the SEval-NAS publication instead.
@@ -133,7 +134,7 @@ def encode_with_facts(
         string = serialize_graph(viewed)
         facts = {
             "view": view,
-            "operations": len(viewed) - len(tensors) - 1,
+            "operations": sum(node.kind not in ("input", "output") for node in viewed),
             "parameters": graph.parameters,
             "multiply-adds": graph.macs,
         }

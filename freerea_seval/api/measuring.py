@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.api.arguments import as_space, as_tensors, prepare_torch, progress_bars
+from freerea_seval.api.arguments import as_space, as_tensors, input_text, prepare_torch, progress_bars
 from freerea_seval.progress import Progress
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from torch import nn
+    from torch import Tensor, nn
 
     from freerea_seval.api.arguments import Inputs
     from freerea_seval.measurement.backends import Inputs as Tensors
@@ -306,11 +306,15 @@ def _shapes(inputs: Inputs | None, tensors: Any) -> list[str]:
     if isinstance(inputs, Sequence) and not isinstance(inputs, str) and all(isinstance(i, str) for i in inputs):
         return [str(i) for i in inputs]
     named = tensors.items() if isinstance(tensors, Mapping) else (("", tensor) for tensor in tensors)
-    texts = []
-    for name, tensor in named:
-        text = ",".join(map(str, tensor.shape)) + f":{str(tensor.dtype).removeprefix('torch.')}"
-        texts.append((f"{name}={text}" if name else text).removesuffix(":float32"))
-    return texts
+    return [
+        input_text([_text(item) for item in value] if isinstance(value, list) else _text(value), name)
+        for name, value in named
+    ]
+
+
+def _text(tensor: Tensor) -> str:
+    text = ",".join(map(str, tensor.shape)) + f":{str(tensor.dtype).removeprefix('torch.')}"
+    return text.removesuffix(":float32")
 
 
 def _read_measurements(path: Path) -> DataFrame:

@@ -238,15 +238,21 @@ class Run:
             The path.
 
         Raises:
-            InputError: there is no such row, or the package ``onnx`` is not installed.
+            InputError: there is no such row, the package ``onnx`` is not installed, or the network cannot be written.
         """
-        from freerea_seval.measurement.backends import check_onnx, onnx_bytes
+        from freerea_seval.measurement.backends import check_onnx, one_line, onnx_bytes
 
         check_onnx("onnx")
         network = self.build(index)
         import torch
 
-        write_atomically(Path(path), onnx_bytes(network, [torch.zeros(batch_size, *self.space.input_shape)]))
+        try:
+            content = onnx_bytes(network, [torch.zeros(batch_size, *self.space.input_shape)])
+        except Exception as error:  # whatever the exporter raises
+            raise InputError(
+                f"network {index} of run {self.path} cannot be written as ONNX ({one_line(error)})"
+            ) from error
+        write_atomically(Path(path), content)
         return Path(path)
 
     def report(self, html: str | Path | None = None) -> str:

@@ -267,7 +267,9 @@ def encode(
     inputs: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", help="Shape of an input, the batch included: 1,3,32,32; 1,16:int64; mask=1,16. Repeatable."
+            "--input",
+            help="Shape of an input, the batch included: 1,3,32,32; 1,16:int64; mask=1,16; a list of tensors:"
+            " '[3,64,64;3,32,32]' or 'images=[3,64,64]'. Repeatable.",
         ),
     ] = None,
     view: Annotated[str, typer.Option(help="executed: all that runs; functional: what is computed.")] = "executed",

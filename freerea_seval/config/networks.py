@@ -12,7 +12,11 @@ from freerea_patch import InputError, import_object, importable_from
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<sizes>\d{1,9}(?:,\d{1,9})*)(?::(?P<dtype>[a-z]\w*))?", re.ASCII)
+    #: One argument of a network.
+    Argument = Tensor | list[Tensor]
+
+_INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<tensor>[^\[\];]*|\[(?P<list>[^\[\]]*)\])", re.ASCII)
+_TENSOR = re.compile(r"(?P<sizes>\d{1,9}(?:,\d{1,9})*)(?::(?P<dtype>[a-z]\w*))?", re.ASCII)
 
 
 def build_network(network: str) -> nn.Module:
@@ -38,8 +42,10 @@ def build_network(network: str) -> nn.Module:
     return module
 
 
-def make_tensors(inputs: Sequence[str], module: nn.Module) -> list[Tensor] | dict[str, Tensor]:
+def make_tensors(inputs: Sequence[str], module: nn.Module) -> list[Argument] | dict[str, Argument]:
     """Return zeros of the shapes ``[name=]sizes[:dtype]``, on the module's device.
+
+    ``[name=][sizes[:dtype];...]``, with brackets around the sizes, is a list of tensors.
 
     Raises:
         InputError: a malformed shape, a tensor that cannot be created, or names for some inputs only.
@@ -47,20 +53,29 @@ def make_tensors(inputs: Sequence[str], module: nn.Module) -> list[Tensor] | dic
     import torch
 
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    tensors: list[tuple[str | None, Tensor]] = []
-    for text in inputs:
-        match = _INPUT.fullmatch(text)
+
+    def zeros(text: str, tensor: str) -> Tensor:
+        match = _TENSOR.fullmatch(tensor)
         dtype = getattr(torch, match["dtype"] or "float32", None) if match else None
         if match is None or not isinstance(dtype, torch.dtype):
             raise InputError(
-                f"--input {text!r}: expected sizes such as 1,3,32,32, or with a name and a dtype, mask=1,16:int64"
+                f"--input {text!r}: expected sizes such as 1,3,32,32, or with a name and a dtype, mask=1,16:int64, or a"
+                " list of tensors, '[3,64,64;3,32,32]'"
             )
         shape = [int(size) for size in match["sizes"].split(",")]
         try:
-            tensors.append((match["name"], torch.zeros(shape, dtype=dtype, device=device)))
+            return torch.zeros(shape, dtype=dtype, device=device)
         except RuntimeError as error:  # too large, or of a dtype without zeros
             raise InputError(f"--input {text!r} cannot be created ({str(error).splitlines()[0]})") from error
-    named = {name: tensor for name, tensor in tensors if name is not None}
-    if named and len(named) < len(tensors):
+
+    arguments: list[tuple[str | None, Argument]] = []
+    for text in inputs:
+        match = _INPUT.fullmatch(text)
+        name, tensor, several = match.group("name", "tensor", "list") if match else (None, "", None)
+        arguments.append(
+            (name, zeros(text, tensor) if several is None else [zeros(text, one) for one in several.split(";")])
+        )
+    named = {name: argument for name, argument in arguments if name is not None}
+    if named and len(named) < len(arguments):
         raise InputError("--input: name all inputs, each once, or none")
-    return named or [tensor for _, tensor in tensors]
+    return named or [argument for _, argument in arguments]

@@ -61,9 +61,9 @@ _SAVE_NOTHING = (_VIEWS - {"update"}) | _kinds(
 #: Autograd saves the result.
 _SAVE_RESULT = _kinds("relu sigmoid tanh softmax log_softmax exp exp2 sqrt rsqrt reciprocal logcumsumexp expm1")
 #: Autograd saves each factor if the other one needs a gradient.
-_SAVE_FACTORS = _kinds("mul matmul linear conv deconv bmm grouped_mm atan2")
+_SAVE_FACTORS = _kinds("mul matmul linear bmm grouped_mm atan2")
 #: Autograd saves the inputs and the result.
-_SAVE_ALL = _kinds("std var amax amin norm linalg_vector_norm prod pow_tensor_tensor")
+_SAVE_ALL = _kinds("std amax amin norm linalg_vector_norm prod pow_tensor_tensor")
 #: Autograd saves conditions, masks and indices only.
 _SAVE_INDICES = _kinds("where masked_fill index gather index_select embedding scatter scatter_add index_add")
 
@@ -197,7 +197,7 @@ def _backward(graph: Graph, needs_gradient: Sequence[bool], heap: _Heap, saved: 
         outgoing: list[tuple[Ref, int]] = []
         if incoming:
             outgoing = _input_gradients(graph, node, needs_gradient, heap, incoming[0])
-            if node.kind != "div" or len(outgoing) == 2:
+            if node.kind != "div" or len(outgoing) + len(node.weights) == 2:
                 heap.allocate_briefly(_TEMPORARY_COPIES.get(node.kind, 0) * size(node.outputs[0]))
             repeated: list[int] = []
             for key, weight in zip(keys[index], node.weights, strict=True):
@@ -255,50 +255,56 @@ def _saved_for_backward(graph: Graph, index: int, needs_gradient: Sequence[bool]
     """
     node = graph.nodes[index]
     kind, refs, result = node.kind, list(node.refs), [Ref(index)]
-    if kind in _SAVE_NOTHING or not refs:
+    if kind in _SAVE_NOTHING or not node.inputs:
         return [], 0
     if kind in _SAVE_RESULT:
         return result, 0
     if kind in _SAVE_ALL:
         return [*refs, *result], 0
-    if kind in _SAVE_FACTORS:
-        first, *second = node.inputs[:2]  # further inputs, such as a bias, are added
+    # An argument has its position among all inputs, of which any may be a parameter.
+    first, *second = node.inputs[:2]
+    first_two = [item for item in node.inputs[:2] if isinstance(item, Ref)]
+    if kind in _SAVE_FACTORS:  # further inputs, such as a bias, are added
         pairs = [(first, second), *((item, [first]) for item in second)]
         return [
             item
             for item, others in pairs
             if isinstance(item, Ref) and any(isinstance(o, Weight) or needs_gradient[o.node] for o in others)
         ], 0
+    if kind in ("conv", "deconv"):
+        return first_two, 0
     if kind in ("div", "true_divide"):
-        divisor = node.inputs[1:]
-        divisor_needs = any(isinstance(item, Weight) or needs_gradient[item.node] for item in divisor)
-        return [*(item for item in divisor if isinstance(item, Ref)), *(refs[:1] if divisor_needs else [])], 0
+        divisor_needs = any(isinstance(item, Weight) or needs_gradient[item.node] for item in second)
+        return [item for item in first_two if item is not first or divisor_needs], 0
     if kind in _SAVE_INDICES:
         return [ref for ref in refs if not _is_floating(graph, ref)], 0
+    shape = graph.shape(first)
     if kind == "attention":
         # One float32 logsumexp per row.
-        return [*refs[:3], *result], 4 * prod(graph.spec(refs[0]).shape[:-1])
-    first_spec = graph.spec(refs[0])
+        return [*(item for item in node.inputs[:3] if isinstance(item, Ref)), *result], 4 * prod(shape[:-1])
     if kind == "bn":
         # Mean and inverse standard deviation of every channel, float32.
-        return refs[:1], 2 * first_spec.shape[1] * 4
+        return first_two, 2 * shape[1] * 4
     if kind == "layer_norm":
-        return refs[:1], 2 * (first_spec.elements // max(_normalised_elements(node), 1)) * 4
+        return first_two, 2 * (prod(shape) // max(_normalised_elements(graph, node), 1)) * 4
     if kind == "group_norm":
         groups = node.get("num_groups", node.get("group", 1))
-        return refs[:1], 2 * first_spec.shape[0] * int(groups if isinstance(groups, int) else 1) * 4
+        return first_two, 2 * shape[0] * int(groups if isinstance(groups, int) else 1) * 4
+    if kind == "weight_norm_interface":
+        # The norms, float32.
+        return first_two, 4 * prod(graph.shape(second[0]))
     if kind == "native_dropout":
-        return [], first_spec.elements  # a mask of one byte an element
+        return [], prod(shape)  # a mask of one byte an element
     if "max_pool" in kind:
         # The input, and the int64 index of every maximum.
-        return refs[:1], 8 * node.outputs[0].elements
+        return first_two[:1], 8 * node.outputs[0].elements
     return [ref for ref in refs if _is_floating(graph, ref)], 0
 
 
-def _normalised_elements(node: Node) -> int:
+def _normalised_elements(graph: Graph, node: Node) -> int:
     """Return how many elements a layer norm averages over."""
-    if node.weights:
-        return prod(node.weights[0].shape)
+    if len(node.inputs) > 1:
+        return prod(graph.shape(node.inputs[1]))
     sizes = node.get("normalized_shape", node.outputs[0].shape[-1])
     return prod(map(int, sizes)) if isinstance(sizes, tuple) else int(sizes)
 

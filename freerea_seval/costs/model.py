@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
@@ -37,7 +38,8 @@ class Costs(NamedTuple):
             inputs.
         peak_inference_bytes: weights, buffers, inputs, and the results that live at once.
         peak_training_bytes: the same for a training step, with gradients, the optimiser's state and the tensors that
-            autograd saves.
+            autograd saves; NaN for a network that runs on these inputs in evaluation mode only, such as a detector,
+            whose training needs targets: pass these among the inputs.
     """
 
     params: int
@@ -46,7 +48,7 @@ class Costs(NamedTuple):
     buffer_bytes: int
     activation_bytes: int
     peak_inference_bytes: int
-    peak_training_bytes: int
+    peak_training_bytes: float
 
 
 def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momentum") -> Costs:
@@ -73,12 +75,15 @@ def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momen
         buffers,
         activation_bytes(inference),
         weights + buffers + inference_peak(inference),
-        weights + buffers + training_peak(training, optimiser),
+        math.nan if training is None else weights + buffers + training_peak(training, optimiser),
     )
 
 
-def memory_graphs(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
-    """Return a network's graphs in evaluation and in training mode, traced without values where possible."""
+def memory_graphs(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph | None]:
+    """Return a network's graphs in evaluation and in training mode, traced without values where possible.
+
+    The graph in training mode is None if the network runs in evaluation mode only.
+    """
     if isinstance(network, nn.Module):
         # Whatever tracing the copy raises, the network itself is traced below.
         with suppress(Exception):
@@ -88,7 +93,10 @@ def memory_graphs(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph]:
             if not guard.reads_original:
                 return graphs
     with torch.random.fork_rng(devices=[]):  # dropout draws random numbers
-        return _trace(network, inputs, False), _trace(network, inputs, True)
+        inference = _trace(network, inputs, False)
+        with suppress(InputError):
+            return inference, _trace(network, inputs, True)
+        return inference, None
 
 
 def _trace(network: nn.Module, inputs: Inputs, training: bool) -> Graph:
@@ -96,6 +104,8 @@ def _trace(network: nn.Module, inputs: Inputs, training: bool) -> Graph:
 
 
 def _buffer_bytes(network: nn.Module) -> int:
+    if any(buffer.layout != torch.strided for buffer in network.buffers()):
+        raise InputError("the network has a sparse buffer, whose memory cannot be counted; make it dense (to_dense)")
     return sum(buffer.nbytes for buffer in network.buffers())
 
 
@@ -177,7 +187,10 @@ class SpaceCosts:
             graphs = memory_graphs(network, [torch.zeros(tracer.input_spec.shape)])
         except InputError as error:
             raise InputError(f"network {genotype!r}: {error}") from error
-        return graphs[tracer.training], _buffer_bytes(network)
+        graph = graphs[tracer.training]
+        if graph is None:
+            raise InputError(f"network {genotype!r} runs in evaluation mode only; its training needs more than images")
+        return graph, _buffer_bytes(network)
 
 
 class _PartsTracer:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import find_spec
-from inspect import signature
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ from freerea_seval.measurement.timing import CannotRunError, Runnable
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    Inputs = Sequence[Tensor] | Mapping[str, Tensor]
+    Input = Tensor | Sequence[Tensor]
+    Inputs = Sequence[Input] | Mapping[str, Input]
 
 BACKENDS = ("eager", "compile", "onnx")
 _ONNX_INSTALL = "pip install 'freerea-seval[onnx]'"
@@ -92,19 +94,20 @@ def prepare(
 
 
 def random_inputs(inputs: Inputs, seed: int = 0) -> Inputs:
-    """Replace floating-point inputs by standard normal numbers that depend on the seed only; keep integer inputs."""
+    """Replace floating-point inputs by standard normal numbers that depend on the seed only.
+
+    Integers and sparse tensors, whose values say what is computed, stay as they are.
+    """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
 
     def randomise(tensor: Tensor) -> Tensor:
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.layout != torch.strided:
             return tensor
         return torch.randn(tensor.shape, generator=generator).to(tensor)
 
-    if isinstance(inputs, Mapping):
-        return {name: randomise(tensor) for name, tensor in inputs.items()}
-    return [randomise(tensor) for tensor in inputs]
+    return _map_tensors(randomise, inputs)
 
 
 def one_line(error: Exception) -> str:
@@ -116,8 +119,7 @@ def one_line(error: Exception) -> str:
 def _torch_run(module: nn.Module, inputs: Inputs, device: str, backend: str) -> Callable[[], object]:
     import torch
 
-    args = [] if isinstance(inputs, Mapping) else [tensor.to(device) for tensor in inputs]
-    kwargs = {name: tensor.to(device) for name, tensor in inputs.items()} if isinstance(inputs, Mapping) else {}
+    args, kwargs = _call_arguments(_map_tensors(lambda tensor: tensor.to(device), inputs))
     # Without fullgraph, a network with a graph break runs in pieces, as it would for its user.
     compiled: Any = torch.compile(module, dynamic=False) if backend == "compile" else module
     on_gpu = torch.device(device).type == "cuda"
@@ -139,44 +141,90 @@ def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> C
     options.inter_op_num_threads = 1
     # Spinning threads would take a core from other processes while they wait.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised as well
     provider = _PROVIDERS[device.partition(":")[0]]
     session = onnxruntime.InferenceSession(onnx_bytes(module, inputs), options, providers=[provider])
-    tensors = inputs if isinstance(inputs, Mapping) else dict(zip(input_names(module, inputs), inputs, strict=True))
+    tensors = onnx_inputs(inputs)
     # The graph leaves out inputs that the network does not use; the others keep their names.
     arrays = {entry.name: tensors[entry.name].cpu().numpy() for entry in session.get_inputs()}
     return lambda: session.run(None, arrays)
 
 
 def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
-    """Return a network as ONNX, with its weights.
+    """Return a network in evaluation mode as ONNX, with its weights; its inputs have the names of :func:`onnx_inputs`.
 
     Raises:
         Exception: whatever the exporter raises for a network that it cannot write.
     """
     import torch
+    from torch.utils._pytree import tree_leaves
 
-    buffer = BytesIO()
+    from freerea_patch.training_free import replace_forwards
+
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    args = () if isinstance(inputs, Mapping) else tuple(tensor.to(device) for tensor in inputs)
-    kwargs = {name: tensor.to(device) for name, tensor in inputs.items()} if isinstance(inputs, Mapping) else None
-    with warnings.catch_warnings(), torch.inference_mode():
-        # The exporter by tracing is deprecated; it takes a twentieth of the time of its successor.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module.eval(),
-            args,
-            buffer,  # type: ignore[arg-type]  # the exporter by tracing writes into open files too
-            kwargs=kwargs,
-            input_names=input_names(module, inputs),
-            dynamo=False,
-        )
+    tensors = onnx_inputs(inputs)
+    run = module.forward
+
+    def forward(*flat: Tensor) -> tuple[Tensor, ...]:
+        # The exporter would make tensors of the network's default arguments, and refuses outputs that are not tensors.
+        given = iter(flat)
+        args, kwargs = _call_arguments(_map_tensors(lambda _: next(given), inputs))
+        return tuple(leaf for leaf in tree_leaves(run(*args, **kwargs)) if isinstance(leaf, torch.Tensor))
+
+    forwards: dict[nn.Module, Any] = {} if isinstance(module, torch.jit.ScriptModule) else {module: forward}
+    buffer = BytesIO()
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # the exporter does not know the fused kernels
+        with warnings.catch_warnings(), torch.inference_mode(), _silence(), replace_forwards(forwards):
+            # The exporter by tracing is deprecated; it takes a twentieth of the time of its successor.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module.eval(),
+                tuple(tensor.to(device) for tensor in tensors.values()),
+                buffer,  # type: ignore[arg-type]  # the exporter by tracing writes into open files too
+                input_names=list(tensors),
+                dynamo=False,
+            )
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
     return buffer.getvalue()
 
 
-def input_names(module: nn.Module, inputs: Inputs) -> list[str]:
-    """Return the names of a network's inputs in its ONNX graph, in the graph's order."""
-    if not isinstance(inputs, Mapping):
-        return [f"input{position}" for position in range(len(inputs))]
-    order = list(signature(module.forward).parameters)
-    return sorted(inputs, key=lambda name: order.index(name) if name in order else len(order))
+def onnx_inputs(inputs: Inputs) -> dict[str, Tensor]:
+    """Return the tensors of a network's inputs by their names in the ONNX graph, in the graph's order."""
+    named = inputs if isinstance(inputs, Mapping) else {f"input{index}": value for index, value in enumerate(inputs)}
+    tensors: dict[str, Tensor] = {}
+    for name, value in named.items():
+        if isinstance(value, Sequence):
+            tensors |= {f"{name}.{index}": tensor for index, tensor in enumerate(value)}
+        else:
+            tensors[name] = value
+    return tensors
+
+
+def _map_tensors(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
+    from torch.utils._pytree import tree_map
+
+    mapped: Inputs = tree_map(change, inputs)
+    return mapped
+
+
+def _call_arguments(inputs: Inputs) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """Return the positional and the named arguments of a call."""
+    return ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Discard what this process prints: PyTorch's exporter prints graphs and warnings from C++."""
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        copies = {stream: os.dup(stream) for stream in (1, 2)}
+        try:
+            for stream in copies:
+                os.dup2(nowhere.fileno(), stream)
+            yield
+        finally:
+            for stream, copy in copies.items():
+                os.dup2(copy, stream)
+                os.close(copy)

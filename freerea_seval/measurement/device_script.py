@@ -53,15 +53,16 @@ def waiting_s() -> float:
         return 0.0
 
 
-def visit(folder: Path, entry: "dict[str, Any]", inputs: "dict[str, Any]", threads: int, provider: str) -> float:
+def visit(folder: Path, entry: "dict[str, Any]", inputs: "list[dict[str, Any]]", threads: int, provider: str) -> float:
     """Return the median latency of a burst of passes, in milliseconds."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     session = onnxruntime.InferenceSession(str(folder / entry["file"]), options, providers=[provider])
-    feed = {entry.name: inputs[entry.name] for entry in session.get_inputs()}
+    values = arrays(inputs)
+    feed = {entry.name: values[entry.name] for entry in session.get_inputs()}
     seconds = []
     for _ in range(WARM_UPS + BURST):
         waited = waiting_s()
@@ -123,7 +124,6 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(__file__).resolve().parent
     manifest = json.loads((folder / "manifest.json").read_text())
-    inputs = arrays(manifest["inputs"])
     machine_name = machine()
     journal = folder / "visits.csv"
     visits = read_visits(journal)
@@ -138,7 +138,7 @@ def main() -> None:
                 continue
             row = dict.fromkeys(VISITS, "") | {"network": name, "round": str(number), "machine": machine_name}
             try:
-                latency = visit(folder, entry, inputs, options.threads, options.provider)
+                latency = visit(folder, entry, manifest["inputs"], options.threads, options.provider)
                 row["latency_ms"] = f"{latency:.6f}"
             except Exception as error:  # a network that this device cannot run has no latency
                 row["reason"] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -7,16 +7,19 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
-from freerea_seval.measurement.backends import check_onnx, input_names, one_line, onnx_bytes
+from freerea_seval.measurement.backends import check_onnx, one_line, onnx_bytes, onnx_inputs
 from freerea_seval.measurement.networks import Networks
 from freerea_seval.measurement.run import write_results
 from freerea_seval.tables import read_csv
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _FORMAT = 1
 #: The files that are exported beside the networks, and the modules of this package that they are copies of.
@@ -34,7 +37,8 @@ def export(
     An interrupted export can be resumed: existing files are kept if the manifest, which is written first, is the same.
 
     Raises:
-        InputError: the folder holds something else, a network cannot be exported, or the package onnx is missing.
+        InputError: the folder holds something else, a network or an input cannot be exported, or the package onnx is
+            missing.
     """
     check_onnx("onnx")
     entries = [
@@ -51,14 +55,8 @@ def export(
             continue
         module, inputs = networks.make(entry["network"])
         if index == 0:
-            named = (
-                inputs if isinstance(inputs, Mapping) else dict(zip(input_names(module, inputs), inputs, strict=True))
-            )
-            shapes = [
-                {"name": name, "shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
-                for name, tensor in named.items()
-            ]
-            header = {"format": _FORMAT, "column": networks.column, **networks.about, "inputs": shapes}
+            described = [_describe(name, tensor) for name, tensor in onnx_inputs(inputs).items()]
+            header = {"format": _FORMAT, "column": networks.column, **networks.about, "inputs": described}
             _write_manifest(folder, json.dumps({**header, "networks": entries}, indent=1) + "\n")
             if target.exists():
                 continue
@@ -69,6 +67,25 @@ def export(
         write_atomically(target, content)
     for name, source in _SCRIPTS.items():
         write_atomically(folder / name, Path(__file__).with_name(source).read_text(encoding="utf-8"))
+
+
+def _describe(name: str, tensor: Tensor) -> dict[str, Any]:
+    """Return an input as the manifest has it.
+
+    Raises:
+        InputError: NumPy, which makes the input on the device, has no such dtype.
+    """
+    import torch
+
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    try:
+        torch.empty(0, dtype=tensor.dtype).numpy()
+    except (TypeError, RuntimeError):
+        raise InputError(
+            f"input {name!r} is {dtype}, which NumPy cannot make on the device; export with inputs of a dtype such as"
+            " float32, which the network may convert"
+        ) from None
+    return {"name": name, "shape": list(tensor.shape), "dtype": dtype}
 
 
 def _write_manifest(folder: Path, text: str) -> None:

@@ -14,7 +14,16 @@ from torch.nn import functional
 
 from freerea_patch import Measured, unknown_name
 from freerea_patch.networks import Cell, network_cost, preserve_state
-from freerea_patch.training_free import Clock, Forward, PatternKernel, cell_forward, depthwise, replace_forwards
+from freerea_patch.training_free import (
+    Clock,
+    Forward,
+    PatternKernel,
+    as_parameters,
+    cell_forward,
+    depthwise,
+    layer_weights,
+    replace_forwards,
+)
 from freerea_seval.proxies import PROXIES, second_derivatives
 from freerea_seval.proxies.per_network import (
     Layer,
@@ -24,6 +33,7 @@ from freerea_seval.proxies.per_network import (
     jacov,
     synflow,
     weighted_layers,
+    widened,
     zen,
 )
 
@@ -48,19 +58,20 @@ def zero_cost_proxies(
 
     Args:
         network: maps ``(n, c, h, w)`` to ``(n, classes)``.
-        images: ``(n, c, h, w)``, on the network's device.
+        images: ``(n, c, h, w)``, on the network's device; they are converted to the dtype of its parameters.
         labels: ``(n,)`` classes; None draws them evenly from the network's classes.
         names: which of :data:`~freerea_seval.proxies.PROXIES`.
         seed: fixes drawn labels, and the weights and the noise of zen.
 
     Returns:
         Value and seconds by name. An undefined value is NaN, or minus infinity for the logarithm of zero, so that no
-        search takes it for a good one.
+        search takes it for a good one. A proxy that cannot be computed on the network is NaN beside others that can:
+        grasp without second derivatives, nwot without an ``nn.ReLU`` module, zen without a map of features.
 
     Raises:
         InputError: an unknown name.
-        ValueError: the network's output is not ``(n, classes)``; it has no ``nn.ReLU`` module, for nwot, or
-            no map of features, for zen; a label is out of range.
+        ValueError: the network's output is not ``(n, classes)``; a label is out of range.
+        Exception: the network cannot run on the images, or none of the proxies can be computed.
     """
     for name in names:
         if name not in PROXIES:
@@ -72,11 +83,12 @@ def zero_cost_proxies(
 class _Run:
     def __init__(self, network: nn.Module, images: Tensor, labels: Tensor | None, names: list[str], seed: int) -> None:
         self.network = network
-        self.images = images
+        self.images = as_parameters(images, network)
         self.labels = labels
         self.names = names
         self.seed = seed
         self.values: dict[str, float] = {}
+        self.failure: Exception | None = None
         self.seconds = dict.fromkeys(names, 0.0)
         self.clock = Clock(images.device)
 
@@ -86,18 +98,23 @@ class _Run:
                 self._shared()
         input_shape = tuple(self.images.shape[1:])
         if "l2_norm" in self.names:
-            norms = [float(layer.weight.detach().norm()) for layer in weighted_layers(self.network)]
-            self._done("l2_norm", math.fsum(norms))
+            weights = (weight for layer in weighted_layers(self.network) for weight in layer_weights(layer))
+            self._done("l2_norm", math.fsum(float(widened(weight).norm()) for weight in weights))
         costs = [name for name in ("flops", "params") if name in self.names]
         if costs:
-            cost = network_cost(self.network, input_shape)
-            self.values |= {name: getattr(cost, name) / 1e6 for name in costs}
-            self._charge(*costs)
+            with self._attempt(*costs):
+                cost = network_cost(self.network, input_shape)
+                self.values |= {name: getattr(cost, name) / 1e6 for name in costs}
+                self._charge(*costs)
         if "synflow" in self.names:
-            self._done("synflow", synflow(self.network, input_shape))
+            with self._attempt("synflow"):
+                self._done("synflow", synflow(self.network, input_shape))
         if "zen" in self.names:
-            self._done("zen", zen(self.network, self.images.shape, self.seed))
-        return {name: Measured(self.values[name], self.seconds[name]) for name in self.names}
+            with self._attempt("zen"):
+                self._done("zen", zen(self.network, self.images.shape, self.seed))
+        if self.failure is not None and not self.values:
+            raise self.failure
+        return {name: Measured(self.values.get(name, math.nan), self.seconds[name]) for name in self.names}
 
     def _shared(self) -> None:
         of_images = [name for name in _OF_IMAGES if name in self.names]
@@ -106,25 +123,28 @@ class _Run:
         run = _SharedPass(self.network, self.images, kernel="nwot" in self.names, outputs=outputs)
         self._charge(*(name for name in _FORWARD if name in self.names))
         if "nwot" in self.names:
-            self._done("nwot", run.kernel.log_determinant())
+            with self._attempt("nwot"):
+                self._done("nwot", run.log_determinant())
         labels = self._labels(run.logits.shape[1]) if of_weights or "epe_nas" in self.names else None
         if of_images:
-            correlation = correlations(run.jacobian())
-            self._charge(*of_images)
-            if "jacov" in self.names:
-                self._done("jacov", jacov(correlation))
-            if "epe_nas" in self.names and labels is not None:
-                self._done("epe_nas", epe_nas(correlation, labels, run.logits.shape[1]))
+            with self._attempt(*of_images):
+                correlation = correlations(run.jacobian())
+                self._charge(*of_images)
+                if "jacov" in self.names:
+                    self._done("jacov", jacov(correlation))
+                if "epe_nas" in self.names and labels is not None:
+                    self._done("epe_nas", epe_nas(correlation, labels, run.logits.shape[1]))
         if of_weights and labels is not None:
-            gradients, fisher = run.gradients(labels, twice="grasp" in self.names, saliency="fisher" in self.names)
-            self._charge(*of_weights)
-            self._of_weights(run, gradients, fisher)
+            with self._attempt(*of_weights):
+                gradients, fisher = run.gradients(labels, twice="grasp" in self.names, saliency="fisher" in self.names)
+                self._charge(*of_weights)
+                self._of_weights(run, gradients, fisher)
 
     def _of_weights(self, run: _SharedPass, gradients: list[Tensor], fisher: float) -> None:
         """Compute the proxies of weights and their gradients; ``BUILTIN`` of the sources has the references."""
         if "fisher" in self.names:
             self._done("fisher", fisher)
-        pairs = [(w.detach(), g.detach()) for w, g in zip(run.weights, gradients, strict=True)]
+        pairs = [(widened(w), widened(g)) for w, g in zip(run.weights, gradients, strict=True)]
         if "grad_norm" in self.names:
             # The sum of the layers' norms (Abdelfattah 2021).
             self._done("grad_norm", math.fsum(float(g.norm()) for _, g in pairs))
@@ -135,7 +155,19 @@ class _Run:
             # The derivative by a mask of ones on the weights is w g (Lee 2019).
             self._done("snip", math.fsum(float((w * g).abs().sum()) for w, g in pairs))
         if "grasp" in self.names:
-            self._done("grasp", grasp(run.weights, gradients, run.flows))
+            with self._attempt("grasp"):
+                self._done("grasp", grasp(run.weights, gradients, run.flows))
+
+    @contextmanager
+    def _attempt(self, *names: str) -> Iterator[None]:
+        """Leave the named proxies without a value if their computation fails on this network."""
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:  # says nothing about the network
+            raise
+        except Exception as error:  # whatever an operation without a derivative may raise
+            self.failure = error
+            self._charge(*names)
 
     def _labels(self, classes: int) -> Tensor:
         labels = self.labels
@@ -168,22 +200,23 @@ class _SharedPass:
         outputs: whether to keep the outputs of weighted layers, for fisher and grasp.
 
     Raises:
-        ValueError: the output is not ``(n, classes)``, or there are no ReLUs for the kernel.
+        ValueError: the output is not ``(n, classes)``.
     """
 
     def __init__(self, network: nn.Module, images: Tensor, *, kernel: bool, outputs: bool) -> None:
         self.layers = weighted_layers(network)
-        self.weights = [layer.weight for layer in self.layers]
+        self.weights = [weight for layer in self.layers for weight in layer_weights(layer)]
         self._owners = Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
         self.images = images.detach().clone().requires_grad_()
-        self.kernel = PatternKernel(len(images), images.device)
+        self._kernel = PatternKernel(len(images), images.device)
+        self._relus = [module for module in network.modules() if isinstance(module, nn.ReLU)] if kernel else []
         # Of every call of a weighted layer: the layer, its output, and the output's version counter.
         self._outputs: list[tuple[Layer, Tensor, int]] = []
         #: Pairs of tensors whose products add up to the sum of ``w g``, for grasp.
         self.flows: list[tuple[Tensor, Tensor]] = []
         with ExitStack() as hooks:
-            if kernel:
-                self._watch_relus(network, hooks)
+            for relu in self._relus:
+                hooks.callback(relu.register_forward_hook(self._agree).remove)
             if outputs:
                 for layer in self.layers:
                     hooks.callback(layer.register_forward_hook(self._keep).remove)
@@ -192,16 +225,19 @@ class _SharedPass:
             shape = tuple(self.logits.shape) if isinstance(self.logits, Tensor) else type(self.logits).__name__
             raise ValueError(f"expected an output of shape ({len(images)}, classes), got {shape}")
 
-    def _watch_relus(self, network: nn.Module, hooks: ExitStack) -> None:
-        relus = [module for module in network.modules() if isinstance(module, nn.ReLU)]
-        if not relus:
+    def log_determinant(self) -> float:
+        """Return nwot.
+
+        Raises:
+            ValueError: there are no ReLUs.
+        """
+        if not self._relus:
             raise ValueError("nwot needs nn.ReLU modules, and this network has none")
-        for relu in relus:
-            hooks.callback(relu.register_forward_hook(self._agree).remove)
+        return self._kernel.log_determinant()
 
     @torch.no_grad()
     def _agree(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        self.kernel.add(output)
+        self._kernel.add(output)
 
     def _keep(self, module: Layer, args: tuple[Tensor, ...], output: Tensor) -> None:
         self._outputs.append((module, output, output._version))
@@ -245,13 +281,13 @@ class _SharedPass:
         return gradients, float(total)
 
     def _calls(self) -> list[tuple[Layer, Tensor]]:
-        """Return the calls of layers whose weight no other module shares, and whose outputs were not overwritten."""
+        """Return the calls of layers whose weight is a parameter of their own, and whose output was not overwritten."""
         changed = {id(layer) for layer, output, version in self._outputs if output._version != version}
         calls = [(layer, output) for layer, output, _ in self._outputs if output.requires_grad]
         return [
             (layer, output)
             for layer, output in calls
-            if id(layer) not in changed and self._owners[id(layer.weight)] == 1
+            if id(layer) not in changed and self._owners[id(layer._parameters.get("weight"))] == 1
         ]
 
     def _add_flows(
@@ -283,7 +319,7 @@ class _Fisher:
         self.activation = activation
         self.total = total
         self.channel_axis = 1 if isinstance(layer, nn.Conv2d) else -1
-        self.weights_a_channel = layer.weight[0].numel()
+        self.weights_a_channel = max((weight[0].numel() for weight in layer_weights(layer)), default=0)
 
     @torch.no_grad()
     def __call__(self, gradient: Tensor) -> None:
@@ -299,7 +335,7 @@ def _prepared(network: nn.Module, *, twice: bool) -> Iterator[None]:
     In-place activations are switched off, because they would overwrite what hooks keep. Poolings and cells use faster
     equivalents; with ``twice``, so do batch norms, for their second derivatives.
     """
-    weights = [layer.weight for layer in weighted_layers(network)]
+    weights = [weight for layer in weighted_layers(network) for weight in layer_weights(layer)]
     parameters = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
     in_place = [module for module in network.modules() if getattr(module, "inplace", False) is True]
     try:

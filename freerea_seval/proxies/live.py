@@ -109,12 +109,14 @@ class ZeroCost:
         labels = None if self.labels is None else torch.from_numpy(self.labels)
         began = time.perf_counter()
         try:
-            network = self.space.build(genotype)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)  # for parameters of modules without reset_parameters
+                network = self.space.build(genotype)
             draw_weights(network, self.seed)
             network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
             built = time.perf_counter() - began
             row = zero_cost_proxies(network, images, labels, metrics, seed=self.seed)
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:  # a user's network may raise anything
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"network {genotype!r}: {' and '.join(metrics)} cannot be computed ({message})") from error
         return {NETWORK: Measured(0.0, built)} | {

@@ -12,14 +12,22 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch.networks import preserve_state
-from freerea_patch.training_free import depthwise, replace_forwards
+from freerea_patch.training_free import depthwise, layer_weights, replace_forwards
 
 Layer = nn.Conv2d | nn.Linear
 
 
 def weighted_layers(network: nn.Module) -> list[Layer]:
-    """Return the convolutions and linear layers, whose weights the proxies rate (Abdelfattah 2021)."""
+    """Return the convolutions and linear layers, whose weights the proxies rate (Abdelfattah 2021).
+
+    Of a layer with a parametrisation, such as weight norm, these are the parameters that the weight is computed from.
+    """
     return [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
+
+
+def widened(values: Tensor) -> Tensor:
+    """Return values without their graph, those of half precision in float32, whose sums do not overflow."""
+    return values.detach() if values.dtype.itemsize > 2 else values.detach().float()
 
 
 #: Keeps logarithms finite, as in the code of both papers.
@@ -100,7 +108,7 @@ def grasp(weights: Sequence[Tensor], gradients: Sequence[Tensor], flows: Sequenc
         return 0.0
     outputs, factors = zip(*pairs_with_graph, strict=True)
     derivatives = torch.autograd.grad(outputs, list(weights), factors, allow_unused=True)
-    pairs = ((g.detach(), d) for g, d in zip(gradients, derivatives, strict=True) if d is not None)
+    pairs = ((widened(g), widened(d)) for g, d in zip(gradients, derivatives, strict=True) if d is not None)
     return -math.fsum(float((g * (d - g)).sum()) for g, d in pairs)
 
 
@@ -116,7 +124,7 @@ def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     parameters = {name: p.detach().double().abs().requires_grad_() for name, p in network.named_parameters()}
     buffers = {name: b.double() if b.is_floating_point() else b for name, b in network.named_buffers()}
     owners = {id(p): name for name, p in network.named_parameters()}
-    weights = [parameters[owners[id(layer.weight)]] for layer in weighted_layers(network) if id(layer.weight) in owners]
+    weights = [parameters[owners[id(w)]] for layer in weighted_layers(network) for w in layer_weights(layer)]
     if not weights:
         return -math.inf
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
@@ -159,7 +167,8 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
         seed: fixes weights and noise.
 
     Returns:
-        The score, larger is better; minus infinity where the input moves nothing; NaN where a feature is.
+        The score, larger is better; minus infinity where the input moves nothing; NaN where a feature is infinite or
+        NaN.
 
     Raises:
         ValueError: no module returns a map.
@@ -172,11 +181,12 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
     state |= {name: b.detach().clone() for name, b in network.named_buffers()}
     variances = []
     for prefix, module in network.named_modules():
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if isinstance(module, (nn.Conv2d, nn.Linear)) and id(weight) in owners:
-            state[owners[id(weight)]] = _drawn(module.weight, generator)
-        elif isinstance(module, (_BatchNorm, nn.GroupNorm)) and id(weight) in owners:
-            state[owners[id(weight)]] = torch.ones_like(module.weight, requires_grad=False)
+        weight, bias = module._parameters.get("weight"), getattr(module, "bias", None)
+        weights = layer_weights(module) if isinstance(module, (nn.Conv2d, nn.Linear)) else []
+        if weights:
+            state |= {owners[id(given)]: _drawn(given, generator) for given in weights}
+        elif isinstance(module, (_BatchNorm, nn.GroupNorm)) and weight is not None:
+            state[owners[id(weight)]] = torch.ones_like(weight, requires_grad=False)
         else:
             bias = None
         if id(bias) in owners:
@@ -200,7 +210,9 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
         return maps[0].clone()
 
     noises = [
-        torch.randn(*images_shape, generator=generator, device=first.device).contiguous(memory_format=_layout(first))
+        torch.randn(*images_shape, generator=generator, dtype=first.dtype, device=first.device).contiguous(
+            memory_format=_layout(first)
+        )
         for _ in range(2)
     ]
     with ExitStack() as stack:
@@ -209,13 +221,13 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
         stack.enter_context(replace_forwards({pool: forward for pool, forward in pools.items() if forward}))
         network.train()
         for module in network.modules():
-            if not any(True for _ in module.children()):
+            if all(name == "parametrizations" for name, _ in module.named_children()):
                 stack.callback(module.register_forward_hook(keep).remove)
-        moved = features(noises[0]) - features(noises[0] + _MIXUP * noises[1])
+        moved = widened(features(noises[0]) - features(noises[0] + _MIXUP * noises[1]))
     distance = float(moved.abs().flatten(start_dim=1).sum(dim=1).mean())
-    if math.isnan(distance):
+    scales = [float(widened(variance).mean()) for variance in variances]
+    if not all(map(math.isfinite, (distance, *scales))):
         return math.nan
-    scales = [float(variance.mean()) for variance in variances]
     if distance <= 0 or any(scale <= 0 for scale in scales):
         return -math.inf
     return math.log(distance) + 0.5 * math.fsum(map(math.log, scales))

@@ -161,6 +161,22 @@ def test_a_network_of_a_run_is_built_and_exported(run: fs.Run, tmp_path: Path) -
     assert output.shape == (2, 10)
 
 
+def test_a_network_that_onnx_cannot_express_is_named(
+    run: fs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Spectrum(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            spectrum: torch.Tensor = torch.fft.fft(x).abs()
+            return spectrum
+
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    monkeypatch.setattr(run, "build", lambda index: Spectrum())
+    with pytest.raises(fs.InputError, match=r"network 1 of run .* cannot be written as ONNX \(.*aten::fft_fft.*\)"):
+        run.export(1, tmp_path / "network.onnx")
+    assert not (tmp_path / "network.onnx").exists()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_run_of_unsupported_and_infinite_values_has_numbers(tmp_path: Path) -> None:
     config = write_search(tmp_path, budget="evaluations: 5")
     module = next(tmp_path.glob("metrics_*.py"))
@@ -293,6 +309,11 @@ class Two(nn.Module):
         return mask - nn.functional.relu(ids.float())
 
 
+class Several(nn.Module):
+    def forward(self, images: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [image.relu() for image in images]
+
+
 def test_inputs_are_shapes_texts_or_tensors_by_position_or_name() -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU())
     forms: list[Any] = [(1, 3, 8, 8), "1,3,8,8", [(1, 3, 8, 8)], ["1,3,8,8"], torch.zeros(1, 3, 8, 8)]
@@ -306,6 +327,18 @@ def test_inputs_are_shapes_texts_or_tensors_by_position_or_name() -> None:
     assert len({fs.encode(Two(), form) for form in named}) == 1
     with pytest.raises(fs.InputError, match="all inputs as tensors or all as shapes"):
         fs.encode(Two(), {"ids": torch.zeros(1, 4), "mask": (1, 4)})
+    listed: list[Any] = [
+        "[3,8,8;3,6,6:float32]",
+        [[(3, 8, 8), "3,6,6"]],
+        {"images": [(3, 8, 8), (3, 6, 6)]},
+        [[torch.zeros(3, 8, 8), torch.zeros(3, 6, 6)]],
+        {"images": (torch.zeros(3, 8, 8), torch.zeros(3, 6, 6))},
+    ]
+    mixed: Any = [[torch.zeros(3, 8, 8), (3, 6, 6)]]
+    assert {fs.encode(Several(), form) for form in listed} == {"input[3x8x8] input[3x6x6] relu<-2 relu<-2 output<-2,1"}
+    with pytest.raises(fs.InputError, match="all inputs as tensors or all as shapes"):
+        fs.encode(Several(), mixed)
+    assert fs.measure(Several(), listed[3], rounds=1, progress=False)["latency_ms"].gt(0).all()
     with pytest.raises(fs.InputError, match="Two: give the shape of its input"):
         fs.encode(Two())
 

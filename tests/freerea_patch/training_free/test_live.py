@@ -32,6 +32,7 @@ from freerea_patch.spaces import format_cell
 from freerea_patch.training_free import METRICS, code_digest, logsynflow, naswot
 
 SPACE = SizeSpace("ImageNet16-120")
+CELL = TopologySpace().genotypes()[0]
 SMALL, LARGE = "8:8:8:8:8", "16:8:24:8:16"
 
 
@@ -82,6 +83,24 @@ def test_values_are_the_same_whoever_else_is_evaluated() -> None:
     alone = values(source(), LARGE)
     *_, last = source().evaluate([SMALL, LARGE], METRICS)
     assert {metric: last[metric].value for metric in METRICS} == alone
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
+@pytest.mark.parametrize("utilities", [nn.utils.parametrizations, nn.utils], ids=["parametrisation", "hook"])
+def test_parametrised_weights_are_initialised_by_the_seed(name: str, utilities: Any) -> None:
+    class Parametrised(TopologySpace):
+        def build(self, genotype: str) -> nn.Module:
+            layer = getattr(utilities, name)(nn.Conv2d(3, 64, 3))
+            return nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+    def rated(seed: int) -> float:
+        metrics = TrainingFree(Parametrised(), batch_size=4, initialisations=1, seed=seed)
+        torch.full((64 * 27,), math.nan)  # what a later allocation may find in memory
+        return next(iter(metrics.evaluate([CELL], ["naswot"])))["naswot"].value
+
+    assert math.isfinite(rated(0))
+    assert rated(0) == rated(0) != rated(1)
 
 
 def test_only_what_is_wanted_is_computed() -> None:

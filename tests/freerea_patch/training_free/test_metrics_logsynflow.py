@@ -49,6 +49,27 @@ def test_it_equals_the_naive_twin(space: TopologySpace | SizeSpace, seed: int) -
     assert value == pytest.approx(naive_logsynflow(network, space.input_shape), rel=1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_network_of_another_precision_is_rated_in_double_precision(dtype: torch.dtype) -> None:
+    network = initialised(TopologySpace(), TopologySpace().sample(Random(0)), 0).to(dtype)
+    expected = naive_logsynflow(network, (3, 32, 32))
+    assert logsynflow(network, (3, 32, 32)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_parameters_of_a_parametrised_weight_are_rated() -> None:
+    class Doubled(nn.Module):
+        def forward(self, weight: Tensor) -> Tensor:
+            return 2 * weight
+
+    layer, plain = nn.Linear(3, 2), nn.Linear(3, 2)
+    plain.load_state_dict(layer.state_dict())
+    nn.utils.parametrize.register_parametrization(layer, "weight", Doubled())
+    ones, weights = torch.ones(3, dtype=torch.float64), plain.weight.detach().double().abs()
+    # The gradient of an element of the weight is 1, and that of the parameter 2.
+    assert logsynflow(plain, (3,)) == pytest.approx(float((weights * (1 + ones).log()).sum()))
+    assert logsynflow(layer, (3,)) == pytest.approx(float((weights * (1 + 2 * ones).log()).sum()))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("space", [TopologySpace(), SizeSpace()], ids=lambda s: s.name)
 def test_it_equals_the_naive_twin_on_many_networks(space: TopologySpace | SizeSpace, twins: int) -> None:

@@ -56,6 +56,22 @@ def test_it_equals_the_naive_twin_on_many_networks(space: TopologySpace | SizeSp
         assert naswot(network, images) == pytest.approx(naive_naswot(network, images), rel=1e-5), seed
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_take_the_precision_of_the_network(dtype: torch.dtype) -> None:
+    network = TopologySpace().build(TopologySpace().sample(Random(0))).to(dtype)
+    images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert naswot(network, images) == naswot(network, images.to(dtype)) > 0
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(2, 8), nn.LayerNorm([8, 6, 6])])
+@pytest.mark.parametrize("activation", [nn.Hardswish(), nn.ReLU(inplace=True)])
+def test_other_norms_and_activations_change_nothing_in_how_relus_count(norm: nn.Module, activation: nn.Module) -> None:
+    first = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
+    network = nn.Sequential(first, norm, nn.ReLU(), nn.Conv2d(8, 4, 3), activation)
+    images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert naswot(network, images) == pytest.approx(naive_naswot(network, images), rel=1e-5)
+
+
 def test_a_relu_used_twice_counts_twice() -> None:
     relu = nn.ReLU()
     network = nn.Sequential(relu, nn.Linear(5, 9), relu)

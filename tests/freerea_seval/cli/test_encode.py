@@ -25,6 +25,14 @@ class Two(nn.Module):
     def forward(self, ids, mask):
         return mask - nn.functional.relu(ids.float())
 
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Conv2d(3, 4, 3, padding=1)
+    def forward(self, images, scale=None):
+        maps = [self.head(image[None]) for image in images]
+        return maps if scale is None else [scale * each for each in maps]
+
 class Meta(nn.Linear):
     def __init__(self):
         super().__init__(4, 100_000_000, device="meta")
@@ -126,6 +134,17 @@ def test_inputs_may_have_names_and_dtypes(place: Path, capsys: pytest.CaptureFix
     assert other.startswith("input[1x4] input[1x4:int64] ")
 
 
+def test_an_input_may_be_a_list_of_tensors(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one, facts = printed(capsys, "encode_nets:Detector", "--input", "[3,8,8]")
+    assert one == "input[3x8x8] reshape[1x3x8x8] conv(4,k3,b) output"
+    assert facts["operations"] == "2"
+    two, facts = printed(
+        capsys, "encode_nets:Detector", "--input", "images=[3,8,8;3,6,9:float32]", "--input", "scale=1"
+    )
+    assert two.startswith("input[3x8x8] input[3x6x9] input[1] ")
+    assert facts["operations"] == "6"
+
+
 def test_a_network_need_not_be_built_and_may_have_no_weights(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, "encode_nets:ready", "--input", "7")[0] == "input[7] tanh output"
     string, facts = printed(capsys, "encode_nets:Meta", "--input", "2,4")
@@ -170,6 +189,10 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "no factory": (("encode_nets:several", "--input", "1"), "is neither a torch.nn.Module nor a function that returns one"),
     "an input that is no shape": (("encode_nets:small", "--input", "1x3x8x8"), "--input '1x3x8x8': expected sizes such as 1,3,32,32"),
     "an input without sizes": (("encode_nets:small", "--input", "ids="), "--input 'ids=': expected sizes"),
+    "a list without an end": (("encode_nets:Detector", "--input", "[3,8,8;3"), "a list of tensors, '[3,64,64;3,32,32]'"),
+    "a list of nothing": (("encode_nets:Detector", "--input", "[]"), "--input '[]': expected sizes"),
+    "names in a list": (("encode_nets:Detector", "--input", "[a=3,8,8]"), "--input '[a=3,8,8]': expected sizes"),
+    "a list larger than memory": (("encode_nets:Detector", "--input", "[3;999999999,999999999]"), "cannot be created ("),
     "a negative size": (("encode_nets:small", "--input", "1,-3"), "--input '1,-3': expected sizes"),
     "an unknown dtype": (("encode_nets:small", "--input", "1,3:int65"), "mask=1,16:int64"),
     "something else of torch as dtype": (("encode_nets:small", "--input", "1,3:nn"), "--input '1,3:nn': expected"),

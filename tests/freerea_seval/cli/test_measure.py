@@ -35,6 +35,12 @@ def small():
 def large():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 64, 3))
 
+class Detector(nn.Module):
+    def forward(self, images, flip=False, targets=None):
+        if self.training and targets is None:
+            raise ValueError("targets should not be none when in training mode")
+        return [{"boxes": image.flip(0) if flip else image * 2} for image in images]
+
 class Slow(nn.Module):
     def forward(self, x):
         time.sleep(0.02)
@@ -132,6 +138,21 @@ def test_networks_of_your_own_are_measured_in_turns(place: Path) -> None:
     small, large = rows(place / "mine.csv")
     assert (small["network"], large["network"]) == ("measure_nets:small", "measure_nets:large")
     assert 0 < float(small["latency_ms"]) < float(large["latency_ms"])
+
+
+@pytest.mark.parametrize(("text", "names"), [("images=[3,8,8;3,9]", ["images.0", "images.1"]), ("[3,8]", ["input0.0"])])
+def test_lists_of_tensors_are_measured_and_exported(place: Path, text: str, names: list[str]) -> None:
+    network = ("measure_nets:Detector", "--input", text)
+    assert call("measure", *network, "--rounds", "1", "-o", "here.csv") == 0
+    assert json.loads((place / "here.json").read_text())["input"] == [text]
+    assert call("measure", *network, "--rounds", "1", "--memory", "-o", "memory.csv") == 0
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    assert call("measure", *network, "--rounds", "1", "--backend", "onnx", "-o", "onnx.csv") == 0
+    assert call("measure", "export", *network, "-o", "out") == 0
+    assert [entry["name"] for entry in json.loads((place / "out/manifest.json").read_text())["inputs"]] == names
+    command = [sys.executable, "out/measure.py", "--rounds", "1"]
+    assert "1 networks, 0 cannot run" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_a_list_of_genotypes_is_measured_in_its_order_with_memory(place: Path) -> None:

@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 from experiments.devices.memory import StorageTracker
 from freerea_seval.costs import network_costs
+from freerea_seval.costs.memory import _forward, _needs_gradient
+from freerea_seval.costs.model import memory_graphs
 from tests.freerea_seval.strings.trace.tracing import Function
 
 LAYERS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -110,3 +113,107 @@ def test_a_layer_between_convolutions_takes_what_it_really_takes(name: str) -> N
     # Bounds of a clamp are numbers that are kept as tensors.
     expected = pytest.approx(measured(network, x), abs=4 if name == "clamp" else 0)
     assert network_costs(network, [x], optimiser="sgd").peak_training_bytes == expected
+
+
+class ConvolutionOf(nn.Module):
+    """A convolution whose weight is computed from the parameters ``weight`` and ``gain``."""
+
+    def __init__(self, compute: Callable[[Tensor, Tensor], Tensor], channels: int = 3, gains: int = 4) -> None:
+        super().__init__()
+        self.compute = compute
+        self.weight = nn.Parameter(torch.rand(4, channels, 3, 3))
+        self.gain = nn.Parameter(torch.rand(gains))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, channels, h, w)`` to ``(n, 4, h, w)``."""
+        return F.conv2d(x, self.compute(self.weight, self.gain), padding=1)
+
+
+def standardised(weight: Tensor, gain: Tensor) -> Tensor:
+    """Scaled weight standardisation, as NFNets have it."""
+    rows = weight.reshape(1, len(weight), -1)
+    return F.batch_norm(rows, None, None, gain * 0.5, training=True, momentum=0.0).reshape_as(weight)
+
+
+class NormFree(nn.Module):
+    """A block of an NFNet (Brock 2021), with squeeze and excitation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (ConvolutionOf(standardised, channels) for channels in (3, 4))
+        self.squeeze, self.excite = nn.Conv2d(4, 2, 1), nn.Conv2d(2, 4, 1)
+        self.skip_gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, 3, h, w)`` to ``(n, 4, h, w)``."""
+        shortcut = F.gelu(self.first(x)) * 1.7
+        y = self.second(F.gelu(shortcut * 0.9) * 1.7)
+        gate = self.excite(F.relu(self.squeeze(y.mean((2, 3), keepdim=True)))).sigmoid()
+        result: Tensor = y * gate * 2 * self.skip_gain + shortcut
+        return result
+
+
+OF_PARAMETERS: dict[str, Callable[[], nn.Module]] = {
+    "batch norm": lambda: ConvolutionOf(standardised),
+    "batch norm with a parameter as gain": lambda: ConvolutionOf(
+        lambda w, g: F.batch_norm(w.reshape(1, 4, 27), None, None, g, training=True).reshape_as(w)
+    ),
+    "layer norm": lambda: ConvolutionOf(lambda w, g: F.layer_norm(w, (3,), g * 0.5), gains=3),
+    "group norm": lambda: ConvolutionOf(lambda w, g: F.group_norm(w, 3, g * 0.5), gains=3),
+    "instance norm": lambda: ConvolutionOf(lambda w, g: F.instance_norm(w, weight=g * 0.5), gains=3),
+    "standard deviation": lambda: ConvolutionOf(
+        lambda w, g: (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True)
+    ),
+    "variance": lambda: ConvolutionOf(lambda w, g: w * (w.var((1, 2, 3), keepdim=True) + 1e-5).rsqrt()),
+    "sigmoid": lambda: ConvolutionOf(lambda w, g: w.sigmoid()),
+    "dropout": lambda: ConvolutionOf(lambda w, g: F.dropout(w, training=True)),
+    "quotient": lambda: ConvolutionOf(lambda w, g: w / (w + 1)),
+    "weight norm": lambda: weight_norm(nn.Conv2d(3, 4, 3)),
+    "norm-free block": NormFree,
+}
+
+
+def kept(network: nn.Module, x: Tensor) -> int:
+    """Return the bytes of the tensors that autograd saves, besides parameters and buffers."""
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*network.parameters(), *network.buffers())}
+    storages: dict[int, Any] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        network(x)
+    return sum(storage.nbytes() for storage in storages.values())
+
+
+def predicted(network: nn.Module, x: Tensor) -> int:
+    """Return the bytes that the graph says are saved."""
+    _, graph = memory_graphs(network, [x])
+    assert graph is not None
+    heap, saved = _forward(graph, _needs_gradient(graph))
+    return sum(heap._sizes[block] for block in {block for blocks in saved for block in blocks})
+
+
+@pytest.mark.parametrize("name", OF_PARAMETERS)
+def test_what_is_saved_of_a_computed_weight_is_what_autograd_saves(name: str) -> None:
+    network, x = OF_PARAMETERS[name](), torch.rand(2, 3, 8, 8)
+    assert predicted(network, x) == kept(network, x)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in OF_PARAMETERS if name.endswith(("norm", "gain", "sigmoid", "dropout"))]
+)
+def test_a_computed_weight_takes_what_it_really_takes(name: str) -> None:
+    network, x = OF_PARAMETERS[name](), torch.rand(2, 3, 8, 8)
+    measured(network, x)
+    network.zero_grad()
+    assert network_costs(network, [x], optimiser="sgd").peak_training_bytes == measured(network, x)
+
+
+def test_spectral_norm_saves_at_most_the_vectors_of_its_power_iteration_more() -> None:
+    network, x = spectral_norm(nn.Conv2d(3, 4, 3)), torch.rand(2, 3, 8, 8)
+    # The iteration runs without gradients, which the graph does not show.
+    assert kept(network, x) <= predicted(network, x) <= kept(network, x) + 4 * 3 * (4 + 27)

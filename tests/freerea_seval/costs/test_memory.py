@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -134,6 +135,8 @@ def test_a_shared_norm_has_two_gradients() -> None:
     norm = nn.BatchNorm1d(4)
     _, training = memory_graphs(nn.Sequential(norm, layer(), norm), [X])
     _, apart = memory_graphs(nn.Sequential(nn.BatchNorm1d(4), layer(), nn.BatchNorm1d(4)), [X])
+    assert training is not None
+    assert apart is not None
     # weight and bias of 16 bytes each: one copy of each in the optimiser's state, and one gradient that goes
     states = [training_peak(graph, "momentum") - training_peak(graph, "sgd") for graph in (training, apart)]
     assert states == [64 + 32, 64 + 64]
@@ -235,6 +238,30 @@ def test_a_network_that_needs_values_runs_where_it_is() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+class Detector(nn.Module):
+    """A network that asks for targets in training mode, and takes a list of images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Conv2d(3, 4, 3)
+
+    def forward(self, images: list[Tensor], targets: list[Tensor] | None = None) -> list[Tensor]:
+        """Map images to maps of features, or to losses in training mode."""
+        if self.training and targets is None:
+            raise ValueError("targets should not be none when in training mode")
+        maps = [self.head(image[None]) for image in images]
+        return [(a - b).square().mean() for a, b in zip(maps, targets, strict=True)] if targets else maps
+
+
+def test_a_detector_without_targets_has_the_costs_of_inference_only() -> None:
+    images, targets = [torch.zeros(3, 8, 8)], [torch.zeros(1, 4, 6, 6)]
+    alone, whole = network_costs(Detector(), [images]), network_costs(Detector(), [images, targets])
+    assert math.isnan(alone.peak_training_bytes)
+    assert alone[:5] == (112, 4 * 27 * 36, 448, 0, 4 * 4 * 36)
+    assert alone.peak_inference_bytes == 448 + 4 * 3 * 64 + 4 * 4 * 36
+    assert whole.peak_training_bytes > alone.peak_inference_bytes
+
+
 def test_mistakes_are_named() -> None:
     with pytest.raises(InputError, match="unknown optimiser 'adamw'; did you mean 'adam'"):
         network_costs(layer(), [X], optimiser="adamw")
@@ -244,3 +271,7 @@ def test_mistakes_are_named() -> None:
         network_costs("resnet", [X])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="the network cannot run on inputs of shape 2x4"):
         network_costs(layer(5), [X])
+    sparse = layer()
+    sparse.register_buffer("adjacency", torch.eye(3).to_sparse())
+    with pytest.raises(InputError, match="the network has a sparse buffer, whose memory cannot be counted"):
+        network_costs(sparse, [X])

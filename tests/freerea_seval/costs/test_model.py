@@ -15,7 +15,7 @@ from tests.freerea_seval.strings.example_spaces import Bare, Parted, chain, conv
 BATCH = 3
 
 
-def naive(space: SearchSpace, genotype: str) -> tuple[int, int, int]:
+def naive(space: SearchSpace, genotype: str) -> tuple[int, int, float]:
     """Build the whole network and trace it."""
     one, many = (
         network_costs(space.build(genotype), [torch.zeros(n, *space.input_shape)], optimiser="adam") for n in (1, BATCH)
@@ -54,3 +54,16 @@ def test_a_network_that_cannot_run_is_named() -> None:
     space = Bare({"it": lambda: nn.Conv2d(4, 4, 3)})
     with pytest.raises(InputError, match="network 'it': the network cannot run on inputs of shape 1x3x8x8"):
         SpaceCosts(space).inference_memory("it")
+
+
+def test_a_network_that_cannot_train_on_images_alone_is_named() -> None:
+    class Inference(nn.Conv2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                raise ValueError("targets should not be none when in training mode")
+            return super().forward(input)
+
+    costs = SpaceCosts(Bare({"it": lambda: Inference(3, 4, 3)}))
+    assert costs.inference_memory("it") > 0
+    with pytest.raises(InputError, match="network 'it' runs in evaluation mode only; its training needs more than"):
+        costs.training_memory("it")

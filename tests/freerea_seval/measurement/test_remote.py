@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 import pytest
+import torch
 from torch import nn
 
 from freerea_patch import InputError, TopologySpace
@@ -153,6 +155,54 @@ def test_a_network_that_onnx_cannot_say_is_named(tmp_path: Path) -> None:
     broken = Networks("genotype", CELLS[:1], lambda name: (nn.Linear(7, 7), plain.make(name)[1]), plain.spec, {})
     with pytest.raises(InputError, match=r"cannot be written as ONNX \(RuntimeError: mat1 and mat2"):
         export(broken, tmp_path / "out")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.complex32])
+@pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental:UserWarning")
+def test_an_input_that_the_script_cannot_make_is_refused(tmp_path: Path, dtype: torch.dtype) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    plain = space_networks(TopologySpace(), CELLS[:1])
+    inputs = {"x": torch.zeros(1, 3, 32, 32, dtype=dtype)}
+    odd = replace(plain, make=lambda name: (plain.make(name)[0], inputs))
+    with pytest.raises(InputError, match=rf"input 'x' is {str(dtype)[6:]}, which NumPy cannot make on the device"):
+        export(odd, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_the_script_records_what_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    whole = {"whole": nn.ReLU(), "half": nn.Linear(3, 3).bfloat16()}
+
+    class Casting(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weight = next(self.inner.parameters(), x)
+            return cast(torch.Tensor, self.inner(x.to(weight.dtype))).float()
+
+    networks = Networks(
+        "network", list(whole), lambda name: (Casting(whole[name]), [torch.zeros(2, 3)]), lambda name: {}, {}
+    )
+    export(networks, tmp_path / "out")
+    monkeypatch.setitem(sys.modules, "detrend", detrend)
+    monkeypatch.setattr(sys, "argv", ["measure.py", "--rounds", "1"])
+
+    def reasons() -> dict[str, str]:
+        (tmp_path / "out/visits.csv").unlink(missing_ok=True)
+        runpy.run_path(str(tmp_path / "out/measure.py"), run_name="__main__")
+        with (tmp_path / "out/results.csv").open() as file:
+            return {row["network"]: row["reason"] for row in csv.DictReader(file)}
+
+    found = reasons()
+    assert found["whole"] == ""
+    assert found["half"]
+    # A manifest of an earlier release may ask for what NumPy cannot make.
+    manifest = tmp_path / "out/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"float32"', '"unknown16"'))
+    assert "unknown16" in reasons()["whole"]
 
 
 def test_the_script_takes_out_the_drift_of_the_device_as_measuring_here_does(

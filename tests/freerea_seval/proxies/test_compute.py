@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.proxies import PROXIES
@@ -229,6 +231,95 @@ def test_what_a_proxy_lacks_is_named() -> None:
         zero_cost_proxies(residual().stem, images, labels, ("snip",))
     with pytest.raises(InputError, match="unknown zero-cost proxy 'snap'; did you mean 'snip'"):
         zero_cost_proxies(flat, images, labels, ("snap",))
+
+
+def classifier(first: nn.Module, second: nn.Module, *, seed: int = 0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            first, nn.ReLU(), nn.Conv2d(4, 4, 3), second, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+        )
+
+
+def test_a_proxy_that_cannot_be_computed_is_unsupported_and_the_others_keep_their_values() -> None:
+    class NoMap(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1)
+
+    images, labels = batch()
+    flat = nn.Sequential(NoMap(), nn.Linear(108, 3), nn.GELU(), nn.Linear(3, 3))
+    for network, failing in ((classifier(nn.Conv2d(3, 4, 1), nn.Hardsigmoid()), ["grasp"]), (flat, ["nwot", "zen"])):
+        row = values(network, images, labels)
+        assert [name for name, value in row.items() if math.isnan(value)] == failing
+        for name in set(PROXIES) - set(failing):
+            assert values(network, images, labels, (name,))[name] == pytest.approx(row[name], rel=1e-6), name
+    with pytest.raises(RuntimeError, match="derivative for aten::hardsigmoid_backward is not implemented"):
+        values(classifier(nn.Conv2d(3, 4, 1), nn.Hardsigmoid()), images, labels, ("grasp",))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        values(nn.Linear(5, 3), images.flatten(1), labels)
+
+
+def old_style(apply: str, layer: nn.Module) -> nn.Module:
+    made: nn.Module = getattr(nn.utils, apply)(layer)
+    return made
+
+
+PARAMETRISED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "weight norm": parametrizations.weight_norm,
+    "spectral norm": parametrizations.spectral_norm,
+    "weight norm by a hook": lambda layer: old_style("weight_norm", layer),
+    "spectral norm by a hook": lambda layer: old_style("spectral_norm", layer),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.parametrize("name", PARAMETRISED)
+def test_a_parametrised_weight_counts_by_its_parameters(name: str) -> None:
+    first = PARAMETRISED[name](nn.Conv2d(3, 4, 3))
+    network, (images, labels) = classifier(first, nn.Identity()), batch()
+    before = copy.deepcopy(network.state_dict())
+    row = values(network, images, labels)
+    assert all(map(math.isfinite, row.values()))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    rated = [parameter for key, parameter in network.named_parameters() if "bias" not in key]
+    loss = functional.cross_entropy(network(images), labels)
+    pairs = list(zip(rated, torch.autograd.grad(loss, rated), strict=True))
+    assert row["l2_norm"] == pytest.approx(sum(float(w.detach().norm()) for w in rated), rel=1e-5)
+    assert row["grad_norm"] == pytest.approx(sum(float(g.norm()) for _, g in pairs), rel=1e-3)
+    assert row["snip"] == pytest.approx(sum(float((w * g).detach().abs().sum()) for w, g in pairs), rel=1e-3)
+    last = PARAMETRISED[name](nn.Conv2d(4, 4, 3, padding=1))
+    assert math.isfinite(values(classifier(nn.Conv2d(3, 4, 3), last), images, labels, ("zen",))["zen"])
+
+
+def test_weight_norm_does_not_change_what_depends_on_the_function_alone() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layer = nn.Conv2d(3, 4, 3)
+    images, labels = batch()
+    names = ("epe_nas", "fisher", "flops", "jacov", "nwot")
+    plain = values(classifier(copy.deepcopy(layer), nn.Identity()), images, labels, names)
+    parametrised = values(classifier(parametrizations.weight_norm(layer), nn.Identity()), images, labels, names)
+    assert parametrised == pytest.approx(plain, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("given", ["single", "the network's"])
+def test_other_precisions_give_close_values(dtype: torch.dtype, given: str) -> None:
+    images, labels = batch()
+    names = tuple(name for name in PROXIES if name not in ("zen", "grasp"))
+    expected = values(residual(), images, labels)
+    row = values(residual().to(dtype), images if given == "single" else images.to(dtype), labels)
+    assert all(map(math.isfinite, row.values()))
+    for name in names:
+        assert row[name] == pytest.approx(expected[name], rel=1e-4 if dtype == torch.float64 else 0.2, abs=0.1), name
+
+
+def test_norms_in_half_precision_do_not_overflow() -> None:
+    network = classifier(nn.Conv2d(3, 4, 1), nn.Identity()).half()
+    with torch.no_grad():
+        next(network.parameters()).fill_(3e4)
+    images, labels = batch()
+    assert values(network, images, labels, ("l2_norm",))["l2_norm"] > torch.finfo(torch.float16).max
 
 
 def test_every_second_is_charged_to_somebody() -> None:

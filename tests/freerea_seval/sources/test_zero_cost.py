@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.config import LiveSettings
@@ -98,6 +99,36 @@ def test_labels_beyond_the_classes_are_refused(tmp_path: Path) -> None:
     batch = str(tmp_path / save(tmp_path / "b.npz", labels=np.arange(8, 14)))
     with pytest.raises(InputError, match=r"snip cannot be computed \(expected labels from 0 to 9, got 8 to 11\)"):
         list(ZeroCost(TopologySpace(), batch=batch, batch_size=4).evaluate([CELL], ["snip"]))
+
+
+class Unusual(TopologySpace):
+    """Networks with a weight that no module draws again, and without a second derivative."""
+
+    def build(self, genotype: str) -> nn.Module:
+        layer = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+        pool, head = nn.AdaptiveAvgPool2d(1), nn.Linear(4, 10)
+        return nn.Sequential(layer, nn.ReLU(), nn.Hardsigmoid(), pool, nn.Flatten(), head).double()
+
+
+def test_what_cannot_be_computed_is_not_a_number_and_all_else_follows_the_seed() -> None:
+    rows = [next(iter(ZeroCost(Unusual(), batch_size=4).evaluate([CELL], PROXIES))) for _ in range(2)]
+    first, second = ({name: row[name].value for name in PROXIES if name != "grasp"} for row in rows)
+    assert first == second
+    assert np.isfinite(list(first.values())).all()
+    assert np.isnan(rows[0]["grasp"].value)
+    with pytest.raises(
+        InputError, match=r"grasp cannot be computed \(derivative for aten::hardsigmoid_backward is not"
+    ):
+        list(ZeroCost(Unusual(), batch_size=4).evaluate([CELL], ["grasp"]))
+
+
+def test_whatever_a_network_raises_is_named() -> None:
+    class Faulty(TopologySpace):
+        def build(self, genotype: str) -> nn.Module:
+            raise KeyError("width")
+
+    with pytest.raises(InputError, match=r"network '.*': snip cannot be computed \('width'\)"):
+        list(ZeroCost(Faulty(), batch_size=4).evaluate([CELL], ["snip"]))
 
 
 def test_an_unknown_proxy_is_named() -> None:
