@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
 from freerea_patch.spaces import EDGES, Part
 
@@ -36,7 +37,10 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
             # Drawing into contiguous memory takes a ninth of the time, and gives the same weights in every layout.
             weight = torch.empty_like(module.weight, memory_format=torch.contiguous_format)
             nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)
-            module.weight.copy_(weight)
+            if is_parametrized(module, "weight"):
+                module.weight = weight  # its parameters are those that give this weight
+            else:
+                module.weight.copy_(weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, _BatchNorm) and module.affine:

@@ -295,7 +295,7 @@ def _saved_for_backward(graph: Graph, index: int, needs_gradient: Sequence[bool]
         return first_two, 4 * prod(graph.shape(second[0]))
     if kind == "native_dropout":
         return [], prod(shape)  # a mask of one byte an element
-    if "max_pool" in kind:
+    if kind.startswith(("max_pool", "adaptive_max_pool", "fractional_max_pool")):
         # The input, and the int64 index of every maximum.
         return first_two[:1], 8 * node.outputs[0].elements
     return [ref for ref in refs if _is_floating(graph, ref)], 0

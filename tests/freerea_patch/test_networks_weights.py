@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from random import Random
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations
 
 from freerea_patch import TopologySpace
 from freerea_patch.networks import initialise, preserve_state, skip_initialisation
@@ -19,6 +21,19 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def state(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize("normalise", [parametrizations.weight_norm, parametrizations.spectral_norm])
+def test_parametrised_weights_are_drawn_too(normalise: Callable[[nn.Module], nn.Module]) -> None:
+    networks = [nn.Sequential(normalise(nn.Linear(40, 30))).eval() for _ in range(2)]
+    for network in networks:
+        initialise(network, seeded())
+    first, second = (network[0].weight.detach() for network in networks)
+    initialise(networks[1], seeded(1))
+    if normalise is parametrizations.weight_norm:  # spectral norm also depends on the vectors of its own buffers
+        assert torch.allclose(first, second)
+        assert first.std().item() == pytest.approx(math.sqrt(2 / 30), rel=0.05)
+    assert not torch.allclose(first, networks[1][0].weight)  # type: ignore[arg-type]
 
 
 def test_weights_are_kaiming_normal_by_fan_out() -> None:

@@ -282,7 +282,7 @@ class _Items:
     def compare(self, one: int, other: int) -> Sequence[str] | None:
         """Return for each operand of two items how both read it from the same node; None if they are no copies.
 
-        ``.`` is the same result of it; ``+``, ``=`` and ``-`` are those of :class:`Operand`; an empty text is an operand at
+        ``.`` is the same result of it; ``+``, ``=`` and ``-`` are those of :class:`Operand`; an empty text is one at
         the same distance. The sequence is empty if the items are equal.
         """
         if self._keys[one] == self._keys[other]:
