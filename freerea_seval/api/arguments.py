@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def progress_bars(wanted: bool) -> Progress:
-    """Return bars on a terminal if they are wanted, otherwise a progress that shows nothing."""
+    """Return the progress of the terminal if it is wanted, otherwise one that shows nothing."""
     return terminal_progress() if wanted else Progress()
 
 

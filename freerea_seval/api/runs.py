@@ -21,7 +21,7 @@ from freerea_patch import InputError
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
-from freerea_seval.progress import Progress
+from freerea_seval.progress import LineProgress, Progress
 from freerea_seval.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def search(
         resume: continue this run folder instead of starting one; takes no other argument but ``workers``.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
             below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
-        progress: show a progress bar on a terminal.
+        progress: show a progress bar on a terminal, and print on standard error if nothing is feasible after a second.
 
     Returns:
         The finished run.
@@ -324,7 +324,8 @@ def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -
             ProcessPoolExecutor(min(workers, len(seeds)), get_context("spawn"), _end_at_interrupt) as pool,
             progress.task(f"searching, {len(seeds)} seeds") as show,
         ):
-            futures = [pool.submit(_execute_seed, folder.path, seed) for seed in seeds]
+            silent = type(progress) is Progress
+            futures = [pool.submit(_execute_seed, folder.path, seed, silent) for seed in seeds]
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
                     future.result()
@@ -339,11 +340,11 @@ def _end_at_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback of each process
 
 
-def _execute_seed(path: Path, seed: int) -> None:
+def _execute_seed(path: Path, seed: int, silent: bool) -> None:
     from freerea_seval.runs.execute import execute
 
     opened = RunFolder.open(path)
-    execute(_OneSeed(opened.path, opened.config, opened.base, seed))
+    execute(_OneSeed(opened.path, opened.config, opened.base, seed), Progress() if silent else LineProgress())
 
 
 class _OneSeed(RunFolder):
