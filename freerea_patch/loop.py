@@ -17,7 +17,6 @@ from freerea_patch.errors import InputError, NothingFeasible
 from freerea_patch.history import Candidate, History, Proposal
 from freerea_patch.objective import Evaluation, Objectives
 
-
 #: By default, a search stops after this number of infeasible candidates in a row.
 PATIENCE = 2_000
 
