@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from freerea_patch.imports import TORCH_LOCK
 from freerea_patch.spaces import EDGES, Part
 
 
@@ -49,17 +50,18 @@ def skip_initialisation() -> Iterator[None]:
 
     Until then, their weights and biases are uninitialised memory.
     """
-    methods = {kind: kind.__dict__.get("reset_parameters") for kind in (nn.Conv2d, nn.Linear)}
-    try:
-        for kind in methods:
-            kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
-        yield
-    finally:
-        for kind, method in methods.items():
-            if method is None:
-                del kind.reset_parameters
-            else:
-                kind.reset_parameters = method  # type: ignore[method-assign]
+    with TORCH_LOCK:
+        methods = {kind: kind.__dict__.get("reset_parameters") for kind in (nn.Conv2d, nn.Linear)}
+        try:
+            for kind in methods:
+                kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
+            yield
+        finally:
+            for kind, method in methods.items():
+                if method is None:
+                    del kind.reset_parameters
+                else:
+                    kind.reset_parameters = method  # type: ignore[method-assign]
 
 
 @contextmanager
