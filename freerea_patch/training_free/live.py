@@ -41,10 +41,8 @@ _VERSION = 2
 NETWORK = "network"
 #: Seconds to wait while another process writes.
 _BUSY_S = 60.0
-#: File systems that several machines can share, by their names in Linux.
-_NETWORK_FILE_SYSTEMS = frozenset(
-    ["9p", "beegfs", "ceph", "cifs", "fuse.sshfs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "smb3"]
-)
+#: Beginnings of Linux's names of file systems that several machines can share.
+_NETWORK_FILE_SYSTEMS = ("9p", "beegfs", "ceph", "cifs", "fuse", "gluster", "gpfs", "lustre", "nfs", "smb")
 
 Images = npt.NDArray[np.float32]
 
@@ -451,7 +449,7 @@ def _is_local(path: Path) -> bool:
         return True
     folders = {str(folder) for folder in path.absolute().resolve().parents}
     kinds = {len(mount[1]): mount[2] for mount in mounts if mount[1] in folders}
-    return kinds[max(kinds)] not in _NETWORK_FILE_SYSTEMS if kinds else True
+    return not kinds[max(kinds)].startswith(_NETWORK_FILE_SYSTEMS) if kinds else True
 
 
 def cache_key(parts: Mapping[str, object]) -> str:
