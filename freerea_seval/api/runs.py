@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from freerea_patch import SearchSpace
 
 
+#: A range of seeds has at most this number.
+MOST_SEEDS = 10_000
+
+
 def search(
     config: str | Path | Mapping[str, Any] | Config | None = None,
     output: str | Path | None = None,
@@ -294,7 +298,10 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
             raise InputError(f"--seeds {seeds!r}: expected numbers such as 0,1,2 or a range such as 0-29")
-        numbers.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first >= MOST_SEEDS:
+            raise InputError(f"--seeds {seeds!r}: expected at most {MOST_SEEDS} seeds")
+        numbers.extend(range(first, last + 1))
     return numbers
 
 

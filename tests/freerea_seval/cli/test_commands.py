@@ -47,6 +47,12 @@ def test_seeds_are_listed_or_ranged(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
+def test_a_range_of_seeds_has_a_bound() -> None:
+    assert len(parse_seeds("1-10000")) == 10_000
+    with pytest.raises(InputError, match="--seeds '0-99999999999': expected at most 10000 seeds"):
+        parse_seeds("0-99999999999")
+
+
 def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = write_search(tmp_path)
     assert call("search", config, "-o", tmp_path / "run", "--seeds", "0-1") == 0
