@@ -121,7 +121,10 @@ def checkout() -> Any:
 class Distance:
     """Objectives: be near to 5, never 7; a second each, and a log of what was asked."""
 
-    terms = (Objective("distance", direction="min"), Objective("id", role="constraint", upper=6))
+    terms: tuple[Objective, ...] = (
+        Objective("distance", direction="min"),
+        Objective("id", role="constraint", upper=6),
+    )
 
     def __init__(self) -> None:
         self.asked: list[list[Any]] = []
@@ -255,7 +258,7 @@ def test_every_search_inside_one_hook_has_the_whole_budget_and_the_first_pays_th
 def test_a_search_that_can_draw_nothing_feasible_ends_with_the_patience(checkout: Any) -> None:
     api = Api()
     low = Distance()
-    low.terms = (Objective("distance", direction="min"), Objective("id", role="constraint", lower=6))  # type: ignore[assignment]
+    low.terms = (Objective("distance", direction="min"), Objective("id", role="constraint", lower=6))
     message = (
         r"none of 30 candidates is within the constraints \(id >= 6\); the nearest has id -1: -1; loosen the bound$"
     )
@@ -265,7 +268,7 @@ def test_a_search_that_can_draw_nothing_feasible_ends_with_the_patience(checkout
 
 def test_a_search_whose_population_cannot_grow_ends_with_the_patience(checkout: Any) -> None:
     few = Distance()
-    few.terms = (Objective("distance", direction="min"), Objective("id", role="constraint", lower=-5))  # type: ignore[assignment]
+    few.terms = (Objective("distance", direction="min"), Objective("id", role="constraint", lower=-5))
     api = Api()
     with Hook(checkout, api, few, patience=30) as hook, pytest.raises(NothingFeasible) as error:
         checkout.search.search(api, 5, 100.0)

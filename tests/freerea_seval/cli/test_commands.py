@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from freerea_patch import InputError
 from freerea_seval.api.runs import parse_seeds
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
