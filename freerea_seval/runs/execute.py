@@ -192,16 +192,16 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
     ledger = Ledger()
     ledger.charge(setup.preparation)
     explored = 0
-    told = False
+    announced = False
     try:
         with progress.task(f"searching, seed {seed}") as show:
 
             def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
-                nonlocal explored, told
+                nonlocal explored, announced
                 recorder.record(candidate, times)
                 explored += candidate.feasible
-                if not (explored or told) and times.wall_s >= TELL_S:
-                    told = True
+                if not (explored or announced) and times.wall_s >= TELL_S:
+                    announced = True
                     progress.say(
                         f"seed {seed}: {search.history.describe_infeasible()}; the search ends after"
                         f" {budget.patience} in a row (budget.patience)"
