@@ -117,10 +117,7 @@ class Search(ABC):
                 self._pending = {p.genotype: p for p in proposals}
                 return proposals
         if not len(self.history):
-            bounds = "; ".join(_describe_bounds(t) for t in self.history.terms if t.role == "constraint")
-            raise NothingFeasible(
-                f"none of {self.history.evaluated} candidates is within the constraints ({bounds}); loosen a bound"
-            )
+            raise NothingFeasible(f"{self.history.describe_infeasible()}; loosen the bound")
         return []
 
     def tell(self, proposal: Proposal, evaluation: Evaluation) -> Candidate:
@@ -395,12 +392,6 @@ def _check_sizes(*, population: int, tournament: int, **counts: int) -> None:
     for name, count in counts.items():
         if count < 0:
             raise InputError(f"{name} must not be negative, got {count}")
-
-
-def _describe_bounds(term: Objective) -> str:
-    lower = [] if term.lower is None else [f">= {term.lower:g}"]
-    upper = [] if term.upper is None else [f"<= {term.upper:g}"]
-    return f"{term.name} {' and '.join(lower + upper)} {term.unit}".rstrip()
 
 
 #: Built-in algorithms by the name that a config uses: a class, or ``"pkg.module:Class"``.

@@ -15,7 +15,9 @@ candidates by given objectives::
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
@@ -23,8 +25,9 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
-from freerea_patch.errors import InputError
+from freerea_patch.errors import InputError, NothingFeasible
 from freerea_patch.history import Candidate, History, Proposal
+from freerea_patch.loop import PATIENCE
 from freerea_patch.objective import Measured, Objectives
 
 #: Files by which a checkout of FreeREA is recognised.
@@ -86,7 +89,7 @@ class Checkout:
                 " expected a clone of github.com/NiccoloCavagnero/FreeREA"
             )
         self.path = path.resolve()
-        self._undo: list[Callable[[], object]] = []
+        self._undo = ExitStack()
 
     def __enter__(self) -> Checkout:
         """Import the modules.
@@ -111,17 +114,17 @@ class Checkout:
         replaced = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in own}
         for name in replaced:
             del sys.modules[name]
-        self._undo.append(lambda: sys.modules.update(replaced))
-        self._undo.append(self._forget)
+        self._undo.callback(sys.modules.update, replaced)
+        self._undo.callback(self._forget)
         replacements = dict(_NASBENCH101)
         for package, modules in _UNUSED.items():
             if package not in sys.modules and find_spec(package) is None:
                 replacements |= modules
         sys.modules.update({name: _replacement(name, attributes) for name, attributes in replacements.items()})
-        self._undo.append(lambda: [sys.modules.pop(name, None) for name in replacements])
+        self._undo.callback(lambda: [sys.modules.pop(name, None) for name in replacements])
         entry = str(self.path)
         sys.path.insert(0, entry)
-        self._undo.append(lambda: sys.path.remove(entry) if entry in sys.path else None)
+        self._undo.callback(lambda: sys.path.remove(entry) if entry in sys.path else None)
         for name in _MODULES:
             setattr(self, name, import_module(name))
         for name in _BINDING:
@@ -137,8 +140,7 @@ class Checkout:
 
     def undo(self) -> None:
         """Undo all changes; a second call does nothing."""
-        while self._undo:
-            self._undo.pop()()
+        self._undo.close()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -147,23 +149,39 @@ class Checkout:
 
 
 def _replacement(name: str, attributes: Sequence[str]) -> ModuleType:
-    """Return a replacement for a missing module; its functions raise an error that says so."""
+    """Return a replacement for a missing module; to use what it has raises an error that says so."""
     module = ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)
     for attribute in attributes:
-        setattr(module, attribute, _absent(f"{name}.{attribute}"))
+        reason = "not imported, as it needs a protobuf of 2019" if name in _NASBENCH101 else "not installed"
+        message = (
+            f"FreeREA's code called {name}.{attribute}, which is {reason}; only searches on cached metrics of"
+            " NATS-Bench work"
+        )
+        setattr(module, attribute, _Absent(message))
     return module
 
 
-def _absent(name: str) -> Callable[..., None]:
-    def called(*args: object, **kwargs: object) -> None:
-        raise InputError(f"FreeREA's code called {name}, which is not installed; only searches on cached metrics work")
+class _Absent:
+    """Stands for a function, class or module; to call it or to use an attribute raises an InputError."""
 
-    return called
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    def __call__(self, *args: object, **kwargs: object) -> None:
+        raise InputError(self._message)
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):  # asked for by Python itself, such as by its import system
+            raise AttributeError(name)
+        raise InputError(self._message)
 
 
-#: Functions for ranking and feasibility; the last one is defined in ``pruning``, the others in ``nas_utils``.
-_FUNCTIONS = ("return_top_k", "is_feasible", "clean_history", "prune_flops_params")
+#: Functions for ranking and feasibility, and the first that a search calls; ``prune_flops_params`` is defined in
+#: ``pruning``, the others in ``nas_utils``.
+_FUNCTIONS = ("return_top_k", "is_feasible", "clean_history", "prune_flops_params", "population_init")
+#: The search of SEval-NAS's copy of FreeREA.
+_MODIFIED = "search_modified"
 
 
 class Hook:
@@ -171,41 +189,78 @@ class Hook:
 
     This is safe because it replaces only these functions, by functions with the same arguments and results. They are
     replaced in every module that binds them: rebinding ``nas_utils`` alone would change the report but not the search.
-        On
-    the ``api``, ``total_metrics_time`` is replaced, so that seconds of our metrics count against its budget.
+    On the ``api``, ``total_metrics_time`` is replaced, so that seconds of our metrics count against its budget; the
+    modules' clock leaves out the time of evaluating them, so that they count once.
+
+    One hook serves any number of searches, one after the other: each starts with an empty history and no seconds.
 
     Args:
         checkout: FreeREA's code, inside its ``with`` block.
         api: its search space object.
         objectives: replace naswot, logsynflow and skip. To keep these, add them as objectives on
             :class:`CheckoutMetrics`.
-        preparation_s: seconds spent before the search, such as on training a predictor.
+        preparation_s: seconds spent before the searches, such as on training a predictor; charged to the first one.
+        patience: the number of proposals in a row, none of them within the constraints, that ends a search.
 
     Attributes:
-        history: all evaluated genotypes.
+        history: all genotypes that the present or last search has evaluated.
 
     Raises:
         InputError: the checkout lacks a function that has to be replaced.
     """
 
-    def __init__(self, checkout: Checkout, api: Any, objectives: Objectives, *, preparation_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        checkout: Checkout,
+        api: Any,
+        objectives: Objectives,
+        *,
+        preparation_s: float = 0.0,
+        patience: int = PATIENCE,
+    ) -> None:
         self.history = History(objectives.terms)
         self._objectives = objectives
         self._api = api
+        self._patience = patience
+        self._preparation_s = preparation_s
         self._spent_s = preparation_s
-        self._undo: list[Callable[[], object]] = []
+        self._evaluation_s = 0.0  # wall seconds spent in the evaluation of metrics
+        self._in_vain = 0  # proposals in a row without a feasible one
+        self._undo = ExitStack()
+        self._path = checkout.path
         self._modules = [getattr(checkout, name) for name in _BINDING]
+        self._timed = [*self._modules, checkout.analyzer]
         for function in _FUNCTIONS:
             if not any(callable(vars(module).get(function)) for module in self._modules):
                 raise InputError(f"{checkout.path} has no {function}; expected commit 9c2a726 of FreeREA's code")
 
     def __enter__(self) -> Hook:
-        for module in self._modules:
-            for function in _FUNCTIONS:
-                original = vars(module).get(function)
-                if original is not None:
-                    self._rebind(module, function, getattr(self, f"_{function}")(original))
-        self._rebind(self._api, "total_metrics_time", self._total_metrics_time)
+        """Replace the functions.
+
+        Raises:
+            InputError: SEval-NAS's own search has been imported, which the hook does not reach.
+        """
+        message = (
+            f"{self._path / _MODIFIED}.py is SEval-NAS's own search, which this hook does not reach;"
+            " call search.search or our_baselines.freeREAMinus instead"
+        )
+        if _MODIFIED in sys.modules:
+            raise InputError(message)
+        try:
+            sys.modules[_MODIFIED] = _Absent(message)  # type: ignore[assignment]
+            self._undo.callback(sys.modules.pop, _MODIFIED, None)
+            for module in self._modules:
+                for function in _FUNCTIONS:
+                    original = vars(module).get(function)
+                    if original is not None:
+                        self._rebind(module, function, getattr(self, f"_{function}")(original))
+            for module in self._timed:
+                if "time" in vars(module):
+                    self._rebind(module, "time", _Clock(lambda: self._evaluation_s))
+            self._rebind(self._api, "total_metrics_time", self._total_metrics_time)
+        except BaseException:
+            self.undo()
+            raise
         return self
 
     def __exit__(
@@ -215,23 +270,24 @@ class Hook:
 
     def undo(self) -> None:
         """Undo all changes; a second call does nothing."""
-        while self._undo:
-            self._undo.pop()()
+        self._undo.close()
 
     def _rebind(self, owner: Any, name: str, value: object) -> None:
         namespace = vars(owner)
         if name in namespace:
-            original = namespace[name]
-            self._undo.append(lambda: setattr(owner, name, original))
+            self._undo.callback(setattr, owner, name, namespace[name])
         else:  # a method of the class, hidden by an attribute of the instance
-            self._undo.append(lambda: delattr(owner, name))
+            self._undo.callback(namespace.pop, name, None)
         setattr(owner, name, value)
 
     def _look_up(self, exemplars: Iterable[Any]) -> list[Candidate]:
         """Return the candidates of exemplars; new ones are evaluated as one batch."""
         genotypes = [exemplar.genotype for exemplar in exemplars]
         new = [g for g in dict.fromkeys(genotypes) if g not in self.history]
-        for genotype, evaluation in zip(new, self._objectives.evaluate(new), strict=True):
+        began = time.perf_counter()
+        evaluations = list(self._objectives.evaluate(new))
+        self._evaluation_s += time.perf_counter() - began
+        for genotype, evaluation in zip(new, evaluations, strict=True):
             if not self.history.add(Proposal(genotype), evaluation).feasible:
                 self._spent_s += sum(evaluation.seconds.values())
         candidates = map(self.history.find, genotypes)
@@ -239,6 +295,35 @@ class Hook:
 
     def _feasible(self, exemplars: Sequence[Any]) -> list[Any]:
         return [e for e, c in zip(exemplars, self._look_up(exemplars), strict=True) if c.feasible]
+
+    def _check_patience(self, feasible: bool) -> None:
+        """Count the proposals since the last step of the search, which goes on until one is feasible.
+
+        Raises:
+            NothingFeasible: the patience is over.
+        """
+        self._in_vain = 0 if feasible else self._in_vain + 1
+        if self._in_vain < self._patience:
+            return
+        if not self.history.evaluated:
+            raise NothingFeasible(
+                f"none of {self._in_vain} proposals is within max_flops and max_params of FreeREA's search; loosen them"
+            )
+        if not len(self.history):
+            raise NothingFeasible(f"{self.history.describe_infeasible()}; loosen the bound")
+        raise NothingFeasible(
+            f"the last {self._in_vain} proposals added no network within the constraints to the population, and"
+            f" 'history' has only {len(self.history)}; loosen a bound, or reduce N"
+        )
+
+    def _population_init(self, original: Any) -> Any:
+        def population_init(*args: Any, **named: Any) -> Any:  # the first call of each search
+            self.history = History(self._objectives.terms)
+            self._spent_s, self._preparation_s = self._preparation_s, 0.0
+            self._in_vain = 0
+            return original(*args, **named)
+
+        return population_init
 
     def _return_top_k(self, original: Any) -> Any:
         def return_top_k(exemplars: Sequence[Any], K: int = 3, metric_names: Sequence[str] = ()) -> list[Any]:  # noqa: N803
@@ -252,7 +337,9 @@ class Hook:
 
     def _is_feasible(self, original: Any) -> Any:
         def is_feasible(exemplar: Any, *bounds: Any, **named: Any) -> bool:
-            return bool(original(exemplar, *bounds, **named)) and bool(self._feasible([exemplar]))
+            feasible = bool(original(exemplar, *bounds, **named)) and bool(self._feasible([exemplar]))
+            self._check_patience(feasible)
+            return feasible
 
         return is_feasible
 
@@ -267,14 +354,30 @@ class Hook:
         def prune_flops_params(exemplars: Sequence[Any], history: Any, *bounds: Any, **named: Any) -> Any:
             # The original removes infeasible exemplars from the history, through clean_history, but not from the rest.
             kept, history = original(exemplars, history, *bounds, **named)
+            # A step repeats this until its population has grown, and then asks for the seconds.
+            self._check_patience(False)
             return self._feasible(kept), history
 
         return prune_flops_params
 
     def _total_metrics_time(self, exemplars: Iterable[Any], metrics: Sequence[str] = ()) -> float:
         """Return the seconds of exemplars, of preparation, and of infeasible candidates."""
+        self._in_vain = 0
         candidates = self._look_up(exemplars)
         return self._spent_s + sum(sum(c.evaluation.seconds.values()) for c in candidates if c.feasible)
+
+
+class _Clock:
+    """The module ``time``, whose ``time`` leaves out the seconds that ``excluded`` returns."""
+
+    def __init__(self, excluded: Callable[[], float]) -> None:
+        self._excluded = excluded
+
+    def time(self) -> float:
+        return time.time() - self._excluded()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
 
 
 class CheckoutMetrics:

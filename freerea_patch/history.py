@@ -7,6 +7,7 @@ of oriented values (larger is better): n candidates or points, k fitness metrics
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -106,6 +107,8 @@ class History:
         self._pareto = np.empty((64, len(self._pareto_terms)))
         self._candidates: dict[str, Candidate] = {}
         self._feasible: list[Candidate] = []
+        #: Number of infeasible candidates since the last feasible one.
+        self.infeasible_in_a_row = 0
 
     def __len__(self) -> int:
         """Number of feasible candidates."""
@@ -156,8 +159,32 @@ class History:
             self._pareto[row] = [t.oriented(values[t.name]) for t in self._pareto_terms]
             candidate.row = row
             self._feasible.append(candidate)
+        self.infeasible_in_a_row = 0 if feasible else self.infeasible_in_a_row + 1
         self._candidates[proposal.genotype] = candidate
         return candidate
+
+    def describe_infeasible(self) -> str:
+        """Return a clause for messages: nothing is within the constraints, and how near the nearest candidate is."""
+        bounds = "; ".join(term.bounds for term in self._constraints)
+        text = f"none of {self.evaluated} candidates is within the constraints ({bounds})"
+        nearest = min(self._candidates.values(), key=self._excess, default=None)
+        if nearest is None:
+            return text
+        values = nearest.values
+        outside = [t for t in self._constraints if t.name in values and not t.admits(values[t.name])]
+        has = " and ".join(
+            f"no supported {t.name}"
+            if math.isnan(values[t.name])
+            else f"{t.name} {values[t.name]:.10g} {t.unit}".rstrip()
+            for t in outside
+        )
+        return f"{text}; the nearest has {has}: {nearest.genotype}"
+
+    def _excess(self, candidate: Candidate) -> tuple[int, float]:
+        """Return how far an infeasible candidate is outside the constraints: those not reached, the summed excess."""
+        values = candidate.values
+        reached = [t for t in self._constraints if t.name in values]
+        return len(self._constraints) - len(reached), sum(t.excess(values[t.name]) for t in reached)
 
     def scores(self, pool: Sequence[Candidate]) -> Floats:
         """Return the ``(n,)`` scores of feasible candidates; zeros if there is no fitness term."""

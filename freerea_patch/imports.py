@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -12,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from freerea_patch.errors import InputError
+
+#: Held while networks are built and computed on. All threads of a process share torch's generator, its number of
+#: threads and the classes of its layers, which this changes for a while; and the seconds of a metric must not include
+#: those of another thread.
+TORCH_LOCK = threading.RLock()
 
 
 def import_object(spec: str, what: str) -> Any:

@@ -13,9 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from freerea_patch.algorithms import Search
-from freerea_patch.errors import InputError
+from freerea_patch.errors import InputError, NothingFeasible
 from freerea_patch.history import Candidate, History, Proposal
 from freerea_patch.objective import Evaluation, Objectives
+
+#: By default, a search stops after this number of infeasible candidates in a row.
+PATIENCE = 2_000
 
 
 class Ledger:
@@ -49,6 +52,8 @@ class Budget:
         total_seconds: FreeREA's own rule (Cavagnero 2023, section 4): the seconds charged to the ledger plus the wall
             clock of the search itself, without the evaluation of metrics.
         evaluations: number of distinct feasible candidates.
+        patience: number of infeasible candidates in a row; it does not count as a limit. Where 1% of the candidates are
+            feasible, 2,000 of them end one search in 500 million.
 
     Raises:
         InputError: no limit, or a limit that is not a positive number.
@@ -58,6 +63,7 @@ class Budget:
     wall_seconds: float | None = None
     total_seconds: float | None = None
     evaluations: int | None = None
+    patience: int = PATIENCE
 
     #: Read by pydantic where a budget is a section of a config: an unknown key is an error.
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
@@ -65,17 +71,18 @@ class Budget:
     def __post_init__(self) -> None:
         limits = self.limits
         if not limits:
-            raise InputError(f"a budget needs at least one of: {', '.join(asdict(self))}")
-        for name, limit in limits.items():
+            raise InputError(f"a budget needs at least one of: {', '.join(asdict(self))}".removesuffix(", patience"))
+        for name, limit in (limits | {"patience": self.patience}).items():
             if isinstance(limit, (bool, str)) or not (limit > 0 and math.isfinite(limit)):
                 raise InputError(f"{name} must be a positive number, got {limit!r}")
-        if self.evaluations is not None and not isinstance(self.evaluations, int):
-            raise InputError(f"evaluations must be a whole number, got {self.evaluations!r}")
+        for name, count in (("evaluations", self.evaluations), ("patience", self.patience)):
+            if count is not None and not isinstance(count, int):
+                raise InputError(f"{name} must be a whole number, got {count!r}")
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limits that are set, by name."""
-        return {name: limit for name, limit in asdict(self).items() if limit is not None}
+        """The limits that are set, by name; without the patience."""
+        return {name: limit for name, limit in asdict(self).items() if limit is not None and name != "patience"}
 
     @property
     def uses_clock(self) -> bool:
@@ -131,7 +138,7 @@ class SearchResult:
     history: History
     ledger: Ledger
     times: Times
-    stopped: Literal["budget", "exhausted"]
+    stopped: Literal["budget", "exhausted", "patience"]
 
 
 def run(
@@ -143,7 +150,7 @@ def run(
     on_candidate: Callable[[Candidate, float, Times], None] | None = None,
     replay: Sequence[Step] = (),
 ) -> SearchResult:
-    """Drive ``search`` until the budget is spent or the space is exhausted.
+    """Drive ``search`` until the budget is spent, the space is exhausted, or the patience is over.
 
     Args:
         search: an algorithm, constructed with the terms of ``objectives``.
@@ -156,7 +163,7 @@ def run(
             told, so the run continues where it was interrupted.
 
     Raises:
-        NothingFeasible: no candidate satisfies the constraints.
+        NothingFeasible: the space is exhausted, or the patience over, without a feasible candidate.
     """
     ledger = ledger or Ledger()
     recorded = {step.proposal.genotype: step.evaluation for step in replay}
@@ -199,4 +206,11 @@ def run(
                 on_candidate(candidate, spent, times)
             if spent >= 1:
                 return SearchResult(search.front(), search.history, ledger, times, "budget")
+            if search.history.infeasible_in_a_row >= budget.patience:
+                if not len(search.history):
+                    raise NothingFeasible(
+                        f"{search.history.describe_infeasible()}; loosen the bound,"
+                        f" or raise budget.patience ({budget.patience})"
+                    )
+                return SearchResult(search.front(), search.history, ledger, times, "patience")
             started = time.perf_counter()

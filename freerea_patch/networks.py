@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
+from freerea_patch.imports import TORCH_LOCK
 from freerea_patch.spaces import EDGES, Part
 
 
@@ -54,17 +55,18 @@ def skip_initialisation() -> Iterator[None]:
 
     Until then, their weights and biases are uninitialised memory.
     """
-    methods = {kind: kind.__dict__.get("reset_parameters") for kind in (nn.Conv2d, nn.Linear)}
-    try:
-        for kind in methods:
-            kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
-        yield
-    finally:
-        for kind, method in methods.items():
-            if method is None:
-                del kind.reset_parameters
-            else:
-                kind.reset_parameters = method  # type: ignore[method-assign]
+    with TORCH_LOCK:
+        methods = {kind: kind.__dict__.get("reset_parameters") for kind in (nn.Conv2d, nn.Linear)}
+        try:
+            for kind in methods:
+                kind.reset_parameters = lambda self: None  # type: ignore[method-assign]
+            yield
+        finally:
+            for kind, method in methods.items():
+                if method is None:
+                    del kind.reset_parameters
+                else:
+                    kind.reset_parameters = method  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -85,6 +85,25 @@ class Objective:
             return False
         return (self.lower is None or value >= self.lower) and (self.upper is None or value <= self.upper)
 
+    def excess(self, value: float) -> float:
+        """Return how far ``value`` is outside the bounds, relative to the violated bound; 0 within them.
+
+        The distance to a bound of zero is absolute. :data:`UNSUPPORTED` (NaN) is infinitely far.
+        """
+        if self.admits(value):
+            return 0.0
+        bound = self.lower if self.lower is not None and not value >= self.lower else self.upper
+        if bound is None or math.isnan(value):
+            return math.inf
+        return abs(value - bound) / (abs(bound) or 1.0)
+
+    @property
+    def bounds(self) -> str:
+        """The bounds of a constraint for messages, such as ``params >= 1 and <= 2.5 M``."""
+        lower = [] if self.lower is None else [f">= {self.lower:g}"]
+        upper = [] if self.upper is None else [f"<= {self.upper:g}"]
+        return f"{self.name} {' and '.join(lower + upper)} {self.unit}".rstrip()
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from freerea_patch import InputError
+
+#: A line of a journal has at most this length; those of searches have some hundred bytes.
+MOST_LINE_BYTES = 2**20
+#: By this end of their names, temporary folders are recognised as ours.
+_SUFFIX = ".freerea-seval-part"
 
 
 def lock(handle: int) -> None:
@@ -25,27 +34,89 @@ def lock(handle: int) -> None:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _locked(folder: Path) -> int:
+    """Lock a folder; return the handle that holds the lock.
+
+    Raises:
+        OSError: another process has locked it, it does not exist, or folders cannot be locked here.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        lock(handle)
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
+
+
+@cache
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the temporary folders of processes that were killed: those that nobody has locked."""
+    for folder in parent.glob(f".*{_SUFFIX}"):
+        with suppress(OSError):  # in use, or another user's
+            handle = _locked(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(handle)
+
+
+@contextmanager
+def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
+    """Make a folder that is removed at the end, and remove those that killed processes left in the same place.
+
+    Args:
+        parent: where it is; None for the system's folder for temporary files.
+
+    Raises:
+        OSError: ``parent`` is missing or not writable.
+    """
+    parent = Path(tempfile.gettempdir()) if parent is None else parent.absolute()
+    _remove_abandoned(parent)
+    while True:
+        folder, handle = Path(tempfile.mkdtemp(_SUFFIX, ".", parent)), None
+        try:
+            handle = _locked(folder)
+        except (BlockingIOError, FileNotFoundError):  # another process took it for an abandoned one
+            continue
+        except OSError:  # such as on Windows, where none is removed therefore
+            break
+        if folder.exists():
+            break
+        os.close(handle)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file in one step: readers see the old content or the new one, never a part, even after a crash.
 
     Raises:
         OSError: the folder is missing, not writable, or the disk is full; the old file is untouched.
     """
-    data = content.encode() if isinstance(content, str) else content
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+    with temporary_folder(path.parent) as folder:
+        part = folder / path.name
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files that only the user can read; these get the permissions of ordinary files.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        os.replace(part, path)
+
+
+def read_bounded(path: Path, most_bytes: int) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        OSError: it is missing or cannot be read, or is longer than ``most_bytes``.
+    """
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        content = b"" if size > most_bytes else file.read(size or most_bytes + 1)  # a pipe has no size
+    if max(size, len(content)) > most_bytes:
+        raise OSError(errno.EFBIG, f"more than {most_bytes / 2**20:g} MiB")
+    return content
 
 
 class JsonLines:
@@ -71,18 +142,25 @@ class JsonLines:
         if not self.path.exists():
             return []
         rows = []
-        for number, line in enumerate(self.path.read_bytes().split(b"\n")[:-1], start=1):
-            try:
-                row = json.loads(line)
-            except ValueError:  # covers bytes that are not UTF-8
-                row = None
-            if not isinstance(row, dict):
-                raise InputError(
-                    f"{self.path}, line {number}: expected a JSON object, got {line[:40]!r}; restore the file,"
-                    " or delete it from this line on and resume"
-                )
-            rows.append(row)
+        with open(self.path, "rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(MOST_LINE_BYTES + 1), b""), start=1):
+                too_long = len(line) > MOST_LINE_BYTES
+                if not (too_long or line.endswith(b"\n")):
+                    break
+                try:
+                    row = None if too_long else json.loads(line)
+                except (ValueError, RecursionError):  # ValueError covers bytes that are not UTF-8
+                    row = None
+                if not isinstance(row, dict):
+                    raise self._damaged(f", line {number}", line)
+                rows.append(row)
         return rows
+
+    def _damaged(self, where: str, line: bytes) -> InputError:
+        return InputError(
+            f"{self.path}{where}: expected a JSON object of at most {MOST_LINE_BYTES >> 20} MiB, got {line[:40]!r};"
+            " restore the file, or delete it from this line on and resume"
+        )
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line; equal rows give equal bytes.
@@ -92,8 +170,14 @@ class JsonLines:
         """
         if self._handle is None:
             if self.path.exists():
-                content = self.path.read_bytes()
-                os.truncate(self.path, content.rfind(b"\n") + 1)
+                begin = max(0, self.path.stat().st_size - MOST_LINE_BYTES)
+                with open(self.path, "rb") as file:
+                    file.seek(begin)
+                    tail = file.read()
+                end = tail.rfind(b"\n") + 1
+                if begin and not end:
+                    raise self._damaged(", last line", tail)
+                os.truncate(self.path, begin + end)
             self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         data = (json.dumps(row, allow_nan=False) + "\n").encode()
         while data:

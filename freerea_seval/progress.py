@@ -1,4 +1,4 @@
-"""Progress bars with elapsed and remaining time, drawn on terminals only."""
+"""Progress bars with elapsed and remaining time, drawn on terminals only, and lines that cannot wait for the end."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ class Progress:
         """Show a task; yields a function that takes the fraction done, from 0 to 1, and a note beside the bar."""
         yield _show_nothing
 
+    def say(self, line: str) -> None:
+        """Tell the user something that cannot wait for the end."""
+
 
 def _show_nothing(fraction: float, note: str = "") -> None:
     pass
 
 
-class TerminalProgress(Progress):
+class LineProgress(Progress):
+    """Draws no bars, but prints lines on standard error."""
+
+    def say(self, line: str) -> None:
+        """Print a line; rich keeps it above its bars."""
+        print(line, file=sys.stderr, flush=True)
+
+
+class TerminalProgress(LineProgress):
     """Draws a bar with elapsed and remaining time on standard error."""
 
     @contextmanager
@@ -50,5 +61,5 @@ class TerminalProgress(Progress):
 
 
 def terminal_progress() -> Progress:
-    """Return bars if standard error is a terminal, otherwise a progress that shows nothing."""
-    return TerminalProgress() if sys.stderr.isatty() else Progress()
+    """Return bars if standard error is a terminal, otherwise a progress that prints only lines that cannot wait."""
+    return TerminalProgress() if sys.stderr.isatty() else LineProgress()

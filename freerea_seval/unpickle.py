@@ -9,9 +9,11 @@ from __future__ import annotations
 import bz2
 import io
 import pickle
+import pickletools
 import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -40,6 +42,22 @@ _NUMBERS = {
 #: Names in errors are cut to this length, because a hostile file may hold a name of any length.
 _LONGEST_NAME = 80
 _BZ2_MAGIC = b"BZh"
+#: A file has at most this length, also decompressed; that of HW-NAS-Bench has 7 MB.
+MOST_BYTES = 2**27
+#: By opcode: the bytes of its argument, or one of pickletools' negative codes, which say where their number stands.
+_ARGUMENTS = {ord(opcode.code): opcode.arg.n if opcode.arg else 0 for opcode in pickletools.opcodes}
+_LENGTHS = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_TWO_LINES = pickle.GLOBAL + pickle.INST
+#: Opcodes that store an entry of the memo under a number, and how to read it.
+_STORING: dict[int, Callable[[bytes], int]] = {
+    pickle.PUT[0]: int,
+    pickle.LONG_BINPUT[0]: partial(int.from_bytes, byteorder="little"),
+}
 
 
 class PlainValue:
@@ -62,14 +80,19 @@ def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
         InputError: the file asks for a name outside the list; nothing of it has been called.
     """
     try:
-        data = path.read_bytes()
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise InputError(f"{what}: cannot read {path} ({error.strerror}); check the path") from None
     if not data:
         raise InputError(f"{what}: {path} is empty; download it again")
     try:
         if data.startswith(_BZ2_MAGIC):
-            data = bz2.decompress(data)
+            with bz2.open(io.BytesIO(data)) as file:
+                data = file.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+        _check_sizes(data)
         return _Unpickler(data, {**_PLAIN, **allowed}).load()
     except _RefusedError as error:
         raise InputError(
@@ -81,6 +104,37 @@ def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
         raise InputError(
             f"{what}: {path} is damaged or not a pickle ({type(error).__name__}: {message}); download it again"
         ) from None
+
+
+def _check_sizes(data: bytes) -> None:
+    """Refuse sizes that a pickle declares without having them, for which the unpickler would allocate memory.
+
+    It does so for byte arrays, and for its memo as soon as an entry with a large number is stored. Entries are numbered
+    from 0 or 1 in their order, and each takes a byte of the file, so that the memo takes at most 16 times the file.
+
+    Raises:
+        ValueError: such a size, or no end.
+    """
+    position, end = 0, len(data)
+    while position < end:
+        code, begin = data[position], position + 1
+        size = _ARGUMENTS[code]
+        if size == pickletools.UP_TO_NEWLINE:
+            position = data.index(b"\n", begin) + 1
+            if code in _TWO_LINES:
+                position = data.index(b"\n", position) + 1
+        elif size < 0:
+            after = begin + _LENGTHS[size]
+            position = after + int.from_bytes(data[begin:after], "little")
+        else:
+            position = begin + size
+        if position > end:
+            raise ValueError(f"byte {begin} declares {position - begin} bytes, {end - begin} are left")
+        if code in _STORING and not 0 <= (entry := _STORING[code](data[begin:position])) < begin:
+            raise ValueError(f"byte {begin} declares {entry} entries of the memo")
+        if code == pickle.STOP[0]:
+            return
+    raise ValueError("no end")
 
 
 class _RefusedError(pickle.UnpicklingError):

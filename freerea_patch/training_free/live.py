@@ -11,18 +11,22 @@ import hashlib
 import inspect
 import json
 import math
+import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
 
 from freerea_patch.errors import InputError, unknown_name
-from freerea_patch.imports import import_object, share_cores
+from freerea_patch.imports import TORCH_LOCK, import_object, share_cores
 from freerea_patch.objective import BoundObjective, Measured, Objective, ObjectiveSet
 from freerea_patch.spaces import SearchSpace
 
@@ -37,6 +41,8 @@ _VERSION = 2
 NETWORK = "network"
 #: Seconds to wait while another process writes.
 _BUSY_S = 60.0
+#: Beginnings of Linux's names of file systems that several machines can share.
+_NETWORK_FILE_SYSTEMS = ("9p", "beegfs", "ceph", "cifs", "fuse", "gluster", "gpfs", "lustre", "nfs", "smb")
 
 Images = npt.NDArray[np.float32]
 
@@ -92,11 +98,14 @@ class TrainingFree:
             if metric not in METRICS:
                 raise unknown_name("training-free metric", metric, METRICS)
         for genotype in genotypes:
-            row = {}
+            row: dict[str, Measured] = {}
             if "skip" in metrics:
                 row["skip"] = Measured(self._skip(genotype))
             live = [metric for metric in metrics if metric != "skip"]
-            yield row | self._live(genotype, live) if live else row
+            if live:
+                with TORCH_LOCK:
+                    row |= self._live(genotype, live)
+            yield row
 
     def _skip(self, genotype: str) -> float:
         skip: Callable[[str], float] | None = getattr(self.space, "skip", None)
@@ -106,6 +115,9 @@ class TrainingFree:
                 " add a method skip(genotype) -> float, or remove the metric"
             )
         return float(skip(genotype))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_computer": None}
 
     def _live(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
         """Return the metrics of one network, from the cache if it has all of them."""
@@ -332,8 +344,10 @@ def _read_npz(path: Path) -> Images:
 class MetricCache:
     """A SQLite file of metric values and the seconds that they took to compute.
 
-    Any number of processes may use a file at the same time: SQLite locks it for every write, and the first value stored
-    under a key is kept.
+    Any number of threads and processes may use a file at the same time, and the first value stored under a key is kept.
+    Where the file system is local and supports it, the file has a write-ahead log (``FILE-wal`` and ``FILE-shm`` beside
+    it while it is open), which makes writes short; elsewhere SQLite's rollback journal. A cache can be pickled and used
+    after a fork: each process has a connection of its own.
 
     Args:
         path: the file; it is created with its folders if it is missing.
@@ -344,21 +358,58 @@ class MetricCache:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
+        # By process: a fork must not use its parent's, and threads of the parent may have held the lock.
+        self._connections: dict[int, sqlite3.Connection] = {}
+        self._locks: dict[int, threading.RLock] = {}
+        with self._connected():
+            pass
+
+    def __reduce__(self) -> tuple[type[MetricCache], tuple[Path]]:
+        return type(self), (self.path.absolute(),)
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # Threads take turns by the lock.
+        connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None)
-            self._connection.execute(
+            if _is_local(self.path):
+                with suppress(sqlite3.OperationalError):  # a read-only file, or one that others are writing
+                    if connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",):
+                        # A power failure then loses the last values, never the file.
+                        connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute(
                 "CREATE TABLE IF NOT EXISTS metric (key TEXT PRIMARY KEY, value REAL, seconds REAL NOT NULL)"
             )
+        except sqlite3.Error as error:
+            connection.close()
+            read_only = self.path.is_file() and not os.access(self.path, os.W_OK)
+            if read_only and isinstance(error, sqlite3.OperationalError):
+                # SQLite cannot open a file with a log in a folder that it cannot write to, unless nobody can.
+                name = f"file:{quote(str(self.path.absolute()))}?immutable=1"
+                return sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
+            raise
+        return connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        """Give this thread the connection of this process.
+
+        Raises:
+            InputError: the file cannot be used.
+        """
+        process = os.getpid()
+        try:
+            with self._locks.setdefault(process, threading.RLock()):
+                if process not in self._connections:
+                    self._connections[process] = self._open()
+                yield self._connections[process]
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
 
     def get(self, key: str) -> Measured | None:
         """Return the value stored under ``key``, if any."""
-        try:
-            row = self._connection.execute("SELECT value, seconds FROM metric WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
+        with self._connected() as connection:
+            row = connection.execute("SELECT value, seconds FROM metric WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         # SQLite stores NaN as NULL.
@@ -366,24 +417,44 @@ class MetricCache:
 
     def put(self, values: Mapping[str, Measured]) -> None:
         """Store values by key, except under keys that exist; a failure stores none of them."""
-        try:
+        with self._connected() as connection:
             # A single transaction, because each one waits for the disk.
-            self._connection.execute("BEGIN IMMEDIATE")
-            rows = ((key, *measured) for key, measured in values.items())
-            self._connection.executemany("INSERT OR IGNORE INTO metric VALUES (?, ?, ?)", rows)
-            self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise self._unusable(error) from None
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                rows = ((key, *measured) for key, measured in values.items())
+                connection.executemany("INSERT OR IGNORE INTO metric VALUES (?, ?, ?)", rows)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
+        """Close the file; it opens again when it is used."""
+        process = os.getpid()
+        with self._locks.setdefault(process, threading.RLock()):
+            connection = self._connections.pop(process, None)
+            if connection is not None:
+                connection.close()
 
     def _unusable(self, error: Exception) -> InputError:
+        # An operational error, such as a locked file or a full disk, is not one of the file's content.
+        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
         return InputError(
             f"the cache of metric values {self.path} cannot be used ({error});"
-            " delete the file, choose another with 'cache: FILE', or set 'cache: off'"
+            f" {'delete the file, ' if damaged else ''}choose another with 'cache: FILE', or set 'cache: off'"
         )
+
+
+def _is_local(path: Path) -> bool:
+    """Whether no other machine shares the file system, as far as Linux says; a write-ahead log needs shared memory."""
+    try:
+        mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
+    except OSError:
+        return True
+    folders = {str(folder) for folder in path.absolute().resolve().parents}
+    kinds = {len(mount[1]): mount[2] for mount in mounts if mount[1] in folders}
+    return not kinds[max(kinds)].startswith(_NETWORK_FILE_SYSTEMS) if kinds else True
 
 
 def cache_key(parts: Mapping[str, object]) -> str:

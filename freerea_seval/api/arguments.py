@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
+from freerea_seval.files import temporary_folder
 from freerea_seval.progress import Progress, terminal_progress
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def progress_bars(wanted: bool) -> Progress:
-    """Return bars on a terminal if they are wanted, otherwise a progress that shows nothing."""
+    """Return the progress of the terminal if it is wanted, otherwise one that shows nothing."""
     return terminal_progress() if wanted else Progress()
 
 
@@ -89,8 +89,8 @@ def as_table(table: str | Path | DataFrame) -> Iterator[Path]:
     if isinstance(table, (str, Path)):
         yield Path(table)
         return
-    with TemporaryDirectory() as folder:
-        file = Path(folder) / "DataFrame.csv"
+    with temporary_folder() as folder:
+        file = folder / "DataFrame.csv"
         table.to_csv(file, index=False)
         yield file
 

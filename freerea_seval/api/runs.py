@@ -21,7 +21,7 @@ from freerea_patch import InputError
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
-from freerea_seval.progress import Progress
+from freerea_seval.progress import LineProgress, Progress
 from freerea_seval.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freerea_patch import SearchSpace
+
+
+#: A range of seeds has at most this number.
+MOST_SEEDS = 10_000
 
 
 def search(
@@ -61,7 +65,7 @@ def search(
         resume: continue this run folder instead of starting one; takes no other argument but ``workers``.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
             below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
-        progress: show a progress bar on a terminal.
+        progress: show a progress bar on a terminal, and print on standard error if nothing is feasible after a second.
 
     Returns:
         The finished run.
@@ -300,7 +304,10 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
             raise InputError(f"--seeds {seeds!r}: expected numbers such as 0,1,2 or a range such as 0-29")
-        numbers.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last - first >= MOST_SEEDS:
+            raise InputError(f"--seeds {seeds!r}: expected at most {MOST_SEEDS} seeds")
+        numbers.extend(range(first, last + 1))
     return numbers
 
 
@@ -330,7 +337,8 @@ def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -
             ProcessPoolExecutor(min(workers, len(seeds)), get_context("spawn"), _end_at_interrupt) as pool,
             progress.task(f"searching, {len(seeds)} seeds") as show,
         ):
-            futures = [pool.submit(_execute_seed, folder.path, seed) for seed in seeds]
+            silent = type(progress) is Progress
+            futures = [pool.submit(_execute_seed, folder.path, seed, silent) for seed in seeds]
             try:
                 for done, future in enumerate(as_completed(futures), start=1):
                     future.result()
@@ -345,11 +353,11 @@ def _end_at_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback of each process
 
 
-def _execute_seed(path: Path, seed: int) -> None:
+def _execute_seed(path: Path, seed: int, silent: bool) -> None:
     from freerea_seval.runs.execute import execute
 
     opened = RunFolder.open(path)
-    execute(_OneSeed(opened.path, opened.config, opened.base, seed))
+    execute(_OneSeed(opened.path, opened.config, opened.base, seed), Progress() if silent else LineProgress())
 
 
 class _OneSeed(RunFolder):

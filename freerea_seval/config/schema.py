@@ -36,6 +36,7 @@ from freerea_patch import (
     importable_from,
     unknown_name,
 )
+from freerea_seval.files import read_bounded
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -87,7 +88,7 @@ class LiveSettings(_Section):
     """
 
     batch: str = "random"
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     initialisations: Annotated[int, Field(ge=1)] = 3
     seed: Annotated[int, Field(ge=0)] = 0
     device: str = "cpu"
@@ -200,6 +201,9 @@ class Config(_Section):
         return self
 
 
+#: A config has at most this length, and this number of values where its aliases are written out.
+MOST_BYTES = 2**20
+MOST_NODES = 100_000
 #: Types of options that a config can record; another value can only be the default of an option.
 _PLAIN = (str, bool, int, float, list, tuple, dict, type(None))
 DEFAULT = Path(__file__).parent.parent / "configs" / "default.yaml"
@@ -216,7 +220,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         InputError: the file is missing, is not YAML, or does not fit the schema; an override is malformed.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MOST_BYTES).decode()
     except FileNotFoundError:
         raise InputError(f"config {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -290,7 +294,13 @@ def _option_value(name: str, parameter: Parameter, options: Mapping[str, Any]) -
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, with an error for a duplicate key instead of ignoring its first value."""
+    """The safe loader, with errors for duplicate keys, whose first value it would ignore, and for too many aliases."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node: yaml.Node | None = super().get_single_node()
+        if node is not None:
+            _count_nodes(node, {})
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -301,6 +311,29 @@ class _Loader(yaml.SafeLoader):
                     raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
+    """Return the number of a document's nodes with its aliases written out.
+
+    Args:
+        node: the document.
+        counts: those of nodes that were counted before, by their id; 0 for a node around this one.
+
+    Raises:
+        ComposerError: there are more than :data:`MOST_NODES`, or a node is within itself.
+    """
+    if id(node) not in counts:
+        counts[id(node)] = 0
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        if isinstance(node, yaml.MappingNode):
+            children = [child for pair in node.value for child in pair]
+        counts[id(node)] = 1 + sum(_count_nodes(child, counts) for child in children)
+    count = counts[id(node)]
+    if not 0 < count <= MOST_NODES:
+        problem = f"its aliases make more than {MOST_NODES} values" if count else "an alias of what it is part of"
+        raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
+    return count
 
 
 def _parse(text: str, where: str) -> Any:

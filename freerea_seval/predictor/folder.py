@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
-from freerea_seval.files import write_atomically
+from freerea_seval.files import read_bounded, temporary_folder, write_atomically
 from freerea_seval.predictor.model_card import PredictorInfo, card
 from freerea_seval.predictor.models.gbdt_ensemble import first_line
 from freerea_seval.predictor.seval import SEvalPredictor
@@ -22,6 +23,8 @@ from freerea_seval.predictor.seval import SEvalPredictor
 #: Increased when files, strings or features change so that an older predictor would be misread.
 FORMAT = 7
 KIND = "seval"
+#: The files of a predictor have at most this length each.
+MOST_BYTES = 2**32
 _MANIFEST = "predictor.json"
 _CARD = "README.md"
 
@@ -63,26 +66,29 @@ def save_predictor(
     hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = _Manifest(format=FORMAT, kind=KIND, info=info, state=state, files=hashes)
     manifest.digest = _digest(manifest.model_dump(mode="json"))
-    new, old = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.{part}") for part in ("new", "old"))
+    old = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.old")
     try:
-        new.mkdir(parents=True)
-        for name, content in files.items():
-            write_atomically(new / name, content)
-        write_atomically(new / _CARD, card(info))
-        write_atomically(new / _MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-        if folder.exists():
-            os.replace(folder, old)  # os.replace cannot replace a folder that is not empty
-        try:
-            os.replace(new, folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, folder)
-            raise
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(folder.parent) as parent:
+            new = parent / folder.name
+            new.mkdir()
+            for name, content in files.items():
+                write_atomically(new / name, content)
+            write_atomically(new / _CARD, card(info))
+            write_atomically(new / _MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+            if folder.exists():
+                os.replace(folder, old)  # os.replace cannot replace a folder that is not empty
+            try:
+                os.replace(new, folder)
+            except OSError:
+                if old.exists():
+                    os.replace(old, folder)
+                raise
     except OSError as error:
         raise InputError(f"predictor {folder}: cannot be written ({error}); choose another folder") from None
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+    # The folder is complete; a process that was killed before that may have left the only copy under such a name.
+    for replaced in folder.parent.glob(f".{glob.escape(folder.name)}.*.old"):
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load_predictor(folder: str | Path) -> tuple[SEvalPredictor, PredictorInfo]:
@@ -149,7 +155,7 @@ def _parse(content: bytes, folder: Path) -> _Manifest:
 
 def _read(folder: Path, name: str) -> bytes:
     try:
-        return (folder / name).read_bytes()
+        return read_bounded(folder / name, MOST_BYTES)
     except FileNotFoundError:
         raise InputError(
             f"predictor {folder}: {name} is missing; choose a folder of a trained predictor, or train it anew"

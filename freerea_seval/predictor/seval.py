@@ -24,7 +24,13 @@ from freerea_seval.predictor.model_selection import select
 from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
 from freerea_seval.predictor.models.registry import Show, State, ask, make, train
 from freerea_seval.predictor.models.target_transform import Scale
-from freerea_seval.predictor.models.validation import StringRegressor, as_values, check_enough, check_range
+from freerea_seval.predictor.models.validation import (
+    StringRegressor,
+    as_values,
+    check_enough,
+    check_range,
+    read_count,
+)
 
 Values = npt.NDArray[np.float64]
 
@@ -348,7 +354,7 @@ class SEvalPredictor(StringRegressor):
         self.constants_ = np.array([np.nan if value is None else float(value) for value in state["constants"]])
         if self.constants_.shape != (len(self.scales_),) or np.isinf(self.constants_).any():
             raise ValueError(f"values of constant networks: {state['constants']}")
-        self.single_, self.proxies_ = bool(state["single"]), int(state["proxies"])
+        self.single_, self.proxies_ = bool(state["single"]), read_count(state["proxies"])
         self.choice_, self.compared_ = str(state["choice"]), dict(state["compared"])
         self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None, interval=0.5)
 

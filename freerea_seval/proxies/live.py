@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, Measured, SearchSpace, unknown_name
+from freerea_patch.imports import TORCH_LOCK
 from freerea_patch.training_free import (
     NETWORK,
     Images,
@@ -82,16 +83,21 @@ class ZeroCost:
             if metric not in PROXIES:
                 raise unknown_name("zero-cost proxy", metric, PROXIES)
         for genotype in genotypes:
-            keys = {name: self._key(genotype, name) for name in (NETWORK, *metrics)} if self.cache else {}
-            if self.cache:
-                cached = {name: self.cache.get(key) for name, key in keys.items()}
-                if None not in cached.values():
-                    yield {name: measured for name, measured in cached.items() if measured is not None}
-                    continue
-            row = self._compute(genotype, metrics)
-            if self.cache:
-                self.cache.put({keys[name]: measured for name, measured in row.items()})
+            with TORCH_LOCK:
+                row = self._row(genotype, metrics)
             yield row
+
+    def _row(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
+        """Return the proxies of one network, from the cache if it has all of them."""
+        keys = {name: self._key(genotype, name) for name in (NETWORK, *metrics)} if self.cache else {}
+        if self.cache:
+            cached = {name: m for name, key in keys.items() if (m := self.cache.get(key)) is not None}
+            if len(cached) == len(keys):
+                return cached
+        row = self._compute(genotype, metrics)
+        if self.cache:
+            self.cache.put({keys[name]: measured for name, measured in row.items()})
+        return row
 
     def _compute(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
         import time

@@ -30,6 +30,8 @@ from freerea_seval.sources.registry import Context, Registry, Source, load_regis
 
 #: Number of best candidates that a search on a summed score reports; a Pareto search reports its front.
 LEADERS = 5
+#: Seconds without a feasible candidate until the user is told.
+TELL_S = 1.0
 
 
 Section = TypeVar("Section", bound=MetricSection)
@@ -190,13 +192,20 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
     ledger = Ledger()
     ledger.charge(setup.preparation)
     explored = 0
+    announced = False
     try:
         with progress.task(f"searching, seed {seed}") as show:
 
             def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
-                nonlocal explored
+                nonlocal explored, announced
                 recorder.record(candidate, times)
                 explored += candidate.feasible
+                if not (explored or announced) and times.wall_s >= TELL_S:
+                    announced = True
+                    progress.say(
+                        f"seed {seed}: {search.history.describe_infeasible()}; the search ends after"
+                        f" {budget.patience} in a row (budget.patience)"
+                    )
                 show(spent, f"{explored} networks")
 
             result = run(search, setup.objectives, budget, ledger=ledger, on_candidate=on_candidate, replay=steps)

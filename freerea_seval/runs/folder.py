@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +26,11 @@ from typing import Any, cast
 
 from freerea_patch import Candidate, Evaluation, InputError, Proposal, Step, Times
 from freerea_seval.config import Config, dump_config, load_config
-from freerea_seval.files import JsonLines, lock, write_atomically
+from freerea_seval.files import JsonLines, lock, read_bounded, temporary_folder, write_atomically
 from freerea_seval.versions import versions
+
+#: The files run.json and result.json of a run have at most this length.
+MOST_JSON_BYTES = 2**26
 
 
 def to_json(value: float) -> float | str | None:
@@ -41,6 +43,15 @@ def to_json(value: float) -> float | str | None:
 def from_json(value: float | str | None) -> float:
     """Read a value written by :func:`to_json`."""
     return math.nan if value is None else float(value)
+
+
+def _seconds(recorded: dict[str, float]) -> dict[str, float]:
+    """Return seconds by name; one that is not a number, negative or infinite is a ValueError."""
+    seconds = {name: float(value) for name, value in recorded.items()}
+    for name, value in seconds.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} took {value} seconds")
+    return seconds
 
 
 class Journal:
@@ -65,9 +76,10 @@ class Journal:
             try:
                 proposal = Proposal(row["genotype"], row["generation"], tuple(row["parents"]), row["origin"])
                 values = {name: from_json(value) for name, value in row["values"].items()}
-                times = Times(**row["clock"]) if "clock" in row else None
-                steps.append(Step(proposal, Evaluation(values, row["seconds"]), times))
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                clock = _seconds(row["clock"]) if "clock" in row else None
+                times = None if clock is None else Times(**clock)
+                steps.append(Step(proposal, Evaluation(values, _seconds(row["seconds"])), times))
+            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                 raise InputError(
                     f"{self.path}, line {number}: expected an evaluated candidate ({type(error).__name__}: {error});"
                     " restore the file, or delete it from this line on and resume"
@@ -157,8 +169,8 @@ class RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         record = {"base": str(base.resolve()), "seeds": config.search.seeds, "versions": versions()}
         # The folder appears in one step with everything that resuming needs.
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as parent:
-            draft = Path(parent) / path.name
+        with temporary_folder(path.parent) as parent:
+            draft = parent / path.name
             draft.mkdir()
             write_atomically(draft / "run.json", json.dumps(record, indent=2) + "\n")
             write_atomically(draft / "config.yaml", dump_config(config))
@@ -246,6 +258,6 @@ def read_json(path: Path) -> Any:
         InputError: the file is damaged.
     """
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
+        return json.loads(read_bounded(path, MOST_JSON_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON ({error}); restore the file") from None

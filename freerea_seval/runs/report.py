@@ -121,6 +121,8 @@ def print_report(folder: RunFolder, console: Console) -> None:
             title = f"seed {result['seed']}: the {kind} of {result['explored']} networks"
             if result["stopped"] == "exhausted":
                 title += "; it ran out of new ones"
+            if result["stopped"] == "patience":
+                title += f"; it ended after {config.budget.patience} infeasible candidates in a row"
             rows = [{"#": number, **row} for number, row in enumerate(result["front"], start=1)]
             _print_rows(config, console, title, "#", rows)
             lines += _summary(config, result)

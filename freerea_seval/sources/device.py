@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from freerea_patch import UNSUPPORTED, Measured, SearchSpace
+from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.measurement.networks import space_networks
 from freerea_seval.measurement.run import measure_networks
 from freerea_seval.progress import Progress
@@ -56,7 +57,8 @@ class DeviceSource:
         """Return the latencies of all networks, which are measured in rounds."""
         if not genotypes:
             return []
-        began = time.perf_counter()
-        latencies = measure_latency_ms(self._space, genotypes, device=self._device)
+        with TORCH_LOCK:
+            began = time.perf_counter()
+            latencies = measure_latency_ms(self._space, genotypes, device=self._device)
         seconds = (time.perf_counter() - began) / len(genotypes)
         return [{metric: Measured(latency, seconds) for metric in metrics} for latency in latencies]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freerea_patch import InputError, Measured, MetricCache, TrainingFree, importable_from, share_cores
+from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.config import LiveSettings
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 
@@ -128,14 +129,15 @@ class CostSource:
         counts = [metric for metric in metrics if metric not in self._memory]
         for genotype in genotypes:
             row: dict[str, Measured] = {}
-            if counts:
-                began = time.perf_counter()
-                cost = network_cost(self._space.build(genotype), self._space.input_shape)
-                seconds = (time.perf_counter() - began) / len(counts)
-                row = {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in counts}
-            for metric in metrics:
-                if metric in self._memory:
+            with TORCH_LOCK:
+                if counts:
                     began = time.perf_counter()
-                    value = self._memory[metric](genotype) / 1e6
-                    row[metric] = Measured(value, time.perf_counter() - began)
+                    cost = network_cost(self._space.build(genotype), self._space.input_shape)
+                    seconds = (time.perf_counter() - began) / len(counts)
+                    row = {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in counts}
+                for metric in metrics:
+                    if metric in self._memory:
+                        began = time.perf_counter()
+                        value = self._memory[metric](genotype) / 1e6
+                        row[metric] = Measured(value, time.perf_counter() - began)
             yield row

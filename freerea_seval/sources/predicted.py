@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
+from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.files import write_atomically
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
@@ -92,9 +93,10 @@ class PredictedSource:
         """Return the predictions of all networks, made as one batch."""
         if not genotypes:
             return []
-        began = time.perf_counter()
-        predictions = self.predictions(genotypes)
-        seconds = (time.perf_counter() - began) / len(genotypes)
+        with TORCH_LOCK:
+            began = time.perf_counter()
+            predictions = self.predictions(genotypes)
+            seconds = (time.perf_counter() - began) / len(genotypes)
         columns = {info.name: column for column, info in enumerate(self._info.metrics)}
         return [
             {metric: Measured(_supported(row[columns[metric]]), seconds / len(metrics)) for metric in metrics}
@@ -106,10 +108,11 @@ class PredictedSource:
 
         Those of the last batch are cached, because the bounds of a metric are computed right after its values.
         """
-        if not self._last.keys() >= set(genotypes):
-            predictions = self.predictor.predict(self.strings.strings(genotypes)).reshape(len(genotypes), -1)
-            self._last = dict(zip(genotypes, predictions, strict=True))
-        return np.stack([self._last[genotype] for genotype in genotypes])
+        with TORCH_LOCK:
+            if not self._last.keys() >= set(genotypes):
+                predictions = self.predictor.predict(self.strings.strings(genotypes)).reshape(len(genotypes), -1)
+                self._last = dict(zip(genotypes, predictions, strict=True))
+            return np.stack([self._last[genotype] for genotype in genotypes])
 
 
 @cache
@@ -135,6 +138,10 @@ class PredictedBound:
         """Return the bounds of all networks, infinite where none holds with that probability."""
         if not genotypes:
             return []
+        with TORCH_LOCK:
+            return self._evaluate(genotypes, metrics)
+
+    def _evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
         began = time.perf_counter()
         predictor, strings = self.source.predictor, self.source.strings
         values = self.source.predictions(genotypes)[:, self.column]

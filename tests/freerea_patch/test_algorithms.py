@@ -240,7 +240,9 @@ def test_a_space_with_one_feasible_candidate_ends_with_it(algorithm: str) -> Non
 def test_an_impossible_constraint_is_an_input_error(algorithm: str) -> None:
     terms = [*TERMS, Objective("ones", role="constraint", upper=-1.0)]
     source = Formulas(a=noise("a"), b=noise("b"), ones=lambda g: float(g.count("1")))
-    with pytest.raises(InputError, match=r"none of \d+ candidates is within the constraints \(ones <= -1\); loosen"):
+    with pytest.raises(
+        InputError, match=r"none of 32 candidates .* \(ones <= -1\); the nearest has ones 0: 00000; loosen"
+    ):
         run(make_search(algorithm, BitSpace(5), terms), objectives(source, *terms), Budget(evaluations=10))
 
 
@@ -582,7 +584,8 @@ def test_a_search_that_never_finds_a_feasible_candidate_says_which_bounds_are_in
             for proposal in search.ask():
                 search.tell(proposal, Evaluation({"params": 9.0}))
     assert str(error.value) == (
-        "none of 4 candidates is within the constraints (params >= 1 and <= 2.5 M; latency <= 3); loosen a bound"
+        "none of 4 candidates is within the constraints (params >= 1 and <= 2.5 M; latency <= 3);"
+        f" the nearest has params 9 M: {next(search.history.all_candidates()).genotype}; loosen the bound"
     )
 
 

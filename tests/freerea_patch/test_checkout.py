@@ -30,7 +30,7 @@ FILES = {
     ),
     "nas_spaces/nasbench101.py": (
         "from ._nasbench101.original_api import api as n101api\n"
-        "class NASBench101:\n    def query(self): return n101api()\n"
+        "class NASBench101:\n    def __init__(self, path): self.api = n101api.NASBench(path)\n"
     ),
     "nas_spaces/_nasbench101/__init__.py": "",
     "nas_spaces/_nasbench101/original_api/__init__.py": "raise RuntimeError('needs an old protobuf')\n",
@@ -171,8 +171,8 @@ def test_what_is_missing_is_stood_in_for_and_says_so_when_called(
     with Checkout(checkout) as code:
         with pytest.raises(InputError, match=r"models\.get_cell_based_tiny_net, which is not installed"):
             sys.modules["nas_spaces.nats"].build()
-        with pytest.raises(InputError, match=r"api, which is not installed; only searches"):
-            code.nas_spaces.NASBench101().query()
+        with pytest.raises(InputError, match=r"api, which is not imported, as it needs a protobuf of 2019"):
+            code.nas_spaces.NASBench101("nasbench.tfrecord")
     assert "thop" not in sys.modules
 
 

@@ -69,6 +69,31 @@ def test_a_missing_constraint_makes_a_candidate_infeasible() -> None:
     assert not add(History([*FITNESS, *bounds]), "x", second=11.0).feasible
 
 
+def test_the_nearest_candidate_violates_the_fewest_constraints_and_these_the_least() -> None:
+    bounds = [Objective("size", role="constraint", upper=10.0, unit="M"), Objective("ms", role="constraint", lower=0.0)]
+    history = History([*FITNESS, *bounds])
+    assert history.describe_infeasible() == "none of 0 candidates is within the constraints (size <= 10 M; ms >= 0)"
+    for expected, genotype, values in (
+        ("no supported size: nan", "nan", {"size": math.nan}),
+        ("size 30 M: far", "far", {"size": 30.0}),  # excluded by its size before its ms was evaluated
+        ("size 12.5 M: near", "near", {"size": 12.5}),
+        ("size 12.5 M: near", "later", {"size": 13.0}),
+        ("size 11 M and ms -9: both", "both", {"size": 11.0, "ms": -9.0}),
+        ("ms -0.5: one", "one", {"size": 9.0, "ms": -0.5}),
+    ):
+        add(history, genotype, **values)
+        assert history.describe_infeasible().endswith(f"; the nearest has {expected}")
+
+
+def test_infeasible_candidates_are_counted_since_the_last_feasible_one() -> None:
+    history = History([*FITNESS, Objective("size", role="constraint", upper=10.0)])
+    counts = []
+    for number, size in enumerate([11.0, 12.0, 1.0, math.nan]):
+        add(history, str(number), a=1.0, b=1.0, size=size)
+        counts.append(history.infeasible_in_a_row)
+    assert counts == [1, 2, 0, 1]
+
+
 def test_a_feasible_candidate_without_a_metric_is_an_error() -> None:
     with pytest.raises(KeyError, match="b"):
         add(History(FITNESS), "x", a=1.0)

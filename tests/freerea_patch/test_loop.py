@@ -16,6 +16,7 @@ from freerea_patch import (
     InputError,
     Ledger,
     Measured,
+    NothingFeasible,
     Objective,
     ObjectiveSet,
     RandomSearch,
@@ -188,6 +189,47 @@ def test_five_lines_implement_the_objectives_of_a_search() -> None:
     assert result.front[0].values["length"] == max(len(c.genotype) for c in result.history)
 
 
+ONES = [*TERMS, Objective("ones", role="constraint", upper=2.0, unit="bits")]
+
+
+def ones(genotype: str) -> float:
+    return float(genotype.count("1"))
+
+
+@pytest.mark.parametrize("algorithm", ["freerea", "freerea-minus", "random"])
+def test_a_search_without_a_feasible_candidate_ends_with_the_patience_and_names_the_nearest(algorithm: str) -> None:
+    source = Formulas(a=noise("a"), ones=lambda g: 3.0 + ones(g))
+    with pytest.raises(NothingFeasible) as error:
+        run(make_search(algorithm, BitSpace(16), ONES), objectives(source, *ONES), Budget(evaluations=9, patience=40))
+    evaluated = list(dict.fromkeys(genotype for genotype, _ in source.asked))[:40]
+    nearest = min(evaluated, key=ones)
+    assert str(error.value) == (
+        "none of 40 candidates is within the constraints (ones <= 2 bits); the nearest has"
+        f" ones {3 + ones(nearest):g} bits: {nearest}; loosen the bound, or raise budget.patience (40)"
+    )
+
+
+def test_a_search_that_found_something_ends_with_it_when_the_patience_is_over() -> None:
+    found: list[str] = []
+
+    def rare(genotype: str) -> float:  # the first ten candidates are feasible
+        found.append(genotype)
+        return 0.0 if len(found) <= 10 else 9.0
+
+    source = Formulas(a=noise("a"), ones=rare)
+    result = run(RandomSearch(BitSpace(16), ONES), objectives(source, *ONES), Budget(evaluations=99, patience=30))
+    assert result.stopped == "patience"
+    assert (len(result.history), result.history.evaluated) == (10, 40)
+    assert result.front[0].genotype in found[:10]
+
+
+def test_a_feasible_candidate_renews_the_patience() -> None:
+    source = Formulas(a=noise("a"), ones=lambda g: 9.0 if g[:2] != "00" else 0.0)
+    result = run(RandomSearch(BitSpace(16), ONES), objectives(source, *ONES), Budget(evaluations=60, patience=40))
+    assert result.stopped == "budget"
+    assert result.history.evaluated > 150
+
+
 LIMITS = ("metric_seconds", "wall_seconds", "total_seconds", "evaluations")
 
 
@@ -230,21 +272,23 @@ def test_only_clocks_make_a_search_depend_on_the_machine() -> None:
 
 
 def test_a_budget_without_a_limit_is_refused() -> None:
-    with pytest.raises(InputError, match="a budget needs at least one of: metric_seconds, wall_seconds, total_seconds"):
-        Budget()
+    message = "a budget needs at least one of: metric_seconds, wall_seconds, total_seconds, evaluations$"
+    with pytest.raises(InputError, match=message):
+        Budget(patience=10)
 
 
-@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("limit", [*LIMITS, "patience"])
 @pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
 def test_a_limit_that_is_not_positive_is_refused(limit: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"{limit} must be a positive number, got {value!r}"):
-        Budget(**{limit: value})
+        Budget(**{"evaluations": 1, limit: value})
 
 
 @pytest.mark.parametrize("evaluations", [2.5, 1e2])
 def test_networks_are_counted_in_whole_numbers(evaluations: Any) -> None:
-    with pytest.raises(InputError, match=f"evaluations must be a whole number, got {evaluations}"):
-        Budget(evaluations=evaluations)
+    for name in ("evaluations", "patience"):
+        with pytest.raises(InputError, match=f"{name} must be a whole number, got {evaluations}"):
+            Budget(**{"evaluations": 1, name: evaluations})
 
 
 @pytest.mark.parametrize("limit", LIMITS)

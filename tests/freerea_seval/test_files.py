@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.files import JsonLines, write_atomically
+from freerea_seval.files import MOST_LINE_BYTES, JsonLines, read_bounded, temporary_folder, write_atomically
 
 
 def test_text_and_bytes_are_written_and_replace_what_was_there(tmp_path: Path) -> None:
@@ -61,9 +64,92 @@ def test_a_torn_last_line_is_skipped_and_then_cut_off(tmp_path: Path) -> None:
     assert path.read_bytes() == b'{"a": 1}\n{"c": 3}\n'
 
 
-@pytest.mark.parametrize("line", [b"{", b"[1]", b"\xff"])
+@pytest.mark.parametrize("line", [b"{", b"[1]", b"\xff", b'{"a": ' + b"9" * 5000 + b"}", b"[" * 100_000])
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b"\n")
     with pytest.raises(InputError, match="line 2: expected a JSON object"):
         JsonLines(path).rows()
+
+
+def test_a_line_of_a_terabyte_is_named_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"a": 1}\n')
+    os.truncate(path, 2**40)  # zeros that take no space on the disk
+    journal = JsonLines(path)
+    with pytest.raises(InputError, match="line 2: expected a JSON object of at most 1 MiB, got"):
+        journal.rows()
+    with pytest.raises(InputError, match="last line: expected a JSON object of at most 1 MiB, got"):
+        journal.append({"b": 2})
+    assert path.stat().st_size == 2**40
+
+
+def test_long_lines_within_the_bound_are_read_and_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    row = {"a": "x" * (MOST_LINE_BYTES - 10)}
+    for _ in range(2):
+        journal = JsonLines(path)
+        journal.append(row)
+        journal.close()
+    with open(path, "ab") as file:
+        file.write(b"torn")
+    assert JsonLines(path).rows() == [row, row]
+    journal.append({})
+    journal.close()
+    assert JsonLines(path).rows() == [row, row, {}]
+
+
+def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    assert read_bounded(path, 100) == b"x" * 100
+    for longer in (path, Path("/dev/zero")):
+        if longer.exists():
+            with pytest.raises(OSError, match="more than"):
+                read_bounded(longer, 99)
+    os.truncate(path, 2**40)
+    with pytest.raises(OSError, match="more than 1 MiB"):
+        read_bounded(path, 2**20)
+
+
+HOLD = """
+import pathlib, sys, time
+from freerea_seval.files import temporary_folder
+with temporary_folder(pathlib.Path(sys.argv[1])) as folder:
+    (folder / "large").write_text("x")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock for folders")
+def test_what_a_killed_process_left_goes_with_the_next_write_and_what_is_in_use_stays(tmp_path: Path) -> None:
+    others = [tmp_path / ".mine", tmp_path / ".other.part", tmp_path / "seval-part"]
+    for other in others:
+        other.mkdir()
+
+    def hold() -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    killed, running = hold(), hold()
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    left = set(tmp_path.iterdir()) - set(others)
+    assert len(left) == 2
+    write_atomically(tmp_path / "file", "x")
+    kept = left & set(tmp_path.iterdir())
+    assert len(kept) == 1
+    assert [(folder / "large").read_text() for folder in kept] == ["x"]
+    running.communicate("")
+    assert set(tmp_path.iterdir()) == {*others, tmp_path / "file"}
+
+
+def test_a_temporary_folder_goes_also_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError), temporary_folder(tmp_path) as folder:
+        folder.write_text("x")
+    assert list(tmp_path.iterdir()) == []

@@ -11,9 +11,17 @@ from freerea_seval.progress import Progress, TerminalProgress, terminal_progress
 
 def test_nothing_is_drawn_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     progress = terminal_progress()
-    assert type(progress) is Progress
     with progress.task("working") as show:
         show(0.5, "half")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_that_cannot_wait_is_printed_without_a_terminal_too_but_not_where_progress_is_unwanted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    terminal_progress().say("nothing yet")
+    assert capsys.readouterr() == ("", "nothing yet\n")
+    Progress().say("nothing yet")
     assert capsys.readouterr() == ("", "")
 
 
@@ -25,7 +33,9 @@ def test_a_terminal_gets_a_bar_with_an_estimate(
     assert isinstance(progress, TerminalProgress)
     with progress.task("working") as show:
         show(0.5, "7 networks")
+        progress.say("nothing yet")
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "working" in printed.err
+    assert "nothing yet" in printed.err
     assert "100 %" in printed.err

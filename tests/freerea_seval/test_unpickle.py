@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError
-from freerea_seval.unpickle import NatsBenchPatch, PlainValue, load_pickle
+from freerea_seval.unpickle import MOST_BYTES, NatsBenchPatch, PlainValue, load_pickle
 
 VALUE_CLASS = {("publisher.data", "Value"): PlainValue}
 PLAIN = st.recursive(
@@ -261,3 +261,51 @@ def test_the_patched_loader_adds_the_extension_as_the_package_does(tmp_path: Pat
         with pytest.raises(InputError, match="refused to run code"):
             api_utils.pickle_load(tmp_path / "hostile.pickle")
     assert not (tmp_path / "it-ran").exists()
+
+
+def frozen(size: int) -> bytes:
+    return size.to_bytes(8, "little")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x80\x05\x96" + frozen(2**60) + b".", "declares"),  # a bytearray
+        (b"\x80\x05\x8e" + frozen(2**60) + b".", "declares"),  # bytes
+        (b"\x80\x05\x8d" + frozen(2**60) + b".", "declares"),  # a string
+        (b"\x80\x02\x8b\xff\xff\xff\x7f.", "declares"),  # a number
+        (b"\x80\x02\x8b\xff\xff\xff\xff.", "declares"),  # a number of negative length
+        (b"\x80\x02Nr\xff\xff\xff\x7f.", "byte 4 declares 2147483647 entries of the memo"),
+        (b"Np2000000000\n.", "byte 2 declares 2000000000 entries of the memo"),
+        (b"Np-1\n.", "byte 2 declares -1 entries of the memo"),
+        (b"\x80\x04N", "no end"),
+        (b"S'text", ""),
+        (b"\xffN.", ""),
+    ],
+)
+@pytest.mark.parametrize("compress", [bytes, bz2.compress])
+def test_a_size_that_is_declared_costs_no_memory(tmp_path: Path, content: bytes, reason: str, compress: Any) -> None:
+    error = error_of(write(tmp_path, compress(content)))
+    assert "is damaged or not a pickle" in error
+    assert reason in error
+
+
+def test_a_file_that_decompresses_to_more_than_the_bound_is_refused(tmp_path: Path) -> None:
+    compressor = bz2.BZ2Compressor()
+    bomb = compressor.compress(b"(" * (MOST_BYTES + 1)) + compressor.flush()
+    assert len(bomb) < MOST_BYTES / 10_000
+    assert "more than 128 MiB" in error_of(write(tmp_path, bomb))
+
+
+def test_a_file_longer_than_the_bound_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, b"(")
+    os.truncate(path, 2**40)
+    assert "more than 128 MiB" in error_of(path)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_every_size_that_the_file_has_is_read(tmp_path: Path, protocol: int) -> None:
+    words = [f"{number:x}" * 3 for number in range(3000)]
+    value = {"list": words, "again": [words, words[::-1]], "text": "x" * 70_000, "ints": [10**400, -1], "line": "a\nb"}
+    path = write(tmp_path, pickle.dumps(value, protocol=protocol))
+    assert load_pickle(path, {}, "some table") == value

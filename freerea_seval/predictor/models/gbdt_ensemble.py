@@ -23,7 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings
-from freerea_seval.predictor.models.validation import StringRegressor, checked
+from freerea_seval.predictor.models.validation import StringRegressor, checked, read_count
 from freerea_seval.predictor.models.xgboost_io import load_trees
 
 if TYPE_CHECKING:
@@ -282,7 +282,8 @@ class BoostedPredictor(StringRegressor):
             Exception: the parts do not fit together; xgboost has exceptions of its own.
         """
         self.features_ = StringFeatures.of(state["vocabulary"])
-        self.single_, self.proxies_, self.order = bool(state["single"]), int(state["proxies"]), bool(state["order"])
+        self.single_, self.order = bool(state["single"]), bool(state["order"])
+        self.proxies_ = read_count(state["proxies"])
         self.blends_ = []
         width = self.features_.costs_.stop - self.features_.costs_.start
         for number, metric in enumerate(state["metrics"]):

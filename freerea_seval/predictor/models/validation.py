@@ -16,6 +16,8 @@ Values = npt.NDArray[np.float64]
 
 #: The smallest number of values of a metric that a model is fitted to.
 FEWEST = 5
+#: A predictor that is read takes at most this number of proxies beside a string.
+MOST_PROXIES = 10_000
 SCALINGS = ("standard", "minmax")
 #: The square of a larger number, or of a difference smaller than its inverse, is not representable as a double.
 _LARGEST = 1e150
@@ -29,6 +31,14 @@ class StringRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.string, tags.input_tags.two_d_array = True, False
         tags.target_tags.multi_output = True
         return tags
+
+
+def read_count(proxies: Any) -> int:
+    """Return the number of proxies that a saved predictor declares; raise ValueError if there are too many."""
+    count = int(proxies)
+    if not 0 <= count <= MOST_PROXIES:
+        raise ValueError(f"{count} proxies, expected at most {MOST_PROXIES}")
+    return count
 
 
 def checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import xgboost
 
+#: XGBoost allocates memory for as many features as a file declares; vocabularies have some thousands.
+MOST_FEATURES = 2**20
 #: What XGBoost writes as the parent of a root.
 _NO_PARENT = 2**31 - 1
 #: Arrays of a tree with one entry for each node, beside its indices.
@@ -53,6 +55,7 @@ def _check(content: Mapping[str, Any]) -> None:
     _demand(booster["name"] == "gbtree", f"booster {booster['name']!r}")
     single = int(parameters["num_class"]) == 0 and int(parameters.get("num_target", 1)) == 1
     _demand(single and "," not in parameters["base_score"], "more than one output")
+    _demand(0 <= int(parameters["num_feature"]) <= MOST_FEATURES, "number of features")
     model = booster["model"]
     _demand(not model.get("cats", {}).get("enc"), "categories")
     trees = model["trees"]

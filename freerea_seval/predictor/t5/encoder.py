@@ -34,6 +34,11 @@ _MESSAGE_LAYERS = 4
 _NEIGHBOUR_LOGIT = 3.0
 
 
+#: A model that is read has at most this number of layers, and of anything else that its configuration counts.
+MOST_LAYERS = 256
+MOST_WIDTH = 2**20
+
+
 class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[no-untyped-call]
     """A T5 encoder (Raffel 2020) that predicts metrics from a network string, as in SEval-NAS (arXiv 2603.00099).
 
@@ -227,6 +232,10 @@ def load_weights(config: dict[str, Any], weights: Mapping[str, Tensor]) -> T5For
     Raises:
         ValueError: a name, shape or type is not the model's, or a weight is NaN or infinite.
     """
+    for key, value in config.items():
+        most = MOST_LAYERS if "layers" in key else MOST_WIDTH
+        if isinstance(value, (int, float)) and not value <= most:
+            raise ValueError(f"{key} is {value}, expected at most {most}")
     configuration = T5Config.from_dict(config)
     with torch.device("meta"):  # the shapes alone: a damaged configuration may describe a model larger than the memory
         expected = dict(T5ForNetworkRegression(configuration).named_parameters())

@@ -8,8 +8,6 @@ and belong to operations; and the tokenizer of a pretrained T5, which reads stri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
+from freerea_seval.files import temporary_folder
 from freerea_seval.predictor.features.dataflow import number_operations, strip_operands, token_offsets
 from freerea_seval.strings.text.tokenizer import Tokenizer
 
@@ -33,18 +32,18 @@ def to_bytes(tokenizer: Tokenizer | PreTrainedTokenizerFast) -> bytes:
         backend = tokenizers.Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         backend.no_truncation()  # set by the last call
         return backend.to_str().encode()
-    with TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder) / "tokenizer.json")
-        return (Path(folder) / "tokenizer.json").read_bytes()
+    with temporary_folder() as folder:
+        tokenizer.save(folder / "tokenizer.json")
+        return (folder / "tokenizer.json").read_bytes()
 
 
 def from_bytes(content: bytes, *, text: bool) -> Tokenizer | PreTrainedTokenizerFast:
     """Return the tokenizer of a ``tokenizer.json``, with ``text`` that of a pretrained T5; raises various errors."""
     if text:
         return PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer.from_buffer(content))  # type: ignore[no-untyped-call]
-    with TemporaryDirectory() as folder:
-        (Path(folder) / "tokenizer.json").write_bytes(content)
-        return Tokenizer.load(Path(folder) / "tokenizer.json")
+    with temporary_folder() as folder:
+        (folder / "tokenizer.json").write_bytes(content)
+        return Tokenizer.load(folder / "tokenizer.json")
 
 
 class NetworkDataset(Dataset[Example]):

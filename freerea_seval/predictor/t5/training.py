@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,7 @@ from scipy.stats import kendalltau
 from torch.utils.data import Dataset
 
 from freerea_patch import InputError
-from freerea_seval.files import write_atomically
+from freerea_seval.files import temporary_folder, write_atomically
 from freerea_seval.predictor.models.registry import Show
 from freerea_seval.predictor.t5.encoder import T5ForNetworkRegression
 from freerea_seval.predictor.t5.tokenization import Example, collate
@@ -75,11 +74,11 @@ def train(
     """
     if checkpoints is not None:
         _claim(checkpoints, identity)
-    with TemporaryDirectory() if checkpoints is None else nullcontext(str(checkpoints)) as folder:
+    with temporary_folder() if checkpoints is None else nullcontext(checkpoints) as folder:
         trainer = Trainer(
             model,
             TrainingArguments(
-                folder,
+                str(folder),
                 **arguments,
                 per_device_eval_batch_size=256,
                 weight_decay=0.01,
@@ -107,7 +106,7 @@ def train(
         if patience is not None and validation is not None:
             trainer.add_callback(EarlyStoppingCallback(patience))
         trainer.remove_callback(PrinterCallback)
-        last = get_last_checkpoint(folder)  # type: ignore[no-untyped-call]
+        last = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
         try:
             trainer.train(resume_from_checkpoint=last)
         except (OSError, ValueError, KeyError, RuntimeError) as error:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -27,7 +30,7 @@ from freerea_patch import (
     make_search,
     run,
 )
-from freerea_patch.networks import initialise
+from freerea_patch.networks import initialise, skip_initialisation
 from freerea_patch.spaces import format_cell
 from freerea_patch.training_free import METRICS, code_digest, logsynflow, naswot
 
@@ -290,6 +293,49 @@ def test_a_search_runs_on_live_metrics_and_again_from_the_cache(tmp_path: Path) 
         assert [term.name for term in bound.terms] == list(METRICS)
         assert result.ledger.total_s > 0
     assert histories[0] == histories[1]
+
+
+def test_threads_compute_what_one_thread_does(tmp_path: Path) -> None:
+    cells = [SPACE.sample(Random(number)) for number in range(6)]
+    names = ("naswot", "logsynflow", "skip")
+    alone = [values(source(), cell) for cell in cells]
+    original = nn.Conv2d.reset_parameters
+    shared = source(cache=MetricCache(tmp_path / "cache.sqlite"))
+
+    def evaluate(shift: int) -> list[dict[str, float]]:
+        order = [*range(shift, 6), *range(shift)]
+        rows = dict(zip(order, shared.evaluate([cells[i] for i in order], names), strict=True))
+        return [{name: rows[i][name].value for name in names} for i in range(6)]
+
+    with ThreadPoolExecutor(6) as pool:
+        assert all(found == alone for found in pool.map(evaluate, range(6)))
+    assert nn.Conv2d.reset_parameters is original  # which building replaces for a while
+
+
+def test_layers_are_as_they_were_after_threads_have_built_networks_at_once() -> None:
+    original = nn.Conv2d.reset_parameters
+    inside, leave = threading.Event(), threading.Event()
+
+    def build() -> None:
+        with skip_initialisation():
+            inside.set()
+            leave.wait(0.2)
+
+    first, second = (threading.Thread(target=build) for _ in range(2))
+    first.start()
+    inside.wait(5)
+    second.start()
+    leave.set()
+    first.join()
+    second.join()
+    assert nn.Conv2d.reset_parameters is original
+
+
+def test_a_source_can_be_pickled_before_and_after_it_computed(tmp_path: Path) -> None:
+    first = source(cache=MetricCache(tmp_path / "cache.sqlite"))
+    for _ in range(2):
+        again = pickle.loads(pickle.dumps(first))  # noqa: S301
+        assert values(again, SMALL) == values(first, SMALL)
 
 
 @pytest.mark.data

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from freerea_patch import InputError
 from freerea_seval.api.runs import parse_seeds
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
@@ -45,6 +46,12 @@ def test_help_takes_under_four_tenths_of_a_second() -> None:
 )
 def test_seeds_are_listed_or_ranged(text: str, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
+
+
+def test_a_range_of_seeds_has_a_bound() -> None:
+    assert len(parse_seeds("1-10000")) == 10_000
+    with pytest.raises(InputError, match="--seeds '0-99999999999': expected at most 10000 seeds"):
+        parse_seeds("0-99999999999")
 
 
 def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

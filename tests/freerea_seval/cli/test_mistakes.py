@@ -191,7 +191,7 @@ def test_a_wrong_table_is_refused_and_no_predictor_is_written(
 
 def test_bounds_that_nothing_meets_are_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     change = with_source("{python: mistakes_metric:worth}", extra="role: constraint, max: 1")
-    refused(capsys, "is within the constraints (m <= 1); loosen a bound", *search(change))
+    refused(capsys, "candidates is within the constraints (m <= 1); the nearest has m ", *search(change))
 
 
 def test_a_pickle_with_code_in_it_is_refused_and_the_code_does_not_run(

@@ -8,6 +8,7 @@ import pytest
 
 from freerea_patch import InputError
 from freerea_seval.config import DEFAULT, dump_config, load_config
+from freerea_seval.config.schema import MOST_BYTES, MOST_NODES
 
 GOOD = """
 space: nats-tss
@@ -179,3 +180,45 @@ def test_a_config_that_is_not_text_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(InputError, match="cannot be read"):
         load_config(path)
+
+
+def laughs(levels: int) -> str:
+    """A document of ``levels`` lines that stands for ten to the power of ``levels`` values."""
+    lines = ["a0: &a0 [" + ", ".join(["x"] * 10) + "]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    "text", [laughs(9), laughs(60), "search: {seeds: [0], start: &s [" + "x, " * MOST_NODES + "]}"]
+)
+def test_aliases_cannot_make_a_config_large(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"not valid YAML at line .*: its aliases make more than 100000 values"):
+        load(tmp_path, text + GOOD)
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]\n", "a: &a {b: [1, {c: *a}]}\n", "a: &a\n  <<: *a\n"])
+def test_a_config_within_itself_is_an_error(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match=r"not valid YAML at line 1, column .*: an alias of what it is part of"):
+        load(tmp_path, text + GOOD)
+    with pytest.raises(InputError, match=r"--set .*: an alias of what it is part of"):
+        load(tmp_path, GOOD, f"search.start={text.split(':', 1)[1].strip()}")
+
+
+def test_an_alias_may_be_used(tmp_path: Path) -> None:
+    config = load(
+        tmp_path, GOOD.replace("{table: a.csv}", "&table {table: a.csv}") + "report: [{metric: b, source: *table}]\n"
+    )
+    assert config.report[0].source == {"table": "a.csv"}  # type: ignore[attr-defined]
+
+
+def test_a_config_has_a_bound(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"c.yaml: cannot be read \(.*more than 1 MiB\)"):
+        load(tmp_path, GOOD + "#" * MOST_BYTES)
+
+
+def test_a_batch_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"live.batch_size: input should be less than or equal to 65536, got 1000000000"
+    ):
+        load(tmp_path, GOOD + "live: {batch_size: 1000000000}\n")

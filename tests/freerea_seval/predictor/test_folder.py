@@ -202,6 +202,11 @@ def write(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
 
+def sparse(name: str, size: int) -> Callable[[Path], object]:
+    """Return what makes a file longer than any disk, without writing anything."""
+    return lambda folder: os.truncate(folder / name, size)
+
+
 def cut(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:-9])
 
@@ -283,6 +288,11 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(state__scales=[]), r"damaged \("),
         (edit(state__weights=[1.0]), r"damaged \(weights of shape \(1,\), expected one for each model and metric"),
         (edit(state__conformals=[]), r"damaged \("),
+        (edit(state__proxies=10**10), r"damaged \(10000000000 proxies, expected at most 10000\)"),
+        (edit(state__parts__boosted__proxies=10**10), r"damaged \(10000000000 proxies, expected at most 10000\)"),
+        (edit(state__base=10**10), r"damaged \('base-0'\)"),
+        (sparse("predictor.json", 2**40), r"predictor.json cannot be read \(.*more than 4096 MiB\)"),
+        (sparse(FILES[0], 2**40), r"boosted-trees-0.json cannot be read \(.*more than 4096 MiB\)"),
         (replace_model(b"{}"), r"damaged \(.*no trees of XGBoost"),
         (replace_model(b"\x00" * 50), r"damaged \("),
     ],
@@ -299,6 +309,15 @@ def test_the_card_may_be_edited_or_thrown_away(saved: Path) -> None:
     assert load_predictor(saved)[1] == INFO
     (saved / "README.md").unlink()
     assert load_predictor(saved)[1] == INFO
+
+
+def test_a_copy_that_a_killed_save_moved_aside_goes_when_the_folder_is_complete(
+    saved: Path, trained: SEvalPredictor
+) -> None:
+    (saved.parent / ".p.0123.old").mkdir()
+    (saved.parent / ".pp.0123.old").mkdir()  # of another predictor, which may have no other copy
+    save_predictor(saved, trained, INFO, overwrite=True)
+    assert sorted(os.listdir(saved.parent)) == [".pp.0123.old", "p"]
 
 
 def test_loading_never_unpickles() -> None:

@@ -326,3 +326,24 @@ def test_a_budget_that_ends_before_anything_feasible_gives_an_empty_result(
     assert call("search", config, "-o", tmp_path / "run") == 0
     assert "0 networks explored" in capsys.readouterr().out
     assert (tmp_path / "run" / "front.csv").read_text() == "seed\n"
+
+
+def test_an_impossible_bound_is_told_after_a_second_and_ends_with_the_patience(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_search(tmp_path, delay=0.03, budget="evaluations: 60, patience: 64")
+    config.write_text(config.read_text().replace("direction: max}", "role: constraint, max: -1}"))
+    for arguments in (("search", config, "-o", tmp_path / "run"), ("search", "--resume", tmp_path / "run")):
+        assert call(*arguments) == 2
+        *told, error = capsys.readouterr().err.splitlines()
+        assert re.fullmatch(
+            r"freerea-seval: error: none of 64 candidates is within the constraints \(worth <= -1\); the nearest has"
+            r" worth [\d.]+: \|.*\|; loosen the bound, or raise budget.patience \(64\)",
+            error,
+        )
+        if "--resume" in arguments:
+            assert told == []  # all is in the journal, which takes no second
+        else:
+            (line,) = told
+            assert re.match(r"seed 3: none of \d+ candidates .*; the search ends after 64 in a row \(budget", line)
+    assert len(RunFolder.open(tmp_path / "run").journal(3).steps()) == 64

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import Candidate, Evaluation, FreeREA, InputError, Objective, Proposal, Step, Times, TopologySpace
-from freerea_seval.runs.folder import Journal, Recorder
+from freerea_seval.runs.folder import Journal, Recorder, read_json
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 steps = st.builds(
@@ -122,3 +122,43 @@ def test_a_journal_of_another_search_is_refused(tmp_path: Path) -> None:
     recorder = Recorder(Journal(tmp_path / "j.jsonl"), [step("a", x=1.0)], with_clock=False)
     with pytest.raises(InputError, match=r"line 1: this search would evaluate 'b' here, the journal has 'a'"):
         recorder.record(other, Times(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"m": 1.0', '"m": 1' + "0" * 400),  # no double holds it
+        ('"s": 2.0', '"s": NaN'),
+        ('"s": 2.0', '"s": 1e999'),
+        ('"s": 2.0', '"s": -1.0'),
+        ('"s": 2.0', '"s": "two"'),
+        ('"wall_s": 3.0', '"wall_s": Infinity'),
+        ('"wall_s": 3.0', '"wall_s": "x"'),
+    ],
+)
+def test_a_number_with_which_a_budget_would_never_end_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    path = tmp_path / "j.jsonl"
+    write(path, Step(Proposal("x"), Evaluation({"m": 1.0}, {"s": 2.0}), Times(3.0, 1.0)))
+    assert len(Journal(path).steps()) == 1
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(InputError, match="line 1: expected an evaluated candidate") as error:
+        Journal(path).steps()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "{", '{"base": ' + "9" * 5000 + "}"])
+def test_a_record_that_is_no_json_is_named(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(content)
+    with pytest.raises(InputError, match=r"run.json: not valid JSON \(.*\); restore the file"):
+        read_json(path)
+
+
+def test_a_record_has_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.touch()
+    os.truncate(path, 2**40)
+    with pytest.raises(InputError, match=r"run.json: not valid JSON \(.*more than 64 MiB\); restore the file"):
+        read_json(path)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import pickle
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import torch
 from freerea_patch import InputError, Measured, MetricCache, SizeSpace, TopologySpace, TrainingFree
 from freerea_seval.config import LiveSettings
 from freerea_seval.costs import network_costs
-from freerea_seval.sources.live import CACHE_VARIABLE, CostSource, TrainingFreeSource, open_cache
+from freerea_seval.sources.live import CACHE_VARIABLE, CostSource, TrainingFreeSource, ZeroCostSource, open_cache
 from freerea_seval.sources.registry import Context
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
@@ -88,3 +91,27 @@ def test_an_unknown_metric_is_named() -> None:
         InputError, match="unknown metric of source 'training-free': 'synflow'; did you mean 'logsynflow'"
     ):
         TrainingFreeSource(Context(TopologySpace(), SMALL), None).describe("synflow")
+
+
+@pytest.mark.parametrize("kind", [TrainingFreeSource, ZeroCostSource, CostSource])
+def test_sources_can_be_pickled_and_used_by_threads(kind: Any, tmp_path: Path) -> None:
+    metrics = {
+        TrainingFreeSource: ["naswot", "logsynflow"],
+        ZeroCostSource: ["snip", "fisher", "l2_norm"],
+        CostSource: ["params", "training_memory"],
+    }[kind]
+    live = LiveSettings(batch_size=4, initialisations=1, cache="cache.sqlite")
+    space = SizeSpace("ImageNet16-120")
+    genotypes = ["8:8:8:8:8", "8:16:8:8:8", "8:8:24:8:8", "16:8:8:8:8"]
+
+    def values(source: Any, order: Sequence[str] = genotypes) -> dict[str, list[float]]:
+        rows = dict(zip(order, source.evaluate(order, metrics), strict=True))
+        return {genotype: [rows[genotype][metric].value for metric in metrics] for genotype in genotypes}
+
+    alone = values(kind(Context(space, live.model_copy(update={"cache": "off"})), None))
+    source = kind(Context(space, live, tmp_path), None)
+    copies = [source, pickle.loads(pickle.dumps(source))]  # noqa: S301
+    with ThreadPoolExecutor(4) as pool:
+        orders = [genotypes[shift:] + genotypes[:shift] for shift in range(4)]
+        assert all(found == alone for found in pool.map(values, copies * 2, orders))
+    assert values(pickle.loads(pickle.dumps(source))) == alone  # noqa: S301

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
+import pickle
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -82,6 +84,22 @@ def test_a_folder_predicts_with_its_own_unit_and_direction(folder: Path) -> None
     assert [row["energy"].value for row in rows] == load_predictor(folder)[0].predict(strings).tolist()
     assert all(row["energy"].seconds > 0 for row in rows)
     assert source.evaluate([], ["energy"]) == []
+
+
+def test_threads_and_pickles_predict_what_one_thread_does(folder: Path) -> None:
+    source = PredictedSource(Context(TopologySpace(), base=folder.parent), "p")
+    expected = [[row["energy"].value for row in source.evaluate(CELLS[i : i + 8], ["energy"])] for i in range(33)]
+    again = pickle.loads(pickle.dumps(source))  # noqa: S301
+    source._last, source.strings._cache = {}, {}
+
+    def predict(first: int) -> list[float]:
+        return [
+            row["energy"].value for row in (again, source)[first % 2].evaluate(CELLS[first : first + 8], ["energy"])
+        ]
+
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            assert list(pool.map(predict, range(33))) == expected
 
 
 def test_a_predictor_reads_the_view_that_it_was_trained_on(tmp_path: Path) -> None:

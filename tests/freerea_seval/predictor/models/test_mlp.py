@@ -128,6 +128,7 @@ def test_a_state_restores_the_same_bits(joint: MLPPredictor, strings: list[str])
     [
         ({"vocabulary": []}, "broadcast"),
         ({"layers": 9}, "9?.weight"),
+        ({"layers": 10**15}, "3.weight"),
         ({"layers": 1}, "layers"),
         (None, "mlp.safetensors"),
         (b"{}", "(?i)header"),

@@ -15,7 +15,7 @@ from freerea_patch import InputError
 from freerea_seval.predictor import folder as folder_module
 from freerea_seval.predictor.folder import load_predictor, save_predictor
 from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor
-from freerea_seval.predictor.models.xgboost_io import load_trees
+from freerea_seval.predictor.models.xgboost_io import MOST_FEATURES, load_trees
 from freerea_seval.predictor.seval import SEvalPredictor
 from tests.freerea_seval.predictor.test_folder import INFO
 
@@ -52,6 +52,8 @@ TREE = (*MODEL, "trees", 0)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (at("learner_model_param", "num_feature", value=str(MOST_FEATURES + 1)), "number of features"),
+        (at("learner_model_param", "num_feature", value="-1"), "number of features"),
         (at(*TREE, "left_children", 0, value=10**6), "tree 0: a child out of range"),
         (at(*TREE, "right_children", 0, value=10**6), "tree 0: a child out of range"),
         (at(*TREE, "left_children", 0, value=-5), "tree 0: a child out of range"),

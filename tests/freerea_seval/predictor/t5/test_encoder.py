@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from freerea_seval.predictor.t5.encoder import T5ForNetworkRegression, load_weights, make_model
+from freerea_seval.predictor.t5.encoder import MOST_LAYERS, MOST_WIDTH, T5ForNetworkRegression, load_weights, make_model
 
 SMALL = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_heads": 4}
 Inputs = dict[str, Tensor]
@@ -169,7 +169,17 @@ def test_weights_go_into_a_model_of_their_own_shape_alone() -> None:
         with pytest.raises(ValueError, match=message):
             load_weights(config, weights | change)
     with pytest.raises(ValueError, match=r"must be torch\.float32 of shape"):
-        load_weights(config | {"d_ff": 10**9}, weights)
+        load_weights(config | {"d_ff": 2**20}, weights)
+
+
+@pytest.mark.parametrize("key", ["d_ff", "vocab_size", "num_labels", "num_layers", "num_hidden_layers", "num_heads"])
+@pytest.mark.parametrize("value", [10**9, 1e30, float("nan")])
+def test_a_size_that_is_declared_costs_no_memory_or_time(key: str, value: float) -> None:
+    model = make()
+    weights = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    most = MOST_LAYERS if "layers" in key else MOST_WIDTH
+    with pytest.raises(ValueError, match=rf"^{key} is .*, expected at most {most}$"):
+        load_weights(model.config.to_dict() | {key: value}, weights)
 
 
 def test_without_transformers_one_line_names_the_package() -> None:

@@ -152,7 +152,11 @@ def change_config(files: dict[str, bytes], **fields: object) -> None:
         (lambda state, files: files.update({"model.safetensors": b"no"}), r"do not fit together \("),
         (lambda state, files: files.update({"config.json": b"{"}), r"do not fit together \("),
         (lambda state, files: change_config(files, num_layers=9), r"\d+ weights are missing or unknown"),
-        (lambda state, files: change_config(files, d_ff=10**9), r"must be torch.float32 of shape"),
+        (lambda state, files: change_config(files, d_ff=10**6), r"must be torch.float32 of shape"),
+        (
+            lambda state, files: change_config(files, num_layers=10**9),
+            r"num_layers is 10{9}, expected at most 256",
+        ),
         (lambda state, files: change_config(files, operations=False), r"weights are missing or unknown"),
         (lambda state, files: files.update({"tokenizer.json": b"{}"}), r"is no tokenizer of network strings"),
         (
