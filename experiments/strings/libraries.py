@@ -2,8 +2,8 @@
 
 ``python -m experiments.strings.libraries [--packages timm torchvision transformers] [--models N]``
 
-Parameters are compared with those of the module, multiply-adds with half of what torch's flop counter reports. A model of
-more than :data:`_ON_META` parameters is built on the meta device. A package that is not installed is named and left out.
+Parameters are compared with those of the module, multiply-adds with half of what torch's flop counter reports. Large
+models are built on the meta device. A package that is not installed is named and left out.
 """
 
 from __future__ import annotations
