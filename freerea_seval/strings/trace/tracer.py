@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from copy import deepcopy
@@ -199,8 +200,9 @@ def _set_mode(network: nn.Module, training: bool) -> None:
 def _preserve_all(network: nn.Module) -> Iterator[None]:
     """Restore buffers, modes and attributes of a module."""
     attributes = [(vars(module), dict(vars(module))) for module in network.modules()]
+    containers = (dict, OrderedDict, list, set)
     contents = [
-        (value, value.copy()) for _, saved in attributes for value in saved.values() if type(value) in (dict, list)
+        (value, value.copy()) for _, saved in attributes for value in saved.values() if type(value) in containers
     ]
     with preserve_state(network):
         try:
@@ -211,4 +213,4 @@ def _preserve_all(network: nn.Module) -> Iterator[None]:
                 current.update(saved)
             for container, saved_items in contents:
                 container.clear()
-                (container.update if isinstance(container, dict) else container.extend)(saved_items)
+                (container.extend if isinstance(container, list) else container.update)(saved_items)

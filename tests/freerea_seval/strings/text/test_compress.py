@@ -197,4 +197,4 @@ def test_the_longest_networks_are_folded_in_seconds(
 
 def test_nothing_and_one_operation_are_folded() -> None:
     assert compress([]) == ""
-    assert compress([Token("input[3]", None, (), ())]) == "input[3]"
+    assert compress([Token("input[3]", None, ())]) == "input[3]"

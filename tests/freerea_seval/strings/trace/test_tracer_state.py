@@ -109,6 +109,25 @@ def test_parameters_and_buffers_are_unchanged(make: Any, x: Tensor) -> None:
         assert all(buffers[name] is buffer for name, buffer in network.named_buffers())
 
 
+def test_hooks_that_a_run_registers_are_removed() -> None:
+    class Hooked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.ready, self.seen = nn.Linear(4, 4), False, set[str]()
+
+        def forward(self, x: Tensor) -> Any:
+            if not self.ready:
+                self.layer.register_forward_hook(lambda module, inputs, output: output.relu())
+                self.ready = True
+            self.seen.add("run")
+            return self.layer(x)
+
+    network = Hooked()
+    for _ in range(2):
+        assert encode_module(network, [torch.zeros(2, 4)]) == "input[2x4] linear(b) relu output"
+        assert (network.ready, len(network.layer._forward_hooks), network.seen) == (False, 0, set())
+
+
 def test_a_lazy_module_stays_lazy() -> None:
     lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(5))
     initialised = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5))
