@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -37,6 +38,8 @@ _FOLDS = 5
 #: and each model takes time to predict.
 _MIN_GAIN = 0.001
 _BOOTSTRAP_SAMPLES = 100
+#: A metric is the mean of at most this many models.
+_MOST_COMBINED = 3
 #: Models with a smaller weight hardly change the prediction, but take time.
 _MIN_WEIGHT = 0.1
 
@@ -241,10 +244,11 @@ def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[st
         return [model]
     if networks <= MOST_FOR_GP:
         return ["boosted", "gp", "boosted+gp", *(["gp+ridge"] if base else [])]
-    trees = ["boosted", "ordered"] if networks <= MANY else ["ordered", "shallow", "robust"]
-    if members("ensemble", networks, proxies) == ("boosted",):  # no other model is available
-        return trees
-    return [*trees, "mlp", *(f"{name}+mlp" for name in trees)]
+    names = ["boosted", "ordered"] if networks <= MANY else ["ordered", "shallow", "robust"]
+    if members("ensemble", networks, proxies) != ("boosted",):  # another model is available
+        names.append("mlp")
+    # The means of models that err differently are better than each: every combination is a candidate.
+    return ["+".join(some) for size in range(1, _MOST_COMBINED + 1) for some in combinations(names, size)]
 
 
 def _folds(networks: int, seed: int, groups: Indices | None) -> list[Fold]:
@@ -272,5 +276,6 @@ def _reason(selected: Sequence[str], compared: Mapping[str, float], scales: Sequ
         name if count == len(selected) else f"{name} ({count} of {len(selected)} metrics)"
         for name, count in Counter(selected).items()
     )
-    taus = ", ".join(f"{name} {tau:.3f}" for name, tau in compared.items())
+    shown = {name: tau for name, tau in compared.items() if "+" not in name or name in selected}
+    taus = ", ".join(f"{name} {tau:.3f}" for name, tau in shown.items())
     return f"{models} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"
