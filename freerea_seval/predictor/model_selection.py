@@ -100,7 +100,8 @@ def select(
     usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "log", "rank", "blend")
     scale_names = usual if scale == "auto" else (cast("ScaleName", scale),)
     # Scales are compared by the model that trains fastest.
-    first = "boosted" if "boosted" in models or (model == "auto" and len(scale_names) > 1) else models[0]
+    several = len(scale_names) > 1 and model in ("auto", "mlp", "t5")
+    first = "boosted" if "boosted" in models or several else models[0]
     fits = len(folds) * (len({first, *models}) - 1 + len(scale_names))
     finished = 0
 
