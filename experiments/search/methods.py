@@ -57,6 +57,31 @@ class Method:
     onward: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def description(self) -> str:
+        """What its name stands for."""
+        algorithm = (
+            "NSGA-II of pymoo" if self.algorithm == NSGA2 else "FreeREA" if "freerea" in self.algorithm else "random"
+        )
+        parts = [algorithm + (" without mutation of the best" if self.algorithm == "freerea-minus" else "")]
+        if self.options and self.algorithm != NSGA2:
+            parts.append(", ".join(f"{name} {value}" for name, value in self.options.items()))
+        if self.hardware is None:
+            parts.append("the hardware metric is unknown to it")
+        else:
+            what = {"true": "its true values", "seval": "predictions from strings"}[self.hardware]
+            use = {"fitness": "a fitness term", "constraint": "a bound", "pareto": "an axis of a Pareto front"}[
+                self.role
+            ]
+            parts.append(f"the hardware metric is {use}, by {what}")
+        if self.confidence is not None:
+            parts.append(f"the bound holds with probability {self.confidence:g}")
+        if self.leaders:
+            numbers = " and ".join(map(str, self.leaders))
+            done = "measured and trained" if self.trains else "measured"
+            parts.append(f"{numbers} of the networks that it leads to are {done}, and the predictors learn from them")
+        return "; ".join(parts)
+
+    @property
     def steps(self) -> int:
         """How many searches it takes: a front is searched once more after its leaders, an answer is one of them."""
         return max(1, len(self.leaders) + (self.is_pareto and bool(self.leaders)))

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.search.statistics import Summary, closed, paired_p, summarise
+from experiments.search.methods import ABLATION, METHODS
+from experiments.search.statistics import Summary, closed, interquartile_mean, paired_p, summarise
 from experiments.tables import as_command, experiment_parser, groups, markdown
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
@@ -164,13 +165,38 @@ def report(folder: Path) -> Page:
         )
         for name, method, count in zip(runs["name"], runs["method"], runs["cells"], strict=True)
     }
-    _what_was_run(page, folder, runs, record)
     finished = runs[runs["status"] == "ok"]
+    _conclusion(page, finished)
+    _what_was_run(page, folder, runs, record)
     _times(page, finished[finished["metric_s"].notna()])
     _regrets(page, finished[finished["quantile"].notna()], styles)
     _taus(page, finished[finished["tau"].notna()])
     _fronts(page, folder, finished[finished["hypervolume"].notna()], styles)
     return page
+
+
+def _conclusion(page: Page, runs: pd.DataFrame) -> None:
+    """Begin with what the tables show: the best methods, and what prediction costs."""
+    sentences = []
+    bounded, fronts = runs[runs["quantile"].notna()], runs[runs["hypervolume"].notna()]
+    volume = fronts["remeasured_hypervolume"].fillna(fronts["hypervolume"])
+    for rows, column, text_of, best_of in (
+        (bounded, bounded["after"], "Under a bound, {0} has the least regret, {1} points", min),
+        (fronts, volume, "Of the fronts, {0} has the largest hypervolume, {1} of the true one", max),
+    ):
+        means = {
+            name: interquartile_mean(values.dropna()) for name, values in column.groupby(rows["name"]) if values.any()
+        }
+        if means:
+            best = best_of(means, key=lambda name: means[name])
+            beside = f" ({REFERENCE}: {_rounded(means[REFERENCE])})" if REFERENCE in means and best != REFERENCE else ""
+            sentences.append(text_of.format(best, _rounded(means[best])) + beside)
+    predicted = runs[runs["predictor_s"] > 0]
+    if len(predicted):
+        seconds = predicted[[f"{part}_s" for part in PARTS]].sum()
+        sentences.append(f"Predictions take {100 * seconds['predictor_s'] / seconds.sum():.1f} % of a search's seconds")
+    if sentences:
+        page.paragraph(". ".join(sentences) + " (interquartile means over all runs).")
 
 
 def _what_was_run(page: Page, folder: Path, runs: pd.DataFrame, record: dict[str, Any]) -> None:
@@ -190,6 +216,13 @@ def _what_was_run(page: Page, folder: Path, runs: pd.DataFrame, record: dict[str
             "versions": listed(f"{name} {version}" for name, version in record["versions"].items()),
             "rows": f"python -m experiments.search.integration GRID.yaml -o {shlex.quote(str(folder))}",
         }
+    )
+    descriptions = {method.name: method.description for method in (*METHODS, *ABLATION)}
+    page.table(
+        "What the names of methods stand for.",
+        ["method", "what it is"],
+        [[name, descriptions.get(name, "")] for name in dict.fromkeys(runs["method"])],
+        text_columns=2,
     )
     page.listing("config.json", json.dumps(record["config"], indent=2, ensure_ascii=False))
     if len(failed):
@@ -218,8 +251,10 @@ def _times(page: Page, runs: pd.DataFrame) -> None:
         panels,
     )
     page.table(
-        "Search time in seconds, means over all runs. The predictor's share is that of the sum. Preparation is what "
-        "training its predictors takes; measuring a device and training networks are not in it, as tables give them.",
+        "Search time in seconds, means over all runs. Seconds of metrics are those of the authors' GPU, from their "
+        "table. Those of the predictor and of the loop are of this machine's clock, so that other work on it makes them "
+        "larger. They are added all the same. The predictor's share is that of the sum. Preparation is what training "
+        "its predictors takes; measuring a device and training networks are not in it, as tables give them.",
         ["method", "runs", *(f"{part}, s" for part in PARTS), "sum, s", "predictor's share", "preparation, s"],
         [
             [
@@ -442,10 +477,12 @@ def _front_table(page: Page, title: str, runs: pd.DataFrame, fold: bool = False)
 
 def _summary(runs: pd.DataFrame, column: str, digits: int = 2) -> list[str]:
     """Return mean, IQM and interval of a column of runs, resampled within their benchmarks."""
-    summary = summarise([rows[column].dropna().to_numpy() for _, rows in groups(runs, benchmark=None)])
+    values = [rows[column].dropna().to_numpy() for _, rows in groups(runs, benchmark=None)]
+    summary = summarise(values)
     if summary is None:
         return ["", "", ""]
-    return [_rounded(summary.mean, digits), _rounded(summary.iqm, digits), _range(summary, digits)]
+    repeated = max(map(len, values)) > 1  # one seed has no interval
+    return [_rounded(summary.mean, digits), _rounded(summary.iqm, digits), _range(summary, digits) if repeated else ""]
 
 
 def _range(summary: Summary, digits: int = 2) -> str:

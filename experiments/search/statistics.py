@@ -79,10 +79,11 @@ def paired_p(first: Mapping[Key, float], second: Mapping[Key, float]) -> float |
         second: those of the other method.
 
     Returns:
-        None without a common key. Pairs without a difference are dropped, as in Wilcoxon 1945; 1 if no other is left.
+        None with fewer than two common keys. Pairs without a difference are dropped, as in Wilcoxon 1945; 1 if no other
+        is left.
     """
     differences = np.round([first[key] - second[key] for key in first if key in second], _DECIMALS)
-    if not len(differences):
+    if len(differences) < 2:
         return None
     differences = differences[differences != 0]
     # With ties, scipy.stats.wilcoxon is exact only by enumeration of all signs (9 s for 13 pairs). Here the

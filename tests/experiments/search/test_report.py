@@ -197,7 +197,8 @@ def test_failed_runs_are_listed_with_their_reason_and_counted_nowhere_else(page:
 
 def test_markdown_has_the_tables_of_the_page(page: str, folder: Path) -> None:
     text = page_markdown(report(folder))
-    for table in PageReader(page).tables[1:]:
+    names, _, *others = PageReader(page).tables  # the second has markup of the runs that failed, which is escaped
+    for table in (names, *others):
         for row in table:
             assert f"| {' | '.join(row)} |".replace("<0", "&lt;0").replace("\N{NO-BREAK SPACE}", " ") in text
     assert text.count("Made by `") == len(PageReader(page).tables)
@@ -216,6 +217,32 @@ def test_a_run_that_found_nothing_within_the_bound_counts_as_outside(tmp_path: P
     assert (numbers["before, mean"], numbers["before, outside"]) == ("2.00", "75.0 %")
     assert (numbers["after, mean"], numbers["after, outside"]) == ("2.00", "75.0 %")
     assert (numbers["p"], numbers["measured"]) == ("", "")
+
+
+def test_one_seed_has_neither_interval_nor_p_value(tmp_path: Path) -> None:
+    common = {"dataset": "cifar10", "metric": "m", "direction": "max", "status": "ok", "quantile": 0.1, "violated": 0}
+    rows: list[dict[str, object]] = [
+        {**common, "method": "freerea+true", "seed": 0, "regret": 2.0},
+        {
+            **common,
+            "method": "freerea+seval",
+            "seed": 0,
+            "regret": 1.5,
+            "metric_s": 45,
+            "predictor_s": 0.5,
+            "loop_s": 4.5,
+        },
+    ]
+    read = PageReader(report(write(tmp_path, rows)).html())
+    (table,) = (t for t in read.tables if "before, mean" in t[0])
+    for row in table[1:]:
+        numbers = dict(zip(table[0], row, strict=True))
+        assert (numbers["after, 95\N{NO-BREAK SPACE}%"], numbers["p"]) == ("", "")
+    text = page_markdown(report(tmp_path))
+    assert "Under a bound, freerea+seval has the least regret, 1.50 points (freerea+true: 2.00)" in text
+    assert "Predictions take 1.0 % of a search's seconds" in text
+    assert "| freerea+seval | FreeREA; the hardware metric is a bound, by predictions from strings |" in text
+    assert text.index("Under a bound") < text.index("## What was run")
 
 
 def test_benchmarks_come_in_one_order_whichever_process_was_first(tmp_path: Path) -> None:

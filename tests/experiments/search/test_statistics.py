@@ -93,13 +93,17 @@ def test_no_value_has_no_summary_and_one_value_is_its_own_interval() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(-4, 4).filter(bool), min_size=1, max_size=8))
+@given(st.lists(st.integers(-4, 4).filter(bool), min_size=2, max_size=8))
 def test_a_paired_test_counts_signs_of_ranks_also_with_ties(differences: list[int]) -> None:
     first = {seed: 10.0 + d for seed, d in enumerate(differences)}
     second = dict.fromkeys(first, 10.0)
     found = paired_p(first, second)
     assert found == pytest.approx(plain_p([float(d) for d in differences]))
     assert paired_p(second, first) == pytest.approx(found), "the other way round is as likely"
+
+
+def test_one_pair_has_no_p_value() -> None:
+    assert paired_p({1: 2.0, 2: 3.0}, {1: 1.0, 3: 1.0}) is None
 
 
 def test_a_paired_test_without_ties_is_scipys() -> None:
