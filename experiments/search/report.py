@@ -252,7 +252,7 @@ def _times(page: Page, runs: pd.DataFrame) -> None:
     )
     page.table(
         "Search time in seconds, means over all runs. Seconds of metrics are those of the authors' GPU, from their "
-        "table. Those of the predictor and of the loop are of this machine's clock, so that other work on it makes them "
+        "table. Those of the predictor and of the loop are of this machine's clock, so that other work makes them "
         "larger. They are added all the same. The predictor's share is that of the sum. Preparation is what training "
         "its predictors takes; measuring a device and training networks are not in it, as tables give them.",
         ["method", "runs", *(f"{part}, s" for part in PARTS), "sum, s", "predictor's share", "preparation, s"],
