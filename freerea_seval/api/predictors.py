@@ -39,7 +39,7 @@ def train(
     output: str | Path | None = None,
     *,
     space: str | SearchSpace = "nats-tss",
-    direction: str = "min",
+    direction: str | Sequence[str] | None = None,
     unit: str | None = None,
     unsupported: float | None = None,
     missing: bool = False,
@@ -59,7 +59,8 @@ def train(
         output: folder to save the predictor in; None to save it later.
         space: the search space of the genotypes: ``"nats-tss"``, ``"nats-sss"``, ``"nats-tss/cifar100"``,
             ``"pkg.module:Class"``, or the space itself.
-        direction: which values are better: ``"min"`` or ``"max"``.
+        direction: which values are better, ``"min"`` or ``"max"``: of all metrics, or one a metric; None for what the
+            names say, such as ``"max"`` for ``accuracy``.
         unit: unit of the metrics; None for the ending of a column's name (``latency_ms``).
         unsupported: number that marks networks that the device cannot run, such as -1; NaN to keep -1 as a number.
         missing: an empty cell was not measured; otherwise, the device cannot run the network.
@@ -79,6 +80,7 @@ def train(
     Raises:
         InputError: the table cannot be used, or a metric has fewer than ten values.
         InputError: an unknown space, model, scale or view.
+        InputError: there is no direction, and a metric's name does not say it.
         InputError: the output folder exists.
         InputError: a base predictor learned the same metric: it would leak the target into the validation folds.
 
@@ -94,7 +96,6 @@ def train(
     from freerea_seval.predictor.transfer import load_bases
     from freerea_seval.units import unit_of
 
-    better = _check_direction(direction)
     if output is not None and Path(output).exists():
         raise InputError(f"{output} exists already; choose another folder with -o")
     metrics = [metric] if isinstance(metric, str) else list(metric)
@@ -102,6 +103,7 @@ def train(
     space = as_space(space)
     space_name = named if isinstance(named, str) and ":" in named else space.name
     genotypes, values = _read_table(table, metrics, space, unsupported, missing)
+    better = _directions(direction, metrics)
     bases = load_bases([Path(folder) for folder in base or ()], metrics, (space_name, space.name), view)
     known_proxies = None if proxies is None else Proxies(*_read_proxies(proxies, space, genotypes, without=metrics))
     strings = _strings(space, bases.view, genotypes, progress)
@@ -110,7 +112,10 @@ def train(
         fitted, info = train_predictor(
             strings,
             values[:, 0] if len(metrics) == 1 else values,
-            [Target(name, unit_of(name) if unit is None else unit, better) for name in metrics],
+            [
+                Target(name, unit_of(name) if unit is None else unit, which)
+                for name, which in zip(metrics, better, strict=True)
+            ],
             space_name=space_name,
             view=bases.view,
             model=model,
@@ -526,7 +531,28 @@ def _strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress:
         return SpaceStrings(space, view).strings(genotypes, show)
 
 
-def _check_direction(direction: str) -> Direction:
-    if direction not in ("min", "max"):
-        raise InputError(f"--direction must be min or max, not {direction!r}")
-    return "max" if direction == "max" else "min"
+def _directions(direction: str | Sequence[str] | None, metrics: Sequence[str]) -> list[Direction]:
+    """Return which values of each metric are better.
+
+    Raises:
+        InputError: neither the argument nor a metric's name says it, or it is no direction.
+    """
+    from freerea_seval.units import direction_of
+
+    given: list[str | None] = [direction] if direction is None or isinstance(direction, str) else list(direction)
+    if len(given) not in (1, len(metrics)):
+        raise InputError(
+            f"--direction: expected one for all metrics, or one for each of {len(metrics)}, got {len(given)}"
+        )
+    better: list[Direction] = []
+    for name, wanted in zip(metrics, given * (len(metrics) if len(given) == 1 else 1), strict=True):
+        which = direction_of(name) if wanted is None else wanted
+        if which is None:
+            raise InputError(
+                f"the name of metric {name!r} does not say which values are better; add --direction min or"
+                " --direction max"
+            )
+        if which not in ("min", "max"):
+            raise InputError(f"--direction must be min or max, not {which!r}")
+        better.append("max" if which == "max" else "min")
+    return better

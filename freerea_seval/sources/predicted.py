@@ -24,6 +24,7 @@ from freerea_seval.files import write_atomically
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.strings.views import View, check_view, default_view
+from freerea_seval.units import direction_of
 
 Values = npt.NDArray[np.float64]
 
@@ -64,10 +65,11 @@ class PredictedSource:
         _settle()
 
     def describe(self, metric: str) -> MetricInfo:
-        """Return the predicted metric's direction and unit."""
+        """Return the predicted metric's unit, and its direction unless the metric's name says the opposite."""
         for info in self._info.metrics:
             if info.name == metric:
-                return MetricInfo(metric, info.direction, info.unit, f"predicted, {info.samples} networks seen")
+                direction = info.direction if direction_of(metric) in (None, info.direction) else None
+                return MetricInfo(metric, direction, info.unit, f"predicted, {info.samples} networks seen")
         names = ", ".join(repr(info.name) for info in self._info.metrics)
         raise InputError(f"the predictor {self._where} predicts {names}, not {metric!r}")
 
@@ -193,10 +195,11 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     values = [math.inf if math.isnan(latency) else latency for latency in measured_ms]
     measured = time.perf_counter()
     info = builtin_metric("device", metric)
+    assert info.direction is not None
     predictor, facts = train_predictor(
         SpaceStrings(space, view).strings(list(genotypes)),
         values,
-        [Target(metric, info.unit, info.direction or "min")],
+        [Target(metric, info.unit, info.direction)],
         space_name=space.name,
         view=view,
         seed=context.seed,

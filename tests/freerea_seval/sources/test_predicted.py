@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.config import check_config
 from freerea_seval.predictor import training
 from freerea_seval.predictor.folder import load_predictor, save_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.training import Target, train_predictor
+from freerea_seval.runs.execute import prepare
 from freerea_seval.sources import device
 from freerea_seval.sources.predicted import PredictedSource
 from freerea_seval.sources.registry import Context
@@ -84,6 +87,18 @@ def test_a_folder_predicts_with_its_own_unit_and_direction(folder: Path) -> None
     assert [row["energy"].value for row in rows] == load_predictor(folder)[0].predict(strings).tolist()
     assert all(row["energy"].seconds > 0 for row in rows)
     assert source.evaluate([], ["energy"]) == []
+
+
+def test_a_predictor_whose_direction_the_name_contradicts_leaves_it_to_the_config(folder: Path, tmp_path: Path) -> None:
+    predictor, info = load_predictor(folder)
+    accuracy = replace(info.metrics[0], name="accuracy")  # of an earlier release, which took "min" for every metric
+    save_predictor(tmp_path / "p", predictor, replace(info, metrics=(accuracy,)))
+    source = PredictedSource(Context(TopologySpace(), base=tmp_path), "p")
+    assert source.describe("accuracy").direction is None
+    objective = {"metric": "accuracy", "source": {"seval": "p"}}
+    config = {"budget": {"evaluations": 1}, "objectives": [objective]}
+    with pytest.raises(InputError, match="add 'direction: max' or 'direction: min'"):
+        prepare(check_config(config, "config"), tmp_path)
 
 
 def test_threads_and_pickles_predict_what_one_thread_does(folder: Path) -> None:
