@@ -68,11 +68,12 @@ def train(
             metric's name.
         model: ``boosted``, ``ordered``, ``gp``, ``ridge``, ``mlp``, ``t5`` or ``ensemble``; ``auto`` chooses by
             cross-validation.
-        scale: ``linear``, ``log`` or ``rank``: on what scale values are learned; ``auto`` chooses.
+        scale: ``linear``, ``log``, ``rank`` or ``blend`` (the mean of linear and rank): on what scale values are
+            learned; ``auto`` chooses.
         proxies: CSV file or DataFrame with a column a zero-cost proxy, which the model sees beside the strings.
         base: folders of predictors of other metrics or data sets, whose predictions the model sees, too.
         seed: fixes the training.
-        progress: show progress bars on a terminal.
+        progress: show progress bars on a terminal, and print on standard error if predictions are weak.
 
     Returns:
         The predictor; ``info.metrics`` has the scores of a cross-validation.
@@ -108,7 +109,8 @@ def train(
     known_proxies = None if proxies is None else Proxies(*_read_proxies(proxies, space, genotypes, without=metrics))
     strings = _strings(space, bases.view, genotypes, progress)
     bases.check_data(data_hash(strings, values))
-    with progress_bars(progress).task(f"training on {len(genotypes)} networks") as show:
+    bars = progress_bars(progress)
+    with bars.task(f"training on {len(genotypes)} networks") as show:
         fitted, info = train_predictor(
             strings,
             values[:, 0] if len(metrics) == 1 else values,
@@ -125,6 +127,9 @@ def train(
             base=bases.predictors,
             show=show,
         )
+    for predicted in info.metrics:
+        if predicted.weak:
+            bars.say(f"freerea-seval: {predicted.name}: {predicted.quality()}")
     predictor = Predictor(fitted, info, space=space)
     if output is not None:
         predictor.save(output)

@@ -156,7 +156,7 @@ def train(
             help="boosted, ordered, shallow, robust, gp, ridge, mlp, t5 or ensemble; auto chooses by cross-validation."
         ),
     ] = "auto",
-    scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",
+    scale: Annotated[str, typer.Option(help="Learn on a linear, log, rank or blend scale; auto chooses.")] = "auto",
     proxies: ProxiesOption = None,
     base: Annotated[
         list[Path] | None,

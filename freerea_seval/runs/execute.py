@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from freerea_patch import (
     BoundObjective,
     Candidate,
+    FreeREA,
     InputError,
     Ledger,
     ObjectiveSet,
@@ -56,6 +57,7 @@ class Setup:
         objectives: the objectives, bound to their sources.
         report: metrics that are evaluated for the final front only.
         preparation: seconds that sources spent before the search.
+        notes: what the user should know of the search, one line each.
     """
 
     config: Config
@@ -64,6 +66,7 @@ class Setup:
     objectives: ObjectiveSet
     report: list[Bound[MetricSection]]
     preparation: dict[str, float]
+    notes: list[str]
 
 
 def prepare(config: Config, base: Path, *, folder: Path | None = None, progress: Progress | None = None) -> Setup:
@@ -97,7 +100,18 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
         }
     )
     bound_terms = [term for bound in objectives for term in _terms(bound)]
-    return Setup(resolved, space, algorithm, ObjectiveSet(bound_terms), report, opener.preparation)
+    notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
+    return Setup(resolved, space, algorithm, ObjectiveSet(bound_terms), report, opener.preparation, notes)
+
+
+def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
+    """Yield a note if the budget ends within the first population."""
+    population, evaluations = config.search.options().get("population"), config.budget.evaluations
+    if issubclass(algorithm, FreeREA) and None not in (population, evaluations) and population >= evaluations:
+        yield (
+            f"warning: this is a random search, because the first population ({population}) takes all evaluations"
+            f" ({evaluations}); set a smaller search.population, or a larger budget.evaluations"
+        )
 
 
 def _is_measured(section: MetricSection) -> bool:
@@ -126,6 +140,8 @@ class _Opener:
         self._context = context
         self._open: dict[str, Source] = {}
         self.preparation: dict[str, float] = {}
+        #: What sources say about their values, by column.
+        self.notes: dict[str, str] = {}
 
     def source(self, section: MetricSection) -> Source:
         key = repr((section.source_name, section.source_argument))
@@ -150,7 +166,24 @@ class _Opener:
         info = source.describe(section.metric)
         unit = info.unit if section.unit is None else section.unit
         direction = section.direction or info.direction
+        if info.note:
+            self.notes[section.column] = info.note
         return Bound(section.model_copy(update={"unit": unit, "direction": direction}), source)
+
+
+def start(folder: RunFolder, progress: Progress) -> Setup:
+    """Open the sources of a run, and record its resolved config and its notes; a note is shown once.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
+    known = folder.notes
+    folder.resolve(setup.config, setup.notes)
+    for note in setup.notes:
+        if note not in known:
+            progress.say(note)
+    return setup
 
 
 def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -169,8 +202,7 @@ def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[st
     progress = progress or Progress()
     with folder.locked():
         if any(folder.result(seed) is None for seed in folder.config.search.seeds):
-            setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
-            folder.resolve(setup.config)
+            setup = start(folder, progress)
             for seed in folder.config.search.seeds:
                 if folder.result(seed) is None:
                     _run_seed(folder, setup, seed, progress)

@@ -4,7 +4,7 @@
 
     RUN/
       config.yaml              the config as resolved
-      run.json                 versions, seeds, where relative paths start
+      run.json                 versions, seeds, where relative paths start, what the user was told of the search
       measured-METRIC.csv      measurements that a source made for the run
       predictor-METRIC/        the predictor that was trained on them
       front.csv                the results of all seeds
@@ -182,10 +182,18 @@ class RunFolder:
                 raise
         return cls(path, config, base.resolve())
 
-    def resolve(self, config: Config) -> None:
-        """Replace the config by the resolved one, which has the directions and units that sources supply."""
+    def resolve(self, config: Config, notes: Sequence[str]) -> None:
+        """Replace the config by the resolved one, which has what sources supply, and record notes for the report."""
         write_atomically(self.path / "config.yaml", dump_config(config))
+        record = read_json(self.path / "run.json")
+        write_atomically(self.path / "run.json", json.dumps({**record, "notes": list(notes)}, indent=2) + "\n")
         self.config = config
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user was told of the search, one line each; see :class:`~freerea_seval.runs.execute.Setup`."""
+        notes = read_json(self.path / "run.json").get("notes")
+        return [str(note) for note in notes] if isinstance(notes, list) else []
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

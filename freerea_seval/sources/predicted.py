@@ -21,6 +21,7 @@ import numpy.typing as npt
 from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
 from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.files import write_atomically
+from freerea_seval.predictor.model_card import ADVICE
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.strings.views import View, check_view, default_view
@@ -47,7 +48,9 @@ class PredictedSource:
 
         #: Seconds that preparing the predictor took, for the search's ledger.
         self.preparation: dict[str, float] = {}
+        self._advice = ADVICE
         if isinstance(argument, dict):
+            self._advice = "raise 'networks', the number to measure"
             folder, self.preparation = _calibrate(context, argument)
         else:
             folder = context.path(argument, "source 'seval'")
@@ -69,7 +72,8 @@ class PredictedSource:
         for info in self._info.metrics:
             if info.name == metric:
                 direction = info.direction if direction_of(metric) in (None, info.direction) else None
-                return MetricInfo(metric, direction, info.unit, f"predicted, {info.samples} networks seen")
+                seen = f"predicted, {info.samples} networks seen"
+                return MetricInfo(metric, direction, info.unit, seen, f"predicted, {info.quality(self._advice)}")
         names = ", ".join(repr(info.name) for info in self._info.metrics)
         raise InputError(f"the predictor {self._where} predicts {names}, not {metric!r}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_train_predict_and_search_with_a_predictor(
         "  - {metric: energy_mj, source: {seval: p}}\n"
     )
     assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
-    assert "energy mj [mJ]" in capsys.readouterr().out
+    assert "energy mj, predicted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -359,3 +360,52 @@ def test_a_predictor_starts_from_others_and_takes_their_view(
     refused(capsys, expected, *arguments, "--view", "executed", "-o", tmp_path / "q")
     refused(capsys, f"--base {trained} reads the executed view", *arguments, "--base", trained, "-o", tmp_path / "q")
     refused(capsys, "no such folder", "train", few, "--metric", "energy_mj", "--base", "nowhere", "-o", tmp_path / "q")
+
+
+def test_a_predictor_that_knows_nothing_is_called_weak_in_training_search_and_report(
+    tmp_path: Path, cells: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).normal(size=20)
+    table = write_table(tmp_path / "t.csv", {"energy_mj": noise.tolist(), "time_s": [2] * 20}, cells[:20])
+    for metric, reason in (("time_s", "because all values or all predictions are equal"), ("energy_mj", "'s tau ")):
+        assert call("train", table, "--metric", metric, "-o", tmp_path / metric, *QUICK) == 0
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()
+        assert line.startswith(f"freerea-seval: {metric}: warning: weak prediction, ")
+        assert reason in line
+        assert line.endswith("measure more networks, and choose them with 'freerea-seval measure --informative'")
+        assert ("recall" in printed.out) == (metric == "energy_mj")
+    objective = f"{{metric: energy_mj, source: {{seval: {tmp_path / 'energy_mj'}}}}}"
+    (tmp_path / "s.yaml").write_text(
+        "search: {population: 4, tournament: 2, seeds: [0, 1]}\nbudget: {evaluations: 8}\n"
+        f"objectives:\n  - {objective}\n"
+    )
+    for workers in ("1", "2"):
+        assert call("search", tmp_path / "s.yaml", "-o", tmp_path / workers, "--workers", workers) == 0
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()  # once, not for each seed or process
+        assert line.startswith("energy_mj: predicted, warning: weak prediction, cross-validated Kendall's tau ")
+        assert line in printed.out
+        assert call("search", "--resume", tmp_path / workers) == 0
+        assert call("report", tmp_path / workers, "--html", tmp_path / "page.html") == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert printed.out.count(line) == 2
+        assert "warning: weak prediction" in (tmp_path / "page.html").read_text()
+
+
+def test_a_search_says_how_good_its_predictor_is(
+    tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective = f"{{metric: val_acc, source: {{seval: {trained}}}}}"
+    (tmp_path / "s.yaml").write_text(
+        f"search: {{population: 4, tournament: 2}}\nbudget: {{evaluations: 8}}\nobjectives:\n  - {objective}\n"
+    )
+    assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
+    printed = capsys.readouterr()
+    assert re.fullmatch(r"val_acc: predicted, cross-validated Kendall's tau [01]\.\d\d on 100 networks\n", printed.err)
+    assert printed.err in re.sub("\n +", "\n", printed.out)
+    assert "val acc, predicted" in printed.out
+    run = fs.load_run(tmp_path / "run")
+    assert run.front.attrs["predicted"] == ["val_acc"]
+    assert run.history.attrs["predicted"] == ["val_acc"]

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config import load_config
+from freerea_seval.config import MetricSection, load_config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.report import read_history
+from freerea_seval.runs.report import label, read_history
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 
@@ -347,3 +347,33 @@ def test_an_impossible_bound_is_told_after_a_second_and_ends_with_the_patience(
             (line,) = told
             assert re.match(r"seed 3: none of \d+ candidates .*; the search ends after 64 in a row \(budget", line)
     assert len(RunFolder.open(tmp_path / "run").journal(3).steps()) == 64
+
+
+def test_a_budget_within_the_first_population_is_called_a_random_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "population: 20, tournament: 4, "
+    for evaluations, warned in ((20, True), (21, False)):
+        config = write_search(tmp_path, budget=f"evaluations: {evaluations}", options=options)
+        assert call("search", config, "-o", tmp_path / str(evaluations)) == 0
+        printed = capsys.readouterr()
+        assert ("this is a random search, because the first population (20)" in printed.err) == warned
+        assert ("this is a random search" in printed.out) == warned
+    config = write_search(tmp_path, budget="evaluations: 5", algorithm="random", options="")
+    assert call("search", config, "-o", tmp_path / "random") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("metric", "source", "expected"),
+    [
+        ("energy_mj", {"table": "t.csv"}, "energy_mj [mJ]"),
+        ("Energy (mJ)", {"table": "t.csv"}, "Energy (mJ)"),
+        ("energy_mj", {"seval": "p"}, "energy_mj, predicted [mJ]"),
+        ("energy_predicted", {"seval": "p"}, "energy_predicted [mJ]"),
+    ],
+)
+def test_a_label_has_the_unit_once_and_says_that_a_metric_is_predicted(
+    metric: str, source: dict[str, str], expected: str
+) -> None:
+    assert label(MetricSection(metric=metric, source=dict(source), unit="mJ")) == expected
