@@ -175,10 +175,10 @@ class Run:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The search space."""
+        """The search space, the whole of it."""
         from freerea_seval.config import make_space
 
-        return make_space(self.config.space, self.folder.base)
+        return make_space(self.config.whole_space, self.folder.base)
 
     @cached_property
     def front(self) -> DataFrame:

@@ -20,6 +20,7 @@ from freerea_patch import (
     Search,
     SearchResult,
     SearchSpace,
+    Subspace,
     Times,
     run,
 )
@@ -81,9 +82,14 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     Raises:
         InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
     """
-    space = make_space(config.space, base)
+    space = make_space(config.whole_space, base)
+    context = Context(space, config.live, base, folder, config.search.seeds[0], progress or Progress())
+    if config.only is not None:
+        from freerea_seval.sources.table import Table  # imports pandas
+
+        # Sources know the whole space: its tables are numbered, and its predictors trained, in it.
+        space = Subspace(space, Table(context.path(config.only, "space: 'only'"), space).genotypes)
     algorithm, search = resolve_algorithm(config.search, space, base)
-    context = Context(space, config.live, base, folder, search.seeds[0], progress or Progress())
     opener = _Opener(load_registry(), context)
     # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:

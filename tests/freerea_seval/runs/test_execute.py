@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from freerea_patch import InputError
+import freerea_seval as fs
+from freerea_patch import InputError, TopologySpace
 from freerea_seval.config import MetricSection, load_config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
@@ -377,3 +378,38 @@ def test_a_label_has_the_unit_once_and_says_that_a_metric_is_predicted(
     metric: str, source: dict[str, str], expected: str
 ) -> None:
     assert label(MetricSection(metric=metric, source=dict(source), unit="mJ")) == expected
+
+
+@pytest.mark.parametrize("role", ["fitness", "pareto"])
+def test_a_search_can_be_limited_to_the_rows_of_a_table(
+    tmp_path: Path, role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = TopologySpace().genotypes()
+    rows = [f"{number * 300},{len(cells[number * 300]) % 7 + number / 100}" for number in range(40)]
+    (tmp_path / "few.csv").write_text("\n".join(["index,energy_mj", *rows]))
+    config = tmp_path / "rows.yaml"
+    config.write_text(
+        "space: {name: nats-tss, only: few.csv}\n"
+        "search: {population: 10, tournament: 5, simplify: true}\nbudget: {evaluations: 1000}\n"
+        f"objectives:\n  - {{metric: energy_mj, source: {{table: few.csv}}, direction: min, role: {role}}}\n"
+    )
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert "of 40 networks; it ran out of new ones" in capsys.readouterr().out
+    run = fs.load_run(tmp_path / "run")
+    least = min(rows, key=lambda row: float(row.split(",")[1])).split(",")
+    assert (run.genotypes()[0], run.front["energy_mj"][0]) == (cells[int(least[0])], float(least[1]))
+    assert set(run.history["genotype"]) == {cells[number * 300] for number in range(40)}
+    assert isinstance(run.space, TopologySpace)
+    assert call("search", config, "-o", tmp_path / "whole", "--set", "space=nats-tss") == 2
+    assert "search its rows alone: 'space: {name: ..., only: few.csv}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("only", "message"), [("nowhere.csv", "cannot read the table"), ("[1]", "space: 'only': expected a path, got [1]")]
+)
+def test_a_limit_that_is_no_table_is_refused(
+    tmp_path: Path, only: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_search(tmp_path)
+    assert call("search", config, "-o", tmp_path / "run", "--set", f"space={{name: nats-tss, only: {only}}}") == 2
+    assert message in capsys.readouterr().err
