@@ -69,6 +69,6 @@ __all__ = [
     "MetricCache", "MetricSource", "Normalisation", "NothingFeasible", "Objective", "ObjectiveSet", "Objectives",
     "Part", "Proposal", "RandomSearch", "RankedFreeREA", "Role", "Search", "SearchResult", "SearchSpace", "SizeSpace",
     "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "algorithm_options", "check_option_names",
-    "find_algorithm", "find_space", "freerea_objectives", "import_object", "importable_from", "make_search", "make_space", "run",
-    "share_cores", "unknown_name",
+    "find_algorithm", "find_space", "freerea_objectives", "import_object", "importable_from", "make_search",
+    "make_space", "run", "share_cores", "unknown_name",
 ]

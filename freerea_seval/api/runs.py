@@ -17,7 +17,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError
+from freerea_patch import InputError, NothingFeasible
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
@@ -104,6 +104,12 @@ def search(
     folder = RunFolder.create(path, settings, base)
     try:
         _execute(folder, workers, bars)
+    except NothingFeasible as error:
+        # Continuing would end in the same way.
+        made = [str(receipt.with_suffix("").resolve()) for receipt in path.glob("predictor-*.json")]
+        if made:
+            raise NothingFeasible(f"{error}; its predictor serves again as 'source: {{seval: {made[0]}}}'") from error
+        raise
     except InputError as error:
         if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
             raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error

@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from freerea_patch import Candidate, Evaluation, InputError, Proposal, Step, Times
+from freerea_patch import Candidate, Evaluation, History, InputError, NothingFeasible, Proposal, Step, Times
 from freerea_seval.config import Config, dump_config, load_config
 from freerea_seval.files import JsonLines, lock, read_bounded, temporary_folder, write_atomically
 from freerea_seval.versions import versions
@@ -227,16 +227,27 @@ class RunFolder:
         """Return the results of all seeds.
 
         Raises:
-            InputError: a seed is not finished.
+            InputError: a seed is not finished, or found nothing within its constraints.
         """
         results = []
         for seed in self.config.search.seeds:
             result = self.result(seed)
             if result is None:
-                resume = f"freerea-seval search --resume {self.path}"
-                raise InputError(f"run {self.path}: seed {seed} is not finished; continue it with: {resume}")
+                raise self._unfinished(seed)
             results.append(result)
         return results
+
+    def _unfinished(self, seed: int) -> InputError:
+        """Return the error for a seed without a result: it was interrupted, or found nothing feasible."""
+        resume = f"continue it with: freerea-seval search --resume {self.path}"
+        history = read_history(self, seed)
+        if len(history) or not history.evaluated:
+            return InputError(f"run {self.path}: seed {seed} is not finished; {resume}")
+        patience = self.config.budget.patience
+        text = f"run {self.path}: seed {seed} found nothing: {history.describe_infeasible()}; start another search with"
+        text += f" a looser bound or a budget.patience above {patience}"
+        ended = history.infeasible_in_a_row >= patience
+        return NothingFeasible(text if ended else f"{text}; or if this one was interrupted, {resume}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -251,6 +262,16 @@ class RunFolder:
             except BlockingIOError:
                 raise InputError(f"run {self.path} is being written by another process; wait for it") from None
             yield
+
+
+def read_history(folder: RunFolder, seed: int) -> History:
+    """Return the history of one seed, from its journal."""
+    config = folder.config
+    scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
+    history = History([term for section in config.objectives for term in section.objectives()], **scoring)
+    for step in folder.journal(seed).steps():
+        history.add(step.proposal, step.evaluation)
+    return history
 
 
 def _not_empty(path: Path) -> InputError:

@@ -12,22 +12,12 @@ from typing import TYPE_CHECKING, Any
 from freerea_patch import History, InputError
 from freerea_seval.config import Config, MetricSection
 from freerea_seval.files import write_atomically
-from freerea_seval.runs.folder import RunFolder, from_json
+from freerea_seval.runs.folder import RunFolder, from_json, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
     from rich.console import Console
-
-
-def read_history(folder: RunFolder, seed: int) -> History:
-    """Return the history of one seed, from its journal."""
-    config = folder.config
-    scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
-    history = History([term for section in config.objectives for term in section.objectives()], **scoring)
-    for step in folder.journal(seed).steps():
-        history.add(step.proposal, step.evaluation)
-    return history
 
 
 def front_table(folder: RunFolder) -> DataFrame:
@@ -133,6 +123,11 @@ def print_report(folder: RunFolder, console: Console) -> None:
             rows = [{"#": number, **row} for number, row in enumerate(result["front"], start=1)]
             _print_rows(config, console, title, "#", rows)
             lines += _summary(config, result)
+    lines += [
+        f"seed {result['seed']}: {read_history(folder, result['seed']).describe_infeasible()}; loosen the bound"
+        for result in results
+        if result["infeasible"] and not result["explored"]
+    ]
     for line in [*lines, *folder.notes]:
         console.print(f"     {line}", highlight=False, markup=False, soft_wrap=True)
 

@@ -325,7 +325,12 @@ def test_a_budget_that_ends_before_anything_feasible_gives_an_empty_result(
     config = write_search(tmp_path, delay=0.01, budget="metric_seconds: 0.05")
     config.write_text(config.read_text().replace("direction: max}", "role: constraint, max: -1}"))
     assert call("search", config, "-o", tmp_path / "run") == 0
-    assert "0 networks explored" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "0 networks explored" in printed
+    nearest = (
+        r"seed 3: none of \d+ candidates is within the constraints \(worth <= -1\); the nearest has worth [\d.]+: \|"
+    )
+    assert re.search(nearest + r".*\|; loosen the bound\n", printed)
     assert (tmp_path / "run" / "front.csv").read_text() == "seed\n"
 
 
@@ -347,7 +352,22 @@ def test_an_impossible_bound_is_told_after_a_second_and_ends_with_the_patience(
         else:
             (line,) = told
             assert re.match(r"seed 3: none of \d+ candidates .*; the search ends after 64 in a row \(budget", line)
-    assert len(RunFolder.open(tmp_path / "run").journal(3).steps()) == 64
+    journal = tmp_path / "run" / "seed-3" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert len(lines) == 64
+    for kept in (64, 20):
+        journal.write_text("".join(lines[:kept]))
+        assert call("report", tmp_path / "run") == 2
+        found = capsys.readouterr().err
+        assert re.search(
+            rf"seed 3 found nothing: none of {kept} candidates is within .*; the nearest has worth [\d.]+: \|.*\|;"
+            r" start another search with a looser bound or a budget.patience above 64",
+            found,
+        )
+        assert ("; or if this one was interrupted, continue it with: " in found) == (kept < 64)
+    journal.write_text("")
+    assert call("report", tmp_path / "run") == 2
+    assert "seed 3 is not finished; continue it with: " in capsys.readouterr().err
 
 
 def test_a_budget_within_the_first_population_is_called_a_random_search(

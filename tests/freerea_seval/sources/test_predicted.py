@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+import freerea_seval as fs
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.config import check_config
 from freerea_seval.predictor import training
@@ -234,6 +235,21 @@ def test_a_run_measures_and_trains_once_and_keeps_what_it_measured(tmp_path: Pat
     assert [float(row["latency_ms"]) for row in rows] == [convolutions(g) for g in quick[0]]
     (a,), (b,) = first.evaluate(CELLS[:1], ["latency"]), again.evaluate(CELLS[:1], ["latency"])
     assert a["latency"].value == b["latency"].value
+
+
+def test_a_search_that_finds_nothing_offers_its_predictor_to_the_next(tmp_path: Path, quick: list[list[str]]) -> None:
+    bound = {"metric": "latency", "source": {"seval": {"measure": "latency", "networks": 12}}}
+    bound |= {"role": "constraint", "max": -1}
+    objectives = [bound, {"metric": "macs", "source": "cost"}]
+    config: dict[str, Any] = {"budget": {"evaluations": 9, "patience": 20}, "objectives": objectives}
+    predictor = (tmp_path / "run" / "predictor-latency").resolve()
+    with pytest.raises(fs.InputError) as error:
+        fs.search(config, tmp_path / "run", progress=False)
+    assert str(error.value).endswith(f"; its predictor serves again as 'source: {{seval: {predictor}}}'")
+    assert "--resume" not in str(error.value)
+    bound |= {"source": {"seval": str(predictor)}, "max": 99}
+    assert len(fs.search(config, tmp_path / "next", progress=False).genotypes()) == 5
+    assert len(quick) == 1
 
 
 def test_networks_that_the_device_cannot_run_are_learned_as_such(
