@@ -1,18 +1,21 @@
 """Predictors of metrics: :func:`train`, :func:`load_predictor`, :class:`Predictor`.
 
 Tables of measurements are CSV files, or DataFrames of the same content, with a column ``genotype`` (or ``index``) and a
-column a metric: see :class:`freerea_seval.sources.table.Table`. An empty cell is a network that the device cannot run.
+column a metric: see :class:`freerea_seval.sources.table.Table`. Networks of no search space have a column ``string``
+instead, as :func:`freerea_seval.measure` writes it. An empty cell is a network that the device cannot run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from freerea_patch import SPACES, InputError, SearchSpace
 from freerea_seval.api.arguments import as_space, as_table, prepare_torch, progress_bars
+from freerea_seval.api.encoding import encode
 from freerea_seval.files import write_atomically
 from freerea_seval.strings.views import View
 
@@ -20,13 +23,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from pandas import DataFrame
+    from torch import nn
 
     from freerea_patch import Direction
+    from freerea_seval.api.arguments import Inputs
     from freerea_seval.predictor.model_card import PredictorInfo
     from freerea_seval.predictor.seval import SEvalPredictor
 
     Values = npt.NDArray[np.float64]
 
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 #: How to correct a cell of a table, in the words of these functions' arguments.
 _CELL_ADVICE = (
     ", or write a number and add --unsupported NUMBER; if it was not measured, leave it empty and add --missing"
@@ -54,7 +60,9 @@ def train(
     """Train a predictor from a table of measurements.
 
     Args:
-        table: CSV file or DataFrame with a column ``genotype`` and one a metric; at least ten values a metric.
+        table: CSV file or DataFrame with a column ``genotype`` and one a metric; at least ten values a metric. With a
+            column ``string`` and none of genotypes, as :func:`freerea_seval.measure` writes of modules, no ``space`` is
+            needed.
         metric: the column to predict; several are learned together.
         output: folder to save the predictor in; None to save it later.
         space: the search space of the genotypes: ``"nats-tss"``, ``"nats-sss"``, ``"nats-tss/cifar100"``,
@@ -102,8 +110,9 @@ def train(
     metrics = [metric] if isinstance(metric, str) else list(metric)
     named = space
     space = as_space(space)
-    space_name = named if isinstance(named, str) and ":" in named else space.name
-    genotypes, values = _read_table(table, metrics, space, unsupported, missing)
+    genotypes, values, space = _read_table(table, metrics, space, unsupported, missing)
+    own = isinstance(named, str) and ":" in named and not isinstance(space, _Modules)
+    space_name = str(named) if own else space.name
     better = _directions(direction, metrics)
     bases = load_bases([Path(folder) for folder in base or ()], metrics, (space_name, space.name), view)
     known_proxies = None if proxies is None else Proxies(*_read_proxies(proxies, space, genotypes, without=metrics))
@@ -219,44 +228,62 @@ class Predictor:
 
     def predict(
         self,
-        genotypes: Sequence[str],
+        genotypes: Sequence[str | nn.Module] | str | nn.Module,
         space: str | SearchSpace | None = None,
         interval: float | None = None,
         proxies: str | Path | DataFrame | None = None,
         output: str | Path | None = None,
+        inputs: Inputs | None = None,
         *,
         progress: bool = True,
     ) -> DataFrame:
-        """Predict the metrics of genotypes.
+        """Predict the metrics of genotypes, or of modules.
 
         Args:
-            genotypes: ``(n,)`` genotypes.
+            genotypes: ``(n,)`` genotypes; or with ``inputs`` modules, or ``"pkg.module:factory"`` of modules.
             space: the search space of the genotypes; None for the predictor's own, if it is built in.
             interval: probability with which the bounds hold each value, such as 0.9; None for no bounds.
             proxies: table of the zero-cost proxies that it learned from.
             output: CSV file to write as well, with six digits.
+            inputs: of modules, with the batch dimension, as for :func:`freerea_seval.encode`.
             progress: show progress bars on a terminal.
 
         Returns:
-            ``n`` rows in the order of the genotypes: ``genotype``, then for each metric its value, and with an interval
-            ``METRIC_low`` and ``METRIC_high``; a bound is infinite where too few networks were measured.
+            ``n`` rows in the order of the genotypes: ``genotype`` (``network`` for modules), then for each metric its
+            value, and with an interval ``METRIC_low`` and ``METRIC_high``; a bound is infinite where too few networks
+            were measured.
 
         Raises:
             InputError: a genotype is not of the space, or the proxies are not those of training.
             InputError: the predictor's space is not built in, and ``space`` is None: a folder alone runs no code.
         """
-        if isinstance(genotypes, str):
-            genotypes = [genotypes]
-        if not len(genotypes):
+        networks = (
+            list(genotypes) if isinstance(genotypes, Sequence) and not isinstance(genotypes, str) else [genotypes]
+        )
+        if not networks:
             raise InputError("nothing to predict: give genotypes as arguments, or - to read them from standard input")
-        chosen = self._space_of(space)
-        for genotype in genotypes:
-            chosen.check(genotype)
-        others = self._proxies_of(proxies, chosen, genotypes)
-        strings = _strings(chosen, self.view, genotypes, progress)
+        names = [network if isinstance(network, str) else type(network).__name__ for network in networks]
+        if inputs is None:
+            chosen, column = self._space_of(space), "genotype"
+            for name, network in zip(names, networks, strict=True):
+                if not isinstance(network, str):
+                    raise InputError(f"{name}: give the shape of its input")
+                try:
+                    chosen.check(name)
+                except InputError as error:
+                    if _FACTORY.fullmatch(name) is None:
+                        raise
+                    raise InputError(f"{error}; a network as pkg.module:factory needs --input 1,3,32,32") from None
+            others = self._proxies_of(proxies, chosen, names)
+            strings = _strings(chosen, self.view, names, progress)
+        else:
+            if space is not None or self.info.proxies or proxies is not None:
+                raise InputError("--input belongs to modules, which have no search space and no proxies; leave it out")
+            others, column = None, "network"
+            strings = [encode(network, inputs, self.view) for network in networks]
         predicted = self.predict_strings(strings, interval, others)
-        predicted["string"] = list(genotypes)
-        predicted = predicted.rename(columns={"string": "genotype"})
+        predicted["string"] = names
+        predicted = predicted.rename(columns={"string": column})
         if output is not None:
             write_atomically(Path(output), to_csv(predicted, 6))
         return predicted
@@ -327,7 +354,7 @@ class Predictor:
         if output is not None and Path(output).exists():
             raise InputError(f"{output} exists already; choose another folder with -o")
         chosen = self._space_of(space)
-        genotypes, values = _read_table(table, self.metrics, chosen, unsupported, missing)
+        genotypes, values, chosen = _read_table(table, self.metrics, chosen, unsupported, missing)
         others = self._proxies_of(proxies, chosen, genotypes)
         strings = _strings(chosen, self.view, genotypes, progress)
         predicted, low, high = (
@@ -388,6 +415,8 @@ class Predictor:
             return as_space(space)
         if self._space is not None:
             return self._space
+        if self.info.space == _Modules.name:
+            return cast("SearchSpace", _Modules({}))
         if self.info.space.partition("/")[0] not in SPACES:
             raise InputError(
                 f"predictor {self.folder} learned from networks of the space {self.info.space!r}, which is not built"
@@ -456,8 +485,10 @@ def _read_table(
     space: SearchSpace,
     unsupported: float | None,
     missing: bool,
-) -> tuple[list[str], Values]:
-    """Return the genotypes of a table and their values, ``(n, m)``: +inf for unsupported, NaN for not measured.
+) -> tuple[list[str], Values, SearchSpace]:
+    """Return the genotypes of a table, their values and their space; or names and strings, if it has no genotypes.
+
+    Values are ``(n, m)``: +inf for unsupported, NaN for not measured.
 
     Raises:
         InputError: the table cannot be used, a column has no value, or a metric is named twice.
@@ -465,14 +496,19 @@ def _read_table(
     """
     import numpy as np
 
-    from freerea_seval.sources.table import Advice, read_table
+    from freerea_seval.sources.table import KEY_COLUMNS, Advice, read_table
+    from freerea_seval.tables import read_csv
 
     if len(set(metrics)) < len(metrics):
         raise InputError(f"a metric is named twice in {', '.join(metrics)}; name each once")
     columns = []
     with as_table(table) as path:
+        frame, key = read_csv(path), None
+        if "string" in frame.columns and not KEY_COLUMNS & set(frame.columns):
+            key = "network" if "network" in frame.columns else "string"
+            space = cast("SearchSpace", _Modules(dict(zip(frame[key], frame["string"], strict=True))))
         for metric in metrics:
-            genotypes, numbers = read_table(path, space, metric, advice=Advice("", _CELL_ADVICE))
+            genotypes, numbers = read_table(path, space, metric, key=key, advice=Advice("", _CELL_ADVICE))
             column = np.array(numbers, dtype=np.float64)
             empty = np.isnan(column)
             if empty.all():
@@ -490,7 +526,7 @@ def _read_table(
             columns.append(column)
     values = np.stack(columns, axis=1)
     measured = ~np.isnan(values).all(axis=1)
-    return [genotypes[row] for row in np.flatnonzero(measured)], values[measured]
+    return [genotypes[row] for row in np.flatnonzero(measured)], values[measured], space
 
 
 def _read_proxies(
@@ -528,7 +564,39 @@ def _read_proxies(
         return names, np.array([[column[genotype].value for column in columns] for genotype in genotypes])
 
 
+class _Modules:
+    """Networks of no search space, by name; takes the place of a space where a table has strings.
+
+    Args:
+        strings: their strings in the executed view; a name that is not among them is a string itself.
+    """
+
+    name = "modules"
+
+    def __init__(self, strings: Mapping[str, str]) -> None:
+        self._strings = strings
+
+    def check(self, genotype: str) -> None:
+        """Raise :class:`InputError` if there is no string."""
+        from freerea_seval.strings import parse_graph
+
+        if not (string := self._strings.get(genotype, genotype)):
+            raise InputError(f"network {genotype!r} has no string, because it could not be traced; remove the row")
+        parse_graph(string)
+
+    def strings(self, names: Sequence[str], view: View) -> list[str]:
+        """Return the strings of networks in a view."""
+        from freerea_seval.strings import parse_graph, serialize_graph, view_of
+
+        strings = [self._strings.get(name, name) for name in names]
+        if view == "executed":
+            return strings
+        return [serialize_graph(view_of(parse_graph(string), view)) for string in strings]
+
+
 def _strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress: bool) -> list[str]:
+    if isinstance(space, _Modules):
+        return space.strings(genotypes, view)
     prepare_torch()
     from freerea_seval.strings.encode import SpaceStrings
 

@@ -19,6 +19,8 @@ from freerea_seval.units import unit_of
 _GENOTYPE_COLUMNS = ("genotype", "arch_str", "architecture")
 _INDEX_COLUMN = "index"
 _KEY_COLUMNS = (*_GENOTYPE_COLUMNS, _INDEX_COLUMN)
+#: Columns that name networks of a space.
+KEY_COLUMNS = frozenset(_KEY_COLUMNS)
 _OPTIONS = ("path", "key", "missing", "unsupported")
 _MISSING = ("error", "unsupported")
 
