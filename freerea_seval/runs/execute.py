@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +113,8 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
 
 def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
     """Yield a note if the budget ends within the first population."""
-    population, evaluations = config.search.options().get("population"), config.budget.evaluations
-    if issubclass(algorithm, FreeREA) and None not in (population, evaluations) and population >= evaluations:
+    population, evaluations = config.search.options().get("population", 0), config.budget.evaluations or math.inf
+    if issubclass(algorithm, FreeREA) and population >= evaluations:
         yield (
             f"warning: this is a random search, because the first population ({population}) takes all evaluations"
             f" ({evaluations}); set a smaller search.population, or a larger budget.evaluations"

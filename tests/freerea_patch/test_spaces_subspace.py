@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -46,15 +47,15 @@ def test_a_network_is_simplified_only_to_a_listed_one() -> None:
     dead = next(cell for cell in CELLS if TSS.simplified(cell) != cell)
     assert Subspace(TSS, [dead]).simplified(dead) == dead
     assert Subspace(TSS, [dead, TSS.simplified(dead)]).simplified(dead) == TSS.simplified(dead)
-    plain = SizeSpace()
-    assert hasattr(Subspace(plain, ["8:8:8:8:8"]), "simplified")
-    assert not hasattr(Subspace(Subclass(), ["8:8:8:8:8"]), "simplified")
+    assert hasattr(Subspace(SizeSpace(), ["8:8:8:8:8"]), "simplified")
+    bare: Any = Bare()
+    assert not hasattr(Subspace(bare, ["8:8:8:8:8"]), "simplified")
 
 
-class Subclass:
+class Bare:
     """A space without optional members."""
 
-    name, input_shape = "sub", (3, 32, 32)
+    name, input_shape = "bare", (3, 32, 32)
 
     def __getattr__(self, name: str) -> object:
         if name == "simplified":

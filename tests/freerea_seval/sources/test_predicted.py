@@ -238,7 +238,7 @@ def test_a_run_measures_and_trains_once_and_keeps_what_it_measured(tmp_path: Pat
 
 
 def test_a_search_that_finds_nothing_offers_its_predictor_to_the_next(tmp_path: Path, quick: list[list[str]]) -> None:
-    bound = {"metric": "latency", "source": {"seval": {"measure": "latency", "networks": 12}}}
+    bound: dict[str, Any] = {"metric": "latency", "source": {"seval": {"measure": "latency", "networks": 12}}}
     bound |= {"role": "constraint", "max": -1}
     objectives = [bound, {"metric": "macs", "source": "cost"}]
     config: dict[str, Any] = {"budget": {"evaluations": 9, "patience": 20}, "objectives": objectives}
