@@ -48,7 +48,16 @@ if TYPE_CHECKING:
         ObjectiveSet,
         Role,
     )
-    from freerea_patch.spaces import SPACES, Part, SearchSpace, SizeSpace, TopologySpace, find_space, make_space
+    from freerea_patch.spaces import (
+        SPACES,
+        Part,
+        SearchSpace,
+        SizeSpace,
+        Subspace,
+        TopologySpace,
+        find_space,
+        make_space,
+    )
     from freerea_patch.training_free.live import MetricCache, TrainingFree, freerea_objectives
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)
@@ -59,7 +68,7 @@ __all__ = [
     "Direction", "Evaluation", "FreeREA", "FreeREAMinus", "History", "InputError", "Ledger", "Measured",
     "MetricCache", "MetricSource", "Normalisation", "NothingFeasible", "Objective", "ObjectiveSet", "Objectives",
     "Part", "Proposal", "RandomSearch", "RankedFreeREA", "Role", "Search", "SearchResult", "SearchSpace", "SizeSpace",
-    "Step", "Times", "TopologySpace", "TrainingFree", "algorithm_options", "check_option_names", "find_algorithm",
-    "find_space", "freerea_objectives", "import_object", "importable_from", "make_search", "make_space", "run",
-    "share_cores", "unknown_name",
+    "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "algorithm_options", "check_option_names",
+    "find_algorithm", "find_space", "freerea_objectives", "import_object", "importable_from", "make_search",
+    "make_space", "run", "share_cores", "unknown_name",
 ]

@@ -365,6 +365,63 @@ def all_sizes() -> tuple[str, ...]:
     return tuple(format_widths(widths) for widths in product(WIDTHS, repeat=LAYERS))
 
 
+class Subspace:
+    """The listed networks of another space, such as those of a table.
+
+    Offspring are those of the other space: its operators are tried :data:`TRIES` times, and where none of the results
+    is listed, a random listed network takes the place.
+
+    Args:
+        space: the other space.
+        genotypes: its networks to choose from; at least one.
+    """
+
+    #: Every network of the topology space has 24 neighbours.
+    TRIES = 50
+
+    def __init__(self, space: SearchSpace, genotypes: Sequence[str]) -> None:
+        self.name, self.input_shape, self.build = space.name, space.input_shape, space.build
+        self._space = space
+        self._listed = dict.fromkeys(genotypes)
+        self._genotypes = tuple(self._listed)
+        if hasattr(space, "simplified"):
+            self.simplified = self._simplified
+
+    def check(self, genotype: str) -> None:
+        """Raise :class:`InputError` if ``genotype`` is not listed."""
+        self._space.check(genotype)
+        if genotype not in self._listed:
+            raise InputError(f"{genotype!r} is not among the {len(self._listed)} networks that the space is limited to")
+
+    def genotypes(self) -> Sequence[str]:
+        """Return the listed networks."""
+        return self._genotypes
+
+    def sample(self, rng: Random) -> str:
+        """Return a random listed network."""
+        return rng.choice(self._genotypes)
+
+    def mutate(self, genotype: str, rng: Random) -> str:
+        """Return a listed network that is a mutation of ``genotype``, or a random one."""
+        return self._offspring(lambda: self._space.mutate(genotype, rng), (genotype,), rng)
+
+    def crossover(self, first: str, second: str, rng: Random) -> str:
+        """Return a listed network that is a crossover of two others, or a random one."""
+        return self._offspring(lambda: self._space.crossover(first, second, rng), (first, second), rng)
+
+    def _offspring(self, propose: Callable[[], str], parents: Sequence[str], rng: Random) -> str:
+        for _ in range(self.TRIES):
+            genotype = propose()
+            if genotype in self._listed and genotype not in parents:
+                return genotype
+        return self.sample(rng)
+
+    def _simplified(self, genotype: str) -> str:
+        """Return the genotype without operations that the output does not depend on, if that is listed."""
+        simplified: str = self._space.simplified(genotype)  # type: ignore[attr-defined]
+        return simplified if simplified in self._listed else genotype
+
+
 #: Built-in spaces by the name that a config uses: a class, or ``"pkg.module:Class"``.
 SPACES: Mapping[str, type[Any] | str] = {
     "nats-tss": TopologySpace,

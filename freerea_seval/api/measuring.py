@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
 from freerea_seval.api.arguments import as_space, as_tensors, input_text, prepare_torch, progress_bars
+from freerea_seval.files import write_atomically
 from freerea_seval.progress import Progress
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ _SPACE = "nats-tss"
 _NETWORKS = 100
 #: Random networks among which the most informative are chosen.
 _POOL = 1000
+#: Key of a manifest under which an export keeps strings.
+_STRINGS = "strings"
 
 
 def measure(
@@ -76,7 +81,8 @@ def measure(
     Returns:
         One row a network: ``genotype`` or ``network``, ``latency_ms`` (the median), ``latency_iqr_ms``, ``rounds``, and
         where measured ``peak_mb`` (megabytes) and ``energy_mj`` (millijoules of a pass); NaN for a network that cannot
-        run. Units are in ``attrs["units"]``.
+        run. Networks that are not of a space have their ``string``, from which :func:`freerea_seval.train` learns; it
+        is empty if the network cannot be traced. Units are in ``attrs["units"]``.
 
     Raises:
         InputError: there are no networks, arguments contradict each other, or none of the networks can run.
@@ -104,11 +110,11 @@ def measure(
         parse_seconds(str(budget))
     bars = progress_bars(progress)
     ordered = budget is not None
-    chosen = _choose(
+    chosen, strings = _choose(
         networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=ordered, bars=bars
     )
     try:
-        return measure_networks(
+        table = measure_networks(
             chosen,
             file,
             backend=backend,
@@ -124,6 +130,11 @@ def measure(
         if file is not None:
             print(f"\nstopped; the same command continues from {journal_path(file)}", file=sys.stderr)
         raise
+    if strings:
+        table["string"] = table["network"].map(strings)
+        if file is not None:
+            _add_strings(file, strings)
+    return table
 
 
 def export_networks(
@@ -154,7 +165,11 @@ def export_networks(
         raise InputError("networks are exported into a folder: add -o FOLDER")
     check_onnx("onnx")
     bars = progress_bars(progress)
-    chosen = _choose(networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars)
+    chosen, strings = _choose(
+        networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars
+    )
+    if strings:  # the manifest keeps them for the import
+        chosen = replace(chosen, about={**chosen.about, _STRINGS: strings})
     with bars.task(f"exporting {len(chosen.names)} networks") as show:
         export(chosen, Path(output), show)
     return len(chosen.names)
@@ -173,6 +188,9 @@ def import_results(results: str | Path, output: str | Path) -> DataFrame:
     from freerea_seval.measurement.remote import import_results as import_checked
 
     import_checked(Path(results), Path(output))
+    strings = json.loads(Path(results).with_name("manifest.json").read_text(encoding="utf-8")).get(_STRINGS)
+    if isinstance(strings, dict):
+        _add_strings(Path(output), strings)
     return _read_measurements(Path(output))
 
 
@@ -202,8 +220,8 @@ def _choose(
     *,
     ordered: bool,
     bars: Progress,
-) -> Networks:
-    """Return the networks that the arguments of :func:`measure` name.
+) -> tuple[Networks, dict[str, str]]:
+    """Return the networks that the arguments of :func:`measure` name, and the strings of those of no space.
 
     Args:
         ordered: whether the most informative networks of a space come first.
@@ -258,7 +276,7 @@ def _choose(
     if ordered or informative:
         with bars.task(f"choosing among {len(candidates)} networks") as show:
             candidates = most_informative_first(space, candidates, show)[:wanted]
-    return space_networks(space, candidates, batch_size or 1, seed, named if isinstance(named, str) else "")
+    return space_networks(space, candidates, batch_size or 1, seed, named if isinstance(named, str) else ""), {}
 
 
 def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:
@@ -276,12 +294,15 @@ def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:
     return named
 
 
-def _own_networks(modules: Mapping[str, nn.Module | None], inputs: Inputs | None, seed: int) -> Networks:
-    """Return networks of the user's own: the given modules, and those that ``pkg.module:factory`` makes."""
+def _own_networks(
+    modules: Mapping[str, nn.Module | None], inputs: Inputs | None, seed: int
+) -> tuple[Networks, dict[str, str]]:
+    """Return networks of the user's own, the given modules or what ``pkg.module:factory`` makes, and their strings."""
     prepare_torch()
     from freerea_seval.config import build_network
     from freerea_seval.measurement.backends import random_inputs
     from freerea_seval.measurement.networks import Networks
+    from freerea_seval.strings import encode_module
 
     def make(name: str) -> tuple[nn.Module, Tensors]:
         module = modules[name]
@@ -290,15 +311,29 @@ def _own_networks(modules: Mapping[str, nn.Module | None], inputs: Inputs | None
         return built, random_inputs(as_tensors(inputs, built, name), seed)
 
     shapes: list[str] = []
+    strings: dict[str, str] = {}
     for name in modules:
         # A wrong name or input is an error here, not a network that cannot run.
-        _, tensors = make(name)
+        module, tensors = make(name)
         shapes = _shapes(inputs, tensors)
+        try:
+            strings[name] = encode_module(module, tensors)
+        except InputError:  # measuring says why it cannot run, if it cannot
+            strings[name] = ""
 
     def spec(name: str) -> NetworkSpec:
         return {"network": name, "inputs": shapes, "seed": seed}
 
-    return Networks("network", list(modules), make, spec, {"input": shapes})
+    return Networks("network", list(modules), make, spec, {"input": shapes}), strings
+
+
+def _add_strings(output: Path, strings: Mapping[str, str]) -> None:
+    """Add a column ``string`` to a CSV of networks."""
+    from pandas import read_csv
+
+    table = read_csv(output, dtype=str, keep_default_na=False)
+    table["string"] = table["network"].map(strings)
+    write_atomically(output, table.to_csv(index=False, lineterminator="\n"))
 
 
 def _shapes(inputs: Inputs | None, tensors: Any) -> list[str]:

@@ -1,18 +1,21 @@
 """Predictors of metrics: :func:`train`, :func:`load_predictor`, :class:`Predictor`.
 
 Tables of measurements are CSV files, or DataFrames of the same content, with a column ``genotype`` (or ``index``) and a
-column a metric: see :class:`freerea_seval.sources.table.Table`. An empty cell is a network that the device cannot run.
+column a metric: see :class:`freerea_seval.sources.table.Table`. Networks of no search space have a column ``string``
+instead, as :func:`freerea_seval.measure` writes it. An empty cell is a network that the device cannot run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from freerea_patch import SPACES, InputError, SearchSpace
 from freerea_seval.api.arguments import as_space, as_table, prepare_torch, progress_bars
+from freerea_seval.api.encoding import encode
 from freerea_seval.files import write_atomically
 from freerea_seval.strings.views import View
 
@@ -20,13 +23,16 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from pandas import DataFrame
+    from torch import nn
 
     from freerea_patch import Direction
+    from freerea_seval.api.arguments import Inputs
     from freerea_seval.predictor.model_card import PredictorInfo
     from freerea_seval.predictor.seval import SEvalPredictor
 
     Values = npt.NDArray[np.float64]
 
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 #: How to correct a cell of a table, in the words of these functions' arguments.
 _CELL_ADVICE = (
     ", or write a number and add --unsupported NUMBER; if it was not measured, leave it empty and add --missing"
@@ -39,7 +45,7 @@ def train(
     output: str | Path | None = None,
     *,
     space: str | SearchSpace = "nats-tss",
-    direction: str = "min",
+    direction: str | Sequence[str] | None = None,
     unit: str | None = None,
     unsupported: float | None = None,
     missing: bool = False,
@@ -54,12 +60,15 @@ def train(
     """Train a predictor from a table of measurements.
 
     Args:
-        table: CSV file or DataFrame with a column ``genotype`` and one a metric; at least ten values a metric.
+        table: CSV file or DataFrame with a column ``genotype`` and one a metric; at least ten values a metric. With a
+            column ``string`` and none of genotypes, as :func:`freerea_seval.measure` writes of modules, no ``space`` is
+            needed.
         metric: the column to predict; several are learned together.
         output: folder to save the predictor in; None to save it later.
         space: the search space of the genotypes: ``"nats-tss"``, ``"nats-sss"``, ``"nats-tss/cifar100"``,
             ``"pkg.module:Class"``, or the space itself.
-        direction: which values are better: ``"min"`` or ``"max"``.
+        direction: which values are better, ``"min"`` or ``"max"``: of all metrics, or one a metric; None for what the
+            names say, such as ``"max"`` for ``accuracy``.
         unit: unit of the metrics; None for the ending of a column's name (``latency_ms``).
         unsupported: number that marks networks that the device cannot run, such as -1; NaN to keep -1 as a number.
         missing: an empty cell was not measured; otherwise, the device cannot run the network.
@@ -67,11 +76,12 @@ def train(
             metric's name.
         model: ``boosted``, ``ordered``, ``gp``, ``ridge``, ``mlp``, ``t5`` or ``ensemble``; ``auto`` chooses by
             cross-validation.
-        scale: ``linear``, ``log`` or ``rank``: on what scale values are learned; ``auto`` chooses.
+        scale: ``linear``, ``log``, ``rank`` or ``blend`` (the mean of linear and rank): on what scale values are
+            learned; ``auto`` chooses.
         proxies: CSV file or DataFrame with a column a zero-cost proxy, which the model sees beside the strings.
         base: folders of predictors of other metrics or data sets, whose predictions the model sees, too.
         seed: fixes the training.
-        progress: show progress bars on a terminal.
+        progress: show progress bars on a terminal, and print on standard error if predictions are weak.
 
     Returns:
         The predictor; ``info.metrics`` has the scores of a cross-validation.
@@ -79,6 +89,7 @@ def train(
     Raises:
         InputError: the table cannot be used, or a metric has fewer than ten values.
         InputError: an unknown space, model, scale or view.
+        InputError: there is no direction, and a metric's name does not say it.
         InputError: the output folder exists.
         InputError: a base predictor learned the same metric: it would leak the target into the validation folds.
 
@@ -94,23 +105,28 @@ def train(
     from freerea_seval.predictor.transfer import load_bases
     from freerea_seval.units import unit_of
 
-    better = _check_direction(direction)
     if output is not None and Path(output).exists():
         raise InputError(f"{output} exists already; choose another folder with -o")
     metrics = [metric] if isinstance(metric, str) else list(metric)
     named = space
     space = as_space(space)
-    space_name = named if isinstance(named, str) and ":" in named else space.name
-    genotypes, values = _read_table(table, metrics, space, unsupported, missing)
+    genotypes, values, space = _read_table(table, metrics, space, unsupported, missing)
+    own = isinstance(named, str) and ":" in named and not isinstance(space, _Modules)
+    space_name = str(named) if own else space.name
+    better = _directions(direction, metrics)
     bases = load_bases([Path(folder) for folder in base or ()], metrics, (space_name, space.name), view)
     known_proxies = None if proxies is None else Proxies(*_read_proxies(proxies, space, genotypes, without=metrics))
     strings = _strings(space, bases.view, genotypes, progress)
     bases.check_data(data_hash(strings, values))
-    with progress_bars(progress).task(f"training on {len(genotypes)} networks") as show:
+    bars = progress_bars(progress)
+    with bars.task(f"training on {len(genotypes)} networks") as show:
         fitted, info = train_predictor(
             strings,
             values[:, 0] if len(metrics) == 1 else values,
-            [Target(name, unit_of(name) if unit is None else unit, better) for name in metrics],
+            [
+                Target(name, unit_of(name) if unit is None else unit, which)
+                for name, which in zip(metrics, better, strict=True)
+            ],
             space_name=space_name,
             view=bases.view,
             model=model,
@@ -120,6 +136,9 @@ def train(
             base=bases.predictors,
             show=show,
         )
+    for predicted in info.metrics:
+        if predicted.weak:
+            bars.say(f"freerea-seval: {predicted.name}: {predicted.quality()}")
     predictor = Predictor(fitted, info, space=space)
     if output is not None:
         predictor.save(output)
@@ -209,44 +228,62 @@ class Predictor:
 
     def predict(
         self,
-        genotypes: Sequence[str],
+        genotypes: Sequence[str | nn.Module] | str | nn.Module,
         space: str | SearchSpace | None = None,
         interval: float | None = None,
         proxies: str | Path | DataFrame | None = None,
         output: str | Path | None = None,
+        inputs: Inputs | None = None,
         *,
         progress: bool = True,
     ) -> DataFrame:
-        """Predict the metrics of genotypes.
+        """Predict the metrics of genotypes, or of modules.
 
         Args:
-            genotypes: ``(n,)`` genotypes.
+            genotypes: ``(n,)`` genotypes; or with ``inputs`` modules, or ``"pkg.module:factory"`` of modules.
             space: the search space of the genotypes; None for the predictor's own, if it is built in.
             interval: probability with which the bounds hold each value, such as 0.9; None for no bounds.
             proxies: table of the zero-cost proxies that it learned from.
             output: CSV file to write as well, with six digits.
+            inputs: of modules, with the batch dimension, as for :func:`freerea_seval.encode`.
             progress: show progress bars on a terminal.
 
         Returns:
-            ``n`` rows in the order of the genotypes: ``genotype``, then for each metric its value, and with an interval
-            ``METRIC_low`` and ``METRIC_high``; a bound is infinite where too few networks were measured.
+            ``n`` rows in the order of the genotypes: ``genotype`` (``network`` for modules), then for each metric its
+            value, and with an interval ``METRIC_low`` and ``METRIC_high``; a bound is infinite where too few networks
+            were measured.
 
         Raises:
             InputError: a genotype is not of the space, or the proxies are not those of training.
             InputError: the predictor's space is not built in, and ``space`` is None: a folder alone runs no code.
         """
-        if isinstance(genotypes, str):
-            genotypes = [genotypes]
-        if not len(genotypes):
+        networks = (
+            list(genotypes) if isinstance(genotypes, Sequence) and not isinstance(genotypes, str) else [genotypes]
+        )
+        if not networks:
             raise InputError("nothing to predict: give genotypes as arguments, or - to read them from standard input")
-        chosen = self._space_of(space)
-        for genotype in genotypes:
-            chosen.check(genotype)
-        others = self._proxies_of(proxies, chosen, genotypes)
-        strings = _strings(chosen, self.view, genotypes, progress)
+        names = [network if isinstance(network, str) else type(network).__name__ for network in networks]
+        if inputs is None:
+            chosen, column = self._space_of(space), "genotype"
+            for name, network in zip(names, networks, strict=True):
+                if not isinstance(network, str):
+                    raise InputError(f"{name}: give the shape of its input")
+                try:
+                    chosen.check(name)
+                except InputError as error:
+                    if _FACTORY.fullmatch(name) is None:
+                        raise
+                    raise InputError(f"{error}; a network as pkg.module:factory needs --input 1,3,32,32") from None
+            others = self._proxies_of(proxies, chosen, names)
+            strings = _strings(chosen, self.view, names, progress)
+        else:
+            if space is not None or self.info.proxies or proxies is not None:
+                raise InputError("--input belongs to modules, which have no search space and no proxies; leave it out")
+            others, column = None, "network"
+            strings = [encode(network, inputs, self.view) for network in networks]
         predicted = self.predict_strings(strings, interval, others)
-        predicted["string"] = list(genotypes)
-        predicted = predicted.rename(columns={"string": "genotype"})
+        predicted["string"] = names
+        predicted = predicted.rename(columns={"string": column})
         if output is not None:
             write_atomically(Path(output), to_csv(predicted, 6))
         return predicted
@@ -317,7 +354,7 @@ class Predictor:
         if output is not None and Path(output).exists():
             raise InputError(f"{output} exists already; choose another folder with -o")
         chosen = self._space_of(space)
-        genotypes, values = _read_table(table, self.metrics, chosen, unsupported, missing)
+        genotypes, values, chosen = _read_table(table, self.metrics, chosen, unsupported, missing)
         others = self._proxies_of(proxies, chosen, genotypes)
         strings = _strings(chosen, self.view, genotypes, progress)
         predicted, low, high = (
@@ -378,6 +415,8 @@ class Predictor:
             return as_space(space)
         if self._space is not None:
             return self._space
+        if self.info.space == _Modules.name:
+            return cast("SearchSpace", _Modules({}))
         if self.info.space.partition("/")[0] not in SPACES:
             raise InputError(
                 f"predictor {self.folder} learned from networks of the space {self.info.space!r}, which is not built"
@@ -446,8 +485,10 @@ def _read_table(
     space: SearchSpace,
     unsupported: float | None,
     missing: bool,
-) -> tuple[list[str], Values]:
-    """Return the genotypes of a table and their values, ``(n, m)``: +inf for unsupported, NaN for not measured.
+) -> tuple[list[str], Values, SearchSpace]:
+    """Return the genotypes of a table, their values and their space; or names and strings, if it has no genotypes.
+
+    Values are ``(n, m)``: +inf for unsupported, NaN for not measured.
 
     Raises:
         InputError: the table cannot be used, a column has no value, or a metric is named twice.
@@ -455,14 +496,19 @@ def _read_table(
     """
     import numpy as np
 
-    from freerea_seval.sources.table import Advice, read_table
+    from freerea_seval.sources.table import KEY_COLUMNS, Advice, read_table
+    from freerea_seval.tables import read_csv
 
     if len(set(metrics)) < len(metrics):
         raise InputError(f"a metric is named twice in {', '.join(metrics)}; name each once")
     columns = []
     with as_table(table) as path:
+        frame, key = read_csv(path), None
+        if "string" in frame.columns and not KEY_COLUMNS & set(frame.columns):
+            key = "network" if "network" in frame.columns else "string"
+            space = cast("SearchSpace", _Modules(dict(zip(frame[key], frame["string"], strict=True))))
         for metric in metrics:
-            genotypes, numbers = read_table(path, space, metric, advice=Advice("", _CELL_ADVICE))
+            genotypes, numbers = read_table(path, space, metric, key=key, advice=Advice("", _CELL_ADVICE))
             column = np.array(numbers, dtype=np.float64)
             empty = np.isnan(column)
             if empty.all():
@@ -480,7 +526,7 @@ def _read_table(
             columns.append(column)
     values = np.stack(columns, axis=1)
     measured = ~np.isnan(values).all(axis=1)
-    return [genotypes[row] for row in np.flatnonzero(measured)], values[measured]
+    return [genotypes[row] for row in np.flatnonzero(measured)], values[measured], space
 
 
 def _read_proxies(
@@ -518,7 +564,39 @@ def _read_proxies(
         return names, np.array([[column[genotype].value for column in columns] for genotype in genotypes])
 
 
+class _Modules:
+    """Networks of no search space, by name; takes the place of a space where a table has strings.
+
+    Args:
+        strings: their strings in the executed view; a name that is not among them is a string itself.
+    """
+
+    name = "modules"
+
+    def __init__(self, strings: Mapping[str, str]) -> None:
+        self._strings = strings
+
+    def check(self, genotype: str) -> None:
+        """Raise :class:`InputError` if there is no string."""
+        from freerea_seval.strings import parse_graph
+
+        if not (string := self._strings.get(genotype, genotype)):
+            raise InputError(f"network {genotype!r} has no string, because it could not be traced; remove the row")
+        parse_graph(string)
+
+    def strings(self, names: Sequence[str], view: View) -> list[str]:
+        """Return the strings of networks in a view."""
+        from freerea_seval.strings import parse_graph, serialize_graph, view_of
+
+        strings = [self._strings.get(name, name) for name in names]
+        if view == "executed":
+            return strings
+        return [serialize_graph(view_of(parse_graph(string), view)) for string in strings]
+
+
 def _strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress: bool) -> list[str]:
+    if isinstance(space, _Modules):
+        return space.strings(genotypes, view)
     prepare_torch()
     from freerea_seval.strings.encode import SpaceStrings
 
@@ -526,7 +604,28 @@ def _strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress:
         return SpaceStrings(space, view).strings(genotypes, show)
 
 
-def _check_direction(direction: str) -> Direction:
-    if direction not in ("min", "max"):
-        raise InputError(f"--direction must be min or max, not {direction!r}")
-    return "max" if direction == "max" else "min"
+def _directions(direction: str | Sequence[str] | None, metrics: Sequence[str]) -> list[Direction]:
+    """Return which values of each metric are better.
+
+    Raises:
+        InputError: neither the argument nor a metric's name says it, or it is no direction.
+    """
+    from freerea_seval.units import direction_of
+
+    given: list[str | None] = [direction] if direction is None or isinstance(direction, str) else list(direction)
+    if len(given) not in (1, len(metrics)):
+        raise InputError(
+            f"--direction: expected one for all metrics, or one for each of {len(metrics)}, got {len(given)}"
+        )
+    better: list[Direction] = []
+    for name, wanted in zip(metrics, given * (len(metrics) if len(given) == 1 else 1), strict=True):
+        which = direction_of(name) if wanted is None else wanted
+        if which is None:
+            raise InputError(
+                f"the name of metric {name!r} does not say which values are better; add --direction min or"
+                " --direction max"
+            )
+        if which not in ("min", "max"):
+            raise InputError(f"--direction must be min or max, not {which!r}")
+        better.append("max" if which == "max" else "min")
+    return better

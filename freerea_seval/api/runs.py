@@ -17,7 +17,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError
+from freerea_patch import InputError, NothingFeasible
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
@@ -104,6 +104,12 @@ def search(
     folder = RunFolder.create(path, settings, base)
     try:
         _execute(folder, workers, bars)
+    except NothingFeasible as error:
+        # Continuing would end in the same way.
+        made = [str(receipt.with_suffix("").resolve()) for receipt in path.glob("predictor-*.json")]
+        if made:
+            raise NothingFeasible(f"{error}; its predictor serves again as 'source: {{seval: {made[0]}}}'") from error
+        raise
     except InputError as error:
         if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
             raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
@@ -131,7 +137,8 @@ class Run:
     """A run: what a search evaluated, and the networks that it returns.
 
     The networks of a run are numbered as the rows of :attr:`front` are, from 0. Tables have the units of their metric
-    columns in ``attrs["units"]``, by column name; a value that the device or the metric does not support is NaN.
+    columns in ``attrs["units"]``, by column name, and the names of predicted columns in ``attrs["predicted"]``; a value
+    that the device or the metric does not support is NaN.
 
     Args:
         folder: the run on disk; :func:`search` and :func:`load_run` make it.
@@ -174,10 +181,10 @@ class Run:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The search space."""
+        """The search space, the whole of it."""
         from freerea_seval.config import make_space
 
-        return make_space(self.config.space, self.folder.base)
+        return make_space(self.config.whole_space, self.folder.base)
 
     @cached_property
     def front(self) -> DataFrame:
@@ -324,14 +331,14 @@ def _execute(folder: RunFolder, workers: int | None, progress: Progress) -> None
 
 def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -> None:
     """Carry out the unfinished seeds in processes, if there are several of both."""
-    from freerea_seval.runs.execute import prepare
+    from freerea_seval.runs.execute import start
 
     seeds = [seed for seed in folder.config.search.seeds if folder.result(seed) is None]
     if min(workers, len(seeds)) < 2:
         return
     with folder.locked():
         # Sources that measure do so here, once; the processes find the results in the run folder.
-        folder.resolve(prepare(folder.config, folder.base, folder=folder.path, progress=progress).config)
+        start(folder, progress)
         others = set(active_children())
         with (
             ProcessPoolExecutor(min(workers, len(seeds)), get_context("spawn"), _end_at_interrupt) as pool,
@@ -371,7 +378,7 @@ class _OneSeed(RunFolder):
         """Return the result of the seed if it is done, and an empty one of any other seed."""
         return super().result(seed) if seed == self._seed else {"seed": seed, "front": []}
 
-    def resolve(self, config: Config) -> None:
+    def resolve(self, config: Config, notes: Sequence[str]) -> None:
         """Take the resolved config, which is in the folder already."""
         self.config = config
 

@@ -135,11 +135,16 @@ def _show(run: Run) -> None:
 
 @app.command()
 def train(
-    table: Annotated[Path, typer.Argument(help="CSV with a genotype (or index) column and one a metric.")],
+    table: Annotated[
+        Path, typer.Argument(help="CSV with a genotype (or index) column, or measure's of modules; and one a metric.")
+    ],
     metric: Annotated[list[str], typer.Option(help="The column to predict; several are learned together.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictor.")],
     space: SpaceOption = "nats-tss",
-    direction: Annotated[str, typer.Option(help="Which values are better: min or max.")] = "min",
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(help="Which values are better, min or max, by the metric's name; repeatable, one a metric."),
+    ] = None,
     unit: Annotated[str | None, typer.Option(help="Unit; by default from the column's name.")] = None,
     unsupported: UnsupportedOption = None,
     missing: MissingOption = False,
@@ -153,7 +158,7 @@ def train(
             help="boosted, ordered, shallow, robust, gp, ridge, mlp, t5 or ensemble; auto chooses by cross-validation."
         ),
     ] = "auto",
-    scale: Annotated[str, typer.Option(help="Learn on a linear, log or rank scale; auto chooses.")] = "auto",
+    scale: Annotated[str, typer.Option(help="Learn on a linear, log, rank or blend scale; auto chooses.")] = "auto",
     proxies: ProxiesOption = None,
     base: Annotated[
         list[Path] | None,
@@ -172,7 +177,7 @@ def train(
         metric,
         output,
         space=space,
-        direction=direction,
+        direction=direction or None,
         unit=unit,
         unsupported=unsupported,
         missing=missing,
@@ -195,21 +200,28 @@ def train(
 @app.command()
 def predict(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
-    genotypes: Annotated[list[str] | None, typer.Argument(help="Genotypes; or - to read them, one a line.")] = None,
+    genotypes: Annotated[
+        list[str] | None,
+        typer.Argument(help="Genotypes, or pkg.module:factory of modules; or - to read them, one a line."),
+    ] = None,
     space: PredictorSpaceOption = None,
     interval: Annotated[
         float | None, typer.Option(help="Bounds that hold the value with this probability, such as 0.9.")
     ] = None,
     proxies: ProxiesOption = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="CSV to write, instead of printing.")] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", help="Shape of an input of modules, the batch included; as for encode."),
+    ] = None,
 ) -> None:
-    """Predict metrics for genotypes, as CSV. An empty cell is a network that cannot run; inf is no bound."""
+    """Predict metrics for genotypes or modules, as CSV. An empty cell is a network that cannot run; inf is no bound."""
     from freerea_seval.api.predictors import load_predictor, to_csv
 
     loaded = load_predictor(predictor)
     if genotypes == ["-"]:
         genotypes = [line.strip() for line in sys.stdin if line.strip()]
-    table = loaded.predict(genotypes or [], space, interval, proxies, output)
+    table = loaded.predict(genotypes or [], space, interval, proxies, output, inputs or None)
     if interval is not None:
         _warn_of_infinite_bounds(loaded, interval)
     if output is None:

@@ -189,6 +189,16 @@ class Config(_Section):
     report: list[MetricSection] = []
     live: LiveSettings = LiveSettings()
 
+    @property
+    def whole_space(self) -> str | dict[str, Any]:
+        """The space without its limitation to the rows of a table."""
+        return self.space if isinstance(self.space, str) else {k: v for k, v in self.space.items() if k != "only"}
+
+    @property
+    def only(self) -> Any:
+        """The table whose rows the search is limited to, relative to the config; None for the whole space."""
+        return None if isinstance(self.space, str) else self.space.get("only")
+
     @model_validator(mode="after")
     def _distinct_columns(self) -> Config:
         columns = [section.column for section in (*self.objectives, *self.report)]

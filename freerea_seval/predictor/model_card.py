@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from freerea_patch import Direction
@@ -16,6 +17,10 @@ _SCORES = {
     "kendall_tau_all": "tau-b, unsupported last",
     "coverage": "coverage at 90 %",
 }
+#: Below this cross-validated tau-b, predictions hardly order networks.
+WEAK_TAU = 0.3
+#: What makes a predictor better.
+ADVICE = "measure more networks, and choose them with 'freerea-seval measure --informative'"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,32 @@ class PredictedMetric:
     samples: int
     unsupported: int = 0
     scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def least_tau(self) -> float:
+        """The tau-b below which predictions are weak: :data:`WEAK_TAU`, or what chance alone reaches.
+
+        Among ``n`` networks, tau of independent values is about normal with variance ``2 (2n + 5) / (9n (n - 1))``
+        (Kendall 1945); chance exceeds 1.96 standard deviations one time in 40.
+        """
+        n = max(self.samples - self.unsupported, 2)
+        return max(WEAK_TAU, 1.96 * math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1))))
+
+    @property
+    def weak(self) -> bool:
+        """Whether the out-of-fold predictions hardly order the networks, or there is nothing to order."""
+        return self.scores.get("kendall_tau", 0.0) < self.least_tau
+
+    def quality(self, advice: str = ADVICE) -> str:
+        """Return in one line how good the predictions are, and if they are weak, what makes them better."""
+        on = f"on {self.samples} networks"
+        if "kendall_tau" not in self.scores:
+            text = f"no correlation {on}, because all values or all predictions are equal"
+        else:
+            text = f"cross-validated Kendall's tau {self.scores['kendall_tau']:.2f} {on}"
+        if not self.weak:
+            return text
+        return f"warning: weak prediction, {text}; expected {self.least_tau:.2f} or more: {advice}"
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ def scores(
         top: for which k top-k recall is given: whole numbers, or shares of ``n`` between 0 and 1.
 
     Returns:
-        By name. A score is omitted where it is not defined (a correlation with a constant, k of fewer than k + 1
-        networks) or overflows:
+        By name. A score is omitted where it is not defined (a correlation with a constant, recall among equal values, k
+        of fewer than k + 1 networks) or overflows:
 
         - ``kendall_tau`` (tau-b, Kendall 1945) and ``spearman`` over the supported networks;
         - ``rmse`` (in the metric's unit) and ``r2`` over the supported networks with a finite prediction;
@@ -83,7 +83,7 @@ def scores(
     result = _errors(values[runs], forecast[runs]) | _correlations(true_rank[runs], predicted_rank[runs])
     for k in top:
         count, name = _top(k, len(values))
-        if count < len(values):
+        if count < len(values) and np.ptp(true_rank) > 0:
             result[name] = _recall(true_rank, predicted_rank, count)
     if low is not None and high is not None and runs.any():
         bottom, ceiling = column(low, "lower bounds")[runs], column(high, "upper bounds")[runs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,14 @@ from typing import Any, Generic, TypeVar
 from freerea_patch import (
     BoundObjective,
     Candidate,
+    FreeREA,
     InputError,
     Ledger,
     ObjectiveSet,
     Search,
     SearchResult,
     SearchSpace,
+    Subspace,
     Times,
     run,
 )
@@ -56,6 +59,7 @@ class Setup:
         objectives: the objectives, bound to their sources.
         report: metrics that are evaluated for the final front only.
         preparation: seconds that sources spent before the search.
+        notes: what the user should know of the search, one line each.
     """
 
     config: Config
@@ -64,6 +68,7 @@ class Setup:
     objectives: ObjectiveSet
     report: list[Bound[MetricSection]]
     preparation: dict[str, float]
+    notes: list[str]
 
 
 def prepare(config: Config, base: Path, *, folder: Path | None = None, progress: Progress | None = None) -> Setup:
@@ -78,9 +83,14 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     Raises:
         InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
     """
-    space = make_space(config.space, base)
+    space = make_space(config.whole_space, base)
+    context = Context(space, config.live, base, folder, config.search.seeds[0], progress or Progress())
+    if config.only is not None:
+        from freerea_seval.sources.table import Table  # imports pandas
+
+        # Sources know the whole space: its tables are numbered, and its predictors trained, in it.
+        space = Subspace(space, Table(context.path(config.only, "space: 'only'"), space).genotypes)
     algorithm, search = resolve_algorithm(config.search, space, base)
-    context = Context(space, config.live, base, folder, search.seeds[0], progress or Progress())
     opener = _Opener(load_registry(), context)
     # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:
@@ -97,7 +107,18 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
         }
     )
     bound_terms = [term for bound in objectives for term in _terms(bound)]
-    return Setup(resolved, space, algorithm, ObjectiveSet(bound_terms), report, opener.preparation)
+    notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
+    return Setup(resolved, space, algorithm, ObjectiveSet(bound_terms), report, opener.preparation, notes)
+
+
+def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
+    """Yield a note if the budget ends within the first population."""
+    population, evaluations = config.search.options().get("population", 0), config.budget.evaluations or math.inf
+    if issubclass(algorithm, FreeREA) and population >= evaluations:
+        yield (
+            f"warning: this is a random search, because the first population ({population}) takes all evaluations"
+            f" ({evaluations}); set a smaller search.population, or a larger budget.evaluations"
+        )
 
 
 def _is_measured(section: MetricSection) -> bool:
@@ -126,6 +147,8 @@ class _Opener:
         self._context = context
         self._open: dict[str, Source] = {}
         self.preparation: dict[str, float] = {}
+        #: What sources say about their values, by column.
+        self.notes: dict[str, str] = {}
 
     def source(self, section: MetricSection) -> Source:
         key = repr((section.source_name, section.source_argument))
@@ -150,7 +173,24 @@ class _Opener:
         info = source.describe(section.metric)
         unit = info.unit if section.unit is None else section.unit
         direction = section.direction or info.direction
+        if info.note:
+            self.notes[section.column] = info.note
         return Bound(section.model_copy(update={"unit": unit, "direction": direction}), source)
+
+
+def start(folder: RunFolder, progress: Progress) -> Setup:
+    """Open the sources of a run, and record its resolved config and its notes; a note is shown once.
+
+    Raises:
+        InputError: as :func:`prepare`.
+    """
+    setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
+    known = folder.notes
+    folder.resolve(setup.config, setup.notes)
+    for note in setup.notes:
+        if note not in known:
+            progress.say(note)
+    return setup
 
 
 def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -169,8 +209,7 @@ def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[st
     progress = progress or Progress()
     with folder.locked():
         if any(folder.result(seed) is None for seed in folder.config.search.seeds):
-            setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
-            folder.resolve(setup.config)
+            setup = start(folder, progress)
             for seed in folder.config.search.seeds:
                 if folder.result(seed) is None:
                     _run_seed(folder, setup, seed, progress)

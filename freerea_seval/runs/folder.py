@@ -4,7 +4,7 @@
 
     RUN/
       config.yaml              the config as resolved
-      run.json                 versions, seeds, where relative paths start
+      run.json                 versions, seeds, where relative paths start, what the user was told of the search
       measured-METRIC.csv      measurements that a source made for the run
       predictor-METRIC/        the predictor that was trained on them
       front.csv                the results of all seeds
@@ -24,7 +24,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
-from freerea_patch import Candidate, Evaluation, InputError, Proposal, Step, Times
+from freerea_patch import Candidate, Evaluation, History, InputError, NothingFeasible, Proposal, Step, Times
 from freerea_seval.config import Config, dump_config, load_config
 from freerea_seval.files import JsonLines, lock, read_bounded, temporary_folder, write_atomically
 from freerea_seval.versions import versions
@@ -182,10 +182,18 @@ class RunFolder:
                 raise
         return cls(path, config, base.resolve())
 
-    def resolve(self, config: Config) -> None:
-        """Replace the config by the resolved one, which has the directions and units that sources supply."""
+    def resolve(self, config: Config, notes: Sequence[str]) -> None:
+        """Replace the config by the resolved one, which has what sources supply, and record notes for the report."""
         write_atomically(self.path / "config.yaml", dump_config(config))
+        record = read_json(self.path / "run.json")
+        write_atomically(self.path / "run.json", json.dumps({**record, "notes": list(notes)}, indent=2) + "\n")
         self.config = config
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user was told of the search, one line each; see :class:`~freerea_seval.runs.execute.Setup`."""
+        notes = read_json(self.path / "run.json").get("notes")
+        return [str(note) for note in notes] if isinstance(notes, list) else []
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -219,16 +227,27 @@ class RunFolder:
         """Return the results of all seeds.
 
         Raises:
-            InputError: a seed is not finished.
+            InputError: a seed is not finished, or found nothing within its constraints.
         """
         results = []
         for seed in self.config.search.seeds:
             result = self.result(seed)
             if result is None:
-                resume = f"freerea-seval search --resume {self.path}"
-                raise InputError(f"run {self.path}: seed {seed} is not finished; continue it with: {resume}")
+                raise self._unfinished(seed)
             results.append(result)
         return results
+
+    def _unfinished(self, seed: int) -> InputError:
+        """Return the error for a seed without a result: it was interrupted, or found nothing feasible."""
+        resume = f"continue it with: freerea-seval search --resume {self.path}"
+        history = read_history(self, seed)
+        if len(history) or not history.evaluated:
+            return InputError(f"run {self.path}: seed {seed} is not finished; {resume}")
+        patience = self.config.budget.patience
+        text = f"run {self.path}: seed {seed} found nothing: {history.describe_infeasible()}; start another search with"
+        text += f" a looser bound or a budget.patience above {patience}"
+        ended = history.infeasible_in_a_row >= patience
+        return NothingFeasible(text if ended else f"{text}; or if this one was interrupted, {resume}")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -243,6 +262,16 @@ class RunFolder:
             except BlockingIOError:
                 raise InputError(f"run {self.path} is being written by another process; wait for it") from None
             yield
+
+
+def read_history(folder: RunFolder, seed: int) -> History:
+    """Return the history of one seed, from its journal."""
+    config = folder.config
+    scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
+    history = History([term for section in config.objectives for term in section.objectives()], **scoring)
+    for step in folder.journal(seed).steps():
+        history.add(step.proposal, step.evaluation)
+    return history
 
 
 def _not_empty(path: Path) -> InputError:

@@ -272,6 +272,7 @@ def run_page(folder: RunFolder) -> Page:
             "objectives": "; ".join(_objective(section) for section in config.objectives),
             "reported": ", ".join(label(section) for section in config.report),
             "seeds": ", ".join(str(result["seed"]) for result in results),
+            "notes": "; ".join(folder.notes),
             "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
         }
     )

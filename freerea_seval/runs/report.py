@@ -12,22 +12,12 @@ from typing import TYPE_CHECKING, Any
 from freerea_patch import History, InputError
 from freerea_seval.config import Config, MetricSection
 from freerea_seval.files import write_atomically
-from freerea_seval.runs.folder import RunFolder, from_json
+from freerea_seval.runs.folder import RunFolder, from_json, read_history
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
     from rich.console import Console
-
-
-def read_history(folder: RunFolder, seed: int) -> History:
-    """Return the history of one seed, from its journal."""
-    config = folder.config
-    scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
-    history = History([term for section in config.objectives for term in section.objectives()], **scoring)
-    for step in folder.journal(seed).steps():
-        history.add(step.proposal, step.evaluation)
-    return history
 
 
 def front_table(folder: RunFolder) -> DataFrame:
@@ -75,13 +65,14 @@ def history_table(folder: RunFolder) -> DataFrame:
 
 
 def _table(config: Config, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
-    """Return rows as a table with ``attrs["units"]``; the columns are there even if no row is."""
+    """Return rows as a table with ``attrs["units"]`` and ``attrs["predicted"]``, its columns even without a row."""
     from pandas import DataFrame
 
     names = list(dict.fromkeys(name for row in rows for name in row)) if rows else list(dict.fromkeys(columns))
     table = DataFrame(rows, columns=names)
     units = {section.column: section.unit or "" for section in sections_of(config)}
     table.attrs["units"] = {name: units[name] for name in names if name in units}
+    table.attrs["predicted"] = [s.column for s in sections_of(config) if is_predicted(s)]
     return table
 
 
@@ -91,16 +82,22 @@ def sections_of(config: Config) -> list[MetricSection]:
 
 
 def label(section: MetricSection) -> str:
-    """Return a metric's name with its unit."""
-    return f"{section.column} [{section.unit}]" if section.unit else section.column
+    """Return a metric's name with its unit, and whether it is predicted."""
+    name = section.column
+    if is_predicted(section) and "predicted" not in name:
+        name += ", predicted"
+    return f"{name} [{section.unit}]" if section.unit and f"({section.unit})" not in name else name
+
+
+def is_predicted(section: MetricSection) -> bool:
+    """Whether a metric comes from a predictor."""
+    return section.source_name == "seval"
 
 
 def predicted_and_measured(config: Config) -> list[tuple[str, str]]:
     """Return the columns of predicted objectives, each with the report's column of the same metric."""
-    reported = {s.metric: s.column for s in config.report if s.source_name != "seval"}
-    return [
-        (s.column, reported[s.metric]) for s in config.objectives if s.source_name == "seval" and s.metric in reported
-    ]
+    reported = {s.metric: s.column for s in config.report if not is_predicted(s)}
+    return [(s.column, reported[s.metric]) for s in config.objectives if is_predicted(s) and s.metric in reported]
 
 
 def print_report(folder: RunFolder, console: Console) -> None:
@@ -126,7 +123,12 @@ def print_report(folder: RunFolder, console: Console) -> None:
             rows = [{"#": number, **row} for number, row in enumerate(result["front"], start=1)]
             _print_rows(config, console, title, "#", rows)
             lines += _summary(config, result)
-    for line in lines:
+    lines += [
+        f"seed {result['seed']}: {read_history(folder, result['seed']).describe_infeasible()}; loosen the bound"
+        for result in results
+        if result["infeasible"] and not result["explored"]
+    ]
+    for line in [*lines, *folder.notes]:
         console.print(f"     {line}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -290,7 +292,7 @@ def _draw_report(
             axes.plot([row[x.column], row[measured]], [row[y.column]] * 2, lw=0.8, color=_EXPLORED, zorder=0)
         axes.plot([r[measured] for r in rows], [r[y.column] for r in rows], "o", ms=6, color=_SECOND, label="measured")
     fill = "none" if measured else _FRONT
-    name = "predicted" if x.source_name == "seval" else x.source_name
+    name = "predicted" if is_predicted(x) else x.source_name
     axes.plot([r[x.column] for r in rows], [r[y.column] for r in rows], "o", ms=6, mfc=fill, mec=_FRONT, label=name)
     for bound in (getattr(x, "min", None), getattr(x, "max", None)):
         if bound is not None:

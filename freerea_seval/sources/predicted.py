@@ -21,9 +21,11 @@ import numpy.typing as npt
 from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
 from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.files import write_atomically
+from freerea_seval.predictor.model_card import ADVICE
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.strings.views import View, check_view, default_view
+from freerea_seval.units import direction_of
 
 Values = npt.NDArray[np.float64]
 
@@ -46,7 +48,9 @@ class PredictedSource:
 
         #: Seconds that preparing the predictor took, for the search's ledger.
         self.preparation: dict[str, float] = {}
+        self._advice = ADVICE
         if isinstance(argument, dict):
+            self._advice = "raise 'networks', the number to measure"
             folder, self.preparation = _calibrate(context, argument)
         else:
             folder = context.path(argument, "source 'seval'")
@@ -64,10 +68,12 @@ class PredictedSource:
         _settle()
 
     def describe(self, metric: str) -> MetricInfo:
-        """Return the predicted metric's direction and unit."""
+        """Return the predicted metric's unit, and its direction unless the metric's name says the opposite."""
         for info in self._info.metrics:
             if info.name == metric:
-                return MetricInfo(metric, info.direction, info.unit, f"predicted, {info.samples} networks seen")
+                direction = info.direction if direction_of(metric) in (None, info.direction) else None
+                seen = f"predicted, {info.samples} networks seen"
+                return MetricInfo(metric, direction, info.unit, seen, f"predicted, {info.quality(self._advice)}")
         names = ", ".join(repr(info.name) for info in self._info.metrics)
         raise InputError(f"the predictor {self._where} predicts {names}, not {metric!r}")
 
@@ -193,10 +199,11 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     values = [math.inf if math.isnan(latency) else latency for latency in measured_ms]
     measured = time.perf_counter()
     info = builtin_metric("device", metric)
+    assert info.direction is not None
     predictor, facts = train_predictor(
         SpaceStrings(space, view).strings(list(genotypes)),
         values,
-        [Target(metric, info.unit, info.direction or "min")],
+        [Target(metric, info.unit, info.direction)],
         space_name=space.name,
         view=view,
         seed=context.seed,

@@ -28,12 +28,14 @@ class MetricInfo:
         direction: ``"max"``, ``"min"``, or None where the user has to say it.
         unit: unit of the values, empty for none.
         description: one line.
+        note: what a search and its report tell the user about the values; empty for nothing.
     """
 
     name: str
     direction: Direction | None = None
     unit: str = ""
     description: str = ""
+    note: str = ""
 
 
 class Source(Protocol):

@@ -19,6 +19,8 @@ from freerea_seval.units import unit_of
 _GENOTYPE_COLUMNS = ("genotype", "arch_str", "architecture")
 _INDEX_COLUMN = "index"
 _KEY_COLUMNS = (*_GENOTYPE_COLUMNS, _INDEX_COLUMN)
+#: Columns that name networks of a space.
+KEY_COLUMNS = frozenset(_KEY_COLUMNS)
 _OPTIONS = ("path", "key", "missing", "unsupported")
 _MISSING = ("error", "unsupported")
 
@@ -75,8 +77,8 @@ class TableSource:
                 yield dict.fromkeys(metrics, Measured(UNSUPPORTED))
             else:
                 raise InputError(
-                    f"{self._table.path} has no row for {genotype!r}; add the row,"
-                    f" or write 'source: {{table: {{path: {self._path_argument}, missing: unsupported}}}}'"
+                    f"{self._table.path} has no row for {genotype!r}; add the row, or search its rows alone:"
+                    f" 'space: {{name: ..., only: {self._path_argument}}}'"
                 )
 
     def _column(self, metric: str) -> dict[str, Measured]:
@@ -103,7 +105,7 @@ class Advice(NamedTuple):
     """What an error about a key column or a cell advises; the default is for the config of a search."""
 
     key: str = ", or name it with 'key: COLUMN'"
-    cell: str = ", or leave out the row and write 'missing: unsupported'"
+    cell: str = ", or leave out the row and search the others alone: 'space: {name: ..., only: FILE}'"
 
 
 class Table:
@@ -142,6 +144,11 @@ class Table:
             except InputError as error:
                 raise InputError(f"{path}, line {line}: {error}") from None
         self._distinct = set(self._genotypes)
+
+    @property
+    def genotypes(self) -> list[str]:
+        """The networks that have a row, in the order of the file."""
+        return list(dict.fromkeys(self._genotypes))
 
     def __contains__(self, genotype: str) -> bool:
         """Whether a network has a row."""

@@ -1,10 +1,11 @@
-"""Units are the last words of names."""
+"""Names of metrics say their unit, and which values are better."""
 
 from __future__ import annotations
 
 import pytest
 
-from freerea_seval.units import unit_of, without_unit
+from freerea_seval.sources.registry import BUILTIN
+from freerea_seval.units import direction_of, unit_of, without_unit
 
 
 @pytest.mark.parametrize(
@@ -20,8 +21,37 @@ from freerea_seval.units import unit_of, without_unit
         ("ms", "ms", ""),
         ("_ms", "_ms", ""),
         ("items", "items", ""),
+        ("Energy (mJ)", "Energy", "mJ"),
+        ("accuracy [%]", "accuracy", "%"),
+        ("latency_(MS)", "latency", "ms"),
+        ("latency (raspi4)", "latency (raspi4)", ""),
+        ("(ms)", "(ms)", ""),
     ],
 )
 def test_units_are_told_by_the_end_of_a_name(name: str, bare: str, unit: str) -> None:
     assert unit_of(name) == unit
     assert without_unit(name) == bare
+
+
+@pytest.mark.parametrize(
+    ("direction", "names"),
+    [
+        ("max", "accuracy test_acc TestAccuracy top1 top-5 mIoU val_mAP auc f1 robustness throughput fps"),
+        (
+            "min",
+            "latency_ms Latency Energy_(mJ) peak_mb train_seconds params flops macs test_loss err top1_error power",
+        ),
+        (None, "score quality accelerator_x accuracy_drop latency_reduction images_per_second accuracy_loss speedup"),
+        (None, "latency_gain energy_efficiency accuracy_per_energy macro mapping timeline parametric"),
+    ],
+)
+def test_the_better_direction_is_told_by_the_name_or_not_at_all(direction: str | None, names: str) -> None:
+    assert {name: direction_of(name) for name in names.split()} == dict.fromkeys(names.split(), direction)
+
+
+def test_names_never_contradict_the_direction_of_a_built_in_metric() -> None:
+    # The source zero-cost takes parameters and operations as hints at accuracy; elsewhere they are costs.
+    infos = [info for record in BUILTIN.values() if record.name != "zero-cost" for info in record.metrics]
+    known = {info.name: (direction_of(info.name), info.direction) for info in infos if direction_of(info.name)}
+    assert known == {name: (direction, direction) for name, (_, direction) in known.items()}
+    assert len(known) > 25

@@ -13,8 +13,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from torch import nn
 
+import freerea_seval as fs
 from freerea_patch import TopologySpace
 from freerea_seval.config import make_space
 from freerea_seval.measurement import backends, draw, parse_seconds
@@ -307,3 +310,91 @@ def test_an_export_is_measured_without_this_package_and_comes_back(
     assert measured[broken["network"]]["latency_ms"] == ""
     assert len(measured) == 3
     assert broken["network"] in json.loads((place / "back.json").read_text())["unsupported"]
+
+
+NETWORKS = """
+from torch import nn
+
+def network(width, depth):
+    layers = [nn.Conv2d(3, width, 3), nn.ReLU()]
+    for _ in range(depth):
+        layers += [nn.Conv2d(width, width, 3), nn.ReLU()]
+    return lambda: nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 10))
+
+globals().update({f"n{width}x{depth}": network(width, depth) for width in (4, 16, 64) for depth in range(5)})
+n64x5 = network(64, 5)
+"""
+MEASURED = [f"grid_nets:n{width}x{depth}" for width in (4, 16, 64) for depth in range(5)]
+SHAPE = ("--input", "1,3,24,24")
+
+
+def test_modules_that_were_measured_train_a_predictor_of_modules(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "grid_nets.py").write_text(NETWORKS)
+    again = ("measure", *MEASURED, *SHAPE, "--rounds", "2", "-o", "m.csv")
+    assert call(*again) == 0
+    table = rows(place / "m.csv")
+    assert list(table[0]) == ["network", "latency_ms", "latency_iqr_ms", "rounds", "string"]
+    assert [row["string"] for row in table] == [
+        fs.encode(name, "1,3,24,24") for name in (row["network"] for row in table)
+    ]
+    before = (place / "m.csv").read_text()
+    assert call(*again) == 0  # continues, and has nothing to do
+    assert (place / "m.csv").read_text() == before
+    assert call("train", "m.csv", "--metric", "latency_ms", "-o", "p", "--model", "boosted", "--scale", "linear") == 0
+    assert "p: predicts latency_ms of modules from the executed view, trained on 15 networks" in capsys.readouterr().out
+    asked = ("predict", "p", "grid_nets:n4x0", "grid_nets:n64x5")
+    assert call(*asked, *SHAPE) == 0
+    small, large = csv.DictReader(capsys.readouterr().out.splitlines())
+    assert (small["network"], large["network"]) == asked[2:]
+    assert float(small["latency_ms"]) < float(large["latency_ms"])
+    strings = [fs.encode(name, "1,3,24,24") for name in asked[2:]]
+    assert call("predict", "p", *strings) == 0
+    assert [row["latency_ms"] for row in csv.DictReader(capsys.readouterr().out.splitlines())] == [
+        small["latency_ms"],
+        large["latency_ms"],
+    ]
+    assert call("evaluate", "p", "m.csv") == 0
+    assert "latency_ms, 15 networks: kendall tau " in capsys.readouterr().out
+    refused(capsys, "a network as pkg.module:factory needs --input", *asked)
+    refused(capsys, "have no search space and no proxies", *asked, *SHAPE, "--space", "nats-tss")
+    # In Python, with modules, and with the view of another kind of metric.
+    measured = pd.read_csv("m.csv").rename(columns={"latency_ms": "accuracy"})
+    predictor = fs.train(measured, "accuracy", model="boosted", scale="linear", progress=False)
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+    assert predictor.view == "functional"
+    predicted = predictor.predict(module, inputs=(1, 3, 24, 24))
+    assert predicted["network"].tolist() == ["Sequential"]
+    string = fs.encode(module, (1, 3, 24, 24), "functional")
+    assert predicted["accuracy"].tolist() == predictor.predict_strings([string])["accuracy"].tolist()
+    with pytest.raises(fs.InputError, match="Sequential: give the shape of its input"):
+        predictor.predict(module)
+
+
+def test_networks_of_one_string_keep_their_measurements(place: Path) -> None:
+    strings = [f"input[1x3x8x8] conv({8 + number // 5},k3,b) relu output" for number in range(30)]
+    table = pd.DataFrame({"network": [f"net{n}" for n in range(30)], "latency_ms": range(1, 31), "string": strings})
+    assert fs.train(table, "latency_ms", model="boosted", scale="linear", progress=False).info.samples == 30
+    unnamed = table.drop(columns="network").iloc[::5]
+    more = pd.concat([unnamed.assign(string=unnamed["string"].str.replace("k3", f"k{k}")) for k in (1, 3, 5)])
+    assert fs.train(more, "latency_ms", model="boosted", scale="linear", progress=False).info.samples == 18
+
+
+def test_a_network_without_a_string_is_named(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [f"net{number},{number},input[1x{number + 1}] relu output" for number in range(20)]
+    (place / "t.csv").write_text("\n".join(["network,latency_ms,string", *lines, "odd,3,"]))
+    train = ("train", "t.csv", "--metric", "latency_ms", "-o", "p")
+    refused(capsys, "t.csv, line 22: network 'odd' has no string, because it could not be traced; remove", *train)
+    (place / "t.csv").write_text("\n".join(["network,latency_ms,string", *lines, "odd,3,conv("]))
+    refused(capsys, "t.csv, line 22: ", *train)
+
+
+def test_exported_modules_are_imported_with_their_strings(place: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    network = ("measure_nets:small", "--input", "1,3,32,32")
+    assert call("measure", "export", *network, "-o", "out") == 0
+    subprocess.run([sys.executable, "out/measure.py", "--rounds", "1"], check=True, capture_output=True)
+    assert call("measure", "import", "out/results.csv", "-o", "back.csv") == 0
+    assert [row["string"] for row in rows(place / "back.csv")] == [fs.encode("measure_nets:small", "1,3,32,32")]

@@ -238,6 +238,10 @@ def test_a_nats_bench_folder_with_code_in_it_is_refused(place: Path, capsys: pyt
             "must be min or max, not 'up'",
         ),
         (
+            ("train", "good.csv", "--metric", "latency_ms", "-o", "p", "--direction", "min", "--direction", "max"),
+            "expected one for all metrics, or one for each of 1, got 2",
+        ),
+        (
             ("train", "good.csv", "--metric", "latency_ms", "-o", "p", "--view", "function"),
             "unknown view of a network 'function'; did you mean 'functional'?",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import freerea_seval as fs
 from freerea_patch import TopologySpace
 from freerea_seval.predictor.folder import load_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
@@ -77,7 +79,7 @@ def test_train_predict_and_search_with_a_predictor(
         "  - {metric: energy_mj, source: {seval: p}}\n"
     )
     assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
-    assert "energy mj [mJ]" in capsys.readouterr().out
+    assert "energy mj, predicted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -155,9 +157,39 @@ def test_a_number_or_an_empty_cell_means_what_is_said(
 def test_a_missing_cell_of_one_of_several_metrics_leaves_the_row_in(tmp_path: Path) -> None:
     one, two = ([("" if i % 3 == k else i) for i in range(30)] for k in (0, 1))
     table = write_table(tmp_path / "t.csv", {"a": one, "b": two}, CELLS[:30])
-    assert call("train", table, "--metric", "a", "--metric", "b", "--missing", "-o", tmp_path / "p", *QUICK) == 0
+    options = ("--metric", "a", "--metric", "b", "--direction", "min", "--missing", "-o", tmp_path / "p", *QUICK)
+    assert call("train", table, *options) == 0
     _, info = load_predictor(tmp_path / "p")
     assert (info.samples, [metric.samples for metric in info.metrics]) == (30, [20, 20])
+
+
+@pytest.mark.parametrize(
+    ("metrics", "options", "directions"),
+    [
+        (["accuracy"], [], ["max"]),
+        (["accuracy", "latency_ms"], [], ["max", "min"]),
+        (["accuracy"], ["min"], ["min"]),
+        (["score", "a"], ["max"], ["max", "max"]),
+        (["score", "a"], ["max", "min"], ["max", "min"]),
+    ],
+)
+def test_the_name_of_a_metric_or_the_user_says_which_values_are_better(
+    tmp_path: Path, metrics: list[str], options: list[str], directions: list[str]
+) -> None:
+    table = write_table(tmp_path / "t.csv", dict.fromkeys(metrics, range(20)), CELLS[:20])
+    named = [word for metric in metrics for word in ("--metric", metric)]
+    said = [word for direction in options for word in ("--direction", direction)]
+    assert call("train", table, *named, *said, "-o", tmp_path / "p", *QUICK) == 0
+    assert [metric.direction for metric in load_predictor(tmp_path / "p")[1].metrics] == directions
+
+
+def test_a_search_on_a_predicted_accuracy_finds_large_values(tmp_path: Path, cells: list[str]) -> None:
+    table = write_table(tmp_path / "t.csv", {"accuracy": [work(cell) for cell in cells]}, cells)
+    assert call("train", table, "--metric", "accuracy", "-o", tmp_path / "p", *QUICK) == 0
+    objectives = [{"metric": "accuracy", "source": {"seval": str(tmp_path / "p")}}]
+    search = {"population": 10, "tournament": 5}
+    run = fs.search({"search": search, "budget": {"evaluations": 60}, "objectives": objectives}, tmp_path / "run")
+    assert work(run.genotypes()[0]) > np.quantile([work(cell) for cell in cells], 0.95)
 
 
 def test_an_interval_is_two_more_columns_a_metric(
@@ -277,7 +309,7 @@ def test_metrics_and_proxies_may_be_in_one_table(tmp_path: Path, cells: list[str
         "b": range(30),
     }
     table = write_table(tmp_path / "t.csv", columns, cells[:30])
-    arguments = ("--metric", "a", "--metric", "b", "--proxies", table)
+    arguments = ("--metric", "a", "--metric", "b", "--direction", "min", "--proxies", table)
     assert call("train", table, *arguments, "-o", tmp_path / "p", *QUICK) == 0
     assert load_predictor(tmp_path / "p")[1].proxies == ("flops",)
     assert call("predict", tmp_path / "p", cells[0], "--proxies", table) == 0
@@ -312,7 +344,8 @@ def test_a_predictor_starts_from_others_and_takes_their_view(
 ) -> None:
     odd = [work(cell) + 9 * (cell.count("none") % 2) for cell in cells]
     much = write_table(tmp_path / "much.csv", {"score": odd}, cells)
-    assert call("train", much, "--metric", "score", "-o", tmp_path / "b", *QUICK, "--view", "functional") == 0
+    first = ("--metric", "score", "--direction", "min", "--view", "functional")
+    assert call("train", much, *first, "-o", tmp_path / "b", *QUICK) == 0
     new = CELLS[7000:7060:4]
     few = write_table(tmp_path / "few.csv", {"energy_mj": [work(c) + 9 * (c.count("none") % 2) for c in new]}, new)
     arguments = ("train", few, "--metric", "energy_mj", "--base", tmp_path / "b")
@@ -327,3 +360,52 @@ def test_a_predictor_starts_from_others_and_takes_their_view(
     refused(capsys, expected, *arguments, "--view", "executed", "-o", tmp_path / "q")
     refused(capsys, f"--base {trained} reads the executed view", *arguments, "--base", trained, "-o", tmp_path / "q")
     refused(capsys, "no such folder", "train", few, "--metric", "energy_mj", "--base", "nowhere", "-o", tmp_path / "q")
+
+
+def test_a_predictor_that_knows_nothing_is_called_weak_in_training_search_and_report(
+    tmp_path: Path, cells: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = np.random.default_rng(0).normal(size=20)
+    table = write_table(tmp_path / "t.csv", {"energy_mj": noise.tolist(), "time_s": [2] * 20}, cells[:20])
+    for metric, reason in (("time_s", "because all values or all predictions are equal"), ("energy_mj", "'s tau ")):
+        assert call("train", table, "--metric", metric, "-o", tmp_path / metric, *QUICK) == 0
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()
+        assert line.startswith(f"freerea-seval: {metric}: warning: weak prediction, ")
+        assert reason in line
+        assert line.endswith("measure more networks, and choose them with 'freerea-seval measure --informative'")
+        assert ("recall" in printed.out) == (metric == "energy_mj")
+    objective = f"{{metric: energy_mj, source: {{seval: {tmp_path / 'energy_mj'}}}}}"
+    (tmp_path / "s.yaml").write_text(
+        "search: {population: 4, tournament: 2, seeds: [0, 1]}\nbudget: {evaluations: 8}\n"
+        f"objectives:\n  - {objective}\n"
+    )
+    for workers in ("1", "2"):
+        assert call("search", tmp_path / "s.yaml", "-o", tmp_path / workers, "--workers", workers) == 0
+        printed = capsys.readouterr()
+        (line,) = printed.err.splitlines()  # once, not for each seed or process
+        assert line.startswith("energy_mj: predicted, warning: weak prediction, cross-validated Kendall's tau ")
+        assert line in printed.out
+        assert call("search", "--resume", tmp_path / workers) == 0
+        assert call("report", tmp_path / workers, "--html", tmp_path / "page.html") == 0
+        printed = capsys.readouterr()
+        assert printed.err == ""
+        assert printed.out.count(line) == 2
+        assert "warning: weak prediction" in (tmp_path / "page.html").read_text()
+
+
+def test_a_search_says_how_good_its_predictor_is(
+    tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective = f"{{metric: val_acc, source: {{seval: {trained}}}}}"
+    (tmp_path / "s.yaml").write_text(
+        f"search: {{population: 4, tournament: 2}}\nbudget: {{evaluations: 8}}\nobjectives:\n  - {objective}\n"
+    )
+    assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
+    printed = capsys.readouterr()
+    assert re.fullmatch(r"val_acc: predicted, cross-validated Kendall's tau [01]\.\d\d on 100 networks\n", printed.err)
+    assert printed.err in re.sub("\n +", "\n", printed.out)
+    assert "val acc, predicted" in printed.out
+    run = fs.load_run(tmp_path / "run")
+    assert run.front.attrs["predicted"] == ["val_acc"]
+    assert run.history.attrs["predicted"] == ["val_acc"]

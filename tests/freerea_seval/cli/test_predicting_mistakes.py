@@ -86,10 +86,18 @@ def test_values_that_cannot_be_computed_with(
     assert not (place / "p").exists()
 
 
+def test_a_metric_whose_name_says_no_direction_needs_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    measured = table("t.csv", range(20), "score")
+    expected = "the name of metric 'score' does not say which values are better; add --direction min or --direction max"
+    refused(capsys, expected, "train", measured, "--metric", "score", "-o", "p")
+    assert not (place / "p").exists()
+
+
 def test_bounds_of_few_measurements_are_infinite_and_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
     values = [*range(1, 16), *[""] * 15]
     measured = write_table(Path("t.csv"), {"a": values, "b": range(30)}, CELLS[:30])
-    assert call("train", measured, "--metric", "a", "--metric", "b", "--missing", "-o", "p", *QUICK) == 0
+    options = ("--metric", "a", "--metric", "b", "--direction", "min", "--missing", "-o", "p", *QUICK)
+    assert call("train", measured, *options) == 0
     capsys.readouterr()
     assert call("predict", "p", CELLS[0], "--interval", "0.95") == 0
     printed = capsys.readouterr()

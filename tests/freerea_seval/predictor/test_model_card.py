@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+import pytest
+
 from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo, card
+from freerea_seval.predictor.scores import kendall_tau
 
 INFO = PredictorInfo(
     metrics=(
@@ -60,3 +64,31 @@ def test_a_metric_without_scores_has_a_table_without_them() -> None:
         "| --- | --- | --- | --- | --- |",
         "| m |  | smaller | 12 | 0 |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("samples", "unsupported", "tau", "weak"),
+    [(40, 0, 0.31, False), (40, 0, 0.29, True), (40, 25, 0.31, True), (10, 0, 0.4, True), (10, 0, 0.55, False)],
+)
+def test_predictions_are_weak_below_a_third_or_what_chance_reaches(
+    samples: int, unsupported: int, tau: float, weak: bool
+) -> None:
+    metric = PredictedMetric("m", "", "min", samples, unsupported, {"kendall_tau": tau})
+    assert metric.weak == weak
+    text = metric.quality()
+    assert f"cross-validated Kendall's tau {tau:.2f} on {samples} networks" in text
+    assert (f"expected {metric.least_tau:.2f} or more: measure more networks, and choose" in text) == weak
+    assert ("--informative" in text) == weak
+
+
+def test_chance_reaches_the_least_tau_of_few_networks_one_time_in_forty() -> None:
+    rng = np.random.default_rng(0)
+    least = PredictedMetric("m", "", "min", 12).least_tau
+    taus = [kendall_tau(rng.normal(size=12), rng.normal(size=12)) for _ in range(2000)]
+    assert 0.015 < np.mean(np.array(taus) >= least) < 0.04
+
+
+def test_predictions_without_a_correlation_are_weak() -> None:
+    text = PredictedMetric("m", "", "min", 12, scores={"rmse": 0.0}).quality("raise 'networks'")
+    assert "because all values or all predictions are equal" in text
+    assert text.endswith(": raise 'networks'")

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from freerea_patch import InputError
-from freerea_seval.config import load_config
+import freerea_seval as fs
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.config import MetricSection, load_config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.report import read_history
+from freerea_seval.runs.report import label, read_history
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 
@@ -324,7 +325,12 @@ def test_a_budget_that_ends_before_anything_feasible_gives_an_empty_result(
     config = write_search(tmp_path, delay=0.01, budget="metric_seconds: 0.05")
     config.write_text(config.read_text().replace("direction: max}", "role: constraint, max: -1}"))
     assert call("search", config, "-o", tmp_path / "run") == 0
-    assert "0 networks explored" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "0 networks explored" in printed
+    nearest = (
+        r"seed 3: none of \d+ candidates is within the constraints \(worth <= -1\); the nearest has worth [\d.]+: \|"
+    )
+    assert re.search(nearest + r".*\|; loosen the bound\n", printed)
     assert (tmp_path / "run" / "front.csv").read_text() == "seed\n"
 
 
@@ -346,4 +352,84 @@ def test_an_impossible_bound_is_told_after_a_second_and_ends_with_the_patience(
         else:
             (line,) = told
             assert re.match(r"seed 3: none of \d+ candidates .*; the search ends after 64 in a row \(budget", line)
-    assert len(RunFolder.open(tmp_path / "run").journal(3).steps()) == 64
+    journal = tmp_path / "run" / "seed-3" / "journal.jsonl"
+    lines = journal.read_text().splitlines(keepends=True)
+    assert len(lines) == 64
+    for kept in (64, 20):
+        journal.write_text("".join(lines[:kept]))
+        assert call("report", tmp_path / "run") == 2
+        found = capsys.readouterr().err
+        assert re.search(
+            rf"seed 3 found nothing: none of {kept} candidates is within .*; the nearest has worth [\d.]+: \|.*\|;"
+            r" start another search with a looser bound or a budget.patience above 64",
+            found,
+        )
+        assert ("; or if this one was interrupted, continue it with: " in found) == (kept < 64)
+    journal.write_text("")
+    assert call("report", tmp_path / "run") == 2
+    assert "seed 3 is not finished; continue it with: " in capsys.readouterr().err
+
+
+def test_a_budget_within_the_first_population_is_called_a_random_search(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "population: 20, tournament: 4, "
+    for evaluations, warned in ((20, True), (21, False)):
+        config = write_search(tmp_path, budget=f"evaluations: {evaluations}", options=options)
+        assert call("search", config, "-o", tmp_path / str(evaluations)) == 0
+        printed = capsys.readouterr()
+        assert ("this is a random search, because the first population (20)" in printed.err) == warned
+        assert ("this is a random search" in printed.out) == warned
+    config = write_search(tmp_path, budget="evaluations: 5", algorithm="random", options="")
+    assert call("search", config, "-o", tmp_path / "random") == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("metric", "source", "expected"),
+    [
+        ("energy_mj", {"table": "t.csv"}, "energy_mj [mJ]"),
+        ("Energy (mJ)", {"table": "t.csv"}, "Energy (mJ)"),
+        ("energy_mj", {"seval": "p"}, "energy_mj, predicted [mJ]"),
+        ("energy_predicted", {"seval": "p"}, "energy_predicted [mJ]"),
+    ],
+)
+def test_a_label_has_the_unit_once_and_says_that_a_metric_is_predicted(
+    metric: str, source: dict[str, str], expected: str
+) -> None:
+    assert label(MetricSection(metric=metric, source=dict(source), unit="mJ")) == expected
+
+
+@pytest.mark.parametrize("role", ["fitness", "pareto"])
+def test_a_search_can_be_limited_to_the_rows_of_a_table(
+    tmp_path: Path, role: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = TopologySpace().genotypes()
+    rows = [f"{number * 300},{len(cells[number * 300]) % 7 + number / 100}" for number in range(40)]
+    (tmp_path / "few.csv").write_text("\n".join(["index,energy_mj", *rows]))
+    config = tmp_path / "rows.yaml"
+    config.write_text(
+        "space: {name: nats-tss, only: few.csv}\n"
+        "search: {population: 10, tournament: 5, simplify: true}\nbudget: {evaluations: 1000}\n"
+        f"objectives:\n  - {{metric: energy_mj, source: {{table: few.csv}}, direction: min, role: {role}}}\n"
+    )
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert "of 40 networks; it ran out of new ones" in capsys.readouterr().out
+    run = fs.load_run(tmp_path / "run")
+    least = min(rows, key=lambda row: float(row.split(",")[1])).split(",")
+    assert (run.genotypes()[0], run.front["energy_mj"][0]) == (cells[int(least[0])], float(least[1]))
+    assert set(run.history["genotype"]) == {cells[number * 300] for number in range(40)}
+    assert isinstance(run.space, TopologySpace)
+    assert call("search", config, "-o", tmp_path / "whole", "--set", "space=nats-tss") == 2
+    assert "search its rows alone: 'space: {name: ..., only: few.csv}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("only", "message"), [("nowhere.csv", "cannot read the table"), ("[1]", "space: 'only': expected a path, got [1]")]
+)
+def test_a_limit_that_is_no_table_is_refused(
+    tmp_path: Path, only: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_search(tmp_path)
+    assert call("search", config, "-o", tmp_path / "run", "--set", f"space={{name: nats-tss, only: {only}}}") == 2
+    assert message in capsys.readouterr().err

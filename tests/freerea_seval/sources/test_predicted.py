@@ -7,6 +7,7 @@ import json
 import math
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -15,11 +16,14 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
+import freerea_seval as fs
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.config import check_config
 from freerea_seval.predictor import training
 from freerea_seval.predictor.folder import load_predictor, save_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.training import Target, train_predictor
+from freerea_seval.runs.execute import prepare
 from freerea_seval.sources import device
 from freerea_seval.sources.predicted import PredictedSource
 from freerea_seval.sources.registry import Context
@@ -84,6 +88,18 @@ def test_a_folder_predicts_with_its_own_unit_and_direction(folder: Path) -> None
     assert [row["energy"].value for row in rows] == load_predictor(folder)[0].predict(strings).tolist()
     assert all(row["energy"].seconds > 0 for row in rows)
     assert source.evaluate([], ["energy"]) == []
+
+
+def test_a_predictor_whose_direction_the_name_contradicts_leaves_it_to_the_config(folder: Path, tmp_path: Path) -> None:
+    predictor, info = load_predictor(folder)
+    accuracy = replace(info.metrics[0], name="accuracy")  # of an earlier release, which took "min" for every metric
+    save_predictor(tmp_path / "p", predictor, replace(info, metrics=(accuracy,)))
+    source = PredictedSource(Context(TopologySpace(), base=tmp_path), "p")
+    assert source.describe("accuracy").direction is None
+    objective = {"metric": "accuracy", "source": {"seval": "p"}}
+    config = {"budget": {"evaluations": 1}, "objectives": [objective]}
+    with pytest.raises(InputError, match="add 'direction: max' or 'direction: min'"):
+        prepare(check_config(config, "config"), tmp_path)
 
 
 def test_threads_and_pickles_predict_what_one_thread_does(folder: Path) -> None:
@@ -219,6 +235,21 @@ def test_a_run_measures_and_trains_once_and_keeps_what_it_measured(tmp_path: Pat
     assert [float(row["latency_ms"]) for row in rows] == [convolutions(g) for g in quick[0]]
     (a,), (b,) = first.evaluate(CELLS[:1], ["latency"]), again.evaluate(CELLS[:1], ["latency"])
     assert a["latency"].value == b["latency"].value
+
+
+def test_a_search_that_finds_nothing_offers_its_predictor_to_the_next(tmp_path: Path, quick: list[list[str]]) -> None:
+    bound: dict[str, Any] = {"metric": "latency", "source": {"seval": {"measure": "latency", "networks": 12}}}
+    bound |= {"role": "constraint", "max": -1}
+    objectives = [bound, {"metric": "macs", "source": "cost"}]
+    config: dict[str, Any] = {"budget": {"evaluations": 9, "patience": 20}, "objectives": objectives}
+    predictor = (tmp_path / "run" / "predictor-latency").resolve()
+    with pytest.raises(fs.InputError) as error:
+        fs.search(config, tmp_path / "run", progress=False)
+    assert str(error.value).endswith(f"; its predictor serves again as 'source: {{seval: {predictor}}}'")
+    assert "--resume" not in str(error.value)
+    bound |= {"source": {"seval": str(predictor)}, "max": 99}
+    assert len(fs.search(config, tmp_path / "next", progress=False).genotypes()) == 5
+    assert len(quick) == 1
 
 
 def test_networks_that_the_device_cannot_run_are_learned_as_such(

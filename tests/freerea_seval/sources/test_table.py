@@ -99,7 +99,7 @@ def test_a_value_that_is_not_a_finite_number_is_an_error(topology: Context, erro
     source = TableSource(topology, "mine.csv")
     error = error_of(lambda: list(source.evaluate([A], ["latency_ms"])))
     assert f"mine.csv, line 3: latency_ms is {text!r}, expected a finite number" in error
-    assert "missing: unsupported" in error
+    assert "leave out the row and search the others alone: 'space: {name: ..., only: FILE}'" in error
     assert source.describe("size").name == "size"
 
 
@@ -171,7 +171,7 @@ def test_a_genotype_without_a_row_is_an_error_that_says_how_to_allow_it(topology
     write(topology.base, f"genotype,size\n{A},3\n")
     error = error_of(lambda: list(TableSource(topology, "mine.csv").evaluate([A, B], ["size"])))
     assert error.endswith(
-        f"has no row for {B!r}; add the row, or write 'source: {{table: {{path: mine.csv, missing: unsupported}}}}'"
+        f"has no row for {B!r}; add the row, or search its rows alone: 'space: {{name: ..., only: mine.csv}}'"
     )
 
 
