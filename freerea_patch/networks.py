@@ -85,7 +85,7 @@ def preserve_state(network: nn.Module, unchanged: Container[nn.Module] = ()) -> 
         for module in modules
         if module not in unchanged
         for name, buffer in module._buffers.items()
-        if not is_lazy(buffer)
+        if buffer is None or not is_lazy(buffer)
     ]
     try:
         yield network

@@ -185,7 +185,9 @@ def _conclusion(page: Page, runs: pd.DataFrame) -> None:
         (fronts, volume, "Of the fronts, {0} has the largest hypervolume, {1} of the true one", max),
     ):
         means = {
-            name: interquartile_mean(values.dropna()) for name, values in column.groupby(rows["name"]) if values.any()
+            name: interquartile_mean(values.dropna().to_numpy())
+            for name, values in column.groupby(rows["name"])
+            if values.any()
         }
         if means:
             best = best_of(means, key=lambda name: means[name])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         jobs += [(package, name) for name in names[: options.models]]
     journal = RowJournal(options.output, {}, COLUMNS)
     for package, name in journal.missing(("package", "model"), jobs, "models"):
-        journal.append({"package": package, "model": name, **examine(lambda n=name, p=package: PACKAGES[p][1](n))})
+        journal.append({"package": package, "model": name, **examine(partial(PACKAGES[package][1], name))})
     print(summary(journal.frame()))
 
 
@@ -145,10 +146,9 @@ def _timm_names() -> Iterator[str]:
 
 
 def _timm_model(name: str) -> tuple[Any, Mapping[str, Any]]:
-    import timm
     import torch
 
-    network = timm.create_model(name, pretrained=False)
+    network = importlib.import_module("timm").create_model(name, pretrained=False)
     return network, {"x": torch.zeros(1, *network.default_cfg["input_size"])}
 
 
@@ -159,10 +159,10 @@ def _torchvision_names() -> Iterator[str]:
 
 def _torchvision_model(name: str) -> tuple[Any, Mapping[str, Any]]:
     import torch
-    import torchvision
 
     size = 299 if name.startswith("inception") else 224
-    network = torchvision.models.get_model(name, weights=None, **({"init_weights": False} if "ion_v3" in name else {}))
+    models = importlib.import_module("torchvision").models
+    network = models.get_model(name, weights=None, **({"init_weights": False} if "ion_v3" in name else {}))
     return network, {"input" if "vit" in name else "x": torch.zeros(1, 3, size, size)}
 
 
@@ -193,7 +193,8 @@ def _transformers_model(name: str) -> tuple[Any, Mapping[str, Any]]:
     for key in ("num_hidden_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "num_layers"):
         if isinstance(getattr(config, key, None), int):
             setattr(config, key, 2)
-    network = AutoModel.from_config(config)
+    make: Any = AutoModel.from_config
+    network = make(config)
     main = network.main_input_name
     ids = torch.ones(1, 16, dtype=torch.int64)
     inputs: dict[str, Any] = {main: ids}

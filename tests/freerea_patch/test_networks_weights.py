@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -28,12 +29,13 @@ def test_parametrised_weights_are_drawn_too(normalise: Callable[[nn.Module], nn.
     networks = [nn.Sequential(normalise(nn.Linear(40, 30))).eval() for _ in range(2)]
     for network in networks:
         initialise(network, seeded())
-    first, second = (network[0].weight.detach() for network in networks)
+    layers: list[Any] = [network[0] for network in networks]
+    first, second = (layer.weight.detach() for layer in layers)
     initialise(networks[1], seeded(1))
     if normalise is parametrizations.weight_norm:  # spectral norm also depends on the vectors of its own buffers
         assert torch.allclose(first, second)
         assert first.std().item() == pytest.approx(math.sqrt(2 / 30), rel=0.05)
-    assert not torch.allclose(first, networks[1][0].weight)  # type: ignore[arg-type]
+    assert not torch.allclose(first, layers[1].weight)
 
 
 def test_weights_are_kaiming_normal_by_fan_out() -> None:

@@ -203,6 +203,11 @@ def tensors_in(value: object) -> Sequence[Tensor | None]:
     return ()
 
 
+def _run_uncompiled(model: Any = None, **options: Any) -> Any:
+    """Stand for ``torch.compile``, as a function and as a decorator with options."""
+    return (lambda function: function) if model is None else model
+
+
 @contextmanager
 def expose_operations(mode: DispatchMode, network: nn.Module) -> Iterator[None]:
     """Make PyTorch dispatch the same operations on every device while a network runs.
@@ -243,7 +248,7 @@ def expose_operations(mode: DispatchMode, network: nn.Module) -> Iterator[None]:
     try:
         if empty_mask is not None:
             flex._create_empty_block_mask = mode.pause()(empty_mask)  # type: ignore[union-attr]
-        torch.compile = lambda model=None, **options: (lambda function: function) if model is None else model
+        torch.compile = _run_uncompiled
         F.scaled_dot_product_attention = partial(_opaque_attention, mode, attention)
         torch.backends.mha.set_fastpath_enabled(False)
         if any(isinstance(module, nn.LSTM) for module in modules):

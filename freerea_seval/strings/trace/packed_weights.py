@@ -23,9 +23,9 @@ def packed_objects(value: object) -> list[torch.ScriptObject]:
     return [item for item in items if isinstance(item, torch.ScriptObject)]
 
 
-def unpack(packed: torch.ScriptObject) -> list[Tensor]:
+def unpack(packed: Any) -> list[Tensor]:
     """Return the weights that an object holds, the weight of a layer before its bias."""
-    has: Any = packed._has_method  # type: ignore[attr-defined]
+    has = packed._has_method
     stack: list[Any] = [packed.unpack() if has("unpack") else packed.__getstate__() if has("__getstate__") else ()]
     tensors: list[Tensor] = []
     layers: list[Tensor] = []
@@ -41,7 +41,7 @@ def unpack(packed: torch.ScriptObject) -> list[Tensor]:
 
 
 def normalised_layer(
-    kind: str, arguments: Mapping[str, object], packed: Sequence[torch.ScriptObject], specs: Sequence[Spec]
+    kind: str, arguments: Mapping[str, object], packed: Sequence[Any], specs: Sequence[Spec]
 ) -> tuple[str, dict[str, object], list[Spec]]:
     """Return kind, arguments and weights of a quantised operation in the form of those that are not quantised.
 

@@ -111,19 +111,18 @@ def _remove_redundant_views(operations: list[Operation]) -> list[Operation]:
 
 def _unbind_selections(operations: list[Operation]) -> list[Operation]:
     """Replace selections of all items along a dimension, in their order, by one operation."""
-    selections: dict[object, list[int]] = {}
+    selections: dict[tuple[Source, Value], list[int]] = {}
     for index, (kind, attributes, inputs, _) in enumerate(operations):
         if kind == "select" and len(inputs) == 1:
             selections.setdefault((inputs[0], attributes.get("dim", 0)), []).append(index)
     operations = list(operations)
     replaced: dict[int, Source] = {}
-    for (source, dim), indices in selections.items():  # type: ignore[misc]
-        if len(indices) < _FEWEST_SELECTIONS or len(indices) != _shape(operations, source)[int(dim)]:
+    for (source, dim), indices in selections.items():
+        if len(indices) < _FEWEST_SELECTIONS or len(indices) != _shape(operations, source)[int(str(dim))]:
             continue
         if [operations[index].attributes.get("index", 0) for index in indices] == list(range(len(indices))):
             outputs = [operations[index].outputs[0] for index in indices]
-            attributes: dict[str, Value] = {"dim": dim} if dim else {}
-            operations[indices[0]] = Operation("unbind", attributes, [source], outputs)
+            operations[indices[0]] = Operation("unbind", {"dim": dim} if dim else {}, [source], outputs)
             replaced |= {index: Ref(indices[0], port) for port, index in enumerate(indices) if port}
     return _without(operations, replaced, _use_counts(operations)) if replaced else operations
 

@@ -186,7 +186,7 @@ class Recorder(DispatchMode):
                 continue
             if address not in self._overwritten:
                 storage = tensor.untyped_storage()
-                self._overwritten[address] = storage, storage.clone()
+                self._overwritten[address] = storage, storage.clone()  # type: ignore[no-untyped-call]
 
     def restore_parameters(self) -> None:
         """Undo what operations wrote to parameters."""
@@ -395,7 +395,7 @@ def _contiguous_distance(distance: int, whole: _Layout) -> int:
 
 def _stored_tensors(parameter: Tensor) -> list[Tensor]:
     """Return the tensors that a parameter consists of: several for a quantised one of ``torchao``, itself otherwise."""
-    names = parameter.__tensor_flatten__()[0] if is_traceable_wrapper_subclass(parameter) else ()
+    names: Sequence[str] = parameter.__tensor_flatten__()[0] if is_traceable_wrapper_subclass(parameter) else ()
     return [part for name in names for part in _stored_tensors(getattr(parameter, name))] or [parameter]
 
 

@@ -166,7 +166,8 @@ def _copy_sharing_parameters(network: nn.Module) -> nn.Module:
         memo |= {id(value): value for name, value in vars(module).items() if "_hooks" in name and not value}
         for tensor in (*module._buffers.values(), *vars(module).values()):
             if isinstance(tensor, UninitializedBuffer):
-                memo[id(tensor)] = UninitializedBuffer(device=tensor.device, dtype=tensor.dtype)
+                make: Any = UninitializedBuffer
+                memo[id(tensor)] = make(device=tensor.device, dtype=tensor.dtype)
             elif isinstance(tensor, Tensor) and not is_lazy(tensor) and id(tensor) not in memo:
                 # Tensors that depend on parameters, such as those of weight norm, refuse to be copied.
                 memo[id(tensor)] = tensor.detach().clone()
@@ -179,7 +180,8 @@ def _frozen_weights(network: nn.Module) -> Iterator[Tensor]:
     """Yield the weights that ``torch.jit.freeze`` has written into the code of modules."""
     for module in network.modules():
         if isinstance(module, torch.jit.ScriptModule) and not module._c.hasattr("training"):
-            for node in module.graph.findAllNodes("prim::Constant", True):
+            graph: Any = module.graph
+            for node in graph.findAllNodes("prim::Constant", True):
                 if node.hasAttribute("value") and node.kindOf("value") == "t" and node.t("value").ndim:
                     yield node.t("value")
 

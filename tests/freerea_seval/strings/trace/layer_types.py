@@ -54,10 +54,11 @@ class Stateful(nn.Module):
         super().__init__()
         self.cache: list[Tensor] = []
         self.runs = 0
+        self.filled: Tensor | None
         self.register_buffer("filled", None)
         self.register_buffer("resized", torch.zeros(0))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         assert isinstance(self.resized, Tensor)
         self.cache.append(x)
         self.runs += 1
@@ -84,7 +85,7 @@ class Tokens(nn.Module):
         super().__init__()
         self.layer, self.attention = layer, attention
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         tokens = x.flatten(2).transpose(1, 2)
         result = self.layer(tokens, tokens, tokens)[0] if self.attention else self.layer(tokens)
         return result.transpose(1, 2).reshape(x.shape)
@@ -153,8 +154,10 @@ def conv(**options: Any) -> nn.Conv2d:
     return nn.Conv2d(4, 4, 3, padding=1, **options)
 
 
+quantization: Any = torch.ao.quantization
+
+
 def static_quantised() -> nn.Module:
-    quantization = torch.ao.quantization
     network: Any = quantization.QuantWrapper(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())).eval()
     network.qconfig = quantization.get_default_qconfig("fbgemm")
     prepared = quantization.prepare(network)
@@ -164,8 +167,19 @@ def static_quantised() -> nn.Module:
 
 
 def dynamic_quantised() -> nn.Module:
-    network: nn.Module = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), {nn.Linear})
+    network: nn.Module = quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8)), {nn.Linear})
     return network
+
+
+def traced() -> nn.Module:
+    trace: Any = torch.jit.trace
+    module: nn.Module = trace(conv().eval(), torch.zeros(SHAPE), check_trace=False)
+    return module
+
+
+def compiled() -> nn.Module:
+    module: Any = torch.compile(nn.Sequential(nn.Linear(8, 8), nn.GELU()))
+    return module  # type: ignore[no-any-return]
 
 
 def exported() -> nn.Module:
@@ -175,7 +189,8 @@ def exported() -> nn.Module:
 @cache
 def custom_operators() -> Any:
     """Define operators with names that ATen or the grammar also have."""
-    library = torch.library.Library("composed", "DEF")
+    make: Any = torch.library.Library
+    library = make("composed", "DEF")
     for name, run in {
         "linear(Tensor x) -> Tensor": lambda x: x + 1,
         "matmul(Tensor x, Tensor y) -> Tensor": lambda x, y: x + y,
@@ -205,13 +220,17 @@ def flexible(x: Tensor) -> Any:
 
 
 def mapped(x: Tensor) -> Any:
-    from torch._higher_order_ops.map import map as map_
-
-    return map_(lambda y: y.relu(), x)
+    mapped_over: Any = torch._higher_order_ops.map
+    return mapped_over(lambda y: y.relu(), x)
 
 
 def nested(x: Tensor) -> Any:
     return torch.nested.nested_tensor([x[0], x[1]], layout=torch.jagged).relu().to_padded_tensor(0.0)
+
+
+def in_inference_mode(x: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return x.sin()
 
 
 def top(x: Tensor) -> Tensor:
@@ -289,9 +308,9 @@ LAYER_TYPES: dict[str, LayerType] = {
     "frozen": LayerType(
         lambda: torch.jit.freeze(torch.jit.script(nn.Sequential(conv(), nn.ReLU()).eval())), _CONV, 4 * 4 * 9 + 4
     ),
-    "traced": LayerType(lambda: torch.jit.trace(conv().eval(), torch.zeros(SHAPE), check_trace=False), _CONV),
+    "traced": LayerType(traced, _CONV),
     "exported": LayerType(exported, _CONV),
-    "compiled": LayerType(lambda: torch.compile(nn.Sequential(nn.Linear(8, 8), nn.GELU())), ELEMENTS * 8),
+    "compiled": LayerType(compiled, ELEMENTS * 8),
     "checkpointed": LayerType(lambda: Using(lambda x, f: checkpoint(f, x, use_reentrant=False), conv()), _CONV),
     "static quantised": LayerType(static_quantised, PIXELS * 16, 20),
     "dynamic quantised": LayerType(dynamic_quantised, ELEMENTS * 8, 72),
@@ -307,7 +326,7 @@ LAYER_TYPES: dict[str, LayerType] = {
     "branch": LayerType(lambda: Function(lambda x: x.relu() if x.sum() > 0 else x.tanh())),
     "condition": LayerType(lambda: Function(conditional)),
     "vmap": LayerType(lambda: Function(lambda x: torch.func.vmap(lambda y: y @ y)(x)), 8 * 8 * 8 * 8),
-    "inference": LayerType(lambda: Function(_in_inference_mode)),
+    "inference": LayerType(lambda: Function(in_inference_mode)),
     "empty": LayerType(lambda: nn.Sequential()),
     "nested": LayerType(lambda: Function(nested), refused="nested tensor cannot be traced"),
     "sparse": LayerType(lambda: Function(lambda x: x.to_sparse().to_dense()), refused="cannot be traced"),
@@ -330,8 +349,3 @@ def _swap_halves(x: Tensor) -> Tensor:
     x[:, :2] = x[:, 2:]
     x[:, 2:] = half
     return x
-
-
-@torch.inference_mode()
-def _in_inference_mode(x: Tensor) -> Tensor:
-    return x.sin()

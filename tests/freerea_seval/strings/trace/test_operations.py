@@ -252,9 +252,10 @@ def test_an_operation_on_an_image_reads_the_same_as_by_autograd(function: Callab
 
 
 @pytest.fixture
-def library() -> Iterator[torch.library.Library]:
+def library() -> Iterator[Any]:
     """Operators of a user that have names of ATen's, of the grammar, and of rules for shapes."""
-    added = torch.library.Library("mine", "DEF")
+    make: Any = torch.library.Library
+    added = make("mine", "DEF")
     for signature, run in {
         "max_pool2d(Tensor x, int k) -> Tensor": lambda x, k: x + 1,
         "attention(Tensor x) -> Tensor": lambda x: x + 1,
@@ -273,7 +274,7 @@ def library() -> Iterator[torch.library.Library]:
     added._destroy()
 
 
-def test_operators_of_a_user_keep_their_namespace(library: torch.library.Library) -> None:
+def test_operators_of_a_user_keep_their_namespace(library: Any) -> None:
     mine = torch.ops.mine
     calls: dict[str, Callable[[Tensor], Any]] = {
         "mine.max_pool2d(k=2) add(1)": lambda x: mine.max_pool2d(x, 2) + 1,

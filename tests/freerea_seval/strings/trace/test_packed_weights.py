@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from freerea_seval.costs import network_costs
 from freerea_seval.strings import Graph, parse_graph, serialize_graph, trace_module
 
-quantization = torch.ao.quantization
+quantization: Any = torch.ao.quantization
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -28,9 +28,10 @@ class Cache(nn.Module):
         self.keys: Tensor | None = None
         self.steps: list[int] = []
         self.holds = holds
+        self.count: Tensor | None
         self.register_buffer("count", None)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Any:
         keys = self.layer(x)
         self.keys = keys if self.keys is None else torch.cat([self.keys, keys], 1)
         self.steps.append(len(self.steps))
@@ -74,9 +75,10 @@ class Resizes(nn.Module):
 
 
 def prepared_for_quantisation() -> nn.Module:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
-    network.qconfig = torch.ao.quantization.get_default_qat_qconfig("fbgemm")  # type: ignore[assignment]
-    prepared: nn.Module = torch.ao.quantization.prepare_qat(network.train())
+    quantization: Any = torch.ao.quantization
+    network: Any = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    network.qconfig = quantization.get_default_qat_qconfig("fbgemm")
+    prepared: nn.Module = quantization.prepare_qat(network.train())
     return prepared
 
 
@@ -195,7 +197,6 @@ def test_what_is_compiled_runs_as_written() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_operators_that_take_functions() -> None:
-    from torch._higher_order_ops.map import map as map_
     from torch.nn.attention.flex_attention import flex_attention
 
     attention = Function(lambda q: flex_attention(q, q, q))
@@ -205,8 +206,9 @@ def test_operators_that_take_functions() -> None:
     condition = Function(lambda x: torch.cond(x.sum() > 0, lambda y: y.relu(), lambda y: y.tanh(), (x,)))
     assert encode_module(condition, [torch.zeros(2, 4)], "functional") == "input[2x4] tanh output"
     assert encode_module(condition, [torch.ones(2, 4)], "functional") == "input[2x4] relu output"
+    mapped: Any = torch._higher_order_ops.map
     with pytest.raises(InputError, match="higher-order operator map_impl cannot be traced; those that can are flex_a"):
-        trace_module(Function(lambda x: map_(lambda y: y.relu(), x)), [torch.zeros(2, 4)])
+        trace_module(Function(lambda x: mapped(lambda y: y.relu(), x)), [torch.zeros(2, 4)])
 
 
 @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
@@ -229,7 +231,7 @@ def test_sparse_tensors_are_refused(where: str) -> None:
             super().__init__()
             self.register_buffer("matrix", torch.eye(4).to_sparse())
 
-        def forward(self, x: Tensor) -> Tensor:
+        def forward(self, x: Tensor) -> Any:
             if where == "buffer":
                 return torch.sparse.mm(self.matrix, x)
             return x.to_dense() if where == "input" else x.to_sparse().to_dense()
