@@ -199,8 +199,14 @@ def integers(value: Value) -> tuple[int, ...]:
 def sorted_attributes(attributes: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
     """Return attributes in the order in which nodes keep them."""
     names = sorted(attributes, key=lambda name: (_RANKS.get(name, len(_RANKS)), name))
-    # NaN differs from itself; as one object, math.nan, it compares equal inside tuples.
-    return tuple([(name, nan if attributes[name] != attributes[name] else attributes[name]) for name in names])
+    return tuple([(name, _with_one_nan(attributes[name])) for name in names])
+
+
+def _with_one_nan(value: Value) -> Value:
+    """Return a value with math.nan for any NaN: it differs from itself, but as one object compares equal in tuples."""
+    if isinstance(value, tuple):
+        return tuple([nan if number != number else number for number in value])
+    return nan if value != value else value
 
 
 def cut_vertices(reads: Iterable[Iterable[int]]) -> list[int]:
