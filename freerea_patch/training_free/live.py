@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 METRICS = ("naswot", "logsynflow", "skip")
 #: Increased when a change of the code changes metric values, so that cached values are not used any more.
-_VERSION = 2
+_VERSION = 3
 #: The key of the seconds for building and initialising a network, which its metrics share.
 NETWORK = "network"
 #: Seconds to wait while another process writes.

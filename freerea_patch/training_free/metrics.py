@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from freerea_patch.networks import Cell, Zero, preserve_state
 from freerea_patch.spaces import EDGES
@@ -37,6 +38,8 @@ _COUNTS_BITS = hasattr(np, "bitwise_count")
 _ROWS = 8
 #: Number of recent ReLU inputs whose products are kept, as one tensor may enter several ReLUs: a cell has four nodes.
 _RECENT = 4
+#: The functions of norms, which the modules of ``torch.nn`` call as well.
+_NORMS = frozenset(f"{kind}_norm" for kind in ("batch", "instance", "group", "layer", "rms", "local_response"))
 #: Parameters of glibc's mallopt (malloc.h) and their values: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in bytes.
 _MALLOPT = ((-1, 1 << 30), (-3, 32 << 20))
 
@@ -175,19 +178,19 @@ def common_ones(codes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Return the sum over convolution and linear weights of ``|w log(1 + g)|``; see :func:`layer_weights`.
+    """Return the sum over convolution and linear weights of ``|w| log(1 + |g|)``; see :func:`layer_weights`.
 
     g is the gradient of the summed output for one input of ones, with every parameter replaced by its absolute value
-    and batch norm by the identity, in double precision. The network runs with copies: its parameters, gradients and
-    buffers are not changed.
+    and every norm by the identity (:class:`IdentityNorms`), in double precision. On the networks of the spaces, no
+    gradient is negative, and FreeREA's ``|w log(1 + g)|`` is the same; softmax and subtraction make gradients negative.
+    The network runs with copies: its parameters, gradients and buffers are not changed.
 
     Args:
         network: the module to rate.
         input_shape: shape of one input, without the batch.
 
     Returns:
-        The metric, larger is better; NaN where a gradient is below -1, which group norm, layer norm and weight norm can
-        cause.
+        The metric, larger is better; NaN or infinite where a gradient overflows.
     """
     parameters = {
         name: parameter.detach().double().abs().requires_grad_() for name, parameter in network.named_parameters()
@@ -198,9 +201,6 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     forwards: dict[nn.Module, Forward] = {}
     for name, module in network.named_modules():
         prefix = f"{name}." if name else ""
-        if isinstance(module, _BatchNorm):
-            forwards[module] = _identity
-            continue
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             names |= dict.fromkeys(owners[id(weight)] for weight in layer_weights(module))
         elif type(module) is Cell and (fast := cell_forward(module)):
@@ -213,16 +213,25 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
     with preserve_state(network, unchanged=set(network.modules())), replace_forwards(forwards), torch.enable_grad():
         network.train()
-        output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+        with IdentityNorms():
+            output: Tensor = functional_call(network, (parameters, buffers), (ones,))
         # A weight without a path to the output has no gradient, and adds nothing.
         gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
     pairs = zip(weights, gradients, strict=True)
-    flows = [g.log1p().mul_(w.detach()).abs_().sum() for w, g in pairs if g is not None]
+    flows = [g.abs().log1p_().mul_(w.detach()).sum() for w, g in pairs if g is not None]
     return float(torch.stack(flows).sum()) if flows else 0.0
 
 
-def _identity(x: Tensor) -> Tensor:
-    return x
+class IdentityNorms(TorchFunctionMode):
+    """Replaces every norm by the identity, whether a module or a function computes it: synaptic flow's linear network.
+
+    A norm that is composed of other operations, such as many root-mean-square norms, is not recognised.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: D105
+        if getattr(func, "__name__", "") in _NORMS:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **(kwargs or {}))
 
 
 def has_parametrised_weights(network: nn.Module) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Increased when a change to the code changes values, so that values cached before are not used.
-_VERSION = 2
+_VERSION = 3
 
 Labels = npt.NDArray[np.int64]
 

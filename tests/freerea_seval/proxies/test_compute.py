@@ -211,6 +211,15 @@ def test_a_network_without_gradients_is_no_crash() -> None:
     assert [row[name] for name in ("fisher", "grad_norm", "grasp", "plain", "snip", "l2_norm")] == [0] * 6
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm((4, 6, 6))])
+def test_synflow_takes_every_norm_for_the_identity(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    images, labels = batch()
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)]
+    expected = values(nn.Sequential(*layers), images, labels, ("synflow",))
+    assert values(nn.Sequential(layers[0], norm, *layers[1:]), images, labels, ("synflow",)) == expected
+
+
 def test_weights_that_are_not_numbers_give_none() -> None:
     network, (images, labels) = residual(), batch()
     with torch.no_grad():
