@@ -228,7 +228,7 @@ class IdentityNorms(TorchFunctionMode):
     A norm that is composed of other operations, such as many root-mean-square norms, is not recognised.
     """
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: D105
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") in _NORMS:
             return args[0] if args else kwargs["input"]
         return func(*args, **(kwargs or {}))

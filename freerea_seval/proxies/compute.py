@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from freerea_patch import Measured, unknown_name
-from freerea_patch.networks import Cell, network_cost, preserve_state
+from freerea_patch.networks import Cell, preserve_state
 from freerea_patch.training_free import (
     Clock,
     Forward,
@@ -24,6 +24,7 @@ from freerea_patch.training_free import (
     layer_weights,
     replace_forwards,
 )
+from freerea_seval.costs import network_counts
 from freerea_seval.proxies import PROXIES, second_derivatives
 from freerea_seval.proxies.per_network import (
     Layer,
@@ -103,8 +104,8 @@ class _Run:
         costs = [name for name in ("flops", "params") if name in self.names]
         if costs:
             with self._attempt(*costs):
-                cost = network_cost(self.network, input_shape)
-                self.values |= {name: getattr(cost, name) / 1e6 for name in costs}
+                counts = network_counts(self.network, [self.images[:1]])
+                self.values |= {name: getattr(counts, name) / 1e6 for name in costs}
                 self._charge(*costs)
         if "synflow" in self.names:
             with self._attempt("synflow"):

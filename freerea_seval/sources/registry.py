@@ -295,10 +295,10 @@ _RECORDS = (
                 "macs",
                 "min",
                 "M",
-                "convolutions and linear layers with their biases, one multiply-add counts as one,"
-                " as NATS-Bench publishes",
+                "convolutions and matrix products with their biases, one multiply-add counts as one, as NATS-Bench"
+                " publishes",
             ),
-            MetricInfo("flops", "min", "M", "also batch norm, ReLU and pooling, as NAS-Bench-Suite-Zero publishes"),
+            MetricInfo("flops", "min", "M", "also norms, activations and pooling, as NAS-Bench-Suite-Zero publishes"),
             MetricInfo("activations", "min", "MB", "results of all operations on one input; 1 MB is 1e6 bytes"),
             MetricInfo("inference_memory", "min", "MB", "peak of inference on one input, with weights and buffers"),
             MetricInfo(

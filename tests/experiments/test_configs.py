@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from freerea_patch.networks import network_cost
 from freerea_seval.config import load_config, make_space
 from tests.freerea_seval.cli.test_mistakes import call
+from tests.freerea_seval.costs.module_counts import network_cost
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 SMALL = ("search.population=5", "search.tournament=3", "budget.evaluations=12", "live.batch_size=4", "live.cache=off")
