@@ -48,6 +48,16 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
             nn.init.zeros_(module.bias)
 
 
+def check_network(network: object) -> None:
+    """Make sure that what a space has built is a network.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"expected build to return a torch.nn.Module, got {type(network).__name__}")
+
+
 @contextmanager
 def skip_initialisation() -> Iterator[None]:
     """Build convolutions and linear layers without torch's own initialisation, for :func:`initialise` to follow.

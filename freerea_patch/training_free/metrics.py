@@ -1,7 +1,6 @@
 """naswot and logsynflow, the training-free metrics of FreeREA that need a network, and fast forward passes for them.
 
-- :func:`naswot` (Mellor 2021): how different the activation patterns of a network's ReLUs are for the images of a
-  batch.
+- :func:`naswot` (Mellor 2021): how different the activation patterns of a network are for the images of a batch.
 - :func:`logsynflow` (Cavagnero 2023, section 3.2): synaptic flow with gradients on a log scale.
 
 Forward passes of modules are temporarily replaced by faster ones (:func:`replace_forwards`) that omit computations
@@ -38,6 +37,13 @@ _COUNTS_BITS = hasattr(np, "bitwise_count")
 _ROWS = 8
 #: Number of recent ReLU inputs whose products are kept, as one tensor may enter several ReLUs: a cell has four nodes.
 _RECENT = 4
+#: The functions of activations whose inputs have a pattern of signs; gates (sigmoid, hardsigmoid) are left out.
+_ACTIVATIONS = frozenset(
+    (
+        *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish"),
+        *("hardswish", "softplus", "tanh"),
+    )
+)
 #: The functions of norms, which the modules of ``torch.nn`` call as well.
 _NORMS = frozenset(f"{kind}_norm" for kind in ("batch", "instance", "group", "layer", "rms", "local_response"))
 #: Parameters of glibc's mallopt (malloc.h) and their values: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in bytes.
@@ -48,12 +54,12 @@ _MALLOPT = ((-1, 1 << 30), (-3, 32 << 20))
 def naswot(network: nn.Module, images: Tensor) -> float:
     """Return ``log |det K|`` of the kernel of activation patterns.
 
-    With c the ``(n, units)`` binary pattern of all ReLU outputs, ``K = c c^T + (1 - c)(1 - c)^T`` counts the units on
-    which two images agree (Mellor 2021, equation 2). The network runs in training mode, as in FreeREA, so that batch
+    With c the ``(n, units)`` binary pattern of all activations (see :class:`PatternKernel`), ``K = c c^T +
+    (1 - c)(1 - c)^T`` counts the units on which two images agree (Mellor 2021, equation 2). The network runs in training mode, as in FreeREA, so that batch
     norm uses the statistics of the batch; its running statistics are not changed.
 
     Args:
-        network: a module whose ReLUs are ``nn.ReLU`` modules.
+        network: a module.
         images: ``(n, c, h, w)`` batch on the network's device; it is converted to the dtype of the parameters.
 
     Returns:
@@ -61,17 +67,13 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         same pattern.
 
     Raises:
-        ValueError: the network has no ``nn.ReLU`` module.
+        ValueError: the network runs no activation.
     """
     kernel = PatternKernel(len(images), images.device)
     forwards: dict[nn.Module, Forward] = {}
-    relus = 0
     for module in network.modules():
         fast: Forward | None = None
-        if isinstance(module, nn.ReLU):
-            fast = kernel.recording_forward(module)
-            relus += 1
-        elif isinstance(module, _BatchNorm) and type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm) and type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
             fast = batch_statistics(module)
         elif type(module) is nn.AvgPool2d:
             fast = depthwise(module)
@@ -79,9 +81,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
             fast = cell_forward(module)
         if fast:
             forwards[module] = fast
-    if not relus:
-        raise ValueError("naswot needs nn.ReLU modules, and this network has none")
-    with preserve_state(network, unchanged=forwards), replace_forwards(forwards):
+    with preserve_state(network, unchanged=forwards), replace_forwards(forwards), kernel:
         network.train()(as_parameters(images, network))
     return kernel.log_determinant()
 
@@ -100,8 +100,12 @@ def layer_weights(layer: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in layer.named_parameters() if "bias" not in name]
 
 
-class PatternKernel:
-    """Sums naswot's kernel layer by layer, so that the patterns of the whole network are never in memory at once.
+class PatternKernel(TorchFunctionMode):
+    """Sums naswot's kernel over the activations that run in its context, whether modules or functions compute them.
+
+    The pattern of an activation is the sign of its input, as in SWAP (Peng 2024); for ReLU, that is where its output
+    is positive. Equal inputs of a ReLU are computed once, unless gradients are needed. Patterns are summed layer by
+    layer, so that those of the whole network are never in memory at once.
 
     ``c c^T + (1 - c)(1 - c)^T = u - s 1^T - 1 s^T + 2 c c^T`` with u units and s ones per image: one product of 0/1
     matrices, with the diagonal s. On a CPU it is computed by counting bits; on other devices it is a matrix product in
@@ -109,32 +113,31 @@ class PatternKernel:
     """
 
     def __init__(self, images: int, device: torch.device) -> None:
+        super().__init__()
         self._shared = torch.zeros(images, images, dtype=torch.float64, device=device)
         self._units = 0
         # Input and output of a ReLU, their versions, and the product and units of the pattern.
         self._recent: deque[tuple[Tensor, Tensor, tuple[int, int], Tensor, int]] = deque(maxlen=_RECENT)
 
-    def recording_forward(self, relu: nn.ReLU) -> Forward:
-        """Return a forward pass of a ReLU that adds its pattern to the kernel; equal inputs are computed once."""
-        original = relu.forward
-
-        def forward(x: Tensor) -> Tensor:
-            for recent_x, output, versions, product, units in self._recent:
-                if recent_x is x and (x._version, output._version) == versions:
-                    self._add(product, units)
-                    return output
-            output = original(x)
-            product, units = self._product(output)
-            self._add(product, units)
-            if type(relu) is nn.ReLU and not relu.inplace:
-                self._recent.append((x, output, (x._version, output._version), product, units))
-            return output
-
-        return forward
-
-    def add(self, output: Tensor) -> None:
-        """Add the pattern of one ReLU's output, ``(n, ...)``."""
-        self._add(*self._product(output))
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        kind = getattr(func, "__name__", "").rstrip("_")
+        if kind not in _ACTIVATIONS:
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        if kind != "relu":
+            self._add(*self._product(x.detach()))
+            return func(*args, **kwargs)
+        for recent_x, output, versions, product, units in self._recent:
+            if recent_x is x and (x._version, output._version) == versions:
+                self._add(product, units)
+                return output
+        output = func(*args, **kwargs)
+        product, units = self._product(output.detach())
+        self._add(product, units)
+        if output is not x and not torch.is_grad_enabled():
+            self._recent.append((x, output, (x._version, output._version), product, units))
+        return output
 
     def _add(self, product: Tensor, units: int) -> None:
         self._shared += product
@@ -152,7 +155,16 @@ class PatternKernel:
         return codes @ codes.T, units
 
     def log_determinant(self) -> float:
-        """Return ``log |det K|``, minus infinity where the kernel is singular."""
+        """Return ``log |det K|``, minus infinity where the kernel is singular.
+
+        Raises:
+            ValueError: no activation has run.
+        """
+        if not self._units:
+            raise ValueError(
+                "the metric needs activations such as ReLU, GELU or Hardswish, and this network runs none; others that"
+                " need none: logsynflow of source 'training-free', synflow or jacov of source 'zero-cost'"
+            )
         ones = self._shared.diagonal()
         kernel = self._units - ones[:, None] - ones[None, :] + 2 * self._shared
         # The kernel is positive semidefinite. The determinant of a singular kernel would consist of rounding errors,
@@ -215,6 +227,8 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
         network.train()
         with IdentityNorms():
             output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+        if not isinstance(output, Tensor):
+            raise TypeError(f"expected a network that returns one tensor, got {type(output).__name__}")
         # A weight without a path to the output has no gradient, and adds nothing.
         gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
     pairs = zip(weights, gradients, strict=True)

@@ -76,7 +76,8 @@ def measure(
     Returns:
         One row a network: ``genotype`` or ``network``, ``latency_ms`` (the median), ``latency_iqr_ms``, ``rounds``, and
         where measured ``peak_mb`` (megabytes) and ``energy_mj`` (millijoules of a pass); NaN for a network that cannot
-        run. Units are in ``attrs["units"]``.
+        run, and no row for one that could not be built or exported. Units are in ``attrs["units"]``, reasons in
+        ``attrs["unsupported"]`` and ``attrs["failed"]``.
 
     Raises:
         InputError: there are no networks, arguments contradict each other, or none of the networks can run.
@@ -139,13 +140,14 @@ def export_networks(
     *,
     progress: bool = True,
 ) -> int:
-    """Write networks as ONNX with a script that measures them on another device, and return their number.
+    """Write networks as ONNX with a script that measures them on another device, and return the number written.
 
     The script needs only onnxruntime and numpy; :func:`import_results` reads what it writes. The arguments are those of
-    :func:`measure`, and ``output`` is the folder to make.
+    :func:`measure`, and ``output`` is the folder to make. A network that cannot be written is left out, and listed with
+    the reason in the manifest and on standard error.
 
     Raises:
-        InputError: as for :func:`measure`; or there is no output, or it holds something else.
+        InputError: as for :func:`measure`; there is no output, or it holds something else; or none can be written.
     """
     from freerea_seval.measurement.backends import check_onnx
     from freerea_seval.measurement.remote import export
@@ -156,8 +158,10 @@ def export_networks(
     bars = progress_bars(progress)
     chosen = _choose(networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars)
     with bars.task(f"exporting {len(chosen.names)} networks") as show:
-        export(chosen, Path(output), show)
-    return len(chosen.names)
+        failed = export(chosen, Path(output), show)
+    for name, reason in failed.items():
+        bars.say(f"{name} is not exported, as the manifest says: {reason}")
+    return len(chosen.names) - len(failed)
 
 
 def import_results(results: str | Path, output: str | Path) -> DataFrame:

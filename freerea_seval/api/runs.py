@@ -17,7 +17,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError
+from freerea_patch import InputError, user_message
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
@@ -357,7 +357,13 @@ def _execute_seed(path: Path, seed: int, silent: bool) -> None:
     from freerea_seval.runs.execute import execute
 
     opened = RunFolder.open(path)
-    execute(_OneSeed(opened.path, opened.config, opened.base, seed), Progress() if silent else LineProgress())
+    try:
+        execute(_OneSeed(opened.path, opened.config, opened.base, seed), Progress() if silent else LineProgress())
+    except Exception as error:
+        message = user_message(error)  # whose traceback is lost on the way to another process
+        if message is None:
+            raise
+        raise InputError(message) from None
 
 
 class _OneSeed(RunFolder):

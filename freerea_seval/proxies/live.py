@@ -104,6 +104,7 @@ class ZeroCost:
 
         import torch
 
+        from freerea_patch.networks import check_network
         from freerea_patch.training_free import keep_memory
         from freerea_seval.proxies.compute import zero_cost_proxies
 
@@ -118,6 +119,7 @@ class ZeroCost:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)  # for parameters of modules without reset_parameters
                 network = self.space.build(genotype)
+            check_network(network)
             draw_weights(network, self.seed)
             network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
             built = time.perf_counter() - began

@@ -135,6 +135,8 @@ def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
         with torch.enable_grad():
             with IdentityNorms():
                 output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+            if not isinstance(output, Tensor):
+                raise TypeError(f"expected a network that returns one tensor, got {type(output).__name__}")
             if not output.requires_grad:
                 return -math.inf
             gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)

@@ -74,6 +74,8 @@ class TrainingFreeSource:
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""
+        if isinstance(self._metrics, TrainingFree):
+            self._metrics.check(metric)
         return builtin_metric(self.name, metric)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:

@@ -164,7 +164,9 @@ def test_a_cell_that_passes_nothing_on_has_too_few_patterns() -> None:
 
 
 def test_a_network_without_relu_modules_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"naswot needs nn\.ReLU modules, and this network has none"):
+    with pytest.raises(
+        ValueError, match="needs activations such as ReLU, GELU or Hardswish"
+    ):
         naswot(nn.Linear(3, 3), torch.zeros(2, 3))
 
 
@@ -185,3 +187,38 @@ def test_the_network_comes_back_as_it_was_when_the_forward_pass_raises() -> None
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module.training for module in network.modules())
     assert not any("forward" in module.__dict__ for module in network.modules())
+
+
+ACTIVATIONS = (nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_pattern_of_another_activation_is_the_sign_of_its_input(activation: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    linear, images = nn.Linear(6, 40), torch.randn(5, 6)
+    expected = naswot(nn.Sequential(linear, nn.ReLU()), images)
+    assert math.isfinite(expected)
+    assert naswot(nn.Sequential(linear, activation()), images) == expected
+
+
+@pytest.mark.parametrize(
+    "function", [torch.relu, nn.functional.gelu, nn.functional.relu6, lambda x: nn.functional.silu(x, inplace=True)]
+)
+def test_activations_that_are_functions_count_as_modules_do(function: Callable[[Tensor], Tensor]) -> None:
+    class Functional(nn.Module):
+        def __init__(self, linear: nn.Module) -> None:
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, x: Tensor) -> Tensor:
+            return function(self.linear(x))
+
+    torch.manual_seed(0)
+    linear, images = nn.Linear(6, 40), torch.randn(5, 6)
+    assert naswot(Functional(linear), images) == naswot(nn.Sequential(linear, nn.ReLU()), images)
+
+
+def test_a_transformer_layer_of_torch_has_a_value() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, activation="gelu", batch_first=True)
+    assert math.isfinite(naswot(layer, torch.randn(4, 3, 8)))

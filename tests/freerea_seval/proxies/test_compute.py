@@ -232,7 +232,9 @@ def test_weights_that_are_not_numbers_give_none() -> None:
 def test_what_a_proxy_lacks_is_named() -> None:
     images, labels = batch()
     flat = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
-    with pytest.raises(ValueError, match=r"nwot needs nn\.ReLU modules, and this network has none"):
+    with pytest.raises(
+        ValueError, match="needs activations such as ReLU, GELU or Hardswish"
+    ):
         zero_cost_proxies(flat, images, labels, ("nwot",))
     with pytest.raises(ValueError, match="zen needs a module that returns a map of features"):
         zero_cost_proxies(flat, images, labels, ("zen",))
@@ -342,3 +344,21 @@ def test_every_second_is_charged_to_somebody() -> None:
     assert all(measured.seconds > 0 for measured in row.values())
     assert 0.8 * wall < charged <= wall
     assert np.isfinite([measured.value for measured in row.values()]).all()
+
+
+def test_all_proxies_but_zen_have_a_value_on_attention_with_gelu() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.norm = nn.Conv2d(3, 8, 2, 2), nn.LayerNorm(8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.patches(x).flatten(2).transpose(1, 2))
+            return self.head(self.attention(x, x, x, need_weights=False)[0].mean(dim=1))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    images, labels = batch()
+    row = values(Attention(), images, labels)
+    assert {name for name in PROXIES if not math.isfinite(row[name])} == set()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,81 @@ def test_a_predictor_is_trained_for_it_and_remembers_its_space(
     assert call("predict", "p", "4x16", "1x2", "--space", "towers_space:Towers") == 0
     big, small = (float(line.split(",")[1]) for line in capsys.readouterr().out.splitlines()[-2:])
     assert big > small
+
+
+def broken(config: Path, method: str, objective: str = "{metric: macs, source: cost}") -> Path:
+    """Write a space with a method of its own, and a search in it."""
+    module = f"broken_{config.parent.name}".replace("-", "_")
+    sys.modules.pop(module, None)
+    (config.parent / f"{module}.py").write_text(f"{SPACE}\nclass Broken(Towers):\n    {method}\n")
+    text = CONFIG[: CONFIG.index("objectives:")] + f"objectives:\n  - {objective}\n"
+    config.write_text(text.replace("towers_space:Towers", f"{module}:Broken"))
+    return config
+
+
+LATENCY = "{metric: latency, source: {seval: {measure: latency, networks: 10}}, role: pareto}"
+COST = "{metric: macs, source: cost}"
+BUILD = "def build(self, genotype):\n        return {}[genotype]"
+FORWARD = """def build(self, genotype):
+        class Failing(nn.Module):
+            def forward(self, x):
+                return x.nothing
+        return Failing()"""
+MISTAKES = {
+    "check": ("def check(self, genotype):\n        raise ValueError('no tower')", COST, "ValueError: no tower"),
+    "build": (BUILD, COST, "KeyError: '"),
+    "build for the latency": (BUILD, LATENCY, "failed with KeyError: '"),
+    "forward": (FORWARD, COST, "'Tensor' object has no attribute 'nothing'"),
+    "forward for the latency": (FORWARD, LATENCY, "failed with AttributeError: 'Tensor' object has no attribute"),
+    "sample": ("def sample(self, rng):\n        return rng.nothing()", COST, "AttributeError: 'Random' object has no"),
+    "making the space": ("def __init__(self, classes):\n        raise KeyError(0)", COST, "KeyError: 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_an_exception_of_the_users_code_names_file_line_and_genotype(
+    config: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    method, objective, message = MISTAKES[kind]
+    config = broken(config, method, objective)
+    arguments = ("--set", "search.start=[3x4]") if kind == "check" else ()
+    assert call("search", config, "-o", config.parent / "run", *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    source = next(config.parent.glob("broken_*.py"))
+    last = len(source.read_text().splitlines()) - ("forward" in kind)
+    assert f"; raised in {source}, line {last}, by " in line
+    if kind not in ("sample", "making the space"):
+        assert re.search(r"\b\dx\d", line), line
+
+
+def test_processes_say_it_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = broken(config, "def mutate(self, genotype, rng):\n        raise IndexError(genotype)")
+    options = ("--seeds", "0,1", "--workers", "2")
+    assert call("search", config, "-o", config.parent / "run", *options) == 2
+    assert re.search(r"error: IndexError: (\S+); raised in .*, line \d+, by mutate\('\1'\)$", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("value", ["None", "8", "(3, -1)", "()", "('a',)"])
+def test_an_input_shape_that_is_none_is_refused(config: Path, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    config = broken(config, f"input_shape = {value}")
+    assert call("search", config, "-o", config.parent / "run") == 2
+    assert "expected input_shape as the sizes of one input without the batch" in capsys.readouterr().err
+
+
+def test_networks_that_return_a_dictionary_have_costs_and_no_logsynflow(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = """def build(self, genotype):
+        class Named(nn.Module):
+            def __init__(self, network):
+                super().__init__()
+                self.network = network
+            def forward(self, x):
+                return {"logits": self.network(x)}
+        return Named(super().build(genotype))"""
+    assert call("search", broken(config, method), "-o", config.parent / "run") == 0
+    config = broken(config, method, "{metric: logsynflow, source: training-free}")
+    assert call("search", config, "-o", config.parent / "other") == 2
+    expected = "logsynflow cannot be computed (expected a network that returns one tensor, got dict)"
+    assert expected in capsys.readouterr().err
