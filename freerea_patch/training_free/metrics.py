@@ -55,8 +55,9 @@ def naswot(network: nn.Module, images: Tensor) -> float:
     """Return ``log |det K|`` of the kernel of activation patterns.
 
     With c the ``(n, units)`` binary pattern of all activations (see :class:`PatternKernel`), ``K = c c^T +
-    (1 - c)(1 - c)^T`` counts the units on which two images agree (Mellor 2021, equation 2). The network runs in training mode, as in FreeREA, so that batch
-    norm uses the statistics of the batch; its running statistics are not changed.
+    (1 - c)(1 - c)^T`` counts the units on which two images agree (Mellor 2021, equation 2). The network runs in
+    training mode, as in FreeREA, so that batch norm uses the statistics of the batch; its running statistics are not
+    changed.
 
     Args:
         network: a module.

@@ -71,7 +71,7 @@ def measure(
         seed: fixes the random networks, the inputs and the order of visits.
         output: CSV to write, with a JSON that describes the measurement and a journal beside it: the same call
             continues after an interruption. None keeps no file.
-        progress: show progress bars on a terminal.
+        progress: show progress bars on a terminal, or print a line every ten seconds on standard error elsewhere.
 
     Returns:
         One row a network: ``genotype`` or ``network``, ``latency_ms`` (the median), ``latency_iqr_ms``, ``rounds``, and

@@ -65,7 +65,8 @@ def search(
         resume: continue this run folder instead of starting one; takes no other argument but ``workers``.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
             below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
-        progress: show a progress bar on a terminal, and print on standard error if nothing is feasible after a second.
+        progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and
+            say there if nothing is feasible after a second, or a metric has no value for most networks.
 
     Returns:
         The finished run.

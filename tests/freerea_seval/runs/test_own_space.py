@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -93,7 +94,10 @@ def test_the_metric_skip_is_refused_for_a_space_that_does_not_define_it(
 ) -> None:
     config.write_text(CONFIG.replace("metric: logsynflow", "metric: skip"))
     assert call("search", config, "-o", config.parent / "run") == 2
-    assert "'towers/5' does not define the metric skip" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "'towers/5' does not define the metric skip; add a method skip(genotype) -> float, or use other" in error
+    assert "naswot and logsynflow of source 'training-free', those of source 'zero-cost'" in error
+    assert not (config.parent / "run").exists()  # nothing was measured before
 
 
 def test_a_predictor_is_trained_for_it_and_remembers_its_space(
@@ -185,3 +189,80 @@ def test_networks_that_return_a_dictionary_have_costs_and_no_logsynflow(
     assert call("search", config, "-o", config.parent / "other") == 2
     expected = "logsynflow cannot be computed (expected a network that returns one tensor, got dict)"
     assert expected in capsys.readouterr().err
+
+
+TRANSFORMERS = """
+import torch
+from torch import nn
+from freerea_patch import InputError
+
+
+class Transformer(nn.Module):
+    def __init__(self, depth, heads, width):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.positions = nn.Parameter(torch.zeros(1, 16, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, activation="gelu", batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        return self.head(self.norm(self.layers(x)).mean(dim=1))
+
+
+class Transformers:
+    name, input_shape = "transformers", (3, 16, 16)
+    choices = ((1, 2, 3), (1, 2, 4), (16, 32, 48))
+
+    def check(self, genotype):
+        if not all(int(gene) in choices for gene, choices in zip(genotype.split("-"), self.choices, strict=True)):
+            raise InputError(f"expected depth, heads and width such as 2-4-32, got {genotype!r}")
+
+    def sample(self, rng):
+        return "-".join(str(rng.choice(choices)) for choices in self.choices)
+
+    def mutate(self, genotype, rng):
+        genes = genotype.split("-")
+        index = rng.randrange(3)
+        genes[index] = str(rng.choice([choice for choice in self.choices[index] if str(choice) != genes[index]]))
+        return "-".join(genes)
+
+    def crossover(self, first, second, rng):
+        return "-".join(rng.choice(pair) for pair in zip(first.split("-"), second.split("-"), strict=True))
+
+    def skip(self, genotype):
+        return 2.0 * int(genotype.split("-")[0])
+
+    def build(self, genotype):
+        return Transformer(*map(int, genotype.split("-")))
+"""
+
+
+def test_a_space_of_transformers_has_a_front_of_the_default_metrics_and_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "transformers_space.py").write_text(TRANSFORMERS)
+    config = tmp_path / "transformers.yaml"
+    config.write_text(
+        "space: transformers_space:Transformers\nsearch: {population: 6, tournament: 3}\nbudget: {evaluations: 12}\n"
+        "live: {cache: off, batch_size: 8, initialisations: 1}\nobjectives:\n"
+        + "".join(f"  - {{metric: {name}, source: training-free}}\n" for name in ("naswot", "logsynflow", "skip"))
+        + "  - {metric: latency, source: {seval: {measure: latency, networks: 10}}, role: pareto}\n"
+        "report:\n  - {metric: macs, source: cost}\n  - {metric: flops, source: cost}\n"
+        "  - {metric: latency, name: measured, source: device}\n"
+    )
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert "unsupported" not in capsys.readouterr().err
+    front = json.loads((tmp_path / "run" / "seed-0" / "result.json").read_text())["front"]
+    assert front
+    for row in front:
+        assert all(math.isfinite(row[name]) for name in ("naswot", "logsynflow", "latency", "measured"))
+        depth, _, width = map(int, row["genotype"].split("-"))
+        # Of a token: the patch, and a layer's four projections, its products with 16 others, and its two linear layers.
+        products = 16 * (48 * width + depth * (4 * width**2 + 2 * 16 * width + 4 * width**2)) + 10 * width
+        biases = 16 * (width + depth * (4 * width + 2 * width + width)) + 10
+        assert row["macs"] * 1e6 == pytest.approx(products + biases)
+        assert row["flops"] >= row["macs"]
+    assert call("report", tmp_path / "run") == 0
+    assert front[0]["genotype"] in capsys.readouterr().out
