@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         find_algorithm,
         make_search,
     )
-    from freerea_patch.errors import InputError, NothingFeasible, unknown_name
+    from freerea_patch.errors import InputError, NothingFeasible, raised_in, unknown_name, user_message
     from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
     from freerea_patch.imports import import_object, importable_from, share_cores
     from freerea_patch.loop import Budget, Ledger, SearchResult, Step, Times, run
@@ -70,5 +70,5 @@ __all__ = [
     "Part", "Proposal", "RandomSearch", "RankedFreeREA", "Role", "Search", "SearchResult", "SearchSpace", "SizeSpace",
     "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "algorithm_options", "check_option_names",
     "find_algorithm", "find_space", "freerea_objectives", "import_object", "importable_from", "make_search",
-    "make_space", "run", "share_cores", "unknown_name",
+    "make_space", "raised_in", "run", "share_cores", "unknown_name", "user_message",
 ]

@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+#: Beginnings of the paths of code that is not the user's: the standard library, installed packages, and this project's.
+_NOT_THE_USERS = (
+    "<",
+    *(str(_ROOT / package) + os.sep for package in ("freerea_patch", "freerea_seval")),
+    *(sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
 
 
 class InputError(ValueError):
@@ -24,3 +36,34 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InputError:
     near = get_close_matches(str(name), names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return InputError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or 'none'}")
+
+
+def raised_in(error: BaseException) -> str:
+    """Return where in the user's code an exception was raised, for the end of a message.
+
+    The text names file and line, and the function that this project has called, with its texts, such as a genotype. It
+    is empty if the exception, or the first of a chain of causes, is not from the user's code, or is an
+    :class:`InputError`, whose message says all.
+    """
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, InputError):
+        return ""
+    steps = traceback.walk_tb(error.__traceback__)
+    users = [(frame, line) for frame, line in steps if not frame.f_code.co_filename.startswith(_NOT_THE_USERS)]
+    if not users:
+        return ""
+    (called, _), (innermost, line) = users[0], users[-1]
+    arguments = (called.f_locals.get(name) for name in called.f_code.co_varnames[: called.f_code.co_argcount])
+    texts = ", ".join(repr(argument) for argument in arguments if isinstance(argument, str))
+    path = Path(innermost.f_code.co_filename)
+    name = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    return f"; raised in {name}, line {line}, by {called.f_code.co_name}({texts})"
+
+
+def user_message(error: BaseException) -> str | None:
+    """Return the message of an :class:`InputError` or of an exception from the user's code, None of any other."""
+    where = raised_in(error)
+    if isinstance(error, InputError):
+        return str(error) if where in str(error) else f"{error}{where}"
+    return f"{type(error).__name__}: {error}{where}" if where else None

@@ -109,6 +109,8 @@ class History:
         self._feasible: list[Candidate] = []
         #: Number of infeasible candidates since the last feasible one.
         self.infeasible_in_a_row = 0
+        #: Number of feasible candidates without a finite value, by objective that selects.
+        self._without_value = {t.name: 0 for t in terms if t.role != "constraint"}
 
     def __len__(self) -> int:
         """Number of feasible candidates."""
@@ -159,6 +161,8 @@ class History:
             self._pareto[row] = [t.oriented(values[t.name]) for t in self._pareto_terms]
             candidate.row = row
             self._feasible.append(candidate)
+            for name in self._without_value:
+                self._without_value[name] += not math.isfinite(values[name])
         self.infeasible_in_a_row = 0 if feasible else self.infeasible_in_a_row + 1
         self._candidates[proposal.genotype] = candidate
         return candidate
@@ -179,6 +183,17 @@ class History:
             for t in outside
         )
         return f"{text}; the nearest has {has}: {nearest.genotype}"
+
+    def describe_unsupported(self, share: float = 0.5) -> str:
+        """Return a clause for messages: the objectives without a finite value for more than a share of the candidates.
+
+        The clause is empty if there are none.
+        """
+        return " and ".join(
+            f"{name} is unsupported, NaN or infinite for {count} of {len(self)} candidates"
+            for name, count in self._without_value.items()
+            if count > share * len(self)
+        )
 
     def _excess(self, candidate: Candidate) -> tuple[int, float]:
         """Return how far an infeasible candidate is outside the constraints: those not reached, the summed excess."""

@@ -164,6 +164,7 @@ def run(
 
     Raises:
         NothingFeasible: the space is exhausted, or the patience over, without a feasible candidate.
+        InputError: no feasible candidate has finite values of all objectives that select, so that none can be compared.
     """
     ledger = ledger or Ledger()
     recorded = {step.proposal.genotype: step.evaluation for step in replay}
@@ -178,7 +179,7 @@ def run(
         if not proposals:
             now = time.perf_counter()
             times = Times(now - begin, now - begin - evaluation_s)
-            return SearchResult(search.front(), search.history, ledger, times, "exhausted")
+            return _result(search, ledger, times, "exhausted")
         started = time.perf_counter()
         # The replayed candidates of a batch come first, as the recording ends within or after the batch.
         evaluations = objectives.evaluate([p.genotype for p in proposals if p.genotype not in recorded])
@@ -205,12 +206,29 @@ def run(
             if on_candidate is not None:
                 on_candidate(candidate, spent, times)
             if spent >= 1:
-                return SearchResult(search.front(), search.history, ledger, times, "budget")
+                return _result(search, ledger, times, "budget")
             if search.history.infeasible_in_a_row >= budget.patience:
                 if not len(search.history):
                     raise NothingFeasible(
                         f"{search.history.describe_infeasible()}; loosen the bound,"
                         f" or raise budget.patience ({budget.patience})"
                     )
-                return SearchResult(search.front(), search.history, ledger, times, "patience")
+                return _result(search, ledger, times, "patience")
             started = time.perf_counter()
+
+
+def _result(
+    search: Search, ledger: Ledger, times: Times, stopped: Literal["budget", "exhausted", "patience"]
+) -> SearchResult:
+    """Return the result of a search.
+
+    Raises:
+        InputError: there are feasible candidates, but none that can be compared.
+    """
+    front = search.front()
+    if len(search.history) and not front:
+        raise InputError(
+            f"nothing could be compared: {search.history.describe_unsupported(0)}; choose metrics that have a value on"
+            " these networks"
+        )
+    return SearchResult(front, search.history, ledger, times, stopped)

@@ -1,4 +1,4 @@
-"""PyTorch networks of the NATS-Bench spaces, the initialisation of networks, and their cost.
+"""PyTorch networks of the NATS-Bench spaces, and the initialisation of networks.
 
 Both spaces share one skeleton (Dong 2020, figure 1; Dong 2021, section 3): a 3x3 convolution with batch norm as stem,
 cells with residual blocks of stride 2 between the stages, then batch norm, ReLU, global average pooling and a linear
@@ -7,11 +7,10 @@ classifier.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +46,16 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(module, _BatchNorm) and module.affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def check_network(network: object) -> None:
+    """Make sure that what a space has built is a network.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"expected build to return a torch.nn.Module, got {type(network).__name__}")
 
 
 @contextmanager
@@ -231,95 +240,3 @@ def size_network(widths: Sequence[int], operations: Sequence[str], classes: int)
     for layer, (c_in, c_out) in enumerate(zip((widths[0], *widths), widths, strict=False)):
         layers.append(_part(ResidualBlock, c_in, c_out) if layer % 2 else cell(operations, c_in, c_out))
     return Part("chain", nn.Sequential, (*layers, _part(head, widths[-1], classes)))
-
-
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU)
-_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
-_ADAPTIVE_POOLS = (
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.AdaptiveAvgPool3d,
-    nn.AdaptiveMaxPool1d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveMaxPool3d,
-)
-_COUNTED = (*_CONVOLUTIONS, nn.Linear, _BatchNorm, *_RECTIFIERS, *_POOLS, *_ADAPTIVE_POOLS)
-
-
-class Cost(NamedTuple):
-    """The cost of one input; benchmarks publish it in millions.
-
-    Attributes:
-        params: elements of all parameters.
-        macs: multiply-adds of convolutions and linear layers, each counted as one, plus one per output for a bias;
-            NATS-Bench publishes this count as ``flop`` (Dong 2021).
-        flops: torchstat's count, which NAS-Bench-Suite-Zero publishes as ``flops`` (Krishnakumar 2022): multiply-adds
-            as above, but without the bias of linear layers, plus batch norm, rectifiers and pools.
-    """
-
-    params: int
-    macs: int
-    flops: int
-
-
-def network_cost(network: nn.Module, input_shape: tuple[int, ...]) -> Cost:
-    """Count a network's parameters, and the operations of one forward pass for one input.
-
-    Convolutions, linear layers, batch norm, rectifiers, pools and adaptive pools of ``torch.nn`` are counted as often
-    as they run. Everything else counts zero: functions and operators (``torch.relu``, ``+``), transposed convolutions,
-    attention, embeddings, upsampling.
-
-    Args:
-        network: the module; it runs in eval mode, and its state is restored.
-        input_shape: shape of one input, without the batch.
-
-    Returns:
-        The counts.
-    """
-    operations = [(0, 0)]
-
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        x = (*args, *kwargs.values())[0]
-        y = output if isinstance(output, Tensor) else output[0]  # a max pool may also return the indices of the maxima
-        operations.append(_operations(module, x, y))
-
-    counted = [module for module in network.modules() if isinstance(module, _COUNTED)]
-    hooks = [module.register_forward_hook(record, with_kwargs=True) for module in counted]
-    like = next(network.parameters(), torch.empty(0))
-    try:
-        with preserve_state(network), torch.no_grad():
-            network.eval()(torch.ones(1, *input_shape, dtype=like.dtype, device=like.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    macs, flops = map(sum, zip(*operations, strict=True))
-    return Cost(sum(parameter.numel() for parameter in network.parameters()), macs, flops)
-
-
-def _operations(module: Any, x: Tensor, y: Tensor) -> tuple[int, int]:
-    """Return the macs and flops of one module that mapped ``x`` to ``y``."""
-    if isinstance(module, _CONVOLUTIONS):
-        taps = module.in_channels // module.groups * math.prod(module.kernel_size)
-        macs = y.numel() * (taps + (module.bias is not None))
-        return macs, macs
-    if isinstance(module, nn.Linear):
-        products = y.numel() * module.in_features
-        return products + (y.numel() if module.bias is not None else 0), products
-    if isinstance(module, _BatchNorm):
-        return 0, y.numel() * (2 if module.affine else 1)
-    if isinstance(module, _RECTIFIERS):
-        return 0, y.numel()
-    if isinstance(module, _POOLS):
-        kernel = module.kernel_size
-        window = kernel ** (y.dim() - 2) if isinstance(kernel, int) else math.prod(kernel)
-        return 0, y.numel() * window
-    # The window of an adaptive pool depends on the position. torchstat adds one to each side of a window, for the
-    # division; the sum over all positions of the products of sides is the product over axes of the sums of sides.
-    sides = [_window_sides(old, new) for old, new in zip(x.shape[2:], y.shape[2:], strict=True)]
-    return 0, y.shape[0] * y.shape[1] * math.prod(sides)
-
-
-def _window_sides(old: int, new: int) -> int:
-    """Return the sum over ``new`` windows of their sides on an axis of length ``old``, each plus one."""
-    return sum(-(-(i + 1) * old // new) - i * old // new + 1 for i in range(new))

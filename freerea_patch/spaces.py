@@ -452,6 +452,7 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
 
     Raises:
         InputError: an unknown space or option, or a class that lacks members of :class:`SearchSpace`.
+        InputError: its ``input_shape`` is no shape.
     """
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = options.pop("name", None)
@@ -471,4 +472,10 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
         members = (*SearchSpace.__annotations__, "check", "sample", "mutate", "crossover", "build")
         missing = [m for m in members if not hasattr(space, m)]
         raise InputError(f"space {name!r} lacks: {', '.join(missing)}; see freerea_patch.SearchSpace")
+    shape: object = space.input_shape
+    if not (isinstance(shape, (tuple, list)) and shape and all(isinstance(size, int) and size > 0 for size in shape)):
+        raise InputError(
+            f"space {name!r}: expected input_shape as the sizes of one input without the batch, such as (3, 32, 32),"
+            f" got {shape!r}"
+        )
     return space

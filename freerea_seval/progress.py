@@ -1,14 +1,15 @@
-"""Progress bars with elapsed and remaining time, drawn on terminals only, and lines that cannot wait for the end."""
+"""Progress: bars with elapsed and remaining time on terminals, and lines elsewhere."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Progress:
-    """Shows the progress of long tasks. This base class shows nothing: for libraries, tests and pipes."""
+    """Shows the progress of long tasks. This base class shows nothing: for libraries and tests."""
 
     @contextmanager
     def task(self, description: str) -> Iterator[Callable[[float, str], None]]:
@@ -23,8 +24,26 @@ def _show_nothing(fraction: float, note: str = "") -> None:
     pass
 
 
+#: Seconds between two lines of a task without a terminal.
+INTERVAL_S = 10.0
+
+
 class LineProgress(Progress):
-    """Draws no bars, but prints lines on standard error."""
+    """Draws no bars, but prints lines on standard error: of a long task, one every ten seconds."""
+
+    @contextmanager
+    def task(self, description: str) -> Iterator[Callable[[float, str], None]]:
+        """Print how far a task is, at most every :data:`INTERVAL_S`."""
+        began = last = time.monotonic()
+
+        def update(fraction: float, note: str = "") -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last >= INTERVAL_S:
+                last = now
+                self.say(f"{description}: {min(fraction, 1.0):.0%} after {now - began:.0f} s{note and f', {note}'}")
+
+        yield update
 
     def say(self, line: str) -> None:
         """Print a line; rich keeps it above its bars."""
@@ -61,5 +80,5 @@ class TerminalProgress(LineProgress):
 
 
 def terminal_progress() -> Progress:
-    """Return bars if standard error is a terminal, otherwise a progress that prints only lines that cannot wait."""
+    """Return bars if standard error is a terminal, otherwise a progress that prints lines."""
     return TerminalProgress() if sys.stderr.isatty() else LineProgress()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from freerea_patch.training_free.metrics import (
         Forward,
+        IdentityNorms,
         PatternKernel,
         as_parameters,
         cell_forward,

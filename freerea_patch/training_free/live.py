@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 METRICS = ("naswot", "logsynflow", "skip")
 #: Increased when a change of the code changes metric values, so that cached values are not used any more.
-_VERSION = 2
+_VERSION = 3
 #: The key of the seconds for building and initialising a network, which its metrics share.
 NETWORK = "network"
 #: Seconds to wait while another process writes.
@@ -107,14 +107,21 @@ class TrainingFree:
                     row |= self._live(genotype, live)
             yield row
 
-    def _skip(self, genotype: str) -> float:
-        skip: Callable[[str], float] | None = getattr(self.space, "skip", None)
-        if skip is None:
+    def check(self, metric: str) -> None:
+        """Make sure that the space has what a metric needs.
+
+        Raises:
+            InputError: it lacks the method ``skip``.
+        """
+        if metric == "skip" and not hasattr(self.space, "skip"):
             raise InputError(
-                f"space {self.space.name!r} does not define the metric skip;"
-                " add a method skip(genotype) -> float, or remove the metric"
+                f"space {self.space.name!r} does not define the metric skip; add a method skip(genotype) -> float, or"
+                " use other metrics: naswot and logsynflow of source 'training-free', those of source 'zero-cost'"
             )
-        return float(skip(genotype))
+
+    def _skip(self, genotype: str) -> float:
+        self.check("skip")
+        return float(self.space.skip(genotype))  # type: ignore[attr-defined]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_computer": None}
@@ -167,13 +174,14 @@ class _Computer:
         self, build: Callable[[], nn.Module], metrics: Sequence[str], initialisations: int, seed: int, what: str
     ) -> dict[str, Measured]:
         """Return the mean of every metric over the initialisations, and all seconds."""
-        from freerea_patch.networks import initialise, skip_initialisation
+        from freerea_patch.networks import check_network, initialise, skip_initialisation
         from freerea_patch.training_free.metrics import has_parametrised_weights
 
         clock = Clock(self.device)
         try:
             with skip_initialisation():
                 network = build()
+            check_network(network)
             if has_parametrised_weights(network):  # they were computed from uninitialised memory
                 with self.torch.random.fork_rng(devices=[]):
                     self.torch.manual_seed(seed)

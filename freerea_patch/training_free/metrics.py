@@ -1,7 +1,6 @@
 """naswot and logsynflow, the training-free metrics of FreeREA that need a network, and fast forward passes for them.
 
-- :func:`naswot` (Mellor 2021): how different the activation patterns of a network's ReLUs are for the images of a
-  batch.
+- :func:`naswot` (Mellor 2021): how different the activation patterns of a network are for the images of a batch.
 - :func:`logsynflow` (Cavagnero 2023, section 3.2): synaptic flow with gradients on a log scale.
 
 Forward passes of modules are temporarily replaced by faster ones (:func:`replace_forwards`) that omit computations
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.overrides import TorchFunctionMode
 
 from freerea_patch.networks import Cell, Zero, preserve_state
 from freerea_patch.spaces import EDGES
@@ -37,6 +37,15 @@ _COUNTS_BITS = hasattr(np, "bitwise_count")
 _ROWS = 8
 #: Number of recent ReLU inputs whose products are kept, as one tensor may enter several ReLUs: a cell has four nodes.
 _RECENT = 4
+#: The functions of activations whose inputs have a pattern of signs; gates (sigmoid, hardsigmoid) are left out.
+_ACTIVATIONS = frozenset(
+    (
+        *("relu", "relu6", "hardtanh", "leaky_relu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish"),
+        *("hardswish", "softplus", "tanh"),
+    )
+)
+#: The functions of norms, which the modules of ``torch.nn`` call as well.
+_NORMS = frozenset(f"{kind}_norm" for kind in ("batch", "instance", "group", "layer", "rms", "local_response"))
 #: Parameters of glibc's mallopt (malloc.h) and their values: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in bytes.
 _MALLOPT = ((-1, 1 << 30), (-3, 32 << 20))
 
@@ -45,12 +54,13 @@ _MALLOPT = ((-1, 1 << 30), (-3, 32 << 20))
 def naswot(network: nn.Module, images: Tensor) -> float:
     """Return ``log |det K|`` of the kernel of activation patterns.
 
-    With c the ``(n, units)`` binary pattern of all ReLU outputs, ``K = c c^T + (1 - c)(1 - c)^T`` counts the units on
-    which two images agree (Mellor 2021, equation 2). The network runs in training mode, as in FreeREA, so that batch
-    norm uses the statistics of the batch; its running statistics are not changed.
+    With c the ``(n, units)`` binary pattern of all activations (see :class:`PatternKernel`), ``K = c c^T +
+    (1 - c)(1 - c)^T`` counts the units on which two images agree (Mellor 2021, equation 2). The network runs in
+    training mode, as in FreeREA, so that batch norm uses the statistics of the batch; its running statistics are not
+    changed.
 
     Args:
-        network: a module whose ReLUs are ``nn.ReLU`` modules.
+        network: a module.
         images: ``(n, c, h, w)`` batch on the network's device; it is converted to the dtype of the parameters.
 
     Returns:
@@ -58,17 +68,13 @@ def naswot(network: nn.Module, images: Tensor) -> float:
         same pattern.
 
     Raises:
-        ValueError: the network has no ``nn.ReLU`` module.
+        ValueError: the network runs no activation.
     """
     kernel = PatternKernel(len(images), images.device)
     forwards: dict[nn.Module, Forward] = {}
-    relus = 0
     for module in network.modules():
         fast: Forward | None = None
-        if isinstance(module, nn.ReLU):
-            fast = kernel.recording_forward(module)
-            relus += 1
-        elif isinstance(module, _BatchNorm) and type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm) and type(module) in (nn.BatchNorm1d, nn.BatchNorm2d):
             fast = batch_statistics(module)
         elif type(module) is nn.AvgPool2d:
             fast = depthwise(module)
@@ -76,9 +82,7 @@ def naswot(network: nn.Module, images: Tensor) -> float:
             fast = cell_forward(module)
         if fast:
             forwards[module] = fast
-    if not relus:
-        raise ValueError("naswot needs nn.ReLU modules, and this network has none")
-    with preserve_state(network, unchanged=forwards), replace_forwards(forwards):
+    with preserve_state(network, unchanged=forwards), replace_forwards(forwards), kernel:
         network.train()(as_parameters(images, network))
     return kernel.log_determinant()
 
@@ -97,8 +101,12 @@ def layer_weights(layer: nn.Module) -> list[nn.Parameter]:
     return [parameter for name, parameter in layer.named_parameters() if "bias" not in name]
 
 
-class PatternKernel:
-    """Sums naswot's kernel layer by layer, so that the patterns of the whole network are never in memory at once.
+class PatternKernel(TorchFunctionMode):
+    """Sums naswot's kernel over the activations that run in its context, whether modules or functions compute them.
+
+    The pattern of an activation is the sign of its input, as in SWAP (Peng 2024); for ReLU, that is where its output
+    is positive. Equal inputs of a ReLU are computed once, unless gradients are needed. Patterns are summed layer by
+    layer, so that those of the whole network are never in memory at once.
 
     ``c c^T + (1 - c)(1 - c)^T = u - s 1^T - 1 s^T + 2 c c^T`` with u units and s ones per image: one product of 0/1
     matrices, with the diagonal s. On a CPU it is computed by counting bits; on other devices it is a matrix product in
@@ -106,32 +114,31 @@ class PatternKernel:
     """
 
     def __init__(self, images: int, device: torch.device) -> None:
+        super().__init__()
         self._shared = torch.zeros(images, images, dtype=torch.float64, device=device)
         self._units = 0
         # Input and output of a ReLU, their versions, and the product and units of the pattern.
         self._recent: deque[tuple[Tensor, Tensor, tuple[int, int], Tensor, int]] = deque(maxlen=_RECENT)
 
-    def recording_forward(self, relu: nn.ReLU) -> Forward:
-        """Return a forward pass of a ReLU that adds its pattern to the kernel; equal inputs are computed once."""
-        original = relu.forward
-
-        def forward(x: Tensor) -> Tensor:
-            for recent_x, output, versions, product, units in self._recent:
-                if recent_x is x and (x._version, output._version) == versions:
-                    self._add(product, units)
-                    return output
-            output = original(x)
-            product, units = self._product(output)
-            self._add(product, units)
-            if type(relu) is nn.ReLU and not relu.inplace:
-                self._recent.append((x, output, (x._version, output._version), product, units))
-            return output
-
-        return forward
-
-    def add(self, output: Tensor) -> None:
-        """Add the pattern of one ReLU's output, ``(n, ...)``."""
-        self._add(*self._product(output))
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        kind = getattr(func, "__name__", "").rstrip("_")
+        if kind not in _ACTIVATIONS:
+            return func(*args, **kwargs)
+        x = args[0] if args else kwargs["input"]
+        if kind != "relu":
+            self._add(*self._product(x.detach()))
+            return func(*args, **kwargs)
+        for recent_x, output, versions, product, units in self._recent:
+            if recent_x is x and (x._version, output._version) == versions:
+                self._add(product, units)
+                return output
+        output = func(*args, **kwargs)
+        product, units = self._product(output.detach())
+        self._add(product, units)
+        if output is not x and not torch.is_grad_enabled():
+            self._recent.append((x, output, (x._version, output._version), product, units))
+        return output
 
     def _add(self, product: Tensor, units: int) -> None:
         self._shared += product
@@ -149,7 +156,16 @@ class PatternKernel:
         return codes @ codes.T, units
 
     def log_determinant(self) -> float:
-        """Return ``log |det K|``, minus infinity where the kernel is singular."""
+        """Return ``log |det K|``, minus infinity where the kernel is singular.
+
+        Raises:
+            ValueError: no activation has run.
+        """
+        if not self._units:
+            raise ValueError(
+                "the metric needs activations such as ReLU, GELU or Hardswish, and this network runs none; others that"
+                " need none: logsynflow of source 'training-free', synflow or jacov of source 'zero-cost'"
+            )
         ones = self._shared.diagonal()
         kernel = self._units - ones[:, None] - ones[None, :] + 2 * self._shared
         # The kernel is positive semidefinite. The determinant of a singular kernel would consist of rounding errors,
@@ -175,19 +191,19 @@ def common_ones(codes: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
 
 
 def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Return the sum over convolution and linear weights of ``|w log(1 + g)|``; see :func:`layer_weights`.
+    """Return the sum over convolution and linear weights of ``|w| log(1 + |g|)``; see :func:`layer_weights`.
 
     g is the gradient of the summed output for one input of ones, with every parameter replaced by its absolute value
-    and batch norm by the identity, in double precision. The network runs with copies: its parameters, gradients and
-    buffers are not changed.
+    and every norm by the identity (:class:`IdentityNorms`), in double precision. On the networks of the spaces, no
+    gradient is negative, and FreeREA's ``|w log(1 + g)|`` is the same; softmax and subtraction make gradients negative.
+    The network runs with copies: its parameters, gradients and buffers are not changed.
 
     Args:
         network: the module to rate.
         input_shape: shape of one input, without the batch.
 
     Returns:
-        The metric, larger is better; NaN where a gradient is below -1, which group norm, layer norm and weight norm can
-        cause.
+        The metric, larger is better; NaN or infinite where a gradient overflows.
     """
     parameters = {
         name: parameter.detach().double().abs().requires_grad_() for name, parameter in network.named_parameters()
@@ -198,9 +214,6 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     forwards: dict[nn.Module, Forward] = {}
     for name, module in network.named_modules():
         prefix = f"{name}." if name else ""
-        if isinstance(module, _BatchNorm):
-            forwards[module] = _identity
-            continue
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             names |= dict.fromkeys(owners[id(weight)] for weight in layer_weights(module))
         elif type(module) is Cell and (fast := cell_forward(module)):
@@ -213,16 +226,27 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
     with preserve_state(network, unchanged=set(network.modules())), replace_forwards(forwards), torch.enable_grad():
         network.train()
-        output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+        with IdentityNorms():
+            output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+        if not isinstance(output, Tensor):
+            raise TypeError(f"expected a network that returns one tensor, got {type(output).__name__}")
         # A weight without a path to the output has no gradient, and adds nothing.
         gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
     pairs = zip(weights, gradients, strict=True)
-    flows = [g.log1p().mul_(w.detach()).abs_().sum() for w, g in pairs if g is not None]
+    flows = [g.abs().log1p_().mul_(w.detach()).sum() for w, g in pairs if g is not None]
     return float(torch.stack(flows).sum()) if flows else 0.0
 
 
-def _identity(x: Tensor) -> Tensor:
-    return x
+class IdentityNorms(TorchFunctionMode):
+    """Replaces every norm by the identity, whether a module or a function computes it: synaptic flow's linear network.
+
+    A norm that is composed of other operations, such as many root-mean-square norms, is not recognised.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in _NORMS:
+            return args[0] if args else kwargs["input"]
+        return func(*args, **(kwargs or {}))
 
 
 def has_parametrised_weights(network: nn.Module) -> bool:

@@ -76,13 +76,14 @@ def measure(
         seed: fixes the random networks, the inputs and the order of visits.
         output: CSV to write, with a JSON that describes the measurement and a journal beside it: the same call
             continues after an interruption. None keeps no file.
-        progress: show progress bars on a terminal.
+        progress: show progress bars on a terminal, or print a line every ten seconds on standard error elsewhere.
 
     Returns:
         One row a network: ``genotype`` or ``network``, ``latency_ms`` (the median), ``latency_iqr_ms``, ``rounds``, and
         where measured ``peak_mb`` (megabytes) and ``energy_mj`` (millijoules of a pass); NaN for a network that cannot
-        run. Networks that are not of a space have their ``string``, from which :func:`freerea_seval.train` learns; it
-        is empty if the network cannot be traced. Units are in ``attrs["units"]``.
+        run, and no row for one that could not be built or exported. Networks that are not of a space have their
+        ``string``, from which :func:`freerea_seval.train` learns; it is empty if the network cannot be traced. Units
+        are in ``attrs["units"]``, reasons in ``attrs["unsupported"]`` and ``attrs["failed"]``.
 
     Raises:
         InputError: there are no networks, arguments contradict each other, or none of the networks can run.
@@ -150,13 +151,14 @@ def export_networks(
     *,
     progress: bool = True,
 ) -> int:
-    """Write networks as ONNX with a script that measures them on another device, and return their number.
+    """Write networks as ONNX with a script that measures them on another device, and return the number written.
 
     The script needs only onnxruntime and numpy; :func:`import_results` reads what it writes. The arguments are those of
-    :func:`measure`, and ``output`` is the folder to make.
+    :func:`measure`, and ``output`` is the folder to make. A network that cannot be written is left out, and listed with
+    the reason in the manifest and on standard error.
 
     Raises:
-        InputError: as for :func:`measure`; or there is no output, or it holds something else.
+        InputError: as for :func:`measure`; there is no output, or it holds something else; or none can be written.
     """
     from freerea_seval.measurement.backends import check_onnx
     from freerea_seval.measurement.remote import export
@@ -171,8 +173,10 @@ def export_networks(
     if strings:  # the manifest keeps them for the import
         chosen = replace(chosen, about={**chosen.about, _STRINGS: strings})
     with bars.task(f"exporting {len(chosen.names)} networks") as show:
-        export(chosen, Path(output), show)
-    return len(chosen.names)
+        failed = export(chosen, Path(output), show)
+    for name, reason in failed.items():
+        bars.say(f"{name} is not exported, as the manifest says: {reason}")
+    return len(chosen.names) - len(failed)
 
 
 def import_results(results: str | Path, output: str | Path) -> DataFrame:

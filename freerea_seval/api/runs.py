@@ -17,7 +17,7 @@ from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError, NothingFeasible
+from freerea_patch import InputError, NothingFeasible, user_message
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
@@ -65,7 +65,8 @@ def search(
         resume: continue this run folder instead of starting one; takes no other argument but ``workers``.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
             below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
-        progress: show a progress bar on a terminal, and print on standard error if nothing is feasible after a second.
+        progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and
+            say there if nothing is feasible after a second, or a metric has no value for most networks.
 
     Returns:
         The finished run.
@@ -364,7 +365,13 @@ def _execute_seed(path: Path, seed: int, silent: bool) -> None:
     from freerea_seval.runs.execute import execute
 
     opened = RunFolder.open(path)
-    execute(_OneSeed(opened.path, opened.config, opened.base, seed), Progress() if silent else LineProgress())
+    try:
+        execute(_OneSeed(opened.path, opened.config, opened.base, seed), Progress() if silent else LineProgress())
+    except Exception as error:
+        message = user_message(error)  # whose traceback is lost on the way to another process
+        if message is None:
+            raise
+        raise InputError(message) from None
 
 
 class _OneSeed(RunFolder):

@@ -404,11 +404,12 @@ def measure(
     typer.echo(
         f"{output}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
         + _unable(len(table) - len(values), output)
+        + _unable(len(table.attrs["failed"]), output, "could not be built or exported")
     )
 
 
-def _unable(count: int, output: Path) -> str:
-    return f"; {count} cannot run, why is in {output.with_suffix('.json')}" if count else ""
+def _unable(count: int, output: Path, what: str = "cannot run") -> str:
+    return f"; {count} {what}, why is in {output.with_suffix('.json')}" if count else ""
 
 
 @measure_commands.command("export")
@@ -488,17 +489,18 @@ def main() -> None:
             sys.exit(141)
         _fail(_describe(error))
     except Exception as error:
-        from freerea_patch import InputError
+        from freerea_patch import user_message
 
-        if isinstance(error, InputError):
-            _fail(str(error))
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[attr-defined]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
                 typer.echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
-        raise
+        mistake = user_message(error)
+        if mistake is None:
+            raise
+        _fail(mistake)
     sys.exit(status if isinstance(status, int) else 0)
 
 

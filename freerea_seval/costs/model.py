@@ -21,6 +21,7 @@ from freerea_seval.costs.memory import (
     training_peak,
     weight_bytes,
 )
+from freerea_seval.costs.published import Counts, published_counts
 from freerea_seval.strings import DispatchMode, Graph, Inputs, Node, Schema, Spec, tensors_in, trace_module
 from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained
 
@@ -31,7 +32,7 @@ class Costs(NamedTuple):
     Attributes:
         params: elements of all parameters; shared parameters are counted once.
         macs: multiply-adds of matrix products and convolutions, including attention; one multiply-add counts as one.
-            Biases are not counted (``network_cost`` counts one per output, as NATS-Bench publishes).
+            Biases are not counted (:func:`~freerea_seval.costs.published.published_counts` counts one per output).
         weight_bytes: parameters.
         buffer_bytes: buffers, such as the statistics of batch norm.
         activation_bytes: sum over all results, whether or not they live at once, without views, in-place results and
@@ -77,6 +78,16 @@ def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momen
         weights + buffers + inference_peak(inference),
         math.nan if training is None else weights + buffers + training_peak(training, optimiser),
     )
+
+
+def network_counts(network: nn.Module, inputs: Inputs) -> Counts:
+    """Return a network's parameters and operations, as the benchmarks count them, from one forward pass.
+
+    Raises:
+        InputError: not a module, or the network cannot run on these inputs.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return published_counts(_trace(network, inputs, False))
 
 
 def memory_graphs(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph | None]:
@@ -146,7 +157,7 @@ def _arguments_on_meta(inputs: Inputs) -> Inputs:
 
 
 class SpaceCosts:
-    """Activations and peak memory of a search space's networks, in bytes.
+    """Parameters, operations, activations and peak memory of a search space's networks.
 
     If the space defines its networks as parts, no network is built, and each part is traced once.
 
@@ -161,6 +172,20 @@ class SpaceCosts:
         self._optimiser = optimiser
         self._inference = _PartsTracer(False, Spec((1, *space.input_shape)))
         self._training = _PartsTracer(True, Spec((batch_size, *space.input_shape)))
+
+    def counts(self, genotype: str) -> Counts:
+        """Return the parameters and operations for one input.
+
+        Without parts, the network runs once, which takes a fraction of the time of tracing it without values.
+        """
+        parts = getattr(self._space, "parts", None)
+        if parts is not None:
+            with suppress(NotComposableError):
+                return published_counts(self._inference.graph(parts(genotype))[0])
+        try:
+            return network_counts(self._space.build(genotype), [torch.zeros(self._inference.input_spec.shape)])
+        except InputError as error:
+            raise InputError(f"network {genotype!r}: {error}") from error
 
     def activations(self, genotype: str) -> int:
         """Return the bytes of all results for one input."""
@@ -183,11 +208,11 @@ class SpaceCosts:
             with suppress(NotComposableError):
                 return tracer.graph(parts(genotype))
         network = self._space.build(genotype)
+        inputs = [torch.zeros(tracer.input_spec.shape)]
         try:
-            graphs = memory_graphs(network, [torch.zeros(tracer.input_spec.shape)])
+            graph = memory_graphs(network, inputs)[tracer.training]
         except InputError as error:
             raise InputError(f"network {genotype!r}: {error}") from error
-        graph = graphs[tracer.training]
         if graph is None:
             raise InputError(f"network {genotype!r} runs in evaluation mode only; its training needs more than images")
         return graph, _buffer_bytes(network)

@@ -10,9 +10,9 @@ from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError, unknown_name
+from freerea_patch import InputError, raised_in, unknown_name
 from freerea_patch.training_free import check_device
-from freerea_seval.measurement.timing import CannotRunError, Runnable
+from freerea_seval.measurement.timing import CannotRunError, NotReadyError, Runnable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,6 +78,7 @@ def prepare(
         threads: of ONNX Runtime; those of torch are set by :func:`check_backend`.
 
     Raises:
+        NotReadyError: it cannot be exported for the backend.
         CannotRunError: the backend or the device cannot run it.
     """
     try:
@@ -88,6 +89,8 @@ def prepare(
             else _torch_run(module, inputs, device, backend)
         )
         run()
+    except CannotRunError:
+        raise
     except Exception as error:  # whatever a user's network, a compiler or a driver may raise
         raise CannotRunError(one_line(error)) from error
     return Runnable(run, sum(p.numel() * p.element_size() for p in module.parameters()))
@@ -111,9 +114,9 @@ def random_inputs(inputs: Inputs, seed: int = 0) -> Inputs:
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's type and the beginning of its message, on one line."""
+    """Return an error's type, the beginning of its message, and where in the user's code it was raised, on one line."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+    return (f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__) + raised_in(error)
 
 
 def _torch_run(module: nn.Module, inputs: Inputs, device: str, backend: str) -> Callable[[], object]:
@@ -143,7 +146,11 @@ def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> C
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4  # errors are raised as well
     provider = _PROVIDERS[device.partition(":")[0]]
-    session = onnxruntime.InferenceSession(onnx_bytes(module, inputs), options, providers=[provider])
+    try:
+        content = onnx_bytes(module, inputs)
+    except Exception as error:  # whatever the exporter raises
+        raise NotReadyError(f"cannot be written as ONNX ({one_line(error)})") from error
+    session = onnxruntime.InferenceSession(content, options, providers=[provider])
     tensors = onnx_inputs(inputs)
     # The graph leaves out inputs that the network does not use; the others keep their names.
     arrays = {entry.name: tensors[entry.name].cpu().numpy() for entry in session.get_inputs()}

@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.measurement.timing import CannotRunError, Runnable
+from freerea_seval.measurement.timing import NotReadyError, Runnable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,14 +54,15 @@ class Networks:
         """Return a network that is ready to run; see :func:`freerea_seval.measurement.backends.prepare`.
 
         Raises:
-            CannotRunError: the network cannot be built, or the backend or the device cannot run it.
+            NotReadyError: the network cannot be built, or not be exported for the backend.
+            CannotRunError: the backend or the device cannot run it.
         """
         from freerea_seval.measurement.backends import one_line, prepare
 
         try:
             module, inputs = self.make(name)
         except Exception as error:  # a user's space may raise anything
-            raise CannotRunError(one_line(error)) from error
+            raise NotReadyError(one_line(error)) from error
         return prepare(module, inputs, backend=backend, device=device, threads=threads or 1)
 
 
@@ -106,9 +107,12 @@ def build_from_spec(spec: NetworkSpec) -> tuple[nn.Module, Inputs]:
 def _build(space: SearchSpace, genotype: str, batch_size: int, seed: int) -> tuple[nn.Module, Inputs]:
     import torch
 
+    from freerea_patch.networks import check_network
     from freerea_seval.measurement.backends import random_inputs
 
-    return space.build(genotype), random_inputs([torch.zeros(batch_size, *space.input_shape)], seed)
+    network = space.build(genotype)
+    check_network(network)
+    return network, random_inputs([torch.zeros(batch_size, *space.input_shape)], seed)
 
 
 def draw(space: SearchSpace, count: int, seed: int, least: int | None = None) -> list[str]:

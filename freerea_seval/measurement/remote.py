@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FORMAT = 1
+_MANIFEST = "manifest.json"
 #: The files that are exported beside the networks, and the modules of this package that they are copies of.
 _SCRIPTS = {"measure.py": "device_script.py", "detrend.py": "detrend.py"}
 _COLUMNS = ("network", "latency_ms", "latency_iqr_ms", "rounds", "machine", "reason")
@@ -31,13 +32,17 @@ _LISTED_MISTAKES = 10
 
 def export(
     networks: Networks, folder: Path, on_fraction: Callable[[float, str], object] = lambda fraction, note: None
-) -> None:
+) -> dict[str, str]:
     """Write the networks as ONNX, with a manifest and a script that measures them.
 
-    An interrupted export can be resumed: existing files are kept if the manifest, which is written first, is the same.
+    An interrupted export can be resumed: existing files are kept if the manifest, which is written first, is of the
+    same networks and inputs.
+
+    Returns:
+        Why networks could not be exported, by name; the manifest lists them as ``failed``.
 
     Raises:
-        InputError: the folder holds something else, a network or an input cannot be exported, or the package onnx is
+        InputError: the folder holds something else, no network or an input cannot be exported, or the package onnx is
             missing.
     """
     check_onnx("onnx")
@@ -48,25 +53,38 @@ def export(
     if not entries:
         raise InputError("no networks to export")
     folder.mkdir(parents=True, exist_ok=True)
+    manifest: dict[str, Any] = {}
+    failed: dict[str, str] = {}
     for index, entry in enumerate(entries):
         on_fraction(index / len(entries), f"{index} of {len(entries)}")
         target = folder / entry["file"]
-        if index and target.exists():
+        if manifest and target.exists():
             continue
-        module, inputs = networks.make(entry["network"])
-        if index == 0:
-            described = [_describe(name, tensor) for name, tensor in onnx_inputs(inputs).items()]
-            header = {"format": _FORMAT, "column": networks.column, **networks.about, "inputs": described}
-            _write_manifest(folder, json.dumps({**header, "networks": entries}, indent=1) + "\n")
-            if target.exists():
-                continue
         try:
+            module, inputs = networks.make(entry["network"])
+            if not manifest:
+                described = [_describe(name, tensor) for name, tensor in onnx_inputs(inputs).items()]
+                header = {"format": _FORMAT, "column": networks.column, **networks.about, "inputs": described}
+                manifest = {**header, "networks": entries, "failed": failed}
+                _begin_manifest(folder, manifest)
+                if target.exists():
+                    continue
             content = onnx_bytes(module, inputs)
-        except Exception as error:  # whatever the exporter raises
-            raise InputError(f"network {entry['network']!r} cannot be written as ONNX ({one_line(error)})") from error
+        except InputError:
+            raise
+        except Exception as error:  # whatever a user's network or the exporter raises
+            failed[entry["network"]] = one_line(error)
+            continue
         write_atomically(target, content)
+    if len(failed) == len(entries):
+        (folder / _MANIFEST).unlink(missing_ok=True)  # so that the folder can be used again
+        name, reason = next(iter(failed.items()))
+        raise InputError(f"none of {len(entries)} networks can be written as ONNX ({name} failed with {reason})")
+    manifest["networks"] = [entry for entry in entries if entry["network"] not in failed]
+    write_atomically(folder / _MANIFEST, json.dumps(manifest, indent=1) + "\n")
     for name, source in _SCRIPTS.items():
         write_atomically(folder / name, Path(__file__).with_name(source).read_text(encoding="utf-8"))
+    return failed
 
 
 def _describe(name: str, tensor: Tensor) -> dict[str, Any]:
@@ -88,16 +106,22 @@ def _describe(name: str, tensor: Tensor) -> dict[str, Any]:
     return {"name": name, "shape": list(tensor.shape), "dtype": dtype}
 
 
-def _write_manifest(folder: Path, text: str) -> None:
-    """Write the manifest into an empty folder, or make sure that the folder holds the same one."""
-    path = folder / "manifest.json"
+def _begin_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest into an empty folder, or make sure that the one there has the same networks and inputs."""
+    path = folder / _MANIFEST
     if path.exists():
-        if path.read_text() != text:
+        if _request(_read_manifest(path)) != _request(json.loads(json.dumps(manifest))):
             raise InputError(f"{folder} holds another export; choose another folder with -o")
         return
     if any(folder.iterdir()):
         raise InputError(f"{folder} is not empty, and no export; choose another folder with -o")
-    write_atomically(path, text)
+    write_atomically(path, json.dumps(manifest, indent=1) + "\n")
+
+
+def _request(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with the names of all networks that were to be exported."""
+    names = {entry["network"] for entry in manifest["networks"]} | set(manifest.get("failed", {}))
+    return {**manifest, "networks": names, "failed": None}
 
 
 def import_results(results: Path, output: Path) -> tuple[int, int]:
@@ -117,12 +141,13 @@ def import_results(results: Path, output: Path) -> tuple[int, int]:
     """
     if output.exists():
         raise InputError(f"{output} exists already; choose another file with -o")
-    manifest = _read_manifest(results.with_name("manifest.json"))
+    manifest = _read_manifest(results.with_name(_MANIFEST))
     rows, machine = _read_results(results, [entry["network"] for entry in manifest["networks"]])
     columns = {"network": manifest["column"]}
     table = pd.DataFrame(rows)
+    table.attrs["failed"] = manifest.get("failed", {})
     table.attrs["unsupported"] = {row["network"]: row["reason"] for row in rows if row["reason"]}
-    about = {key: value for key, value in manifest.items() if key not in ("format", "column", "networks")}
+    about = {key: value for key, value in manifest.items() if key not in ("format", "column", "networks", "failed")}
     facts = {"backend": "onnx", "machine": machine, **about}
     write_results(output, table.drop(columns="reason").rename(columns=columns), facts)
     unsupported = len(table.attrs["unsupported"])

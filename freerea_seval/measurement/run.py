@@ -78,8 +78,8 @@ def measure_networks(
     Returns:
         The column ``networks.column`` with the names; ``latency_ms``; ``latency_iqr_ms``, the distance between the
         quartiles of the visits; ``rounds``; and ``peak_mb`` and ``energy_mj`` where they were measured. A network that
-        cannot run has NaN. ``attrs["units"]`` holds the units of columns, ``attrs["unsupported"]`` the reason why a
-        network cannot run.
+        cannot run has NaN, and one that could not be built or exported has no row. ``attrs["units"]`` holds the units
+        of columns, ``attrs["unsupported"]`` and ``attrs["failed"]`` the reasons by network.
 
     Raises:
         InputError: an unknown backend or device, a journal of another measurement, or no network can run.
@@ -125,12 +125,12 @@ def measure_networks(
     finally:
         journal.close()
     results = results_table(networks, journal.visits, journal.peaks)
-    unsupported = results.attrs["unsupported"]
-    if unsupported and len(unsupported) == len(results):
+    unsupported = results.attrs["failed"] | results.attrs["unsupported"]
+    if unsupported and results["latency_ms"].isna().all():
         mend = "" if journal.path is None else f"; mend that, and delete {journal.path}"
         raise InputError(
             f"none of {len(unsupported)} networks can run on {device!r} with backend {backend!r}"
-            f" ({next(iter(unsupported.values()))}){mend}"
+            f" ({' failed with '.join(next(iter(unsupported.items())))}){mend}"
         )
     if output is not None:
         facts = {name: value for name, value in config.items() if name != "networks"} | {
@@ -154,8 +154,9 @@ def results_table(
     peaks = peaks or {}
     by_name: dict[str, Summary | None] = summaries(visits)
     rows = []
+    failed = {name: timing.failed for name, timing in visits if timing.failed}
     for name in networks.names:
-        if name in by_name:
+        if name in by_name and name not in failed:
             summary = by_name[name]
             cells = {} if summary is None else {**asdict(summary), "peak_mb": peaks.get(name)}
             rows.append({networks.column: name, **cells})
@@ -165,19 +166,20 @@ def results_table(
     table = table.drop(columns=[name for name in ("peak_mb", "energy_mj") if table[name].isna().all()])
     table.attrs["units"] = {name: unit_of(name) for name in table.columns if unit_of(name)}
     reasons = {name: timing.reason for name, timing in visits if timing.reason}
-    table.attrs["unsupported"] = {name: reasons[name] for name, summary in by_name.items() if summary is None}
+    table.attrs["unsupported"] = {name: reasons[name] for name in by_name if name in reasons}
+    table.attrs["failed"] = failed
     return table
 
 
 def write_results(output: Path, results: pd.DataFrame, facts: Config) -> None:
-    """Write a table of results as CSV, and the facts and ``attrs["unsupported"]`` as JSON beside it.
+    """Write a table of results as CSV, and as JSON beside it the facts and the reasons of what has no values.
 
-    A network that cannot run has empty cells.
+    A network that cannot run has empty cells; one that could not be built or exported has no row.
     """
     cells = results.astype(object)
     for column in results.columns.intersection(list(_FORMATS)):
         cells[column] = ["" if pd.isna(value) else format(value, _FORMATS[column]) for value in results[column]]
-    facts = {**facts, "unsupported": results.attrs["unsupported"]}
+    facts = {**facts, **{name: results.attrs[name] for name in ("unsupported", "failed")}}
     write_atomically(json_path(output), json.dumps(facts, indent=2) + "\n")
     write_atomically(output, cells.to_csv(index=False, lineterminator="\n"))
 

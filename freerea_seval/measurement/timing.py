@@ -36,6 +36,10 @@ class CannotRunError(Exception):
     """The device or the backend cannot run a network; the message is one line."""
 
 
+class NotReadyError(CannotRunError):
+    """A network cannot be built or exported, which says nothing about the device."""
+
+
 @dataclass(frozen=True)
 class Runnable:
     """A network that is ready to run.
@@ -60,6 +64,7 @@ class Timing:
         ready_s: the part of it before the first timed pass.
         energy_mj: of a pass; None where the machine does not report energy.
         reason: why the network cannot run.
+        failed: why the network could not be built or exported, and so was not measured.
     """
 
     turn: int
@@ -68,6 +73,7 @@ class Timing:
     ready_s: float = 0.0
     energy_mj: float | None = None
     reason: str | None = None
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -189,7 +195,7 @@ class Rounds(Generic[Network]):
                 suffices for all rounds of the networks visited so far; the later rounds visit these networks.
         """
         timings = {network: list(earlier) for network, earlier in (done or {}).items()}
-        self._unable = {network for network, earlier in timings.items() if any(t.reason is not None for t in earlier)}
+        self._unable = {n for n, earlier in timings.items() if any(t.latency_ms is None for t in earlier)}
         spent_s = sum(t.seconds for earlier in timings.values() for t in earlier)
         networks: Sequence[Network] = self._networks
         with _garbage_collection_off():
@@ -229,7 +235,8 @@ class Rounds(Generic[Network]):
             energy_mj = (self._meter.read_mj() - energy_before) / BURST if self._meter else None
         except CannotRunError as error:
             self._unable.add(network)
-            return Timing(turn, None, time.perf_counter() - began, reason=str(error))
+            why = {"failed" if isinstance(error, NotReadyError) else "reason": str(error)}
+            return Timing(turn, None, time.perf_counter() - began, **why)  # type: ignore[arg-type]
         return Timing(turn, latency_s * 1e3, time.perf_counter() - began, ready - began, energy_mj)
 
     def _runnable(self, network: Network) -> Runnable:

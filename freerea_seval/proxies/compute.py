@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from freerea_patch import Measured, unknown_name
-from freerea_patch.networks import Cell, network_cost, preserve_state
+from freerea_patch.networks import Cell, preserve_state
 from freerea_patch.training_free import (
     Clock,
     Forward,
@@ -24,6 +25,7 @@ from freerea_patch.training_free import (
     layer_weights,
     replace_forwards,
 )
+from freerea_seval.costs import network_counts
 from freerea_seval.proxies import PROXIES, second_derivatives
 from freerea_seval.proxies.per_network import (
     Layer,
@@ -66,7 +68,7 @@ def zero_cost_proxies(
     Returns:
         Value and seconds by name. An undefined value is NaN, or minus infinity for the logarithm of zero, so that no
         search takes it for a good one. A proxy that cannot be computed on the network is NaN beside others that can:
-        grasp without second derivatives, nwot without an ``nn.ReLU`` module, zen without a map of features.
+        grasp without second derivatives, nwot without an activation, zen without a map of features.
 
     Raises:
         InputError: an unknown name.
@@ -103,8 +105,8 @@ class _Run:
         costs = [name for name in ("flops", "params") if name in self.names]
         if costs:
             with self._attempt(*costs):
-                cost = network_cost(self.network, input_shape)
-                self.values |= {name: getattr(cost, name) / 1e6 for name in costs}
+                counts = network_counts(self.network, [self.images[:1]])
+                self.values |= {name: getattr(counts, name) / 1e6 for name in costs}
                 self._charge(*costs)
         if "synflow" in self.names:
             with self._attempt("synflow"):
@@ -209,14 +211,13 @@ class _SharedPass:
         self._owners = Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
         self.images = images.detach().clone().requires_grad_()
         self._kernel = PatternKernel(len(images), images.device)
-        self._relus = [module for module in network.modules() if isinstance(module, nn.ReLU)] if kernel else []
         # Of every call of a weighted layer: the layer, its output, and the output's version counter.
         self._outputs: list[tuple[Layer, Tensor, int]] = []
         #: Pairs of tensors whose products add up to the sum of ``w g``, for grasp.
         self.flows: list[tuple[Tensor, Tensor]] = []
         with ExitStack() as hooks:
-            for relu in self._relus:
-                hooks.callback(relu.register_forward_hook(self._agree).remove)
+            if kernel:
+                hooks.enter_context(self._kernel)
             if outputs:
                 for layer in self.layers:
                     hooks.callback(layer.register_forward_hook(self._keep).remove)
@@ -229,15 +230,9 @@ class _SharedPass:
         """Return nwot.
 
         Raises:
-            ValueError: there are no ReLUs.
+            ValueError: no activation has run.
         """
-        if not self._relus:
-            raise ValueError("nwot needs nn.ReLU modules, and this network has none")
         return self._kernel.log_determinant()
-
-    @torch.no_grad()
-    def _agree(self, module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        self._kernel.add(output)
 
     def _keep(self, module: Layer, args: tuple[Tensor, ...], output: Tensor) -> None:
         self._outputs.append((module, output, output._version))
@@ -346,7 +341,9 @@ def _prepared(network: nn.Module, *, twice: bool) -> Iterator[None]:
             module.inplace = False  # type: ignore[assignment]
         candidates = ((module, _faster_forward(module, twice)) for module in network.modules())
         forwards = {module: forward for module, forward in candidates if forward}
-        with preserve_state(network), replace_forwards(forwards), torch.enable_grad():
+        # The fused kernels of attention have no second derivative.
+        attention = sdpa_kernel(SDPBackend.MATH) if twice else nullcontext()
+        with preserve_state(network), replace_forwards(forwards), torch.enable_grad(), attention:
             network.train()
             yield
     finally:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Increased when a change to the code changes values, so that values cached before are not used.
-_VERSION = 2
+_VERSION = 3
 
 Labels = npt.NDArray[np.int64]
 
@@ -104,6 +104,7 @@ class ZeroCost:
 
         import torch
 
+        from freerea_patch.networks import check_network
         from freerea_patch.training_free import keep_memory
         from freerea_seval.proxies.compute import zero_cost_proxies
 
@@ -118,6 +119,7 @@ class ZeroCost:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self.seed)  # for parameters of modules without reset_parameters
                 network = self.space.build(genotype)
+            check_network(network)
             draw_weights(network, self.seed)
             network = network.to(device).to(memory_format=layout)  # type: ignore[call-overload]
             built = time.perf_counter() - began

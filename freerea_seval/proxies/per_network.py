@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch.networks import preserve_state
-from freerea_patch.training_free import depthwise, layer_weights, replace_forwards
+from freerea_patch.training_free import IdentityNorms, depthwise, layer_weights, replace_forwards
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -116,7 +116,7 @@ def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     """Return the logarithm of ``sum |w g|`` (Tanaka 2020), as the benchmark publishes it.
 
     g is the gradient of the summed output for one input of ones, with all parameters replaced by their
-    absolute values and batch norm by the identity, in double precision. The network computes with copies.
+    absolute values and every norm by the identity, in double precision. The network computes with copies.
 
     Returns:
         The score, larger is better; minus infinity where nothing flows.
@@ -132,11 +132,11 @@ def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
         stack.enter_context(preserve_state(network))
         # In eval mode, so that nothing is dropped at random.
         network.eval()
-        for module in network.modules():
-            if isinstance(module, _BatchNorm):
-                stack.callback(module.register_forward_hook(lambda module, args, output: args[0]).remove)
         with torch.enable_grad():
-            output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+            with IdentityNorms():
+                output: Tensor = functional_call(network, (parameters, buffers), (ones,))
+            if not isinstance(output, Tensor):
+                raise TypeError(f"expected a network that returns one tensor, got {type(output).__name__}")
             if not output.requires_grad:
                 return -math.inf
             gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)

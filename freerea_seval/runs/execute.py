@@ -33,8 +33,10 @@ from freerea_seval.sources.registry import Context, Registry, Source, load_regis
 
 #: Number of best candidates that a search on a summed score reports; a Pareto search reports its front.
 LEADERS = 5
-#: Seconds without a feasible candidate until the user is told.
+#: Seconds without a feasible candidate, or with a metric that most candidates lack, until the user is told.
 TELL_S = 1.0
+#: Feasible candidates from which a metric is said to be unsupported for most of them.
+_JUDGED = 10
 
 
 Section = TypeVar("Section", bound=MetricSection)
@@ -232,6 +234,15 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
     ledger.charge(setup.preparation)
     explored = 0
     announced = False
+    unsupported = ""
+
+    def check_values() -> None:
+        nonlocal unsupported
+        if not unsupported and (unsupported := search.history.describe_unsupported()):
+            progress.say(
+                f"seed {seed}: {unsupported}: they rank last; choose a metric that has a value on these networks"
+            )
+
     try:
         with progress.task(f"searching, seed {seed}") as show:
 
@@ -245,11 +256,14 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
                         f"seed {seed}: {search.history.describe_infeasible()}; the search ends after"
                         f" {budget.patience} in a row (budget.patience)"
                     )
+                if explored >= _JUDGED and times.wall_s >= TELL_S:
+                    check_values()
                 show(spent, f"{explored} networks")
 
             result = run(search, setup.objectives, budget, ledger=ledger, on_candidate=on_candidate, replay=steps)
     finally:
         journal.close()
+    check_values()
     history = result.history
     leaders = result.front if history.is_pareto else history.ranked(list(history))[:LEADERS]
     reported = _report_front(leaders, setup.report, progress)

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 
-from freerea_patch import UNSUPPORTED, Measured, SearchSpace
+from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.measurement.networks import space_networks
 from freerea_seval.measurement.run import measure_networks
@@ -33,10 +33,12 @@ def measure_latency_ms(
         ``(n,)`` latencies; :data:`~freerea_patch.UNSUPPORTED` for a network that cannot run.
 
     Raises:
-        InputError: the device does not exist, or no network can run.
+        InputError: the device does not exist, no network can run, or one cannot be built.
     """
     networks = space_networks(space, genotypes)
     results = measure_networks(networks, rounds=ROUNDS, device=device, progress=progress)
+    for genotype, reason in results.attrs["failed"].items():
+        raise InputError(f"network {genotype!r} cannot be built ({reason})")
     latency_ms = dict(zip(results["genotype"], results["latency_ms"], strict=True))
     return [UNSUPPORTED if math.isnan(latency_ms[genotype]) else latency_ms[genotype] for genotype in genotypes]
 

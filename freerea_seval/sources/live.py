@@ -74,6 +74,8 @@ class TrainingFreeSource:
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""
+        if isinstance(self._metrics, TrainingFree):
+            self._metrics.check(metric)
         return builtin_metric(self.name, metric)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
@@ -104,18 +106,18 @@ class ZeroCostSource(TrainingFreeSource):
 
 
 class CostSource:
-    """Counts of :mod:`freerea_patch.networks`, and memory of :class:`freerea_seval.costs.SpaceCosts`."""
+    """The counts and the memory of :class:`freerea_seval.costs.SpaceCosts`."""
 
     def __init__(self, context: Context, argument: None) -> None:
         prepare_torch(context.live)
         from freerea_seval.costs import SpaceCosts
 
-        self._space = context.space
-        memory = SpaceCosts(context.space, context.live.batch_size)
+        costs = SpaceCosts(context.space, context.live.batch_size)
+        self._counts = costs.counts
         self._memory: dict[str, Callable[[str], int]] = {
-            "activations": memory.activations,
-            "inference_memory": memory.inference_memory,
-            "training_memory": memory.training_memory,
+            "activations": costs.activations,
+            "inference_memory": costs.inference_memory,
+            "training_memory": costs.training_memory,
         }
 
     def describe(self, metric: str) -> MetricInfo:
@@ -124,17 +126,15 @@ class CostSource:
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
         """Yield the costs network by network: counts in millions, memory in megabytes (10^6 bytes)."""
-        from freerea_patch.networks import network_cost
-
         counts = [metric for metric in metrics if metric not in self._memory]
         for genotype in genotypes:
             row: dict[str, Measured] = {}
             with TORCH_LOCK:
                 if counts:
                     began = time.perf_counter()
-                    cost = network_cost(self._space.build(genotype), self._space.input_shape)
+                    values = self._counts(genotype)
                     seconds = (time.perf_counter() - began) / len(counts)
-                    row = {metric: Measured(getattr(cost, metric) / 1e6, seconds) for metric in counts}
+                    row = {metric: Measured(getattr(values, metric) / 1e6, seconds) for metric in counts}
                 for metric in metrics:
                     if metric in self._memory:
                         began = time.perf_counter()

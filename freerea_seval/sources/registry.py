@@ -248,7 +248,7 @@ _ANALOG_NASBENCH = (
 
 _TRAINING_FREE = (
     MetricInfo("naswot", "max", "", "distinct activation patterns of a batch (Mellor 2021)"),
-    MetricInfo("logsynflow", "max", "", "sum of |w log(1 + g)| over the weights (Cavagnero 2023)"),
+    MetricInfo("logsynflow", "max", "", "sum of |w| log(1 + |g|) over the weights, without norms (Cavagnero 2023)"),
     MetricInfo("skip", "max", "", "mean length of the skip connections (Cavagnero 2023)"),
 )
 _ZERO_COST = (
@@ -263,7 +263,7 @@ _ZERO_COST = (
     MetricInfo("params", "max", "M", "parameters, as a hint at accuracy; a cost to keep low is that of 'cost'"),
     MetricInfo("plain", "max", "", "sum of w g over the weights (Mozer 1988; Abdelfattah 2021); mostly chance"),
     MetricInfo("snip", "max", "", "sum of |w g| over the weights (Lee 2019)"),
-    MetricInfo("synflow", "max", "", "log of the sum of |w g| for an input of ones, without batch norm (Tanaka 2020)"),
+    MetricInfo("synflow", "max", "", "log of the sum of |w g| for an input of ones, without norms (Tanaka 2020)"),
     MetricInfo("zen", "max", "", "log distance of features of near inputs, with Gaussian weights (Lin 2021)"),
 )
 _FREEREA_CACHE = (
@@ -297,10 +297,10 @@ _RECORDS = (
                 "macs",
                 "min",
                 "M",
-                "convolutions and linear layers with their biases, one multiply-add counts as one,"
-                " as NATS-Bench publishes",
+                "convolutions and matrix products with their biases, one multiply-add counts as one, as NATS-Bench"
+                " publishes",
             ),
-            MetricInfo("flops", "min", "M", "also batch norm, ReLU and pooling, as NAS-Bench-Suite-Zero publishes"),
+            MetricInfo("flops", "min", "M", "also norms, activations and pooling, as NAS-Bench-Suite-Zero publishes"),
             MetricInfo("activations", "min", "MB", "results of all operations on one input; 1 MB is 1e6 bytes"),
             MetricInfo("inference_memory", "min", "MB", "peak of inference on one input, with weights and buffers"),
             MetricInfo(

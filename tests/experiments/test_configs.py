@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import pickle
 import shutil
 from pathlib import Path
@@ -12,9 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from freerea_patch.networks import network_cost
 from freerea_seval.config import load_config, make_space
 from tests.freerea_seval.cli.test_mistakes import call
+from tests.freerea_seval.costs.module_counts import network_cost
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
 SMALL = ("search.population=5", "search.tournament=3", "budget.evaluations=12", "live.batch_size=4", "live.cache=off")
@@ -55,7 +56,7 @@ def searched(config: Path, *overrides: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_example_fits_the_schema_and_is_in_the_table(path: Path) -> None:
-    assert make_space(load_config(path).space).name
+    assert make_space(load_config(path).space, CONFIGS).name
     assert f"`{path.name}`" in (CONFIGS / "README.md").read_text()
     assert path.read_text().startswith("# ")
     assert isinstance(yaml.safe_load(path.read_text()), dict)
@@ -103,6 +104,22 @@ def test_the_size_space_is_searched_under_a_bound_on_parameters(place: Path) -> 
         assert row["params"] * 1e6 == pytest.approx(cost.params)
         assert row["macs"] * 1e6 == pytest.approx(cost.macs)
         assert row["latency"] > 0
+
+
+def test_a_space_of_ones_own_has_a_front_on_the_latency_of_this_machine(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [argument for override in (*SMALL, "live.initialisations=1") for argument in ("--set", override)]
+    config = (place / "own_space.yaml").read_text().replace("networks: 30", "networks: 10")
+    (place / "own_space.yaml").write_text(config)
+    assert call("search", place / "own_space.yaml", "-o", place / "run", *settings) == 0
+    front = json.loads((place / "run" / "seed-0" / "result.json").read_text())["front"]
+    assert front
+    for row in front:
+        assert all(math.isfinite(row[name]) for name in ("naswot", "logsynflow", "latency_predicted"))
+        assert row["latency_measured"] > 0
+    assert call("report", place / "run") == 0
+    assert front[0]["genotype"] in capsys.readouterr().out
 
 
 def test_zero_cost_proxies_are_a_fitness_under_a_bound_on_parameters(place: Path) -> None:

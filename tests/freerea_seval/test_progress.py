@@ -1,8 +1,9 @@
-"""Bars are drawn on a terminal, and nothing anywhere else."""
+"""Bars are drawn on a terminal, and elsewhere a line is printed every ten seconds."""
 
 from __future__ import annotations
 
 import sys
+import time
 
 import pytest
 
@@ -14,6 +15,24 @@ def test_nothing_is_drawn_where_there_is_no_terminal(capsys: pytest.CaptureFixtu
     with progress.task("working") as show:
         show(0.5, "half")
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_long_task_prints_a_line_every_ten_seconds_where_there_is_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    with terminal_progress().task("searching, seed 0") as show:
+        for step in range(1, 31):
+            clock = 100.0 + step
+            show(step / 40, f"{step} networks" if step < 15 else "")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.splitlines() == [
+        "searching, seed 0: 25% after 10 s, 10 networks",
+        "searching, seed 0: 50% after 20 s",
+        "searching, seed 0: 75% after 30 s",
+    ]
 
 
 def test_a_line_that_cannot_wait_is_printed_without_a_terminal_too_but_not_where_progress_is_unwanted(

@@ -257,7 +257,7 @@ class TooNarrow(nn.Sequential):
 @pytest.mark.parametrize(
     ("network", "message"),
     [
-        (nn.Linear(4, 4), "network 'x': naswot cannot be computed (naswot needs nn.ReLU modules"),
+        (nn.Linear(4, 4), "network 'x': naswot cannot be computed (the metric needs activations such as ReLU"),
         (TooNarrow(nn.ReLU()), "network 'x': naswot cannot be computed ("),
     ],
 )

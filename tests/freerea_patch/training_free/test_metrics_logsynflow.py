@@ -91,7 +91,7 @@ def test_a_negative_gradient_counts_by_its_absolute_value() -> None:
 
     network = Difference()
     weights = [layer.weight.abs().sum().item() for layer in (network.plus, network.minus)]
-    assert logsynflow(network, (3,)) == pytest.approx((weights[0] + weights[1]) * math.log(2), rel=1e-6)
+    assert logsynflow(network, (3,)) == pytest.approx(weights[0] * math.log(2) + weights[1] * math.log(1.5), rel=1e-6)
 
 
 def test_a_linear_layer_worked_by_hand() -> None:
@@ -110,6 +110,51 @@ def test_batch_norm_is_the_identity() -> None:
         assert norm.running_mean is not None
         norm.running_mean.fill_(5.0)
     assert logsynflow(nn.Sequential(linear, norm), (3,)) == logsynflow(linear, (3,))
+
+
+class Functional(nn.Module):
+    """Layer norm as a function, as many models compute it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.layer_norm(x, x.shape[1:])
+
+
+@pytest.mark.parametrize(
+    "norm",
+    [
+        nn.BatchNorm2d(4),
+        nn.GroupNorm(2, 4),
+        nn.InstanceNorm2d(4, affine=True),
+        nn.LayerNorm((4, 6, 6)),
+        nn.LocalResponseNorm(2),
+        Functional(),
+    ],
+    ids=lambda norm: type(norm).__name__,
+)
+def test_every_norm_is_the_identity(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    before, after = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 3)
+    expected = logsynflow(nn.Sequential(before, nn.ReLU(), after), (3, 8, 8))
+    assert math.isfinite(expected)
+    network = nn.Sequential(before, norm, nn.ReLU(), after).eval()
+    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert logsynflow(network, (3, 8, 8)) == expected
+    assert_unharmed(network, state)
+
+
+def test_attention_whose_softmax_has_large_negative_gradients_has_a_value() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+            self.positions = nn.Parameter(torch.randn(1, 4, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + self.positions
+            return nn.functional.scaled_dot_product_attention(self.query(x), self.key(x), self.value(x))
+
+    torch.manual_seed(0)
+    assert 0 < logsynflow(Attention(), (4, 8)) < math.inf
 
 
 @pytest.mark.parametrize("operations", [["none"] * 6, ["none", "nor_conv_3x3", "none", "none", "nor_conv_1x1", "none"]])

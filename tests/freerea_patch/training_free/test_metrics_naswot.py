@@ -64,8 +64,8 @@ def test_images_take_the_precision_of_the_network(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("norm", [nn.GroupNorm(2, 8), nn.LayerNorm([8, 6, 6])])
-@pytest.mark.parametrize("activation", [nn.Hardswish(), nn.ReLU(inplace=True)])
-def test_other_norms_and_activations_change_nothing_in_how_relus_count(norm: nn.Module, activation: nn.Module) -> None:
+@pytest.mark.parametrize("activation", [nn.Hardsigmoid(), nn.ReLU(inplace=True)])
+def test_norms_and_gates_change_nothing_in_how_relus_count(norm: nn.Module, activation: nn.Module) -> None:
     first = nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
     network = nn.Sequential(first, norm, nn.ReLU(), nn.Conv2d(8, 4, 3), activation)
     images = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -104,15 +104,15 @@ def test_relus_of_one_tensor_all_count_as_it_is_then(change: Callable[[Tensor], 
     assert naswot(network, images) == pytest.approx(naive_naswot(network, images), rel=1e-9)
 
 
-def test_a_relu_of_ones_own_counts_where_its_output_is_positive() -> None:
+def test_a_relu_of_ones_own_counts_by_the_sign_of_its_input() -> None:
     class Shifted(nn.ReLU):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x) - 0.5
 
-    network = nn.Sequential(nn.Linear(5, 30), Shifted())
-    initialise(network, torch.Generator().manual_seed(0))
-    images = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
-    assert naswot(network, images) == pytest.approx(naive_naswot(network, images), rel=1e-9)
+    linear, images = nn.Linear(5, 30), torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    initialise(linear, torch.Generator().manual_seed(0))
+    expected = naive_naswot(nn.Sequential(linear, nn.ReLU()), images)
+    assert naswot(nn.Sequential(linear, Shifted()), images) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_cell_that_passes_nothing_on_has_too_few_patterns() -> None:
 
 
 def test_a_network_without_relu_modules_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"naswot needs nn\.ReLU modules, and this network has none"):
+    with pytest.raises(ValueError, match="needs activations such as ReLU, GELU or Hardswish"):
         naswot(nn.Linear(3, 3), torch.zeros(2, 3))
 
 
@@ -185,3 +185,38 @@ def test_the_network_comes_back_as_it_was_when_the_forward_pass_raises() -> None
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert not any(module.training for module in network.modules())
     assert not any("forward" in module.__dict__ for module in network.modules())
+
+
+ACTIVATIONS = (nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish, nn.Tanh)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_pattern_of_another_activation_is_the_sign_of_its_input(activation: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    linear, images = nn.Linear(6, 40), torch.randn(5, 6)
+    expected = naswot(nn.Sequential(linear, nn.ReLU()), images)
+    assert math.isfinite(expected)
+    assert naswot(nn.Sequential(linear, activation()), images) == expected
+
+
+@pytest.mark.parametrize(
+    "function", [torch.relu, nn.functional.gelu, nn.functional.relu6, lambda x: nn.functional.silu(x, inplace=True)]
+)
+def test_activations_that_are_functions_count_as_modules_do(function: Callable[[Tensor], Tensor]) -> None:
+    class Functional(nn.Module):
+        def __init__(self, linear: nn.Module) -> None:
+            super().__init__()
+            self.linear = linear
+
+        def forward(self, x: Tensor) -> Tensor:
+            return function(self.linear(x))
+
+    torch.manual_seed(0)
+    linear, images = nn.Linear(6, 40), torch.randn(5, 6)
+    assert naswot(Functional(linear), images) == naswot(nn.Sequential(linear, nn.ReLU()), images)
+
+
+def test_a_transformer_layer_of_torch_has_a_value() -> None:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, activation="gelu", batch_first=True)
+    assert math.isfinite(naswot(layer, torch.randn(4, 3, 8)))

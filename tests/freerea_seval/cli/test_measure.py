@@ -53,10 +53,24 @@ class SlowSpace(TopologySpace):
     def build(self, genotype):
         return Slow()
 
+class Sorting(nn.Module):
+    def forward(self, x):
+        return torch.linalg.svd(x)[1]
+
+sorting = Sorting()
+
+class Unable(nn.Module):
+    def forward(self, x):
+        raise NotImplementedError("no pooling here")
+
 class PartSpace(TopologySpace):
     def build(self, genotype):
+        return Unable() if "avg_pool" in genotype else TopologySpace.build(self, genotype)
+
+class FailingSpace(TopologySpace):
+    def build(self, genotype):
         if "avg_pool" in genotype:
-            raise NotImplementedError("no pooling here")
+            raise KeyError("no such layer")
         return TopologySpace.build(self, genotype)
 
 class Broken(TopologySpace):
@@ -207,7 +221,8 @@ def test_what_cannot_run_is_empty_and_train_and_tables_take_it_for_unsupported(
     measured = {row.pop("genotype"): row for row in rows(place / "part.csv")}
     assert all(set(measured[cell].values()) == {""} for cell in pooling)
     reasons = json.loads((place / "part.json").read_text())["unsupported"]
-    assert reasons == dict.fromkeys(pooling, "NotImplementedError: no pooling here")
+    assert list(reasons) == pooling
+    assert all("NotImplementedError: no pooling here; raised in " in r for r in reasons.values())
     assert call("train", "part.csv", "--metric", "latency_ms", "-o", "predictor") == 0
     out = capsys.readouterr().out
     assert "trained on 14 networks" in out
@@ -216,6 +231,42 @@ def test_what_cannot_run_is_empty_and_train_and_tables_take_it_for_unsupported(
     values = [row["latency_ms"].value for row in source.evaluate([pooling[0], others[0]], ["latency_ms"])]
     assert values[0] != values[0]
     assert values[1] > 0
+
+
+def test_what_cannot_be_built_has_no_row_and_train_does_not_take_it_for_unsupported(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pooling = next(cell for cell in CELLS[:60] if "avg_pool" in cell)
+    others = [cell for cell in CELLS[:60] if "avg_pool" not in cell][:10]
+    arguments = ("--space", "measure_nets:FailingSpace", "--rounds", "1", pooling, *others)
+    for _ in range(2):  # the second call finds all in the journal
+        assert call("measure", *arguments, "-o", "part.csv") == 0
+        assert "10 networks, " in (out := capsys.readouterr().out)
+        assert "; 1 could not be built or exported, why is in part.json" in out
+    assert [row["genotype"] for row in rows(place / "part.csv")] == others
+    facts = json.loads((place / "part.json").read_text())
+    assert facts["unsupported"] == {}
+    start, _, end = facts["failed"][pooling].partition("measure_nets.py, line ")
+    assert start.startswith("KeyError: 'no such layer'; raised in ")
+    assert end.endswith(f", by build({pooling!r})")
+    assert call("train", "part.csv", "--metric", "latency_ms", "-o", "predictor") == 0
+    assert "unsupported" not in capsys.readouterr().out
+
+
+def test_a_failed_export_is_not_what_the_device_cannot_run(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
+    networks = ("measure_nets:small", "measure_nets:sorting", *IMAGE)
+    assert call("measure", *networks, "--backend", "onnx", "--rounds", "1", "-o", "o.csv") == 0
+    assert "1 networks, " in (out := capsys.readouterr().out)
+    assert "1 could not be built or exported" in out
+    assert [row["network"] for row in rows(place / "o.csv")] == ["measure_nets:small"]
+    reason = json.loads((place / "o.json").read_text())["failed"]["measure_nets:sorting"]
+    assert reason.startswith("cannot be written as ONNX (")
+    assert call("measure", "export", *networks, "-o", "exported") == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("exported: 1 networks; ")
+    assert captured.err.startswith("measure_nets:sorting is not exported, as the manifest says: ")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("1.5m", 90), ("2h", 7200), ("7", 7), ("3min", 180)])

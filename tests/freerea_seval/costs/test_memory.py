@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
-from freerea_patch.networks import network_cost
 from freerea_seval.costs.memory import training_peak
 from freerea_seval.costs.model import Costs, memory_graphs, network_costs
+from tests.freerea_seval.costs.module_counts import network_cost
 from tests.freerea_seval.strings.trace.tracing import Function
 
 X = torch.ones(2, 4)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ from freerea_seval.measurement.networks import Networks, space_networks
 from freerea_seval.measurement.remote import export, import_results
 from freerea_seval.measurement.timing import Timing, summaries
 
-CELLS = TopologySpace().genotypes()[:4]
+CELLS = list(TopologySpace().genotypes()[:4])
 GOOD = [
     [CELLS[2], "3.5", "0.25", "11", "pi", ""],
     [CELLS[0], "1.5", "0.125", "11", "pi", ""],
@@ -153,8 +153,48 @@ def test_a_network_that_onnx_cannot_say_is_named(tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="needs the package onnx")
     plain = space_networks(TopologySpace(), CELLS[:1])
     broken = Networks("genotype", CELLS[:1], lambda name: (nn.Linear(7, 7), plain.make(name)[1]), plain.spec, {})
-    with pytest.raises(InputError, match=r"cannot be written as ONNX \(RuntimeError: mat1 and mat2"):
+    with pytest.raises(
+        InputError, match=r"none of 1 networks can be written as ONNX \(.* failed with RuntimeError: mat1"
+    ):
         export(broken, tmp_path / "out")
+    export(plain, tmp_path / "out")  # the folder is not blocked
+
+
+def test_what_cannot_be_exported_is_listed_beside_the_others(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    plain = space_networks(TopologySpace(), CELLS[:3])
+
+    def make(name: str) -> tuple[nn.Module, Any]:
+        if name == CELLS[0]:
+            raise KeyError("no such layer")
+        return (nn.Linear(7, 7) if name == CELLS[1] else plain.make(name)[0]), plain.make(name)[1]
+
+    folder = tmp_path / "out"
+    for _ in range(2):  # the same call goes on
+        failed = export(replace(plain, make=make), folder)
+        assert list(failed) == CELLS[:2]
+        assert failed[CELLS[0]].startswith("KeyError: 'no such layer'; raised in ")
+        assert failed[CELLS[1]].startswith("RuntimeError: mat1 and mat2 shapes")
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert manifest["failed"] == failed
+        assert [entry["network"] for entry in manifest["networks"]] == [CELLS[2]]
+        assert [path.name for path in folder.glob("*.onnx")] == ["00002.onnx"]
+    export(plain, folder)  # after the repair, the missing ones are added
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [entry["network"] for entry in manifest["networks"]] == CELLS[:3]
+    assert manifest["failed"] == {}
+
+
+def test_what_was_not_exported_is_not_what_the_device_cannot_run(tmp_path: Path) -> None:
+    results = write(tmp_path, GOOD[:3])
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["failed"] = {CELLS[3]: "RuntimeError: no operator"}
+    manifest["networks"] = [{"network": cell} for cell in CELLS[:3]]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    assert import_results(results, tmp_path / "out.csv") == (2, 1)
+    facts = json.loads((tmp_path / "out.json").read_text())
+    assert facts["failed"] == {CELLS[3]: "RuntimeError: no operator"}
+    assert CELLS[3] not in (tmp_path / "out.csv").read_text()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float8_e4m3fn, torch.complex32])

@@ -99,8 +99,8 @@ def networks(*names: str) -> Networks:
 
 def test_the_files_have_empty_cells_and_a_reason_for_what_cannot_run(tmp_path: Path) -> None:
     output = tmp_path / "x.csv"
-    visits = [*VISITS, ("d", Timing(0, 4.0, 0.1))]
-    table = results_table(networks("a", "b", "c", "d"), visits, {"a": 7.5})
+    visits = [*VISITS, ("d", Timing(0, 4.0, 0.1)), ("e", Timing(0, None, 0.1, failed="no such layer"))]
+    table = results_table(networks("a", "b", "c", "d", "e"), visits, {"a": 7.5})
     assert table.attrs["units"] == {
         "latency_ms": "ms",
         "latency_iqr_ms": "ms",
@@ -114,8 +114,12 @@ def test_the_files_have_empty_cells_and_a_reason_for_what_cannot_run(tmp_path: P
         "b,,,,,",
         "d,4,0,1,,",
     ]
-    assert json.loads(json_path(output).read_text()) == {"threads": 1, "unsupported": {"b": "too large"}}
-    write_results(output, results_table(networks("d"), visits[-1:]), {})
+    assert json.loads(json_path(output).read_text()) == {
+        "threads": 1,
+        "unsupported": {"b": "too large"},
+        "failed": {"e": "no such layer"},
+    }
+    write_results(output, results_table(networks("d"), visits[-2:-1]), {})
     assert output.read_text() == "network,latency_ms,latency_iqr_ms,rounds\nd,4,0,1\n"
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 from torch.nn import functional
 
-from freerea_patch.networks import network_cost
 from freerea_patch.training_free import naswot
+from tests.freerea_seval.costs.module_counts import network_cost
 
 
 class Residual(nn.Module):

@@ -211,6 +211,15 @@ def test_a_network_without_gradients_is_no_crash() -> None:
     assert [row[name] for name in ("fisher", "grad_norm", "grasp", "plain", "snip", "l2_norm")] == [0] * 6
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.InstanceNorm2d(4), nn.LayerNorm((4, 6, 6))])
+def test_synflow_takes_every_norm_for_the_identity(norm: nn.Module) -> None:
+    torch.manual_seed(0)
+    images, labels = batch()
+    layers = [nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)]
+    expected = values(nn.Sequential(*layers), images, labels, ("synflow",))
+    assert values(nn.Sequential(layers[0], norm, *layers[1:]), images, labels, ("synflow",)) == expected
+
+
 def test_weights_that_are_not_numbers_give_none() -> None:
     network, (images, labels) = residual(), batch()
     with torch.no_grad():
@@ -223,7 +232,7 @@ def test_weights_that_are_not_numbers_give_none() -> None:
 def test_what_a_proxy_lacks_is_named() -> None:
     images, labels = batch()
     flat = nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
-    with pytest.raises(ValueError, match=r"nwot needs nn\.ReLU modules, and this network has none"):
+    with pytest.raises(ValueError, match="needs activations such as ReLU, GELU or Hardswish"):
         zero_cost_proxies(flat, images, labels, ("nwot",))
     with pytest.raises(ValueError, match="zen needs a module that returns a map of features"):
         zero_cost_proxies(flat, images, labels, ("zen",))
@@ -248,7 +257,7 @@ def test_a_proxy_that_cannot_be_computed_is_unsupported_and_the_others_keep_thei
 
     images, labels = batch()
     flat = nn.Sequential(NoMap(), nn.Linear(108, 3), nn.GELU(), nn.Linear(3, 3))
-    for network, failing in ((classifier(nn.Conv2d(3, 4, 1), nn.Hardsigmoid()), ["grasp"]), (flat, ["nwot", "zen"])):
+    for network, failing in ((classifier(nn.Conv2d(3, 4, 1), nn.Hardsigmoid()), ["grasp"]), (flat, ["zen"])):
         row = values(network, images, labels)
         assert [name for name, value in row.items() if math.isnan(value)] == failing
         for name in set(PROXIES) - set(failing):
@@ -333,3 +342,21 @@ def test_every_second_is_charged_to_somebody() -> None:
     assert all(measured.seconds > 0 for measured in row.values())
     assert 0.8 * wall < charged <= wall
     assert np.isfinite([measured.value for measured in row.values()]).all()
+
+
+def test_all_proxies_have_a_value_on_attention_with_gelu() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.norm = nn.Conv2d(3, 8, 2, 2), nn.LayerNorm(8)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+            self.head = nn.Sequential(nn.Linear(8, 90), nn.GELU(), nn.Linear(90, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.patches(x).flatten(2).transpose(1, 2))
+            return self.head(self.attention(x, x, x, need_weights=False)[0].mean(dim=1))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    images, labels = batch()
+    row = values(Attention(), images, labels)
+    assert {name for name in PROXIES if not math.isfinite(row[name])} == set()

@@ -433,3 +433,49 @@ def test_a_limit_that_is_no_table_is_refused(
     config = write_search(tmp_path)
     assert call("search", config, "-o", tmp_path / "run", "--set", f"space={{name: nats-tss, only: {only}}}") == 2
     assert message in capsys.readouterr().err
+
+
+def write_unsupported(folder: Path, first_role: str, expression: str, delay: float = 0.0) -> Path:
+    """Write a search on a metric of this expression and one that always has a value."""
+    module = f"unsupported_{folder.name}".replace("-", "_")
+    (folder / f"{module}.py").write_text(
+        f"import time\ncalls = 0\ndef odd(genotype):\n    global calls\n    calls += 1\n    time.sleep({delay})\n"
+        f"    return {expression}\ndef plain(genotype):\n    return float(len(genotype))\n"
+    )
+    config = folder / "unsupported.yaml"
+    config.write_text(
+        "space: nats-tss\nsearch: {population: 6, tournament: 2}\nbudget: {evaluations: 20}\nobjectives:\n"
+        f"  - {{metric: odd, source: {{python: {module}:odd}}, direction: max, role: {first_role}}}\n"
+        f"  - {{metric: plain, source: {{python: {module}:plain}}, direction: min}}\n"
+    )
+    return config
+
+
+@pytest.mark.parametrize("role", ["fitness", "pareto"])
+@pytest.mark.parametrize("value", ["nan", "-inf"])
+def test_a_search_in_which_nothing_can_be_compared_ends_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], role: str, value: str
+) -> None:
+    config = write_unsupported(tmp_path, role, f"float({value!r})")
+    for arguments in (("search", config, "-o", tmp_path / "run"), ("search", "--resume", tmp_path / "run")):
+        assert call(*arguments) == 2
+        assert capsys.readouterr().err == (
+            "freerea-seval: error: nothing could be compared: odd is unsupported, NaN or infinite for 20 of 20"
+            " candidates; choose metrics that have a value on these networks\n"
+        )
+
+
+@pytest.mark.parametrize(("delay", "count"), [(0.0, "15 of 20"), (0.12, r"\d+ of 1\d")], ids=["quick", "slow"])
+def test_a_metric_that_most_candidates_lack_is_said_once_and_while_the_search_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], delay: float, count: str
+) -> None:
+    config = write_unsupported(tmp_path, "fitness", "float('nan') if calls % 4 else 1.0", delay)
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(f"seed 0: odd is unsupported, NaN or infinite for {count} candidates: they rank last; .*", line)
+
+
+def test_a_metric_that_few_candidates_lack_is_not_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = write_unsupported(tmp_path, "fitness", "1.0 if calls % 4 else float('nan')")
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,7 +94,10 @@ def test_the_metric_skip_is_refused_for_a_space_that_does_not_define_it(
 ) -> None:
     config.write_text(CONFIG.replace("metric: logsynflow", "metric: skip"))
     assert call("search", config, "-o", config.parent / "run") == 2
-    assert "'towers/5' does not define the metric skip" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "'towers/5' does not define the metric skip; add a method skip(genotype) -> float, or use other" in error
+    assert "naswot and logsynflow of source 'training-free', those of source 'zero-cost'" in error
+    assert not (config.parent / "run").exists()  # nothing was measured before
 
 
 def test_a_predictor_is_trained_for_it_and_remembers_its_space(
@@ -105,3 +111,158 @@ def test_a_predictor_is_trained_for_it_and_remembers_its_space(
     assert call("predict", "p", "4x16", "1x2", "--space", "towers_space:Towers") == 0
     big, small = (float(line.split(",")[1]) for line in capsys.readouterr().out.splitlines()[-2:])
     assert big > small
+
+
+def broken(config: Path, method: str, objective: str = "{metric: macs, source: cost}") -> Path:
+    """Write a space with a method of its own, and a search in it."""
+    module = f"broken_{config.parent.name}".replace("-", "_")
+    sys.modules.pop(module, None)
+    (config.parent / f"{module}.py").write_text(f"{SPACE}\nclass Broken(Towers):\n    {method}\n")
+    text = CONFIG[: CONFIG.index("objectives:")] + f"objectives:\n  - {objective}\n"
+    config.write_text(text.replace("towers_space:Towers", f"{module}:Broken"))
+    return config
+
+
+LATENCY = "{metric: latency, source: {seval: {measure: latency, networks: 10}}, role: pareto}"
+COST = "{metric: macs, source: cost}"
+BUILD = "def build(self, genotype):\n        return {}[genotype]"
+FORWARD = """def build(self, genotype):
+        class Failing(nn.Module):
+            def forward(self, x):
+                return x.nothing
+        return Failing()"""
+MISTAKES = {
+    "check": ("def check(self, genotype):\n        raise ValueError('no tower')", COST, "ValueError: no tower"),
+    "build": (BUILD, COST, "KeyError: '"),
+    "build for the latency": (BUILD, LATENCY, "failed with KeyError: '"),
+    "forward": (FORWARD, COST, "'Tensor' object has no attribute 'nothing'"),
+    "forward for the latency": (FORWARD, LATENCY, "failed with AttributeError: 'Tensor' object has no attribute"),
+    "sample": ("def sample(self, rng):\n        return rng.nothing()", COST, "AttributeError: 'Random' object has no"),
+    "making the space": ("def __init__(self, classes):\n        raise KeyError(0)", COST, "KeyError: 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_an_exception_of_the_users_code_names_file_line_and_genotype(
+    config: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    method, objective, message = MISTAKES[kind]
+    config = broken(config, method, objective)
+    arguments = ("--set", "search.start=[3x4]") if kind == "check" else ()
+    assert call("search", config, "-o", config.parent / "run", *arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    source = next(config.parent.glob("broken_*.py"))
+    last = len(source.read_text().splitlines()) - ("forward" in kind)
+    assert f"; raised in {source}, line {last}, by " in line
+    if kind not in ("sample", "making the space"):
+        assert re.search(r"\b\dx\d", line), line
+
+
+def test_processes_say_it_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = broken(config, "def mutate(self, genotype, rng):\n        raise IndexError(genotype)")
+    options = ("--seeds", "0,1", "--workers", "2")
+    assert call("search", config, "-o", config.parent / "run", *options) == 2
+    assert re.search(r"error: IndexError: (\S+); raised in .*, line \d+, by mutate\('\1'\)$", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("value", ["None", "8", "(3, -1)", "()", "('a',)"])
+def test_an_input_shape_that_is_none_is_refused(config: Path, capsys: pytest.CaptureFixture[str], value: str) -> None:
+    config = broken(config, f"input_shape = {value}")
+    assert call("search", config, "-o", config.parent / "run") == 2
+    assert "expected input_shape as the sizes of one input without the batch" in capsys.readouterr().err
+
+
+def test_networks_that_return_a_dictionary_have_costs_and_no_logsynflow(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    method = """def build(self, genotype):
+        class Named(nn.Module):
+            def __init__(self, network):
+                super().__init__()
+                self.network = network
+            def forward(self, x):
+                return {"logits": self.network(x)}
+        return Named(super().build(genotype))"""
+    assert call("search", broken(config, method), "-o", config.parent / "run") == 0
+    config = broken(config, method, "{metric: logsynflow, source: training-free}")
+    assert call("search", config, "-o", config.parent / "other") == 2
+    expected = "logsynflow cannot be computed (expected a network that returns one tensor, got dict)"
+    assert expected in capsys.readouterr().err
+
+
+TRANSFORMERS = """
+import torch
+from torch import nn
+from freerea_patch import InputError
+
+
+class Transformer(nn.Module):
+    def __init__(self, depth, heads, width):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.positions = nn.Parameter(torch.zeros(1, 16, width))
+        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, activation="gelu", batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2) + self.positions
+        return self.head(self.norm(self.layers(x)).mean(dim=1))
+
+
+class Transformers:
+    name, input_shape = "transformers", (3, 16, 16)
+    choices = ((1, 2, 3), (1, 2, 4), (16, 32, 48))
+
+    def check(self, genotype):
+        if not all(int(gene) in choices for gene, choices in zip(genotype.split("-"), self.choices, strict=True)):
+            raise InputError(f"expected depth, heads and width such as 2-4-32, got {genotype!r}")
+
+    def sample(self, rng):
+        return "-".join(str(rng.choice(choices)) for choices in self.choices)
+
+    def mutate(self, genotype, rng):
+        genes = genotype.split("-")
+        index = rng.randrange(3)
+        genes[index] = str(rng.choice([choice for choice in self.choices[index] if str(choice) != genes[index]]))
+        return "-".join(genes)
+
+    def crossover(self, first, second, rng):
+        return "-".join(rng.choice(pair) for pair in zip(first.split("-"), second.split("-"), strict=True))
+
+    def skip(self, genotype):
+        return 2.0 * int(genotype.split("-")[0])
+
+    def build(self, genotype):
+        return Transformer(*map(int, genotype.split("-")))
+"""
+
+
+def test_a_space_of_transformers_has_a_front_of_the_default_metrics_and_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "transformers_space.py").write_text(TRANSFORMERS)
+    config = tmp_path / "transformers.yaml"
+    config.write_text(
+        "space: transformers_space:Transformers\nsearch: {population: 6, tournament: 3}\nbudget: {evaluations: 12}\n"
+        "live: {cache: off, batch_size: 8, initialisations: 1}\nobjectives:\n"
+        + "".join(f"  - {{metric: {name}, source: training-free}}\n" for name in ("naswot", "logsynflow", "skip"))
+        + "  - {metric: latency, source: {seval: {measure: latency, networks: 10}}, role: pareto}\n"
+        "report:\n  - {metric: macs, source: cost}\n  - {metric: flops, source: cost}\n"
+        "  - {metric: latency, name: measured, source: device}\n"
+    )
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert "unsupported" not in capsys.readouterr().err
+    front = json.loads((tmp_path / "run" / "seed-0" / "result.json").read_text())["front"]
+    assert front
+    for row in front:
+        assert all(math.isfinite(row[name]) for name in ("naswot", "logsynflow", "latency", "measured"))
+        depth, _, width = map(int, row["genotype"].split("-"))
+        # Of a token: the patch, and a layer's four projections, its products with 16 others, and its two linear layers.
+        products = 16 * (48 * width + depth * (4 * width**2 + 2 * 16 * width + 4 * width**2)) + 10 * width
+        biases = 16 * (width + depth * (4 * width + 2 * width + width)) + 10
+        assert row["macs"] * 1e6 == pytest.approx(products + biases)
+        assert row["flops"] >= row["macs"]
+    assert call("report", tmp_path / "run") == 0
+    assert front[0]["genotype"] in capsys.readouterr().out

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
-from freerea_patch.networks import network_cost
 from freerea_seval.strings.graph.ir import Weight
 from freerea_seval.strings.text.parse import parse_graph as read
 from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import trace_module
+from tests.freerea_seval.costs.module_counts import network_cost
 from tests.freerea_seval.strings.trace.tracing import Function, is_seen_by_autograd, string_of, traced
 
 CELLS = TopologySpace().genotypes()
