@@ -27,7 +27,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(n, c_in, h, w)`` to ``(n, c_out, h, w)``."""
-        return x + self.layers(x) if self.skips else self.layers(x)
+        y: Tensor = self.layers(x)
+        return x + y if self.skips else y
 
 
 class MobileSpace:
