@@ -24,7 +24,7 @@ budget: {evaluations: 8}
 live: {batch_size: 4, initialisations: 1, cache: off}
 objectives:
   - {metric: naswot, source: training-free, role: fitness}
-  - {metric: params, source: cost, role: pareto}
+  - {metric: skip, source: training-free, role: fitness}
 """
 
 
