@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Let optimised metrics be compared with their naive twins on more networks than every run has time for."""
     what = "compare metrics with their naive twins on so many networks of each space"
     parser.addoption("--twins", type=int, default=15, metavar="N", help=what)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_progress_lines() -> Iterator[None]:
+    """Print no progress without a terminal, so that standard error is the same on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("freerea_seval.progress.INTERVAL_S", math.inf)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ def test_a_long_task_prints_a_line_every_ten_seconds_where_there_is_no_terminal(
 ) -> None:
     clock = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: clock)
+    monkeypatch.setattr("freerea_seval.progress.INTERVAL_S", 10.0)
     with terminal_progress().task("searching, seed 0") as show:
         for step in range(1, 31):
             clock = 100.0 + step

@@ -345,7 +345,7 @@ def test_metrics_rank_cells_as_the_published_ones_do(data_dir: Path) -> None:
 
     space = TopologySpace()
     live_source = TrainingFree(space, batch=str(data_dir / "cifar10_batch/batch64_0.npz"), initialisations=1)
-    indices = Random(0).sample(range(15_625), 60)
+    indices = Random(0).sample(range(15_625), 40)
     rows = list(live_source.evaluate([space.genotypes()[i] for i in indices], ["naswot", "logsynflow"]))
     for metric in ("naswot", "logsynflow"):
         with open(data_dir / f"freerea_cached_metrics/nats/cifar10/{metric}.csv") as file:

@@ -85,7 +85,9 @@ def test_a_batch_on_the_command_line_is_looked_for_where_the_user_is(
 
 def test_a_batch_may_be_a_function_of_a_module_beside_the_config(tmp_path: Path) -> None:
     module = f"batch_{tmp_path.name}".replace("-", "_")
-    (tmp_path / f"{module}.py").write_text("import numpy\ndef images(n): return numpy.ones((n, 3, 32, 32))\n")
+    (tmp_path / f"{module}.py").write_text(
+        "import numpy\ndef images(n): return numpy.random.default_rng(0).normal(size=(n, 3, 32, 32))\n"
+    )
     config = write_search(tmp_path, budget="evaluations: 4")
     text = config.read_text().replace("role: pareto", "role: pareto}\n  - {metric: naswot, source: training-free")
     live = f"live: {{cache: off, batch_size: 4, initialisations: 1, batch: '{module}:images'}}\n"

@@ -258,13 +258,13 @@ def _table(path: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_twenty_random_moments_resumes_to_the_uninterrupted_result(tmp_path: Path) -> None:
+def test_a_run_killed_at_ten_random_moments_resumes_to_the_uninterrupted_result(tmp_path: Path) -> None:
     moments = random.Random(20)
     config = write_search(tmp_path, delay=0.01)
     whole = tmp_path / "whole"
     assert cli("search", config, "-o", whole).wait(120) == 0
     killed = 0
-    for number in range(20):
+    for number in range(10):
         run = tmp_path / f"run{number}"
         process = cli("search", config, "-o", run)
         # A moment of the search, not of the clock, so that a busy machine changes nothing.
@@ -274,7 +274,7 @@ def test_a_run_killed_at_twenty_random_moments_resumes_to_the_uninterrupted_resu
         killed += process.wait(60) == -signal.SIGKILL
         assert cli("search", "--resume", run).wait(120) == 0, f"seed 20, kill {number}"
         assert outcome(run) == outcome(whole), f"seed 20, kill {number}"
-    assert killed >= 15
+    assert killed >= 7
 
 
 def wait_for_lines(journal: Path, lines: int, process: subprocess.Popen[bytes]) -> None:
