@@ -60,7 +60,7 @@ def network_costs(network: nn.Module, inputs: Inputs, *, optimiser: str = "momen
 
     Args:
         network: any module.
-        inputs: its arguments, as for :func:`freerea_seval.strings.trace.tracer.trace`; costs are for their batch size.
+        inputs: its arguments, as for :func:`~freerea_seval.strings.trace.tracer.trace_module`, with the batch to count.
         optimiser: ``"sgd"`` (no state), ``"momentum"`` (one copy of the parameters) or ``"adam"`` (two).
 
     Raises:
@@ -101,7 +101,8 @@ def memory_graphs(network: nn.Module, inputs: Inputs) -> tuple[Graph, Graph | No
             copy, arguments = _copy_on_meta(network), _arguments_on_meta(inputs)
             with _WeightGuard(network) as guard:
                 graphs = _trace(copy, arguments, False), _trace(copy, arguments, True)
-            if not guard.reads_original:
+            # After an operation that the guard could not process, it has seen no other.
+            if not guard.reads_original and guard.unprocessed is None:
                 return graphs
     with torch.random.fork_rng(devices=[]):  # dropout draws random numbers
         inference = _trace(network, inputs, False)

@@ -37,7 +37,7 @@ class SpaceStrings:
     """The strings of a search space's networks.
 
     Strings are cached, so that a network is encoded once. If the space describes its networks as parts
-    (:class:`~freerea_patch.networks.parts.Part`), no network is built, and every distinct part is traced once.
+    (:class:`~freerea_patch.spaces.Part`), no network is built, and every distinct part is traced once.
 
     Args:
         space: the search space.

@@ -135,7 +135,7 @@ class Graph:
 #: Matrix products whose first input has the summed dimension last; distances of vectors cost the same.
 _PRODUCTS = frozenset(
     (
-        *("linear", "matmul", "scaled_mm", "vdot", "weight_int8pack_mm", "weight_int4pack_mm", "sparse_mm"),
+        *("linear", "matmul", "scaled_mm", "vdot", "weight_int8pack_mm", "weight_int4pack_mm"),
         *("cdist_forward", "euclidean_dist", "pdist_forward"),
     )
 )
@@ -167,17 +167,17 @@ def node_macs(node: Node, shapes: Sequence[Shape]) -> int:
         return out.elements * shape[-1]
     if node.kind in ("addbmm", "addmm_activation"):  # a bias before the factors; the first sums a batch of products
         return prod(shapes[1]) * shapes[2][-1]
-    if node.kind in (
-        "grouped_mm",
-        "scaled_grouped_mm",
-    ):  # one matrix per group of rows (2-D result) or per group of columns (3-D result)
+    if node.kind in ("grouped_mm", "scaled_grouped_mm"):
+        # One matrix per group of rows (2-D result) or per group of columns (3-D result).
         return out.elements * shape[-1] // (out.shape[0] if len(out.shape) > len(shape) else 1)
     if node.kind in ("attention", "flex_attention"):  # queries times keys, and their softmax times values
         return prod(out.shape[:-1]) * shapes[1][-2] * (shape[-1] + out.shape[-1])
     if node.kind == "trilinear":  # of nn.Bilinear: one product for each pair of inputs and each output
         return out.elements * prod(shapes[1][-2:])
-    if node.kind in ("torchvision.deform_conv2d", "conv_tbc"):
-        return out.elements * prod(shapes[1][1:] if "." in node.kind else shapes[1][:2])
+    if node.kind == "torchvision.deform_conv2d":  # the weight is (out, in / groups, height, width)
+        return out.elements * prod(shapes[1][1:])
+    if node.kind == "conv_tbc":  # the weight is (length, in, out)
+        return out.elements * prod(shapes[1][:2])
     if node.kind in _RECURRENT:  # every matrix multiplies every step of every sequence
         return prod(shape[:-1]) * sum(prod(weight.shape) for weight in node.weights if len(weight.shape) == 2)
     return 0

@@ -1,7 +1,7 @@
 """Strings of a space's networks from cached subgraphs: each distinct part of the networks is traced once.
 
 =========== ======================================================================================================
-part        a module made of modules (:class:`~freerea_patch.networks.parts.Part`), as a search space describes it
+part        a module made of modules (:class:`~freerea_patch.spaces.Part`), as a search space describes it
 wiring      the graph of what a part computes around its inner parts, each of which is one node of kind ``part``
 subgraph    a part at one input shape: its wiring, and the subgraphs of the inner parts
 signature   a number shared by subgraphs with equal strings, such as those of a cell at any width
