@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from experiments.search.benchmarks import Benchmark, read_benchmark
+from experiments.search.clock import clocked
 from experiments.search.grid import Grid, Run, runs
 from experiments.search.methods import SCORES, Method, search_config
 from experiments.search.outcomes import (
+    CPU_FILE,
     FinishedSearch,
     answers,
     counts,
@@ -27,6 +29,7 @@ from experiments.search.outcomes import (
     next_leaders,
     ranking,
     ranking_tau,
+    read_cpu_s,
     read_search,
     times,
 )
@@ -36,6 +39,7 @@ from freerea_seval.files import write_atomically
 from freerea_seval.predictor.training import Target
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder, read_json
+from freerea_seval.sources.predicted import PredictedSource
 
 #: The share of the budget that a step which only predicts can take.
 _PREDICTING = 0.25
@@ -211,7 +215,10 @@ def _run(folder: Path, path: str, config: Mapping[str, Any]) -> FinishedSearch:
         RunFolder.create(run_path, Config.model_validate(config), folder)
     run = RunFolder.open(run_path)
     if any(run.result(seed) is None for seed in run.config.search.seeds):
-        execute(run)
+        with clocked(PredictedSource, "evaluate") as clock:
+            execute(run)
+        cpu_s = read_cpu_s(run_path) + clock.cpu_s  # an interrupted run has a part of it already
+        write_atomically(run_path / CPU_FILE, json.dumps({"predictor_cpu_s": cpu_s}) + "\n")
     return read_search(run_path)
 
 

@@ -18,6 +18,9 @@ from freerea_seval.files import write_atomically
 from freerea_seval.predictor.scores import kendall_tau
 from freerea_seval.runs.folder import RunFolder, read_json
 
+#: In a run folder of the experiment: the CPU time of its predictions.
+CPU_FILE = "predictor_cpu.json"
+
 
 class FinishedSearch(NamedTuple):
     """A finished search, read from its folder.
@@ -25,6 +28,7 @@ class FinishedSearch(NamedTuple):
     Attributes:
         history: all evaluated networks.
         seconds: charged to the budget, by metric.
+        predictor_cpu_s: CPU time of predictions, which is less than their share of ``seconds`` on a shared machine.
         loop_s: those of the loop.
         predicted: the metrics that predictors gave.
         scoring: how the history aggregates and normalises.
@@ -32,6 +36,7 @@ class FinishedSearch(NamedTuple):
 
     history: History
     seconds: Mapping[str, float]
+    predictor_cpu_s: float
     loop_s: float
     predicted: frozenset[str]
     scoring: Mapping[str, Any]
@@ -54,7 +59,13 @@ def read_search(path: Path) -> FinishedSearch:
     assert result is not None
     predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
     loop_s = read_json(folder.seed(seed) / "clock.json")["loop_s"]
-    return FinishedSearch(history, result["seconds"], loop_s, predicted, scoring)
+    return FinishedSearch(history, result["seconds"], read_cpu_s(path), loop_s, predicted, scoring)
+
+
+def read_cpu_s(path: Path) -> float:
+    """Return the recorded CPU time of the predictions of a run folder, 0 if there is none."""
+    file = path / CPU_FILE
+    return float(read_json(file)["predictor_cpu_s"]) if file.exists() else 0.0
 
 
 def merged(steps: Sequence[FinishedSearch]) -> History:
@@ -172,6 +183,7 @@ def times(steps: Sequence[FinishedSearch], carried_s: float = 0.0) -> dict[str, 
     return {
         "metric_s": sum(value for predicted, value in seconds if not predicted) - carried_s,
         "predictor_s": sum(value for predicted, value in seconds if predicted),
+        "predictor_cpu_s": sum(step.predictor_cpu_s for step in steps),
         "loop_s": sum(step.loop_s for step in steps),
     }
 

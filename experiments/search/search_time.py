@@ -11,7 +11,7 @@ predictions, measured in this run, times the predictions that the same search ne
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from experiments.published import read_devices
+from experiments.search.clock import Clock
 from experiments.search.fidelity import BUDGET_S, OURS
 from experiments.tables import Row, RowJournal, as_command, experiment_parser, groups, markdown
 from freerea_patch import (
@@ -179,27 +180,6 @@ class Reports:
     def networks(self) -> int:
         """Their sum, if the search ends here with one more report."""
         return self._reported + self._explored
-
-
-class Clock:
-    """The time that calls of functions took."""
-
-    def __init__(self) -> None:
-        self.wall_s = self.cpu_s = 0.0
-        self.calls = 0
-
-    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return the function with its calls timed."""
-
-        def call(*arguments: Any) -> Any:
-            began, began_cpu = time.perf_counter(), time.process_time()
-            result = function(*arguments)
-            self.wall_s += time.perf_counter() - began
-            self.cpu_s += time.process_time() - began_cpu
-            self.calls += 1
-            return result
-
-        return call
 
 
 class Clocks(NamedTuple):

@@ -82,7 +82,7 @@ def examine(build: Callable[[], tuple[Any, Mapping[str, Any]]]) -> dict[str, obj
     from freerea_seval.costs import network_costs
     from freerea_seval.strings import parse_graph, serialize_graph, trace_module
 
-    row: dict[str, object] = {}
+    row: dict[str, object] = dict.fromkeys(COLUMNS[2:], "")
     problems = []
     try:
         with torch.device("meta"):
@@ -92,7 +92,7 @@ def examine(build: Callable[[], tuple[Any, Mapping[str, Any]]]) -> dict[str, obj
             torch.manual_seed(0)
             network, inputs = build()
     except Exception as error:  # whatever the package raises
-        return {"right": False, "problem": f"cannot be built: {_first_line(error)}"}
+        return {**row, "right": False, "problem": f"cannot be built: {_first_line(error)}"}
     before = _state(network)
     try:
         graph = trace_module(network, inputs)
@@ -166,7 +166,7 @@ def _torchvision_model(name: str) -> tuple[Any, Mapping[str, Any]]:
     size = 299 if name.startswith("inception") else 224
     models = importlib.import_module("torchvision").models
     network = models.get_model(name, weights=None, **({"init_weights": False} if "ion_v3" in name else {}))
-    return network, {"input" if "vit" in name else "x": torch.zeros(1, 3, size, size)}
+    return network, {"input" if name.startswith("vit") else "x": torch.zeros(1, 3, size, size)}
 
 
 def _import_with_stubs(name: str) -> Any:

@@ -51,10 +51,11 @@ def test_the_smoke_grid_runs_every_method(smoke: Path) -> None:
         if row["quantile"]:
             assert float(row["remeasured_accuracy"]) <= truth.best(truth.bound(0.25)) == float(row["best_accuracy"])
         if row["cells"]:
+            assert 0 < float(row["predictor_cpu_s"]) < 60
             assert float(row["predictor_s"]) > 0
             assert float(row["tau"]) > 0.5
         else:
-            assert (float(row["predictor_s"]), row["tau"]) == (0, "")
+            assert (float(row["predictor_s"]), float(row["predictor_cpu_s"]), row["tau"]) == (0, 0, "")
     answered = {row["method"]: row["violated"] for row in rows if row["quantile"]}
     assert [answered[name] for name in ("freerea+true", "ranked+true", "ranked+seval-leaders")] == ["0", "0", "0"]
 

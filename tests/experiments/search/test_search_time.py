@@ -13,6 +13,7 @@ import pytest
 from experiments.predictors import speed as predictor_speed
 from experiments.published import DEVICES
 from experiments.search import search_time
+from experiments.search.clock import Clock
 from experiments.search.search_time import (
     AGAIN,
     COLUMNS,
@@ -20,7 +21,6 @@ from experiments.search.search_time import (
     ONCE,
     PLUGIN,
     WITHOUT,
-    Clock,
     Reports,
     Seconds,
     as_published,
