@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from freerea_seval.api.predictors import Predictor, load_predictor, train
     from freerea_seval.api.runs import Run, load_run, search
     from freerea_seval.config import Config
+    from freerea_seval.runs.folder import AnswersWanted
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)
 
 __all__ = [
+    "AnswersWanted",
     "Budget",
     "Config",
     "Evaluator",

@@ -44,6 +44,7 @@ def search(
     batch: str | None = None,
     override: Sequence[str] | None = None,
     resume: str | Path | None = None,
+    answers: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> Run:
@@ -62,7 +63,9 @@ def search(
         batch: images for live networks instead of the config's: ``"FILE.npz"`` relative to the working folder,
             ``"pkg.module:callable"`` or ``"random"``.
         override: ``key.to.value=YAML``, such as ``"budget.evaluations=50"``, of any values of the config.
-        resume: continue this run folder instead of starting one; takes no other argument but ``workers``.
+        resume: continue this run folder instead of starting one; takes no other argument but ``answers`` and
+            ``workers``.
+        answers: with ``resume``, a CSV of values that the search asked for: the run's ``wanted.csv``, filled in.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
             below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
         progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and
@@ -74,6 +77,7 @@ def search(
     Raises:
         InputError: whatever is wrong with the config, a source, or the run folder. What was measured before stays in
             the folder, for ``resume``.
+        AnswersWanted: the search waits for values of networks that only the user can supply; the message says which.
 
     Example:
         >>> import freerea_seval as fs
@@ -89,8 +93,10 @@ def search(
         if any(value is not None and value != [] for value in (config, output, seeds, device, batch, override)):
             raise InputError("--resume continues a run with its own config; leave out the config and the other options")
         folder = RunFolder.open(Path(resume))
-        _execute(folder, workers, bars)
+        _execute(folder, workers, bars, None if answers is None else Path(answers))
         return Run(folder)
+    if answers is not None:
+        raise InputError("--answers continues a run that asked for them; give its folder with --resume")
     overrides = list(override or [])
     if device is not None:
         overrides.append(f"live.device={json.dumps(device)}")
@@ -114,7 +120,7 @@ def search(
     except InputError as error:
         if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
             raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
-        if not any(journal.stat().st_size for journal in path.glob("seed-*/journal.jsonl")):
+        if not any(journal.stat().st_size for journal in path.glob("seed-*/*.jsonl")):
             shutil.rmtree(path)  # nothing was evaluated: do not leave an empty run behind
         raise
     return Run(folder)
@@ -319,12 +325,12 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     return numbers
 
 
-def _execute(folder: RunFolder, workers: int | None, progress: Progress) -> None:
+def _execute(folder: RunFolder, workers: int | None, progress: Progress, answers: Path | None = None) -> None:
     from freerea_seval.runs.execute import execute
 
     try:
         _execute_in_processes(folder, workers or 1, progress)
-        execute(folder, progress)
+        execute(folder, progress, answers)
     except KeyboardInterrupt:
         print(f"\nstopped; continue with: freerea-seval search --resume {folder.path}", file=sys.stderr)
         raise

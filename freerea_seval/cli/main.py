@@ -84,6 +84,9 @@ def search(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value; repeatable.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue this run folder instead of starting one.")] = None,
+    answers: Annotated[
+        Path | None, typer.Option(help="With --resume: CSV of the values that the search asked for.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes that share the seeds; one by default.")] = None,
 ) -> None:
     """Run a search and write a run folder."""
@@ -98,6 +101,7 @@ def search(
             batch=batch,
             override=override,
             resume=resume,
+            answers=answers,
             workers=workers,
         )
     )
@@ -478,7 +482,8 @@ def objectives() -> None:
 def main() -> None:
     """Run the command line.
 
-    A user's mistake ends with one line on standard error and exit code 2.
+    A user's mistake ends with one line on standard error and exit code 2, a search that asks for values with one line
+    and exit code 3.
     """
     share_cores()  # before a command imports torch, scikit-learn or xgboost
     try:
@@ -497,6 +502,11 @@ def main() -> None:
                 typer.echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
+        from freerea_seval.runs.folder import AnswersWanted
+
+        if isinstance(error, AnswersWanted):
+            typer.echo(f"freerea-seval: {error}")
+            sys.exit(3)
         mistake = user_message(error)
         if mistake is None:
             raise

@@ -28,6 +28,7 @@ from freerea_patch import (
     Budget,
     InputError,
     Objective,
+    Role,
     Search,
     SearchSpace,
     algorithm_options,
@@ -41,6 +42,9 @@ from freerea_seval.files import read_bounded
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Side = Literal["lower", "upper"]
+#: A predictor learns from at least this number of networks; that of :mod:`freerea_seval.predictor`, which is not
+#: imported to read a config.
+FEWEST_TO_LEARN = 10
 #: Columns of every result; a metric cannot have these names.
 RESERVED = ("#", "genotype", "score", "seed")
 
@@ -128,6 +132,11 @@ class MetricSection(_Section):
         return self.source if isinstance(self.source, str) else next(iter(self.source))
 
     @property
+    def is_learnable(self) -> bool:
+        """Whether a predictor is to be trained on measurements that the search asks for."""
+        return self.source_name == "seval" and isinstance(self.source_argument, dict)
+
+    @property
     def source_argument(self) -> Any:
         """The argument of the source, None if it has none."""
         return None if isinstance(self.source, str) else next(iter(self.source.values()))
@@ -136,12 +145,15 @@ class MetricSection(_Section):
 class ObjectiveSection(MetricSection):
     """A metric that the search optimises or bounds; see :class:`freerea_patch.Objective`.
 
+    A metric with the role ``guide`` is a fitness term until predictors of all metrics that select are trained; it needs
+    the section ``refine``.
+
     With ``confidence``, a constraint requires that the true value is within the bounds with this probability, in
     addition to the predicted value. The predictor's own bound of the value is recorded as ``NAME_lower`` or
     ``NAME_upper`` and constrained as well.
     """
 
-    role: Literal["fitness", "constraint", "pareto"] = "fitness"
+    role: Literal["fitness", "constraint", "pareto", "guide"] = "fitness"
     weight: Positive = 1.0
     min: Finite | None = None
     max: Finite | None = None
@@ -166,17 +178,37 @@ class ObjectiveSection(MetricSection):
     def objectives(self) -> list[Objective]:
         """Return the objectives of a resolved section: the metric, then one for each of its confident sides.
 
+        A guide is returned as the fitness term that it is at first.
+
         Raises:
             InputError: the role does not allow the bounds or the weight.
         """
         # A constraint needs no direction, because it has bounds.
         direction, unit, source = self.direction or "max", self.unit or "", self.source_name
-        metric = Objective(self.column, direction, self.role, self.weight, self.min, self.max, unit, source)
+        role: Role = "fitness" if self.role == "guide" else self.role
+        metric = Objective(self.column, direction, role, self.weight, self.min, self.max, unit, source)
         terms = [metric]
         for side in self.confident_sides:
             lower, upper = (self.min, None) if side == "lower" else (None, self.max)
             terms.append(replace(metric, name=f"{self.column}_{side}", lower=lower, upper=upper))
         return terms
+
+
+class RefineSection(_Section):
+    """Rounds of measuring: after each part of the budget, some of the networks that the search leads to are measured.
+
+    Objectives with the source ``{seval: {measure: ...}}``, ``{seval: {ask: ...}}`` or ``{seval: {SOURCE: ...}}`` are
+    measured. They may have a ``start`` and a ``networks`` of their own.
+
+    Attributes:
+        start: networks that are measured before the search.
+        rounds: parts of the search, each followed by measurements.
+        networks: networks that are measured after each part.
+    """
+
+    start: Annotated[int, Field(ge=FEWEST_TO_LEARN, le=100_000)] = 12
+    rounds: Annotated[int, Field(ge=1, le=1_000)] = 3
+    networks: Annotated[int, Field(ge=1, le=100_000)] = 12
 
 
 class Config(_Section):
@@ -188,6 +220,7 @@ class Config(_Section):
     objectives: list[ObjectiveSection] = Field(min_length=1)
     report: list[MetricSection] = []
     live: LiveSettings = LiveSettings()
+    refine: RefineSection | None = None
 
     @property
     def whole_space(self) -> str | dict[str, Any]:
@@ -198,6 +231,27 @@ class Config(_Section):
     def only(self) -> Any:
         """The table whose rows the search is limited to, relative to the config; None for the whole space."""
         return None if isinstance(self.space, str) else self.space.get("only")
+
+    def is_learned(self, section: MetricSection) -> bool:
+        """Whether a metric is measured during the search, in rounds, and predicted in between."""
+        return self.refine is not None and section.is_learnable
+
+    @property
+    def selecting(self) -> list[ObjectiveSection]:
+        """The objectives without guides, which do not determine the result."""
+        return [section for section in self.objectives if section.role != "guide"]
+
+    @model_validator(mode="after")
+    def _refine_has_something_to_learn(self) -> Config:
+        if self.refine is None:
+            if any(section.role == "guide" for section in self.objectives):
+                raise ValueError("role 'guide' needs 'refine', such as 'refine: {start: 12, rounds: 3, networks: 12}'")
+            return self
+        if not any(section.is_learnable for section in self.objectives):
+            raise ValueError("'refine' needs an objective to measure, such as 'source: {seval: {measure: latency}}'")
+        if len(self.search.seeds) > 1:
+            raise ValueError("'refine' takes one seed, because every seed would measure networks of its own")
+        return self
 
     @model_validator(mode="after")
     def _distinct_columns(self) -> Config:

@@ -15,6 +15,7 @@ from freerea_patch import (
     BoundObjective,
     Candidate,
     FreeREA,
+    History,
     InputError,
     Ledger,
     ObjectiveSet,
@@ -59,6 +60,7 @@ class Setup:
         space: the search space.
         algorithm: the class of the algorithm.
         objectives: the objectives, bound to their sources.
+        bound: the sections of the objectives with their sources.
         report: metrics that are evaluated for the final front only.
         preparation: seconds that sources spent before the search.
         notes: what the user should know of the search, one line each.
@@ -68,6 +70,7 @@ class Setup:
     space: SearchSpace
     algorithm: type[Search]
     objectives: ObjectiveSet
+    bound: list[Bound[ObjectiveSection]]
     report: list[Bound[MetricSection]]
     preparation: dict[str, float]
     notes: list[str]
@@ -86,7 +89,8 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
         InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
     """
     space = make_space(config.whole_space, base)
-    context = Context(space, config.live, base, folder, config.search.seeds[0], progress or Progress())
+    seed, refines = config.search.seeds[0], config.refine is not None
+    context = Context(space, config.live, base, folder, seed, progress or Progress(), refines)
     if config.only is not None:
         from freerea_seval.sources.table import Table  # imports pandas
 
@@ -97,7 +101,7 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:
         section.objectives()
-        if not _is_measured(section):
+        if not section.is_learnable:
             opener.objective(section)
     report = [opener.metric(section) for section in config.report]
     objectives = [opener.objective(section) for section in config.objectives]
@@ -110,7 +114,8 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     )
     bound_terms = [term for bound in objectives for term in _terms(bound)]
     notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
-    return Setup(resolved, space, algorithm, ObjectiveSet(bound_terms), report, opener.preparation, notes)
+    objective_set = ObjectiveSet(bound_terms)
+    return Setup(resolved, space, algorithm, objective_set, objectives, report, opener.preparation, notes)
 
 
 def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
@@ -121,10 +126,6 @@ def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
             f"warning: this is a random search, because the first population ({population}) takes all evaluations"
             f" ({evaluations}); set a smaller search.population, or a larger budget.evaluations"
         )
-
-
-def _is_measured(section: MetricSection) -> bool:
-    return isinstance(section.source_argument, dict) and "measure" in section.source_argument
 
 
 def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
@@ -153,7 +154,8 @@ class _Opener:
         self.notes: dict[str, str] = {}
 
     def source(self, section: MetricSection) -> Source:
-        key = repr((section.source_name, section.source_argument))
+        # A source that learns does so for one metric.
+        key = repr((section.source_name, section.source_argument, section.is_learnable and section.metric))
         if key not in self._open:
             source = self._registry.open(section.source_name, section.source_argument, self._context)
             self._open[key] = source
@@ -175,6 +177,8 @@ class _Opener:
         info = source.describe(section.metric)
         unit = info.unit if section.unit is None else section.unit
         direction = section.direction or info.direction
+        if self._context.refines and section.is_learnable:
+            source.specify(unit, direction)  # type: ignore[attr-defined]
         if info.note:
             self.notes[section.column] = info.note
         return Bound(section.model_copy(update={"unit": unit, "direction": direction}), source)
@@ -195,26 +199,30 @@ def start(folder: RunFolder, progress: Progress) -> Setup:
     return setup
 
 
-def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[str, Any]]:
+def execute(folder: RunFolder, progress: Progress | None = None, answers: Path | None = None) -> list[dict[str, Any]]:
     """Execute or continue a run.
 
     Args:
         folder: the run; finished seeds are skipped.
         progress: shows the progress.
+        answers: values that the search asked for; see :func:`freerea_seval.runs.refine.read_answers`.
 
     Returns:
         The results of all seeds, as in their ``result.json``.
 
     Raises:
         InputError: a mistake in the config, a source, or the journal.
+        AnswersWanted: the search waits for the user's answers.
     """
     progress = progress or Progress()
+    if answers is not None and folder.config.refine is None:
+        raise InputError(f"run {folder.path} asks for no answers; its config has no section 'refine'")
     with folder.locked():
         if any(folder.result(seed) is None for seed in folder.config.search.seeds):
             setup = start(folder, progress)
             for seed in folder.config.search.seeds:
                 if folder.result(seed) is None:
-                    _run_seed(folder, setup, seed, progress)
+                    _run_seed(folder, setup, seed, progress, answers)
         results = folder.results()
         write_atomically(folder.path / "front.csv", _front_table(results))
         summary = [{k: v for k, v in result.items() if k != "front"} for result in results]
@@ -222,8 +230,17 @@ def execute(folder: RunFolder, progress: Progress | None = None) -> list[dict[st
     return results
 
 
-def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) -> None:
+def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress, answers: Path | None = None) -> None:
     """Search with one seed, continuing its journal, and write its result."""
+    if setup.config.refine is not None:
+        from freerea_seval.runs.refine import Refinement
+
+        refinement = Refinement(folder, setup, seed, progress)
+        if answers is not None:
+            refinement.take_answers(answers)
+        refined = refinement.execute()
+        write_atomically(folder.seed(seed) / "result.json", json.dumps(refined, indent=2) + "\n")
+        return
     search = setup.algorithm(setup.space, setup.objectives.terms, seed=seed, **setup.config.search.options())
     budget = setup.config.budget
     folder.seed(seed).mkdir(exist_ok=True)
@@ -265,16 +282,21 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
         journal.close()
     check_values()
     history = result.history
-    leaders = result.front if history.is_pareto else history.ranked(list(history))[:LEADERS]
-    reported = _report_front(leaders, setup.report, progress)
+    leaders = leaders_of(history)
+    reported = report_front(leaders, setup.report, progress)
     clock = {"wall_s": result.times.wall_s, "loop_s": result.times.loop_s}
     write_atomically(folder.seed(seed) / "clock.json", json.dumps(clock, indent=2) + "\n")
     # Written last, because the file marks the seed as finished.
-    summary = _summarise(seed, result, leaders, reported)
+    summary = summarise(seed, result, leaders, reported)
     write_atomically(folder.seed(seed) / "result.json", json.dumps(summary, indent=2) + "\n")
 
 
-def _report_front(
+def leaders_of(history: History) -> list[Candidate]:
+    """Return what a search reports: its front, or without Pareto objectives its best networks."""
+    return history.front() if history.is_pareto else history.ranked(list(history))[:LEADERS]
+
+
+def report_front(
     front: Sequence[Candidate], report: Sequence[Bound[MetricSection]], progress: Progress
 ) -> list[dict[str, float]]:
     """Evaluate the report's metrics for the candidates of the front."""
@@ -291,9 +313,17 @@ def _report_front(
     return rows
 
 
-def _summarise(
+def summarise(
     seed: int, result: SearchResult, leaders: Sequence[Candidate], reported: Sequence[dict[str, float]]
 ) -> dict[str, Any]:
+    """Return the result of a seed for ``result.json``.
+
+    Args:
+        seed: of the search.
+        result: of the search.
+        leaders: the networks that it reports.
+        reported: further columns of each of them.
+    """
     history = result.history
     explored = list(history)
     scores = history.scores(explored)

@@ -12,6 +12,8 @@
       front.png                the figure
       seed-0/journal.jsonl     every evaluated candidate of a seed, in the order of evaluation
       seed-0/result.json       the result of a seed; exists if the seed is finished
+
+A search that measures in rounds has further files: see :mod:`freerea_seval.runs.refine`.
 """
 
 from __future__ import annotations
@@ -31,6 +33,10 @@ from freerea_seval.versions import versions
 
 #: The files run.json and result.json of a run have at most this length.
 MOST_JSON_BYTES = 2**26
+
+
+class AnswersWanted(Exception):  # noqa: N818 - not an error: the run waits for the user
+    """A run waits for values that only the user can supply; the message says which, and how to continue."""
 
 
 def to_json(value: float) -> float | str | None:
@@ -268,7 +274,7 @@ def read_history(folder: RunFolder, seed: int) -> History:
     """Return the history of one seed, from its journal."""
     config = folder.config
     scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
-    history = History([term for section in config.objectives for term in section.objectives()], **scoring)
+    history = History([term for section in config.selecting for term in section.objectives()], **scoring)
     for step in folder.journal(seed).steps():
         history.add(step.proposal, step.evaluation)
     return history

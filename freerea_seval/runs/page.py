@@ -269,8 +269,8 @@ def run_page(folder: RunFolder) -> Page:
             "algorithm": f"{search.algorithm}, "
             + ", ".join(f"{name} {value}" for name, value in search.options().items() if value and name != "start"),
             "budget": ", ".join(f"{n}: {v:g}" for n, v in config.budget.limits.items()),
-            "objectives": "; ".join(_objective(section) for section in config.objectives),
-            "reported": ", ".join(label(section) for section in config.report),
+            "objectives": "; ".join(_objective(config, section) for section in config.objectives),
+            "reported": ", ".join(label(config, section) for section in config.report),
             "seeds": ", ".join(str(result["seed"]) for result in results),
             "notes": "; ".join(folder.notes),
             "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
@@ -286,7 +286,7 @@ def run_page(folder: RunFolder) -> Page:
         {"": _front_figure(config, results, histories)},
     )
     columns = [("score", "score")] if any("score" in row for result in results for row in result["front"]) else []
-    columns += [(section.column, label(section)) for section in sections_of(config)]
+    columns += [(section.column, label(config, section)) for section in sections_of(config)]
     page.table(
         "The front of each seed." if is_pareto(config) else "The best networks of each seed, by score.",
         ["genotype", "seed", *(heading for _, heading in columns)],
@@ -321,17 +321,17 @@ def run_page(folder: RunFolder) -> Page:
     return page
 
 
-def _objective(section: Any) -> str:
+def _objective(config: Config, section: Any) -> str:
     """Return a line about an objective: its name and unit, source, role, direction and bounds."""
     bounds = [f"at least {section.min:g}"] if section.min is not None else []
     bounds += [f"at most {section.max:g}"] if section.max is not None else []
     what = ", ".join([section.role, *([section.direction] if section.direction else []), *bounds])
-    return f"{label(section)} from {section.source_name} ({what})"
+    return f"{label(config, section)} from {section.source_name} ({what})"
 
 
 def _hover(config: Config, candidate: Candidate, score: float) -> str:
     """Return the label of a network: genotype, score and values with units."""
-    values = [f"{label(s)}: {number(candidate.values[s.column])}" for s in config.objectives]
+    values = [f"{label(config, s)}: {number(candidate.values[s.column])}" for s in config.selecting]
     return hover(candidate.genotype, f"score: {score:.5g}", *values)
 
 
@@ -345,9 +345,9 @@ def _front_figure(config: Config, results: Sequence[Mapping[str, Any]], historie
     """Draw all networks and the front over the Pareto objectives; without these, the score over a device metric."""
     pareto = [s for s in config.objectives if s.role == "pareto"]
     fitness = any(s.role == "fitness" for s in config.objectives)
-    shown = (pareto or [s for s in config.objectives if s.role == "constraint"] or config.objectives)[:2]
+    shown = (pareto or [s for s in config.objectives if s.role == "constraint"] or config.selecting)[:2]
     scored = fitness or len(shown) < 2
-    figure = axes(label(shown[0]), "score" if scored else label(shown[1]))
+    figure = axes(label(config, shown[0]), "score" if scored else label(config, shown[1]))
     for number_, (result, history) in enumerate(zip(results, histories.values(), strict=True)):
         scores, colour = _scores(history), COLOURS[number_ % len(COLOURS)]
 
@@ -376,10 +376,10 @@ def _front_figure(config: Config, results: Sequence[Mapping[str, Any]], historie
 
 def _history_figures(config: Config, histories: Mapping[int, History]) -> dict[str, Figure]:
     """Draw the score, and each objective that is optimised, over the number of the evaluation."""
-    sections = [s for s in config.objectives if s.role != "constraint"]
+    sections = [s for s in config.selecting if s.role != "constraint"]
     fitness = any(s.role == "fitness" for s in config.objectives)
     names = {"score": ("score", 1.0)} if fitness else {}
-    names |= {s.column: (label(s), -1.0 if s.direction == "min" else 1.0) for s in sections}
+    names |= {s.column: (label(config, s), -1.0 if s.direction == "min" else 1.0) for s in sections}
     figures = {}
     for column, (title, sign) in names.items():
         figure = axes("networks evaluated", title)
@@ -403,7 +403,7 @@ def _history_figures(config: Config, histories: Mapping[int, History]) -> dict[s
 
 def _prediction_figure(config: Config, results: Sequence[Mapping[str, Any]], predicted: str, measured: str) -> Figure:
     """Draw the predictions of a metric over its measurements."""
-    (section,) = (s for s in config.objectives if s.column == predicted)
+    section = next(s for s in config.objectives if s.column in (predicted, measured))
     unit = f" [{section.unit}]" if section.unit else ""
     rows = [row for result in results for row in result["front"]]
     points = [(number_in(row, measured), number_in(row, predicted), row["genotype"]) for row in rows]

@@ -61,7 +61,7 @@ def history_table(folder: RunFolder) -> DataFrame:
                 }
             )
     facts = ["seed", "genotype", "origin", "generation", "parents", "seconds", "feasible", "score"]
-    return _table(folder.config, rows, [*facts, *(section.column for section in folder.config.objectives)])
+    return _table(folder.config, rows, [*facts, *(section.column for section in folder.config.selecting)])
 
 
 def _table(config: Config, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> DataFrame:
@@ -72,32 +72,37 @@ def _table(config: Config, rows: Sequence[Mapping[str, Any]], columns: Sequence[
     table = DataFrame(rows, columns=names)
     units = {section.column: section.unit or "" for section in sections_of(config)}
     table.attrs["units"] = {name: units[name] for name in names if name in units}
-    table.attrs["predicted"] = [s.column for s in sections_of(config) if is_predicted(s)]
+    table.attrs["predicted"] = [s.column for s in sections_of(config) if is_predicted(config, s)]
     return table
 
 
 def sections_of(config: Config) -> list[MetricSection]:
-    """Return the objectives, then the report's metrics."""
-    return [*config.objectives, *config.report]
+    """Return the objectives without guides, then the report's metrics."""
+    return [*config.selecting, *config.report]
 
 
-def label(section: MetricSection) -> str:
+def label(config: Config, section: MetricSection) -> str:
     """Return a metric's name with its unit, and whether it is predicted."""
     name = section.column
-    if is_predicted(section) and "predicted" not in name:
+    if is_predicted(config, section) and "predicted" not in name:
         name += ", predicted"
     return f"{name} [{section.unit}]" if section.unit and f"({section.unit})" not in name else name
 
 
-def is_predicted(section: MetricSection) -> bool:
-    """Whether a metric comes from a predictor."""
-    return section.source_name == "seval"
+def is_predicted(config: Config, section: MetricSection) -> bool:
+    """Whether the values of a metric in the result come from a predictor; those of ``refine`` were measured."""
+    return section.source_name == "seval" and not config.is_learned(section)
 
 
 def predicted_and_measured(config: Config) -> list[tuple[str, str]]:
-    """Return the columns of predicted objectives, each with the report's column of the same metric."""
-    reported = {s.metric: s.column for s in config.report if not is_predicted(s)}
-    return [(s.column, reported[s.metric]) for s in config.objectives if is_predicted(s) and s.metric in reported]
+    """Return pairs of columns: predicted values, and measured values of the same metric.
+
+    The pairs are those of predicted objectives and the report's metrics, and those of the metrics of ``refine``.
+    """
+    learned = [(f"{s.column}_predicted", s.column) for s in config.objectives if config.is_learned(s)]
+    reported = {s.metric: s.column for s in config.report if not is_predicted(config, s)}
+    predicted = [s for s in config.objectives if is_predicted(config, s)]
+    return learned + [(s.column, reported[s.metric]) for s in predicted if s.metric in reported]
 
 
 def print_report(folder: RunFolder, console: Console) -> None:
@@ -116,6 +121,8 @@ def print_report(folder: RunFolder, console: Console) -> None:
         for result in results:
             kind = "front" if is_pareto(config) else "best"
             title = f"seed {result['seed']}: the {kind} of {result['explored']} networks"
+            if "measured" in result:
+                title += f", of which {result['measured']} were measured"
             if result["stopped"] == "exhausted":
                 title += "; it ran out of new ones"
             if result["stopped"] == "patience":
@@ -145,7 +152,8 @@ def _print_rows(config: Config, console: Console, title: str, number: str, rows:
     table = Table()
     table.add_column(number, justify="right")
     scored = [("score", "score")] if any("score" in row for row in rows) else []
-    columns = [*scored, *((s.column, label(s)) for s in sections_of(config))]
+    columns = [*scored, *((s.column, label(config, s)) for s in sections_of(config))]
+    columns += [(f"{s.column}_predicted", f"{s.column}, predicted") for s in config.objectives if config.is_learned(s)]
     for _, heading in columns:
         # A heading may break at its underscores, so that the table fits a terminal of 80 columns.
         table.add_column(heading.replace("_", " ").replace("[", "\\["), justify="right")
@@ -179,7 +187,10 @@ def _summary(config: Config, result: Mapping[str, Any]) -> Iterator[str]:
         pairs = [(number_in(row, predicted), number_in(row, measured)) for row in result["front"]]
         errors = [abs(p / m - 1) for p, m in pairs if p is not None and m]
         if errors:
-            yield f"{predicted} differs from {measured} by {median(errors):.0%} (median of the front)"
+            yield (
+                f"{predicted} differs from {measured} by {median(errors):.0%} (median of the front), at most"
+                f" {max(errors):.0%}"
+            )
 
 
 def _over_seeds(config: Config, results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -190,7 +201,7 @@ def _over_seeds(config: Config, results: Sequence[Mapping[str, Any]]) -> Iterato
         values = [number_in(r["front"][0], section.column) for r in results if r["front"]]
         finite = [value for value in values if value is not None]
         if len(finite) > 1:
-            yield f"{label(section)}: {fmean(finite):.6g} ± {stdev(finite):.2g}"
+            yield f"{label(config, section)}: {fmean(finite):.6g} ± {stdev(finite):.2g}"
 
 
 _EXPLORED = "#b8c4cf"
@@ -251,8 +262,8 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
         if front:
             x, y = zip(*front, strict=True)
             axes.plot(x, y, style, ms=5, lw=1.2, color=_FRONT, label="front" if first else None)
-    axes.set_xlabel(label(pareto[0]))
-    axes.set_ylabel("score of the fitness metrics" if scored else label(pareto[1]))
+    axes.set_xlabel(label(config, pareto[0]))
+    axes.set_ylabel("score of the fitness metrics" if scored else label(config, pareto[1]))
     axes.set_title("Evaluated networks")
     _add_legend(axes)
 
@@ -292,13 +303,13 @@ def _draw_report(
             axes.plot([row[x.column], row[measured]], [row[y.column]] * 2, lw=0.8, color=_EXPLORED, zorder=0)
         axes.plot([r[measured] for r in rows], [r[y.column] for r in rows], "o", ms=6, color=_SECOND, label="measured")
     fill = "none" if measured else _FRONT
-    name = "predicted" if is_predicted(x) else x.source_name
+    name = "predicted" if is_predicted(config, x) else x.source_name
     axes.plot([r[x.column] for r in rows], [r[y.column] for r in rows], "o", ms=6, mfc=fill, mec=_FRONT, label=name)
     for bound in (getattr(x, "min", None), getattr(x, "max", None)):
         if bound is not None:
             axes.axvline(bound, ls="--", lw=1, color=_EXPLORED)
     axes.set_xlabel(f"{x.metric} [{x.unit}]" if x.unit else x.metric)
-    axes.set_ylabel(label(y))
+    axes.set_ylabel(label(config, y))
     axes.set_title("Reported metrics of the result")
     _add_legend(axes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_patch.imports import TORCH_LOCK
@@ -19,7 +20,12 @@ ROUNDS = 3
 
 
 def measure_latency_ms(
-    space: SearchSpace, genotypes: Sequence[str], *, device: str = "cpu", progress: Progress | None = None
+    space: SearchSpace,
+    genotypes: Sequence[str],
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    output: Path | None = None,
 ) -> list[float]:
     """Return the latency of one image through each network, in milliseconds.
 
@@ -28,6 +34,7 @@ def measure_latency_ms(
         genotypes: the networks.
         device: where they run.
         progress: shows the fraction done.
+        output: CSV for the results, with a journal beside it, from which an interrupted measurement resumes.
 
     Returns:
         ``(n,)`` latencies; :data:`~freerea_patch.UNSUPPORTED` for a network that cannot run.
@@ -36,7 +43,7 @@ def measure_latency_ms(
         InputError: the device does not exist, no network can run, or one cannot be built.
     """
     networks = space_networks(space, genotypes)
-    results = measure_networks(networks, rounds=ROUNDS, device=device, progress=progress)
+    results = measure_networks(networks, output, rounds=ROUNDS, device=device, progress=progress)
     for genotype, reason in results.attrs["failed"].items():
         raise InputError(f"network {genotype!r} cannot be built ({reason})")
     latency_ms = dict(zip(results["genotype"], results["latency_ms"], strict=True))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +21,14 @@ import numpy.typing as npt
 from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
 from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.files import write_atomically
-from freerea_seval.predictor.model_card import ADVICE
+from freerea_seval.predictor.model_card import ADVICE, PredictorInfo
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.strings.views import View, check_view, default_view
 from freerea_seval.units import direction_of
+
+if TYPE_CHECKING:
+    from freerea_seval.predictor.seval import SEvalPredictor
 
 Values = npt.NDArray[np.float64]
 
@@ -54,18 +57,22 @@ class PredictedSource:
             folder, self.preparation = _calibrate(context, argument)
         else:
             folder = context.path(argument, "source 'seval'")
-        self.predictor, self._info = load_predictor(folder)
-        if self.predictor.proxies_:
+        predictor, info = load_predictor(folder)
+        if predictor.proxies_:
             raise InputError(
-                f"predictor {folder}: learned from {self.predictor.proxies_} proxies beside strings, which a search"
+                f"predictor {folder}: learned from {predictor.proxies_} proxies beside strings, which a search"
                 " does not compute; train one on strings alone"
             )
-        self.strings = SpaceStrings(context.space, self._info.view)
-        self._last: dict[str, Values] = {}
+        self.strings = SpaceStrings(context.space, info.view)
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
+        self._adopt(predictor, info)
         # The first prediction imports packages, whose time is not to be charged to the networks of the search.
         self.predictions([context.space.sample(Random(context.seed))])
         _settle()
+
+    def _adopt(self, predictor: SEvalPredictor, info: PredictorInfo) -> None:
+        self.predictor, self._info = predictor, info
+        self._last: dict[str, Values] = {}
 
     def describe(self, metric: str) -> MetricInfo:
         """Return the predicted metric's unit, and its direction unless the metric's name says the opposite."""

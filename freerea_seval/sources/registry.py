@@ -60,6 +60,7 @@ class Context:
         base: the folder that relative paths of the config start from.
         folder: where a source may keep files that belong to the run; None outside of runs.
         seed: of what the source prepares at random.
+        refines: whether sources that learn are given measurements during the search, in rounds.
         progress: shows the steps of long preparations.
     """
 
@@ -69,6 +70,7 @@ class Context:
     folder: Path | None = None
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
+    refines: bool = False
 
     @property
     def batch(self) -> str:
@@ -360,9 +362,10 @@ _RECORDS = (
     SourceRecord(
         "seval",
         "predicted from the network's string",
-        "freerea_seval.sources.predicted:PredictedSource",
-        "the folder of a trained predictor, or {measure: latency, networks: N, view: executed} to measure this machine"
-        " and train one first",
+        "freerea_seval.sources.learned:open_seval",
+        "the folder of a trained predictor; {measure: latency, networks: N, view: executed} to measure this machine"
+        " and train one first; with 'refine', also {ask: METRIC} or {SOURCE: ARGUMENT}, such as"
+        " {python: pkg.module:callable}",
     ),
 )
 BUILTIN = {record.name: record for record in _RECORDS}

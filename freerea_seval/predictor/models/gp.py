@@ -196,6 +196,48 @@ class _Posterior(NamedTuple):
     weights: Values
 
 
+class JointPosterior:
+    """The joint posterior of one metric of ``n`` networks, which can be conditioned on further measurements.
+
+    The value that a network is expected to have changes no mean, but it makes similar networks more certain.
+
+    Attributes:
+        mean: ``(n,)`` in the unit of the metric.
+    """
+
+    def __init__(
+        self,
+        parts: list[Values],
+        training: list[Values],
+        posterior: _Posterior,
+        centre: float,
+        scale: float,
+    ) -> None:
+        self._parts, self._parameters, self._scale = parts, posterior.parameters, scale
+        with _one_thread():
+            across = Kernel(*between(parts, training)).covariance(posterior.parameters)
+            factor = Kernel(*between(training, training)).factor(posterior.parameters)
+            self.mean = centre + scale * (across @ posterior.weights)  # 2.25
+            self._factors: Values = solve_triangular(factor, across.T, lower=True)
+        linear = (slope * square for slope, square in zip(slopes(self._parameters), squared(parts), strict=True))
+        prior = np.exp(self._parameters[0]) + sum(linear)
+        self._variance = np.maximum(prior - (self._factors**2).sum(axis=0), 0.0)  # 2.26
+
+    @property
+    def std(self) -> Values:
+        """Standard deviations ``(n,)`` of new measurements, with their noise."""
+        return np.asarray(self._scale * np.sqrt(self._variance + np.exp(self._parameters[-1])), dtype=np.float64)
+
+    def observe(self, row: int) -> None:
+        """Condition on a measurement of a network that has the expected value."""
+        with _one_thread():
+            kernel = Kernel(*between(self._parts, [part[row : row + 1] for part in self._parts]))
+            column = kernel.covariance(self._parameters)[:, 0] - self._factors.T @ self._factors[:, row]
+        column /= np.sqrt(self._variance[row] + np.exp(self._parameters[-1]))
+        self._factors = np.vstack([self._factors, column])
+        self._variance = np.maximum(self._variance - column**2, 0.0)
+
+
 class GaussianProcessPredictor(StringRegressor):
     """A scikit-learn regressor from network strings to metrics: a Gaussian process for each metric.
 
@@ -312,6 +354,19 @@ class GaussianProcessPredictor(StringRegressor):
         if self.single_:
             mean, spread = mean[:, 0], spread[:, 0]
         return (mean, spread) if return_std else mean
+
+    def joint(self, strings: Sequence[str]) -> JointPosterior:
+        """Return the joint posterior of the first metric of networks.
+
+        Raises:
+            InputError: a string is not a network string.
+            sklearn.exceptions.NotFittedError: before :meth:`fit`.
+        """
+        check_is_fitted(self, "posteriors_")
+        points = self._points(self._with_proxies(np.log1p(self.features_.matrix(strings).astype(np.float64)), None))
+        posterior = self.posteriors_[0]
+        training = self._parts(self.points_[posterior.rows])
+        return JointPosterior(self._parts(points), training, posterior, float(self.mean_[0]), float(self.scale_[0]))
 
     def _ask(self, points: Values, return_std: bool) -> tuple[Values, Values]:
         """Return mean and standard deviation, ``(n, m)`` each and standardised; without ``return_std`` zeros for it."""

@@ -1,0 +1,711 @@
+"""A search in rounds: search, measure some of what the search leads to, learn from all measurements, search on.
+
+Every step is recorded before the next one begins, so that an interrupted run continues without measuring twice::
+
+    RUN/seed-0/refine.jsonl           what was chosen, and the measured values, in order
+    RUN/seed-0/round-1.jsonl          the candidates of each part of the search
+    RUN/seed-0/measured-METRIC-1.csv  measurements on this machine, with their journals
+    RUN/wanted.csv, wanted.py         networks whose values the user is asked for, and how to build them
+    RUN/seed-0/journal.jsonl          in the end: the measured networks with their measured values
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from freerea_patch import (
+    BoundObjective,
+    Budget,
+    Candidate,
+    History,
+    InputError,
+    Ledger,
+    Measured,
+    MetricSource,
+    NothingFeasible,
+    Objective,
+    ObjectiveSet,
+    Proposal,
+    SearchResult,
+    Times,
+    algorithm_options,
+    run,
+)
+from freerea_seval.config import ObjectiveSection
+from freerea_seval.files import JsonLines, read_bounded, temporary_folder, write_atomically
+from freerea_seval.predictor.acquisition import Axis, Known, choose, within
+from freerea_seval.progress import Progress
+from freerea_seval.runs.folder import AnswersWanted, Journal, Recorder, RunFolder, from_json, to_json
+from freerea_seval.sources.learned import LearnedSource, Prediction
+
+Values = npt.NDArray[np.float64]
+
+#: A space with at most this number of networks is looked at as a whole when networks are chosen.
+MOST_LISTED = 20_000
+#: Random networks among which those to start with are chosen.
+_START_POOL = 300
+#: The search admits networks that keep a predicted bound with at least this probability, by the errors of predictions.
+_CHANCE = 0.1
+#: Distance between the seeds of the parts of a search: with equal seeds, all would propose the same networks.
+_SEED_STEP = 1_000_000
+#: Words that an answer has for a network without a value.
+_FAILED = frozenset({"failed", "unsupported", "nan", "inf", "-inf", "none", "null"})
+MOST_ANSWER_BYTES = 2**26
+
+
+@dataclass(frozen=True)
+class Learned:
+    """An objective that is measured in rounds.
+
+    Attributes:
+        section: of the config.
+        source: measures and predicts.
+        start, networks: how many networks are measured before the search, and after each of its parts.
+    """
+
+    section: ObjectiveSection
+    source: LearnedSource
+    start: int
+    networks: int
+
+    @property
+    def column(self) -> str:
+        """The name under which its values are recorded."""
+        return self.section.column
+
+    @property
+    def selects(self) -> bool:
+        """Whether it is optimised, rather than bounded."""
+        return self.section.role != "constraint"
+
+
+class RefineLog:
+    """The file of choices and measured values.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: a line is neither a choice nor a value.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._lines = JsonLines(path)
+        #: By round and column: the chosen networks, with the predictions at that time.
+        self.wanted: dict[tuple[int, str], dict[str, Prediction]] = {}
+        #: By column and network: all values with their rounds; NaN for a network that is not supported.
+        self.values: dict[str, dict[str, list[tuple[int, float]]]] = {}
+        #: Seconds by what they were spent on.
+        self.seconds: dict[str, float] = {}
+        for number, row in enumerate(self._lines.rows(), start=1):
+            try:
+                self._take(row)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise InputError(
+                    f"{path}, line {number}: expected a choice or a value ({type(error).__name__}: {error});"
+                    " restore the file, or delete it from this line on and resume"
+                ) from None
+
+    def _take(self, row: Mapping[str, Any]) -> None:
+        if "wanted" in row:
+            wanted = {g: Prediction(*map(from_json, triple)) for g, triple in row["wanted"].items()}
+            self.wanted[int(row["round"]), str(row["column"])] = wanted
+        elif "genotype" in row:
+            column, genotype, value = str(row["column"]), str(row["genotype"]), from_json(row["value"])
+            self.values.setdefault(column, {}).setdefault(genotype, []).append((int(row["round"]), value))
+            self._spend(f"measure {column}", float(row["seconds"]))
+        else:
+            self._spend(f"train {row['column']}", float(row["trained_s"]))
+
+    def _spend(self, name: str, seconds: float) -> None:
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
+    def _add(self, row: dict[str, Any]) -> None:
+        self._lines.append(row)
+        self._take(row)
+
+    def want(self, number: int, column: str, predictions: Mapping[str, Prediction]) -> None:
+        """Record the networks that were chosen in a round."""
+        wanted = {genotype: [to_json(part) for part in triple] for genotype, triple in predictions.items()}
+        self._add({"round": number, "column": column, "wanted": wanted})
+
+    def value(self, number: int, column: str, genotype: str, measured: Measured) -> None:
+        """Record a value."""
+        row = {"round": number, "column": column, "genotype": genotype}
+        self._add({**row, "value": to_json(measured.value), "seconds": measured.seconds})
+
+    def train(self, column: str, seconds: float) -> None:
+        """Record the seconds that training took."""
+        self._add({"column": column, "trained_s": seconds})
+
+    def known(self, column: str, before: float = math.inf) -> dict[str, float]:
+        """Return the values of a column from the rounds before a number; several of a network are averaged."""
+        known = {}
+        for genotype, pairs in self.values.get(column, {}).items():
+            values = [value for number, value in pairs if number < before]
+            finite = [value for value in values if math.isfinite(value)]
+            if values:
+                known[genotype] = fmean(finite) if finite else math.nan
+        return known
+
+    def close(self) -> None:
+        """Close the file."""
+        self._lines.close()
+
+
+class _Remembering:
+    """A metric source that computes no value a second time; a remembered one is not charged.
+
+    Args:
+        source: computes the values.
+        memory: values by metric and genotype, shared between the parts of a search.
+    """
+
+    def __init__(self, source: MetricSource, memory: dict[str, dict[str, float]]) -> None:
+        self._source = source
+        self._memory = memory
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+        """Yield one mapping a genotype, in order."""
+        columns = [self._memory.setdefault(metric, {}) for metric in metrics]
+        missing = [g for g in genotypes if any(g not in column for column in columns)]
+        computed = iter(self._source.evaluate(missing, metrics) if missing else [])
+        for genotype in genotypes:
+            if all(genotype in column for column in columns):
+                yield {metric: Measured(column[genotype]) for metric, column in zip(metrics, columns, strict=True)}
+                continue
+            row = next(computed)
+            for metric, column in zip(metrics, columns, strict=True):
+                column[genotype] = row[metric].value
+            yield row
+
+
+class Refinement:
+    """The rounds of one seed.
+
+    Args:
+        folder: the run.
+        setup: its opened sources; see :class:`freerea_seval.runs.execute.Setup`.
+        seed: of the search.
+        progress: shows the progress.
+
+    Raises:
+        InputError: a file of the run is damaged, or the numbers of networks do not suit.
+    """
+
+    def __init__(self, folder: RunFolder, setup: Any, seed: int, progress: Progress) -> None:
+        section = setup.config.refine
+        assert section is not None
+        self._folder, self._setup, self._seed, self._progress = folder, setup, seed, progress
+        self._path = folder.seed(seed)
+        self._path.mkdir(exist_ok=True)
+        self._rounds = section.rounds
+        self._bound = setup.bound
+        order = {"measure": 0, "ask": 2}  # what costs least is known first
+        self.learned = sorted(
+            (
+                Learned(
+                    bound.section,
+                    bound.source,
+                    section.start if bound.source.means.start is None else bound.source.means.start,
+                    section.networks if bound.source.means.networks is None else bound.source.means.networks,
+                )
+                for bound in self._bound
+                if setup.config.is_learned(bound.section)
+            ),
+            key=lambda learned: (learned.selects, order.get(learned.source.means.kind, 1)),
+        )
+        self._check()
+        self.log = RefineLog(self._path / "refine.jsonl")
+        self._journals: dict[int, list[Candidate]] = {}
+        self._memory: dict[int, dict[str, dict[str, float]]] = {}
+
+    def _check(self) -> None:
+        guided = any(bound.section.role == "guide" for bound in self._bound)
+        others = any(b.section.role in ("fitness", "pareto") and not self._is_learned(b.section) for b in self._bound)
+        for learned in self.learned:
+            enough = learned.start >= 10 or (learned.start == 0 and (guided or others or not learned.selects))
+            if not enough:
+                raise InputError(
+                    f"objective {learned.column!r}: a predictor needs 'start' of at least 10 networks, got"
+                    f" {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
+                )
+
+    def _is_learned(self, section: ObjectiveSection) -> bool:
+        return bool(self._setup.config.is_learned(section))
+
+    def execute(self) -> dict[str, Any]:
+        """Carry out the rounds, and return the result of the seed.
+
+        Raises:
+            AnswersWanted: the user has to supply values first.
+            NothingFeasible: no measured network satisfies the constraints.
+        """
+        try:
+            for number in range(self._rounds + 1):
+                if number and not any(key[0] == number for key in self.log.wanted):
+                    self._train(number)
+                    self._search(number)
+                self._measure_round(number)
+            self._train(self._rounds + 1)
+            return self._result()
+        finally:
+            self.log.close()
+
+    # Measuring
+
+    def _measure_round(self, number: int) -> None:
+        """Choose, record and measure the networks of a round, metric by metric."""
+        for learned in self.learned:
+            self._take_values()
+            key = (number, learned.column)
+            if key not in self.log.wanted:
+                chosen = self._choose_start(learned) if number == 0 else self._choose(learned, number)
+                self.log.want(number, learned.column, dict(zip(chosen, learned.source.predict(chosen), strict=True)))
+            known = self.log.known(learned.column)
+            missing = [genotype for genotype in self.log.wanted[key] if genotype not in known]
+            if missing and learned.source.asks:
+                self._ask()
+            output = self._path / f"measured-{learned.column}-{number}.csv"
+            with self._progress.task(f"measuring {learned.column}, round {number} of {self._rounds}") as show:
+                for count, (genotype, value) in enumerate(learned.source.measure(missing, output) if missing else ()):
+                    self.log.value(number, learned.column, genotype, value)
+                    show((count + 1) / len(missing), "")
+        self._take_values()
+
+    def _take_values(self, before: float = math.inf) -> None:
+        for learned in self.learned:
+            learned.source.measured = self.log.known(learned.column, before)
+
+    def _train(self, number: int) -> None:
+        """Train every predictor on the values from the rounds before a number."""
+        self._take_values(number)
+        with self._progress.task("training predictors") as show:
+            for count, learned in enumerate(self.learned):
+                show(count / len(self.learned), learned.column)
+                seconds = learned.source.train()
+                if seconds:
+                    self.log.train(learned.column, seconds)
+
+    def _ask(self) -> None:
+        """Write which values are wanted, and end the run for now."""
+        wanted: dict[str, list[str]] = {}
+        for (_, column), predictions in self.log.wanted.items():
+            if any(learned.column == column and learned.source.asks for learned in self.learned):
+                known = self.log.known(column)
+                for genotype in predictions:
+                    if genotype not in known:
+                        wanted.setdefault(genotype, []).append(column)
+        columns = list(dict.fromkeys(column for names in wanted.values() for column in names))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["genotype", *columns])
+        writer.writerows([genotype, *("" for _ in columns)] for genotype in wanted)
+        path = self._folder.path
+        write_atomically(path / "wanted.py", _HOW_TO_BUILD)
+        write_atomically(path / "wanted.csv", text.getvalue())
+        raise AnswersWanted(
+            f"{len(wanted)} values of {' and '.join(columns)} are wanted: fill in {path / 'wanted.csv'}"
+            f" ('failed' for a network without one; {path / 'wanted.py'} builds the networks), then continue with:"
+            f" freerea-seval search --resume {path} --answers {path / 'wanted.csv'}"
+        )
+
+    # Choosing
+
+    def _choose_start(self, learned: Learned) -> list[str]:
+        """Return the networks to start with: the extremes of a sample, then the most informative of it."""
+        from freerea_seval.measurement.networks import draw, most_informative_first
+        from freerea_seval.predictor.features.vectorizer import StringFeatures
+
+        count = max(other.start for other in self.learned)
+        if not learned.start:
+            return []
+        space = self._setup.space
+        genotypes = draw(space, max(_START_POOL, 2 * count), self._seed, least=1)
+        with self._progress.task("choosing networks to start with") as show:
+            ordered = most_informative_first(space, genotypes, show)
+        strings = learned.source.strings.strings(ordered)
+        costs = StringFeatures().fit(strings).matrix(strings)[:, 0]  # the multiply-adds
+        extremes = [ordered[int(place(costs))] for place in (np.argmin, np.argmax)]
+        return list(dict.fromkeys([*extremes, *ordered]))[: learned.start]
+
+    def _choose(self, learned: Learned, number: int) -> list[str]:
+        """Return the networks whose value of a metric is worth most."""
+        done = len(self.log.known(learned.column))
+        count = learned.start + number * learned.networks - done
+        earlier = self.learned[: self.learned.index(learned)]
+        candidates = self._candidates(number)
+        for other in (o for o in earlier if o.networks or o.start):
+            # Only networks that keep the bounds measured so far are worth a more expensive measurement.
+            values = other.source.measured
+            candidates = [g for g in candidates if g in values and (other.selects or self._admits(other, values[g]))]
+        candidates = [g for g in candidates if g not in learned.source.measured]
+        if count < 1 or not candidates:
+            return []
+        axes, feasible = self._beliefs(candidates)
+        alike = learned.source.strings.strings(candidates)
+        return [candidates[row] for row in choose(axes, feasible, count, alike, self._seed + number)]
+
+    def _admits(self, learned: Learned, value: float) -> bool:
+        return all(objective.admits(value) for objective in learned.section.objectives())
+
+    def _candidates(self, number: int) -> list[str]:
+        """Return the networks to choose from: all of a small space if everything that selects is learned."""
+        explored = {c.genotype: None for c in self._explored(number) if self._is_complete(c)}
+        measured = {genotype: None for learned in self.learned for genotype in self.log.known(learned.column)}
+        space = self._setup.space
+        listing = getattr(space, "genotypes", None)
+        if self._needs_only_learned() and listing is not None and len(genotypes := listing()) <= MOST_LISTED:
+            return list(genotypes)
+        return list(explored | measured)
+
+    def _is_complete(self, candidate: Candidate) -> bool:
+        """Whether a candidate has the values that are not learned, and keeps the bounds of such values."""
+        values = candidate.values
+        bounds = [term for b in self._known_constraints() for term in b.section.objectives()]
+        return all(term.name in values for term in self._known_terms()) and all(
+            term.name in values and term.admits(values[term.name]) for term in bounds
+        )
+
+    def _known_constraints(self) -> list[Any]:
+        """Return the constraints that are not learned, with their sources."""
+        return [b for b in self._bound if b.section.role == "constraint" and not self._is_learned(b.section)]
+
+    def _known_terms(self) -> list[Objective]:
+        """Return the objectives of the choice that are not learned."""
+        sections = [b.section for b in self._bound if not self._is_learned(b.section)]
+        steer = self._guided()
+        return [
+            term for s in sections if s.role != "guide" or steer for term in s.objectives() if s.role != "constraint"
+        ]
+
+    def _guided(self) -> bool:
+        """Whether guides stand in for a metric of which nothing is believed yet."""
+        return any(learned.selects and not learned.source.believes() for learned in self.learned)
+
+    def _needs_only_learned(self) -> bool:
+        return not (self._known_terms() or self._known_constraints())
+
+    def _beliefs(self, candidates: Sequence[str]) -> tuple[list[Axis], Values]:
+        """Return the axes that select, and the probabilities of candidates to be feasible."""
+        networks, n = [*candidates, *self._feasible_measured()], len(candidates)
+        axes: list[Axis] = []
+        feasible = np.ones(n)
+        for learned in self.learned:
+            if not learned.source.believes():
+                continue
+            objective = learned.section.objectives()[0]
+            bounds = [bound for bound in (objective.lower, objective.upper) if bound is not None]
+            belief, supported, mapped = learned.source.belief(networks, bounds)
+            feasible *= supported[:n]
+            if learned.selects:
+                axes.append(_Oriented(belief, 1.0 if objective.direction == "max" else -1.0))
+            else:
+                lower = -math.inf if objective.lower is None else mapped[0]
+                upper = math.inf if objective.upper is None else mapped[-1]
+                feasible *= within(belief.mean, belief.std, lower, upper)[:n]
+        return [*axes, *map(Known, self._known_axes(networks))], feasible
+
+    def _known_axes(self, networks: Sequence[str]) -> Iterator[Values]:
+        """Yield the axes that are not learned: the score of all fitness terms, and the Pareto axes."""
+        terms = self._known_terms()
+        if not terms:
+            return
+        history = History(terms, **_scoring(self._setup.config.search.options()))
+        bound = [b for b in self._objectives(guides=True).bound if b.objective.name in {t.name for t in terms}]
+        for genotype, evaluation in zip(networks, ObjectiveSet(bound).evaluate(networks), strict=True):
+            history.add(Proposal(genotype), evaluation)
+        found = [history.find(genotype) for genotype in networks]
+        candidates = [candidate for candidate in found if candidate is not None]
+        if any(term.role == "fitness" for term in terms):
+            scores = history.scores(candidates)
+            yield np.where(np.isfinite(scores), scores, np.nanmin(scores, initial=0.0, where=np.isfinite(scores)))
+        for term in terms:
+            if term.role == "pareto":
+                yield np.array([term.oriented(candidate.values[term.name]) for candidate in candidates])
+
+    # Searching
+
+    def _search(self, number: int) -> None:
+        """Search with a part of the budget, from all networks so far."""
+        objectives = self._objectives(guides=self._steered(), relaxed=True)
+        before = self._explored(number - 1)
+        networks = list(dict.fromkeys([*(c.genotype for c in before), *self._measured()]))
+        scoring = _scoring(self._setup.config.search.options())
+        given = History(objectives.terms, **scoring)
+        for genotype, evaluation in zip(networks, objectives.set.evaluate(networks), strict=True):
+            given.add(Proposal(genotype, origin="given"), evaluation)
+        options = dict(self._setup.config.search.options())
+        algorithm = self._setup.algorithm
+        if "start" in algorithm_options(algorithm):
+            ranked = given.ranked(list(given))[: options.get("population", len(given))]
+            options["start"] = [*(c.genotype for c in ranked), *options.get("start", ())]
+        search = algorithm(self._setup.space, objectives.terms, seed=self._seed + (number - 1) * _SEED_STEP, **options)
+        for candidate in given.all_candidates():
+            search.history.add(candidate.proposal, candidate.evaluation)
+        budget = self._share(len(search.history))
+        journal = Journal(self._path / f"round-{number}.jsonl")
+        steps = journal.steps()
+        recorder = Recorder(journal, steps, budget.uses_clock)
+        with closing(journal), self._progress.task(f"searching, part {number} of {self._rounds}") as show:
+
+            def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
+                recorder.record(candidate, times)
+                show(spent, f"{len(search.history)} networks")
+
+            with suppress(NothingFeasible):  # measurements near the bound are what is needed then
+                run(search, objectives.set, budget, ledger=Ledger(), on_candidate=on_candidate, replay=steps)
+
+    def _share(self, known: int) -> Budget:
+        """Return the budget of one part, with room for the feasible networks that are known already."""
+        budget = self._setup.config.budget
+        shares: dict[str, Any] = {name: limit / self._rounds for name, limit in budget.limits.items()}
+        if budget.evaluations is not None:
+            shares["evaluations"] = known + max(1, round(budget.evaluations / self._rounds))
+        return Budget(**shares, patience=budget.patience)
+
+    def _steered(self) -> bool:
+        """Whether guides stand in for a metric whose predictor is not trained yet."""
+        return any(learned.selects and not learned.source.trained for learned in self.learned)
+
+    def _objectives(self, *, guides: bool, relaxed: bool = False, all_learned: bool = False) -> _Terms:
+        """Return the objectives that have values: with or without guides, and with bounds that errors may relax."""
+        bound: list[BoundObjective] = []
+        for b in self._bound:
+            section = b.section
+            if section.role == "guide" and not guides:
+                continue
+            if not self._is_learned(section):
+                source: MetricSource = self._remembering(b.source)
+                bound += [BoundObjective(term, source, section.metric) for term in section.objectives()]
+            elif b.source.trained or all_learned:
+                terms = section.objectives()
+                if relaxed and section.role == "constraint":
+                    terms = [_relaxed(term, b.source) for term in terms]
+                bound += [BoundObjective(term, b.source, section.metric) for term in terms]
+        return _Terms(bound)
+
+    def _explored(self, number: int) -> list[Candidate]:
+        """Return the candidates of the parts up to a round, each once, with the values of their first evaluation."""
+        found: dict[str, Candidate] = {}
+        for part in range(1, number + 1):
+            if part not in self._journals or part == number:
+                steps = Journal(self._path / f"round-{part}.jsonl").steps()
+                self._journals[part] = [Candidate(s.proposal, s.evaluation, 0, True) for s in steps]
+                self._remember(self._journals[part])
+            for candidate in self._journals[part]:
+                found.setdefault(candidate.genotype, candidate)
+        return list(found.values())
+
+    def _remember(self, candidates: Iterable[Candidate]) -> None:
+        for b in self._bound:
+            if not self._is_learned(b.section):
+                column = self._memory.setdefault(id(b.source), {}).setdefault(b.section.metric, {})
+                for candidate in candidates:
+                    if b.section.column in candidate.values:
+                        column[candidate.genotype] = candidate.values[b.section.column]
+
+    # Results
+
+    def _measured(self) -> list[str]:
+        """Return the networks of which every learned metric was measured."""
+        columns = [learned.source.measured for learned in self.learned if learned.source.measured]
+        return [g for g in columns[0] if all(g in column for column in columns)] if columns else []
+
+    def _feasible_measured(self) -> list[str]:
+        """Return the networks of which every metric with measurements was measured, and that keep all bounds."""
+        networks = self._measured()
+        for learned in self.learned:
+            values = learned.source.measured
+            if values:
+                networks = [g for g in networks if learned.selects or self._admits(learned, values[g])]
+                networks = [g for g in networks if math.isfinite(values[g])]
+        for b in self._known_constraints():
+            rows = self._remembering(b.source).evaluate(networks, [b.section.metric])
+            values = {g: row[b.section.metric].value for g, row in zip(networks, rows, strict=True)}
+            networks = [g for g in networks if all(term.admits(values[g]) for term in b.section.objectives())]
+        return networks
+
+    def _remembering(self, source: MetricSource) -> _Remembering:
+        return _Remembering(source, self._memory.setdefault(id(source), {}))
+
+    def _result(self) -> dict[str, Any]:
+        from freerea_seval.runs.execute import leaders_of, report_front, summarise
+
+        self._take_values()
+        networks = [g for g in self._measured() if all(g in ln.source.measured for ln in self.learned)]
+        objectives = self._objectives(guides=False, all_learned=True)
+        history = History(objectives.terms, **_scoring(self._setup.config.search.options()))
+        for genotype, evaluation in zip(networks, objectives.set.evaluate(networks), strict=True):
+            history.add(Proposal(genotype, origin="given"), evaluation)
+        explored = self._explored(self._rounds)
+        if not len(history):
+            raise NothingFeasible(
+                f"{history.describe_infeasible()}, of those that were measured; loosen the bound, or measure more:"
+                " raise refine.networks"
+            )
+        leaders = leaders_of(history)
+        reported = report_front(leaders, self._setup.report, self._progress)
+        for learned in self.learned:
+            predictions = self._predictions(learned, [c.genotype for c in leaders])
+            for row, prediction in zip(reported, predictions, strict=True):
+                for name, value in zip(("predicted", "low", "high"), prediction, strict=True):
+                    row[f"{learned.column}_{name}"] = value
+        self._write_journal(history)
+        ledger = Ledger()
+        ledger.charge(self.log.seconds)
+        for candidate in explored:
+            ledger.charge(candidate.evaluation.seconds)
+        result = SearchResult(leaders, history, ledger, Times(0.0, 0.0), "budget")
+        summary = summarise(self._seed, result, leaders, reported)
+        return {**summary, "explored": len(explored), "measured": history.evaluated}
+
+    def _predictions(self, learned: Learned, genotypes: Sequence[str]) -> list[Prediction]:
+        """Return the predictions that were made before networks were measured, or by models that had not seen them."""
+        rounds = [chosen for (_, column), chosen in self.log.wanted.items() if column == learned.column]
+        before = {genotype: prediction for chosen in rounds for genotype, prediction in chosen.items()}
+        unseen = dict(zip(genotypes, learned.source.predict(genotypes), strict=True))
+        return [before[g] if g in before and math.isfinite(before[g].value) else unseen[g] for g in genotypes]
+
+    def _write_journal(self, history: History) -> None:
+        with temporary_folder(self._path) as draft:
+            journal = Journal(draft / "journal.jsonl")
+            with closing(journal):
+                for candidate in history.all_candidates():
+                    journal.append(candidate)
+            (draft / "journal.jsonl").replace(self._path / "journal.jsonl")
+
+    def take_answers(self, path: Path) -> int:
+        """Record the answers of a file, and return their number; a file with a mistake changes nothing.
+
+        The file has the column ``genotype`` and one a metric that was asked for, with or without its unit. An empty
+        cell is no answer. Networks that were not asked for are welcome; several answers for one are averaged.
+
+        Raises:
+            InputError: the file cannot be read, has no such column, or a cell that is neither a number nor ``failed``.
+        """
+        asked = {name: ln for ln in self.learned if ln.source.asks for name in _names(ln.section)}
+        answers = list(read_answers(path, asked, self._setup.space.check))
+        number = max((number for number, _ in self.log.wanted), default=0)
+        for genotype, name, value in answers:
+            learned = asked[name]
+            already = self.log.values.get(learned.column, {}).get(genotype, [])
+            if not any(value == known or (math.isnan(value) and math.isnan(known)) for _, known in already):
+                self.log.value(number, learned.column, genotype, Measured(value))
+        self.log.close()
+        return len(answers)
+
+
+class _Oriented:
+    """A belief with the sign that makes larger better."""
+
+    def __init__(self, belief: Axis, sign: float) -> None:
+        self._belief = belief
+        self.mean: Values = sign * belief.mean
+        self.observe = belief.observe
+
+    @property
+    def std(self) -> Values:
+        """Standard deviations ``(n,)``."""
+        return self._belief.std
+
+
+class _Terms:
+    """Objectives bound to sources."""
+
+    def __init__(self, bound: Sequence[BoundObjective]) -> None:
+        self.bound = list(bound)
+        self.set = ObjectiveSet(bound)
+        self.terms = self.set.terms
+
+
+def read_answers(path: Path, names: Iterable[str], check: Any) -> Iterator[tuple[str, str, float]]:
+    """Yield genotype, column and value of every answer in a CSV file; NaN for a network without a value.
+
+    Raises:
+        InputError: see :meth:`Refinement.take_answers`.
+    """
+    try:
+        text = read_bounded(path, MOST_ANSWER_BYTES).decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text)))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"answers {path}: cannot be read ({error}); expected a CSV like wanted.csv") from None
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    columns = [(position, name) for position, name in enumerate(header) if name in set(names)]
+    if "genotype" not in header or not columns:
+        raise InputError(
+            f"answers {path}: expected the columns 'genotype' and {' or '.join(map(repr, names))}, got"
+            f" {', '.join(map(repr, header)) or 'an empty file'}"
+        )
+    key = header.index("genotype")
+    for line, row in enumerate(rows[1:], start=2):
+        genotype = row[key].strip() if key < len(row) else ""
+        for position, name in columns:
+            cell = row[position].strip() if position < len(row) else ""
+            if not cell:
+                continue
+            try:
+                check(genotype)
+                value = math.nan if cell.lower() in _FAILED else float(cell)
+            except InputError as error:
+                raise InputError(f"answers {path}, line {line}: {error}") from None
+            except ValueError:
+                raise InputError(
+                    f"answers {path}, line {line}: expected a number as {name}, 'failed', or an empty cell, got"
+                    f" {cell!r}"
+                ) from None
+            yield genotype, name, value if math.isfinite(value) else math.nan
+
+
+def _names(section: ObjectiveSection) -> set[str]:
+    """Return the headers under which answers of a metric are accepted."""
+    names = {section.column, section.metric}
+    return names | {f"{name}_{section.unit}" for name in names if section.unit}
+
+
+def _scoring(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: options[name] for name in ("aggregation", "normalisation") if options.get(name)}
+
+
+def _relaxed(term: Objective, source: LearnedSource) -> Objective:
+    """Return a bound that a network keeps whose true value is within the original one with a small chance."""
+    errors = source.predictor.conformals_[0]
+    lower, upper = term.lower, term.upper
+    if upper is not None:
+        upper += max(0.0, upper - float(errors.upper(np.array([upper]), _CHANCE)[0]))
+    if lower is not None:
+        lower -= max(0.0, float(errors.lower(np.array([lower]), _CHANCE)[0]) - lower)
+    return replace(term, lower=lower, upper=upper)
+
+
+_HOW_TO_BUILD = '''"""Build the networks whose values are wanted: run this file, or import build from it."""
+
+import csv
+from pathlib import Path
+
+import freerea_seval as fs
+
+FOLDER = Path(__file__).parent
+
+
+def build(genotype):
+    """Return the network of a genotype as a torch module with initial weights."""
+    return fs.load_run(FOLDER).space.build(genotype)
+
+
+if __name__ == "__main__":
+    with open(FOLDER / "wanted.csv", newline="") as file:
+        for row in csv.DictReader(file):
+            print(row["genotype"], build(row["genotype"]), sep="\\n")
+'''

@@ -1,0 +1,297 @@
+"""The source ``seval`` with measurements that arrive during the search, in rounds.
+
+A :class:`LearnedSource` gives the value of a network that was measured, and the prediction of any other. How a network
+is measured is part of the source: on this machine, by another metric source, or by asking the user.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+from freerea_patch import UNSUPPORTED, Direction, InputError, Measured
+from freerea_seval.sources.predicted import PredictedSource
+from freerea_seval.sources.registry import Context, MetricInfo, Source, builtin_metric, load_registry
+from freerea_seval.strings.views import View, check_view, default_view
+from freerea_seval.units import direction_of
+
+if TYPE_CHECKING:
+    from freerea_seval.predictor.models.gp import JointPosterior
+
+Values = npt.NDArray[np.float64]
+
+#: Networks with a value that a Gaussian process needs at least.
+FEWEST_TO_BELIEVE = 5
+#: Probability with which the recorded intervals of predictions contain the value.
+INTERVAL = 0.9
+_OPTIONS = ("start", "networks", "view")
+
+
+def open_seval(context: Context, argument: Any) -> PredictedSource:
+    """Open a trained predictor, or a source that learns from measurements.
+
+    Raises:
+        InputError: see :class:`PredictedSource` and :class:`LearnedSource`.
+    """
+    if context.refines and isinstance(argument, dict):
+        return LearnedSource(context, argument)
+    return PredictedSource(context, argument)
+
+
+class Prediction(NamedTuple):
+    """A predicted value, and the bounds of its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Belief:
+    """The posterior of a metric of networks, of which some share a string, and some were measured.
+
+    Args:
+        posterior: of the different strings.
+        rows: ``(n,)`` the string of every network.
+        known: ``(n,)`` measured values, NaN for the other networks.
+    """
+
+    def __init__(self, posterior: JointPosterior, rows: npt.NDArray[np.int64], known: Values) -> None:
+        self._posterior, self._rows, self._measured = posterior, rows, ~np.isnan(known)
+        self.mean: Values = np.where(self._measured, known, posterior.mean[rows])
+
+    @property
+    def std(self) -> Values:
+        """Standard deviations ``(n,)`` of a measurement; 0 where the value is known."""
+        return np.where(self._measured, 0.0, self._posterior.std[self._rows])
+
+    def observe(self, row: int) -> None:
+        """Condition on a measurement of a network that has the expected value."""
+        if not self._measured[row]:
+            self._posterior.observe(int(self._rows[row]))
+
+
+class Beliefs(NamedTuple):
+    """The belief of a metric, the probabilities ``(n,)`` to be supported, and bounds on the scale of the belief."""
+
+    belief: Belief
+    supported: Values
+    bounds: Values
+
+
+@dataclass(frozen=True)
+class Means:
+    """How values are obtained, from the argument of a source.
+
+    Attributes:
+        kind: ``measure`` (this machine), ``ask`` (the user), or the name of a metric source.
+        argument: the metric, or the argument of the metric source.
+        start, networks: numbers of networks that differ from those of the section ``refine``.
+        view: of the networks in strings; None for the one that suits the metric.
+    """
+
+    kind: str
+    argument: Any
+    start: int | None = None
+    networks: int | None = None
+    view: View | None = None
+
+    @classmethod
+    def read(cls, argument: Mapping[str, Any]) -> Means:
+        """Return the means that a config describes.
+
+        Raises:
+            InputError: no means or several, or an option that is not valid.
+        """
+        kinds = [name for name in argument if name not in _OPTIONS]
+        if len(kinds) != 1:
+            raise InputError(
+                "source 'seval': expected one of 'measure: latency', 'ask: METRIC' or 'SOURCE: ARGUMENT', with"
+                f" {', '.join(_OPTIONS)} as options, got {', '.join(map(repr, argument)) or 'nothing'}"
+            )
+        counts: dict[str, int | None] = {}
+        for name, least in (("start", 0), ("networks", 0)):
+            count = argument.get(name)
+            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < least):
+                raise InputError(f"source 'seval': {name!r} must be a whole number of at least {least}, not {count!r}")
+            counts[name] = count
+        view = argument.get("view")
+        return cls(kinds[0], argument[kinds[0]], view=None if view is None else check_view(view), **counts)
+
+
+class LearnedSource(PredictedSource):
+    """A metric that is measured for some networks and predicted for the others.
+
+    Args:
+        context: the search that it serves.
+        argument: ``{measure: latency}``, ``{ask: METRIC}`` or ``{SOURCE: ARGUMENT}``, with the options of
+            :class:`Means`.
+
+    Raises:
+        InputError: the argument is none of these, or the source in it cannot be opened.
+    """
+
+    def __init__(self, context: Context, argument: Mapping[str, Any]) -> None:
+        from freerea_seval.sources.live import prepare_torch
+
+        prepare_torch(context.live)
+        self.means = Means.read(argument)
+        self.preparation = {}
+        self._context = context
+        self._where = "learned during the search"
+        self._source: Source | None = None
+        if self.means.kind == "measure":
+            if self.means.argument != "latency":
+                raise InputError(f"source 'seval': 'measure' can be latency, not {self.means.argument!r}")
+        elif self.means.kind == "ask":
+            if not isinstance(self.means.argument, str):
+                raise InputError(f"source 'seval': 'ask' names a metric, not {self.means.argument!r}")
+        else:
+            argument_ = True if self.means.argument is None else self.means.argument
+            self._source = load_registry().open(self.means.kind, argument_, context)
+        self.metric = self.means.argument if self._source is None else ""
+        #: Values of measured networks; NaN where the network is not supported.
+        self.measured: dict[str, float] = {}
+        self.trained = False
+
+    @property
+    def asks(self) -> bool:
+        """Whether the user is asked for values."""
+        return self.means.kind == "ask"
+
+    def describe(self, metric: str) -> MetricInfo:
+        """Return the unit and direction of the metric."""
+        if self._source is not None and not self.metric:
+            self.metric = metric
+        if metric != self.metric:
+            raise InputError(f"source 'seval': this one learns {self.metric!r}, not {metric!r}; name another source")
+        if self.means.kind == "measure":
+            info = builtin_metric("device", metric)
+        elif self._source is None:
+            info = MetricInfo(metric, direction_of(metric))
+        else:
+            info = self._source.describe(metric)
+        self._unit, self._direction = info.unit, info.direction or direction_of(metric)
+        return MetricInfo(metric, self._direction, info.unit, f"measured during the search ({self.means.kind})")
+
+    def specify(self, unit: str, direction: Direction | None) -> None:
+        """Take the unit and direction of the config, and make ready to read networks."""
+        from freerea_seval.strings.encode import SpaceStrings
+
+        self._unit, self._direction = unit, direction or self._direction or "min"
+        self.strings = SpaceStrings(self._context.space, self.means.view or default_view(self.metric))
+
+    def bounds(self, metric: str, side: Literal["lower", "upper"], confidence: float) -> NoReturn:
+        """Refuse a bound with a probability."""
+        raise InputError(f"objective {metric!r}: with 'refine', the result is measured; remove 'confidence'")
+
+    def measure(self, genotypes: Sequence[str], output: Path) -> Iterator[tuple[str, Measured]]:
+        """Yield the values of networks, each as soon as it is available; unsupported networks have NaN.
+
+        Args:
+            genotypes: the networks.
+            output: file from which an interrupted measurement on this machine resumes.
+        """
+        assert not self.asks
+        if self._source is None:
+            from freerea_seval.sources.device import measure_latency_ms
+
+            began = time.perf_counter()
+            space, live = self._context.space, self._context.live
+            values = measure_latency_ms(
+                space, genotypes, device=live.device, progress=self._context.progress, output=output
+            )
+            seconds = (time.perf_counter() - began) / max(len(genotypes), 1)
+            for genotype, value in zip(genotypes, values, strict=True):
+                yield genotype, Measured(value, seconds)
+            return
+        for genotype, row in zip(genotypes, self._source.evaluate(genotypes, [self.metric]), strict=True):
+            yield genotype, Measured(float(row[self.metric].value), sum(m.seconds for m in row.values()))
+
+    def train(self) -> float:
+        """Train the predictor on the measured networks, if they are enough, and return the seconds that it took."""
+        from freerea_seval.predictor.seval import FEWEST
+        from freerea_seval.predictor.training import Target, train_predictor
+
+        genotypes, values = self._training_data()
+        self.trained = bool(np.isfinite(values).sum() >= FEWEST)
+        if not self.trained:
+            return 0.0
+        began = time.perf_counter()
+        self._trained_on = genotypes
+        self._adopt(
+            *train_predictor(
+                self.strings.strings(genotypes),
+                values,
+                [Target(self.metric, self._unit, self._direction or "min")],
+                space_name=self._context.space.name,
+                view=self.strings.view,
+                seed=self._context.seed,
+            )
+        )
+        return time.perf_counter() - began
+
+    def _training_data(self) -> tuple[list[str], Values]:
+        """Return the measured networks and their values, infinity for unsupported ones."""
+        values = np.array(list(self.measured.values()), dtype=np.float64)
+        return list(self.measured), np.where(np.isnan(values), np.inf, values)
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
+        """Return the measured values, and the predictions of the other networks."""
+        unknown = [genotype for genotype in genotypes if genotype not in self.measured]
+        predicted = iter(super().evaluate(unknown, metrics) if unknown else [])
+        return [
+            {metric: Measured(self.measured[genotype]) for metric in metrics}
+            if genotype in self.measured
+            else next(predicted)
+            for genotype in genotypes
+        ]
+
+    def predict(self, genotypes: Sequence[str]) -> list[Prediction]:
+        """Return the predictions of networks; those of measured ones are from models that had not seen them."""
+        if not (genotypes and self.trained):
+            return [Prediction(UNSUPPORTED, UNSUPPORTED, UNSUPPORTED)] * len(genotypes)
+        unseen = dict(zip(self._trained_on, self.predictor.unseen_[:, 0].tolist(), strict=True))
+        fresh = [genotype for genotype in genotypes if genotype not in unseen]
+        predicted = unseen | (dict(zip(fresh, self.predictions(fresh)[:, 0].tolist(), strict=True)) if fresh else {})
+        values = np.array([predicted[genotype] for genotype in genotypes])
+        low, high = self.predictor.conformals_[0].bounds(values, INTERVAL)
+        return [Prediction(*map(float, triple)) for triple in zip(values, low, high, strict=True)]
+
+    def believes(self) -> bool:
+        """Whether enough networks are measured for a :meth:`belief`."""
+        return int(np.isfinite(self._training_data()[1]).sum()) >= FEWEST_TO_BELIEVE
+
+    def belief(self, genotypes: Sequence[str], bounds: Sequence[float] = ()) -> Beliefs:
+        """Return what a Gaussian process believes of the metric, on the scale that it learns on.
+
+        Args:
+            genotypes: ``n`` networks; the values of measured ones are known.
+            bounds: values to map to the scale.
+        """
+        from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
+        from freerea_seval.predictor.models.gp import MOST, GaussianProcessPredictor
+        from freerea_seval.predictor.models.target_transform import fit_scale
+
+        names, values = self._training_data()
+        finite = np.flatnonzero(np.isfinite(values))
+        scale = fit_scale("blend" if self.strings.view == "functional" else "log", values)
+        drawn = finite if len(finite) <= MOST else np.sort(np.random.default_rng(0).permutation(finite)[:MOST])
+        training = self.strings.strings([names[i] for i in drawn])
+        model = GaussianProcessPredictor(self._context.seed).fit(training, scale.score(values[drawn]))
+        strings = self.strings.strings(genotypes)
+        row = {string: number for number, string in enumerate(dict.fromkeys(strings))}
+        supported = np.ones(len(row))
+        if len(finite) < len(values):
+            classifier = FeasibilityClassifier(self._context.seed)
+            supported = classifier.fit(self.strings.strings(names), np.isfinite(values)).probability(list(row))
+        rows = np.array([row[string] for string in strings])
+        known = np.array([self.measured.get(genotype, np.inf) for genotype in genotypes])
+        supported = np.where(np.isinf(known), supported[rows], np.isfinite(known))
+        belief = Belief(model.joint(list(row)), rows, np.where(np.isfinite(known), scale.score(known), np.nan))
+        return Beliefs(belief, supported, scale.score(np.array(bounds, dtype=np.float64)))

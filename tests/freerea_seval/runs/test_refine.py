@@ -1,0 +1,301 @@
+"""Searches that measure in rounds: what they present, what they ask for, and that nothing is measured twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+import freerea_seval as fs
+from freerea_patch import InputError
+from freerea_seval.files import JsonLines
+from freerea_seval.runs.refine import RefineLog
+from tests.freerea_seval.cli.test_mistakes import call as exit_code
+
+MEASURED = """
+import zlib
+from pathlib import Path
+
+CALLS = Path(__file__).with_name("calls.txt")
+
+
+def price(genotype):
+    with CALLS.open("a") as file:
+        print(genotype, file=file)
+    return cost(genotype)
+
+
+def cost(genotype):
+    noise = zlib.crc32(genotype.encode()) % 97 / 970
+    return 1.0 + genotype.count("conv_3x3") + 0.5 * genotype.count("conv_1x1") + noise
+
+
+def quality(genotype):
+    return 60.0 + 5 * genotype.count("conv_3x3") + 3 * genotype.count("skip") + zlib.crc32(genotype.encode()) % 89 / 100
+"""
+
+
+def quality(genotype: str) -> float:
+    noise = zlib.crc32(genotype.encode()) % 89 / 100
+    return 60.0 + 5 * genotype.count("conv_3x3") + 3 * genotype.count("skip") + noise
+
+
+def write_config(folder: Path, *objectives: dict[str, object], **sections: object) -> Path:
+    """Write a config whose metrics are functions beside it; the module's name is the folder's."""
+    module = f"measured_{folder.name}".replace("-", "_")
+    sys.modules.pop(module, None)
+    (folder / f"{module}.py").write_text(MEASURED)
+    content = {
+        "space": "nats-tss",
+        "search": {"population": 6, "tournament": 3, "seeds": [4]},
+        "budget": {"evaluations": 16},
+        "objectives": [json.loads(json.dumps(objective).replace("MODULE", module)) for objective in objectives],
+        "refine": {"start": 10, "rounds": 2, "networks": 3},
+        **sections,
+    }
+    path = folder / "search.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+PRICE = {"metric": "price", "source": {"seval": {"python": "MODULE:price"}}, "role": "pareto", "direction": "min"}
+QUALITY = {"metric": "quality", "source": {"python": "MODULE:quality"}, "role": "pareto", "direction": "max"}
+ASKED = {"metric": "accuracy", "source": {"seval": {"ask": "accuracy"}}, "role": "fitness", "direction": "max"}
+BOUND = {**PRICE, "role": "constraint", "max": 3.2}
+
+
+def search(path: Path, run: Path, **arguments: object) -> fs.Run:
+    return fs.search(path, run, progress=False, **arguments)  # type: ignore[arg-type]
+
+
+def outcome(run: Path) -> tuple[object, ...]:
+    """What a seed decides: the result and the choices and values, without seconds."""
+    result = json.loads((run / "seed-4/result.json").read_text())
+    log = [json.loads(line) for line in (run / "seed-4/refine.jsonl").read_text().splitlines()]
+    kept = [{k: v for k, v in row.items() if k != "seconds"} for row in log if "trained_s" not in row]
+    return result["front"], result["explored"], result["measured"], kept
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command and return its exit code and what it printed to standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = exit_code(*arguments)
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+def calls(folder: Path) -> Counter[str]:
+    return Counter((folder / "calls.txt").read_text().splitlines())
+
+
+def test_what_is_presented_was_measured_and_no_measured_network_dominates_it(tmp_path: Path) -> None:
+    run = search(write_config(tmp_path, PRICE, QUALITY), tmp_path / "run")
+    front, measured = run.front, calls(tmp_path)
+    assert len(measured) == 16
+    assert set(measured.values()) == {1}
+    assert set(front["genotype"]) <= set(measured)
+    module = sys.modules[f"measured_{tmp_path.name}".replace("-", "_")]
+    costs = {genotype: module.cost(genotype) for genotype in measured}
+    assert front["price"].tolist() == [costs[genotype] for genotype in front["genotype"]]
+    for row in front.itertuples():
+        assert not any(costs[g] < row.price and quality(g) > row.quality for g in measured)
+    assert (front["price_low"] <= front["price_high"]).all()
+    assert front.attrs["predicted"] == []
+    assert "price_predicted differs from price by" in run.report()
+    assert run.history["price"].tolist() == [costs[genotype] for genotype in run.history["genotype"]]
+
+
+def test_a_bound_holds_for_measured_values(tmp_path: Path) -> None:
+    objective = {**QUALITY, "role": "fitness"}
+    run = search(write_config(tmp_path, BOUND, objective), tmp_path / "run")
+    assert len(run.front)
+    assert (run.front["price"] <= 3.2).all()
+
+
+def test_a_guide_steers_until_the_metric_is_learned(tmp_path: Path) -> None:
+    accuracy = {"metric": "quality", "source": {"seval": {"python": "MODULE:quality", "start": 0, "networks": 6}}}
+    guide = {**QUALITY, "metric": "guess", "role": "guide"}
+    learned = {**accuracy, "direction": "max", "role": "fitness"}
+    config = write_config(tmp_path, guide, BOUND, learned, refine={"start": 10, "rounds": 3, "networks": 6})
+    run = search(config, tmp_path / "run")
+    assert "guess" not in run.front.columns
+    rounds = [(tmp_path / f"run/seed-4/round-{n}.jsonl").read_text().splitlines() for n in (1, 2, 3)]
+    guided = ["guess" in json.loads(lines[-1])["values"] for lines in rounds if lines]
+    assert guided[0]
+    assert not guided[-1]
+    asked = RefineLog(tmp_path / "run/seed-4/refine.jsonl").known("quality")
+    prices = RefineLog(tmp_path / "run/seed-4/refine.jsonl").known("price")
+    assert asked
+    assert all(prices[genotype] <= 3.2 for genotype in asked)
+
+
+@pytest.mark.slow
+def test_a_run_interrupted_anywhere_resumes_to_the_same_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_config(tmp_path, PRICE, QUALITY)
+    search(config, tmp_path / "run")
+    expected, append = outcome(tmp_path / "run"), JsonLines.append
+    total = 0
+
+    def counted(self: JsonLines, row: dict[str, object]) -> None:
+        nonlocal total
+        total += 1
+        append(self, row)
+
+    monkeypatch.setattr(JsonLines, "append", counted)
+    (tmp_path / "calls.txt").unlink()
+    search(config, tmp_path / "again")
+    assert outcome(tmp_path / "again") == expected
+    for stop in (1, 2, 5, 11, 12, 13, total // 2, total // 2 + 1, total - 4, total - 1):
+        left = stop
+
+        def interrupted(self: JsonLines, row: dict[str, object]) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            append(self, row)
+
+        (tmp_path / "calls.txt").unlink(missing_ok=True)
+        monkeypatch.setattr(JsonLines, "append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            search(config, tmp_path / f"run-{stop}")
+        monkeypatch.setattr(JsonLines, "append", append)
+        fs.search(resume=tmp_path / f"run-{stop}", progress=False)
+        assert outcome(tmp_path / f"run-{stop}") == expected
+        # A value that could not be recorded is the only one that is measured again.
+        assert sum(calls(tmp_path).values()) <= 17
+
+
+def answer(run: Path, **changes: str) -> Path:
+    """Fill in what is wanted by the true values, except for changes by position, such as ``at_0="failed"``."""
+    rows = list(csv.DictReader((run / "wanted.csv").open()))
+    path = run.parent / "answers.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["genotype", "accuracy"])
+        writer.writeheader()
+        for number, row in enumerate(rows):
+            value = changes.get(f"at_{number}", repr(quality(row["genotype"])))
+            writer.writerow({"genotype": row["genotype"], "accuracy": value})
+    return path
+
+
+def test_asking_for_values_ends_with_a_code_of_its_own(
+    tmp_path: Path, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    config, run = write_config(tmp_path, BOUND, ASKED), tmp_path / "run"
+    code, out, err = call("search", str(config), "-o", str(run))
+    assert code == 3
+    assert err == ""
+    assert out.count("\n") == 1
+    assert "10 values of accuracy are wanted" in out
+    assert f"--resume {run} --answers" in out
+    wanted = list(csv.DictReader((run / "wanted.csv").open()))
+    assert [set(row) for row in wanted] == [{"genotype", "accuracy"}] * 10
+    built = subprocess.run([sys.executable, run / "wanted.py"], capture_output=True, text=True, check=True).stdout
+    assert all(row["genotype"] in built for row in wanted)
+    assert "Conv2d" in built
+    rounds = 0
+    while code == 3:
+        rounds += 1
+        code, out, err = call("search", "--resume", str(run), "--answers", str(answer(run)))
+    assert (code, rounds) == (0, 3)
+    best = fs.load_run(run).front
+    assert best["accuracy"].tolist() == [quality(genotype) for genotype in best["genotype"]]
+
+
+def test_partial_repeated_surplus_and_failed_answers_are_taken_as_they_come(tmp_path: Path) -> None:
+    config, run = write_config(tmp_path, BOUND, ASKED), tmp_path / "run"
+    with pytest.raises(fs.AnswersWanted):
+        search(config, run)
+    first = answer(run, at_0="failed", at_1="", at_2=" 71.5 ")
+    genotypes = [row["genotype"] for row in csv.DictReader((run / "wanted.csv").open())]
+    surplus = "|nor_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|nor_conv_3x3~2|"
+    with first.open("a") as file:
+        file.write(f"{genotypes[2]},72.5\n{surplus},80\n\n")
+    with pytest.raises(fs.AnswersWanted, match="1 values of accuracy"):
+        fs.search(resume=run, answers=first, progress=False)
+    left = [row["genotype"] for row in csv.DictReader((run / "wanted.csv").open())]
+    assert left == [genotypes[1]]
+    with pytest.raises(fs.AnswersWanted, match="1 values of accuracy"):
+        fs.search(resume=run, answers=first, progress=False)
+    known = RefineLog(run / "seed-4/refine.jsonl").known("accuracy")
+    assert math.isnan(known[genotypes[0]])
+    assert known[genotypes[2]] == 72.0
+    assert known[surplus] == 80.0
+    assert len(known) == 10
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected the columns 'genotype' and"),
+        ("genotype,price\nx,1\n", "expected the columns 'genotype' and"),
+        ("genotype,accuracy\nWANTED,high\n", "line 2: expected a number as accuracy, 'failed', or an empty cell"),
+        ("genotype,accuracy\nWANTED,90\n|no|,3\n", "line 3: "),
+        ("genotype,accuracy\n,3\n", "line 2: "),
+    ],
+)
+def test_a_mistake_in_the_answers_changes_nothing(
+    tmp_path: Path, text: str, message: str, call: Callable[..., tuple[int, str, str]]
+) -> None:
+    config, run = write_config(tmp_path, BOUND, ASKED), tmp_path / "run"
+    with pytest.raises(fs.AnswersWanted):
+        search(config, run)
+    before = (run / "seed-4/refine.jsonl").read_bytes()
+    wanted = next(csv.DictReader((run / "wanted.csv").open()))["genotype"]
+    (tmp_path / "answers.csv").write_text(text.replace("WANTED", wanted))
+    code, _, err = call("search", "--resume", str(run), "--answers", str(tmp_path / "answers.csv"))
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+    assert (run / "seed-4/refine.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("objectives", "sections", "message"),
+    [
+        ((PRICE, {**QUALITY, "role": "guide"}), {"refine": None}, "role 'guide' needs 'refine'"),
+        ((QUALITY,), {}, "'refine' needs an objective to measure"),
+        ((PRICE, QUALITY), {"search": {"seeds": [0, 1]}}, "takes one seed"),
+        ((PRICE, QUALITY), {"refine": {"start": 4}}, "refine.start"),
+        (({**PRICE, "source": {"seval": {"python": "MODULE:price", "ask": "price"}}}, QUALITY), {}, "expected one of"),
+        (({**PRICE, "source": {"seval": {"measure": "power"}}}, QUALITY), {}, "'measure' can be latency"),
+        (({**PRICE, "source": {"seval": {"python": "MODULE:price", "start": 3}}}, QUALITY), {}, "at least 10 networks"),
+        (({**BOUND, "confidence": 0.9}, QUALITY), {}, "remove 'confidence'"),
+        (({**ASKED, "source": {"seval": {"ask": "accuracy", "start": 0}}},), {}, "role: guide"),
+    ],
+)
+def test_a_config_that_cannot_be_refined_is_one_line(
+    tmp_path: Path,
+    objectives: tuple[dict[str, object], ...],
+    sections: dict[str, object],
+    message: str,
+    call: Callable[..., tuple[int, str, str]],
+) -> None:
+    config = write_config(tmp_path, *objectives, **sections)
+    code, _, err = call("search", str(config), "-o", str(tmp_path / "run"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_answers_without_a_question_are_refused(tmp_path: Path) -> None:
+    config = write_config(tmp_path, {**QUALITY, "role": "fitness"}, refine=None)
+    with pytest.raises(InputError, match="give its folder with --resume"):
+        fs.search(config, answers=tmp_path / "a.csv", progress=False)
+    search(config, tmp_path / "run")
+    with pytest.raises(InputError, match="asks for no answers"):
+        fs.search(resume=tmp_path / "run", answers=tmp_path / "a.csv", progress=False)
