@@ -7,6 +7,7 @@ Every step is recorded before the next one begins, so that an interrupted run co
     RUN/seed-0/measured-METRIC-1.csv  measurements on this machine, with their journals
     RUN/wanted.csv, wanted.py         networks whose values the user is asked for, and how to build them
     RUN/seed-0/journal.jsonl          in the end: the measured networks with their measured values
+    RUN/measured-METRIC.csv           in the end: all measurements; predictor-METRIC: the predictor
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ from freerea_seval.predictor.acquisition import Axis, Known, choose, within
 from freerea_seval.progress import Progress
 from freerea_seval.runs.folder import AnswersWanted, Journal, Recorder, RunFolder, from_json, to_json
 from freerea_seval.sources.learned import LearnedSource, Prediction
+from freerea_seval.units import unit_of
 
 Values = npt.NDArray[np.float64]
 
@@ -563,6 +565,7 @@ class Refinement:
                 for name, value in zip(("predicted", "low", "high"), prediction, strict=True):
                     row[f"{learned.column}_{name}"] = value
         self._write_journal(history)
+        self._keep_what_was_learned()
         ledger = Ledger()
         ledger.charge(self.log.seconds)
         for candidate in explored:
@@ -577,6 +580,22 @@ class Refinement:
         before = {genotype: prediction for chosen in rounds for genotype, prediction in chosen.items()}
         unseen = dict(zip(genotypes, learned.source.predict(genotypes), strict=True))
         return [before[g] if g in before and math.isfinite(before[g].value) else unseen[g] for g in genotypes]
+
+    def _keep_what_was_learned(self) -> None:
+        """Write the measurements of every metric as a table that ``train`` reads, and the last predictor."""
+        from freerea_seval.predictor.folder import save_predictor
+
+        for learned in self.learned:
+            metric, unit = learned.section.metric, learned.section.unit
+            table = io.StringIO()
+            writer = csv.writer(table, lineterminator="\n")
+            writer.writerow(["genotype", f"{metric}_{unit}" if unit_of(f"{metric}_{unit}") else metric])
+            rows = learned.source.measured.items()
+            writer.writerows([genotype, value if math.isfinite(value) else ""] for genotype, value in rows)
+            write_atomically(self._folder.path / f"measured-{learned.column}.csv", table.getvalue())
+            if learned.source.trained:
+                folder = self._folder.path / f"predictor-{learned.column}"
+                save_predictor(folder, learned.source.predictor, learned.source.info, overwrite=True)
 
     def _write_journal(self, history: History) -> None:
         with temporary_folder(self._path) as draft:

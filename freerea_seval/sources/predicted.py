@@ -71,17 +71,17 @@ class PredictedSource:
         _settle()
 
     def _adopt(self, predictor: SEvalPredictor, info: PredictorInfo) -> None:
-        self.predictor, self._info = predictor, info
+        self.predictor, self.info = predictor, info
         self._last: dict[str, Values] = {}
 
     def describe(self, metric: str) -> MetricInfo:
         """Return the predicted metric's unit, and its direction unless the metric's name says the opposite."""
-        for info in self._info.metrics:
+        for info in self.info.metrics:
             if info.name == metric:
                 direction = info.direction if direction_of(metric) in (None, info.direction) else None
                 seen = f"predicted, {info.samples} networks seen"
                 return MetricInfo(metric, direction, info.unit, seen, f"predicted, {info.quality(self._advice)}")
-        names = ", ".join(repr(info.name) for info in self._info.metrics)
+        names = ", ".join(repr(info.name) for info in self.info.metrics)
         raise InputError(f"the predictor {self._where} predicts {names}, not {metric!r}")
 
     def bounds(self, metric: str, side: Literal["lower", "upper"], confidence: float) -> PredictedBound:
@@ -92,7 +92,7 @@ class PredictedSource:
         """
         from freerea_seval.predictor.conformal import samples_needed
 
-        column = [info.name for info in self._info.metrics].index(metric)
+        column = [info.name for info in self.info.metrics].index(metric)
         samples = self.predictor.conformals_[column].samples
         needed = samples_needed(confidence)
         if samples < needed:
@@ -110,7 +110,7 @@ class PredictedSource:
             began = time.perf_counter()
             predictions = self.predictions(genotypes)
             seconds = (time.perf_counter() - began) / len(genotypes)
-        columns = {info.name: column for column, info in enumerate(self._info.metrics)}
+        columns = {info.name: column for column, info in enumerate(self.info.metrics)}
         return [
             {metric: Measured(_supported(row[columns[metric]]), seconds / len(metrics)) for metric in metrics}
             for row in predictions
