@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 import freerea_seval as fs
-from freerea_patch import InputError
+from freerea_patch import InputError, TopologySpace
 from freerea_seval.files import JsonLines
 from freerea_seval.runs.refine import RefineLog
 from tests.freerea_seval.cli.test_mistakes import call as exit_code
@@ -54,8 +54,10 @@ def write_config(folder: Path, *objectives: dict[str, object], **sections: objec
     module = f"measured_{folder.name}".replace("-", "_")
     sys.modules.pop(module, None)
     (folder / f"{module}.py").write_text(MEASURED)
+    cells = list(TopologySpace("cifar10").genotypes())[::60]
+    (folder / "cells.csv").write_text("\n".join(["genotype,known", *(f"{cell},1" for cell in cells)]) + "\n")
     content = {
-        "space": "nats-tss",
+        "space": {"name": "nats-tss", "only": "cells.csv"},
         "search": {"population": 6, "tournament": 3, "seeds": [4]},
         "budget": {"evaluations": 16},
         "objectives": [json.loads(json.dumps(objective).replace("MODULE", module)) for objective in objectives],
