@@ -386,6 +386,8 @@ class Subspace:
         self._genotypes = tuple(self._listed)
         if hasattr(space, "simplified"):
             self.simplified = self._simplified
+        if hasattr(space, "parts"):
+            self.parts = space.parts
 
     def check(self, genotype: str) -> None:
         """Raise :class:`InputError` if ``genotype`` is not listed."""
