@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from freerea_patch import Evaluation, History, InputError, Objective, Proposal
 from freerea_patch.history import (
+    Aggregation,
     Candidate,
     Floats,
     crowding_distances,
@@ -298,6 +299,20 @@ def test_rank_scores_equal_the_naive_twin(values: Floats, weights: list[float]) 
     columns = values.shape[1]
     expected = naive_ranks(values.tolist(), weights[:columns])
     np.testing.assert_allclose(rank_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "ranks"])
+@given(rows=st.lists(st.tuples(ANY, ANY), max_size=20))
+def test_scores_within_the_history_are_those_of_all_candidates_so_far(
+    aggregation: Aggregation, rows: list[tuple[float, float]]
+) -> None:
+    score = {"sum": fitness_scores, "ranks": rank_scores}[aggregation]
+    history = History(FITNESS, aggregation=aggregation, normalisation="history")
+    for number, (a, b) in enumerate(rows, start=1):
+        add(history, str(number), a=a, b=b)
+        pool = list(history)[number // 2 :]
+        naive = score(np.array([[a, -b] for a, b in rows[:number]]), np.array([1.0, 2.0]))
+        np.testing.assert_allclose(history.scores(pool), naive[number // 2 :], rtol=1e-15)
 
 
 @given(arrays(float, st.tuples(st.integers(1, 12), st.just(2)), elements=COARSE))
