@@ -202,6 +202,13 @@ class History:
             if count > share * len(self)
         )
 
+    def describe_nothing_compared(self) -> str:
+        """Return a clause for messages: no feasible candidate has finite values of all objectives that select."""
+        return (
+            f"nothing could be compared: {self.describe_unsupported(0)}; choose metrics that have a value on these"
+            " networks"
+        )
+
     def _excess(self, candidate: Candidate) -> tuple[int, float]:
         """Return how far an infeasible candidate is outside the constraints: those not reached, the summed excess."""
         values = candidate.values
@@ -249,12 +256,17 @@ class History:
         empty if there is no feasible candidate with finite values of all objectives that select.
         """
         if not self._pareto_terms:
-            best = self.ranked(self._feasible)[:1]
-            return best if np.isfinite(self.scores(self._feasible)).any() else []
+            return self.leaders(1)
         points = self._points(self._feasible)
         front = np.flatnonzero((pareto_fronts(points) == 0) & np.isfinite(points).all(axis=1))
         front = front[np.argsort(-self._pareto[front, 0], kind="stable")]
         return [self._feasible[i] for i in front.tolist()]
+
+    def leaders(self, count: int) -> list[Candidate]:
+        """Return the candidates with the best scores, best first; one without a finite score is none of them."""
+        scores = self.scores(self._feasible)
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [self._feasible[i] for i in order[np.isfinite(scores[order])].tolist()]
 
     def _points(self, pool: Sequence[Candidate]) -> Floats:
         """Return the ``(n, m)`` axes of Pareto selection: the summed score, if any, and the Pareto objectives."""

@@ -6,7 +6,7 @@ measured here, and split into the evaluation of metrics and the search itself.
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -73,7 +73,7 @@ class Budget:
         if not limits:
             raise InputError(f"a budget needs at least one of: {', '.join(asdict(self))}".removesuffix(", patience"))
         for name, limit in (limits | {"patience": self.patience}).items():
-            if isinstance(limit, (bool, str)) or not (limit > 0 and math.isfinite(limit)):
+            if isinstance(limit, (bool, str)) or not 0 < limit <= sys.float_info.max:
                 raise InputError(f"{name} must be a positive number, got {limit!r}")
         for name, count in (("evaluations", self.evaluations), ("patience", self.patience)):
             if count is not None and not isinstance(count, int):
@@ -227,8 +227,5 @@ def _result(
     """
     front = search.front()
     if len(search.history) and not front:
-        raise InputError(
-            f"nothing could be compared: {search.history.describe_unsupported(0)}; choose metrics that have a value on"
-            " these networks"
-        )
+        raise InputError(search.history.describe_nothing_compared())
     return SearchResult(front, search.history, ledger, times, stopped)

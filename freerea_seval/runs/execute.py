@@ -265,7 +265,7 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
         journal.close()
     check_values()
     history = result.history
-    leaders = result.front if history.is_pareto else history.ranked(list(history))[:LEADERS]
+    leaders = result.front if history.is_pareto else history.leaders(LEADERS)
     reported = _report_front(leaders, setup.report, progress)
     clock = {"wall_s": result.times.wall_s, "loop_s": result.times.loop_s}
     write_atomically(folder.seed(seed) / "clock.json", json.dumps(clock, indent=2) + "\n")

@@ -241,6 +241,8 @@ class RunFolder:
         """Return the error for a seed without a result: it was interrupted, or found nothing feasible."""
         resume = f"continue it with: freerea-seval search --resume {self.path}"
         history = read_history(self, seed)
+        if len(history) and not history.front():
+            return InputError(f"run {self.path}: seed {seed}: {history.describe_nothing_compared()}; or {resume}")
         if len(history) or not history.evaluated:
             return InputError(f"run {self.path}: seed {seed} is not finished; {resume}")
         patience = self.config.budget.patience

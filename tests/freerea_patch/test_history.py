@@ -192,6 +192,14 @@ def test_without_pareto_objectives_the_front_is_the_single_best() -> None:
     assert history.front() == [best]
 
 
+def test_a_candidate_without_a_score_is_no_leader() -> None:
+    history = History(FITNESS)
+    for genotype, a in (("x", math.nan), ("y", 1.0), ("z", math.inf), ("u", 2.0), ("v", 1.5)):
+        add(history, genotype, a=a, b=0.0)
+    assert [c.genotype for c in history.leaders(2)] == ["u", "v"]
+    assert [c.genotype for c in history.leaders(5)] == ["u", "v", "y"]
+
+
 @pytest.mark.parametrize("terms", [FITNESS, PARETO], ids=["score", "pareto"])
 def test_what_has_no_values_is_no_result(terms: tuple[Objective, ...]) -> None:
     history = History(terms)
