@@ -348,7 +348,7 @@ def crowding_distances(points: Floats, fronts: Indices) -> Floats:
     sizes = sizes[sizes > 0]
     last = sizes.cumsum() - 1
     first = last - sizes + 1
-    for axis in points.T:
+    for axis in points.T / 2:  # halves, whose differences do not overflow, have the same quotients
         order = np.lexsort((axis, fronts))
         ranked = axis[order]
         spread = (ranked[last] - ranked[first]).repeat(sizes)

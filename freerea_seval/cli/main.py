@@ -9,7 +9,6 @@ import errno
 import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -120,16 +119,17 @@ def report(
 
 
 def _show(run: Run) -> None:
-    """Print a finished run and draw its figure, where matplotlib is installed."""
+    """Print a finished run and draw its figure; where that is impossible, say why."""
     from rich.console import Console
 
+    from freerea_patch import InputError
     from freerea_seval.runs.report import print_report
 
     print_report(run.folder, Console())
-    if find_spec("matplotlib") is None:  # the run is worth as much without its figure
-        typer.echo("no figure: pip install 'freerea-seval[figures]'")
-    else:
+    try:
         run.draw()
+    except (InputError, OSError) as error:  # the run is worth as much without its figure
+        typer.echo(f"no figure: {error}", err=True)
     typer.echo(f"run folder: {run.path}")
 
 
