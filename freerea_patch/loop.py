@@ -17,6 +17,8 @@ from freerea_patch.errors import InputError, NothingFeasible
 from freerea_patch.history import Candidate, History, Proposal
 from freerea_patch.objective import Evaluation, Objectives
 
+#: Why a search ended: its budget is spent, the space exhausted, or the patience for infeasible candidates over.
+Stopped = Literal["budget", "exhausted", "patience"]
 #: By default, a search stops after this number of infeasible candidates in a row.
 PATIENCE = 2_000
 
@@ -39,7 +41,7 @@ class Ledger:
     @property
     def total_s(self) -> float:
         """All seconds charged."""
-        return sum(self.seconds.values())
+        return sum(self.seconds.values(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class SearchResult:
     history: History
     ledger: Ledger
     times: Times
-    stopped: Literal["budget", "exhausted", "patience"]
+    stopped: Stopped
 
 
 def run(
@@ -217,9 +219,7 @@ def run(
             started = time.perf_counter()
 
 
-def _result(
-    search: Search, ledger: Ledger, times: Times, stopped: Literal["budget", "exhausted", "patience"]
-) -> SearchResult:
+def _result(search: Search, ledger: Ledger, times: Times, stopped: Stopped) -> SearchResult:
     """Return the result of a search.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from freerea_patch import Candidate, History
 from freerea_patch.training_free import METRICS
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.scores import kendall_tau
-from freerea_seval.runs.folder import RunFolder, read_json
+from freerea_seval.runs.folder import RunFolder
 
 
 class FinishedSearch(NamedTuple):
@@ -53,7 +54,7 @@ def read_search(path: Path) -> FinishedSearch:
     result = folder.result(seed)
     assert result is not None
     predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
-    loop_s = read_json(folder.seed(seed) / "clock.json")["loop_s"]
+    loop_s = json.loads((folder.seed(seed) / "clock.json").read_text())["loop_s"]
     return FinishedSearch(history, result["seconds"], loop_s, predicted, scoring)
 
 

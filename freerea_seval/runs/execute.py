@@ -228,7 +228,7 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress) ->
     budget = setup.config.budget
     folder.seed(seed).mkdir(exist_ok=True)
     journal = folder.journal(seed)
-    steps = journal.steps()
+    steps = journal.steps(setup.objectives.terms)
     recorder = Recorder(journal, steps, budget.uses_clock)
     ledger = Ledger()
     ledger.charge(setup.preparation)
