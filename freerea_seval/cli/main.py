@@ -480,6 +480,8 @@ def main() -> None:
 
     A user's mistake ends with one line on standard error and exit code 2.
     """
+    from freerea_patch import user_message
+
     share_cores()  # before a command imports torch, scikit-learn or xgboost
     try:
         status: Any = app(standalone_mode=False)
@@ -487,10 +489,8 @@ def main() -> None:
         if error.errno == errno.EPIPE:  # the reader of our output has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
-        _fail(_describe(error))
+        _fail(user_message(error) or _describe(error))
     except Exception as error:
-        from freerea_patch import user_message
-
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[attr-defined]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
