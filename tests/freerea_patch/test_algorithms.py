@@ -448,9 +448,9 @@ def test_a_search_that_has_seen_all_ends_with_unseen_offspring_as_well() -> None
 @pytest.mark.parametrize(
     "options", [{"unseen": MOST_MUTATIONS}, {"population": MOST_CANDIDATES}, {"n_random": MOST_RANDOM}]
 )
-def test_a_small_space_is_exhausted_with_the_largest_options(options: dict[str, int]) -> None:
+def test_a_small_space_is_exhausted_with_the_largest_options(options: dict[str, Any]) -> None:
     seam = objectives(Formulas(a=noise("a")), Objective("a"))
-    search = FreeREA(BitSpace(1), seam.terms, **{"population": 4, "tournament": 2, **options})
+    search = make_search("freerea", BitSpace(1), seam.terms, **{"population": 4, "tournament": 2, **options})
     result = run(search, seam, Budget(evaluations=100))
     assert (result.stopped, len(result.history)) == ("exhausted", 2)
 

@@ -72,7 +72,7 @@ MEMBERS: dict[str, tuple[tuple[Any, ...], Any, str]] = {
 def space_of(monkeypatch: pytest.MonkeyPatch, **members: Any) -> Any:
     """Make a space of the user's from its members, on top of a built-in one."""
     space = SimpleNamespace(**{"name": "mine", "input_shape": (3, 4, 4), **dict.fromkeys(MEMBERS, print), **members})
-    monkeypatch.setitem(sys.modules, "space_of_members", SimpleNamespace(make=lambda: space))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "space_of_members", SimpleNamespace(make=lambda: space))
     return make_space("space_of_members:make")
 
 
@@ -124,5 +124,5 @@ def test_a_space_with_slots_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     class Slots(TopologySpace):
         __slots__ = ()
 
-    monkeypatch.setitem(sys.modules, "space_with_slots", SimpleNamespace(Slots=Slots))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "space_with_slots", SimpleNamespace(Slots=Slots))
     assert make_space("space_with_slots:Slots").name == "nats-tss/cifar10"
