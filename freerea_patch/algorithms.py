@@ -23,6 +23,11 @@ from freerea_patch.spaces import SearchSpace
 PATIENCE = 1_000
 #: Random candidates per batch: sources can work on a batch, and a budget can end the search between batches.
 BATCH_SIZE = 16
+#: The largest population, the largest number of random candidates a tournament, and the most mutations of a duplicate;
+#: with these, a search of an exhausted space ends within seconds.
+MOST_CANDIDATES = 100_000
+MOST_RANDOM = 1_000
+MOST_MUTATIONS = 100
 #: A package adds algorithms by entry points of this group: ``name = pkg.module:Class``.
 ENTRY_POINTS = "freerea_seval.algorithms"
 
@@ -196,17 +201,19 @@ class FreeREA(Search):
 
     Args:
         space, terms, seed: see :class:`Search`.
-        population: N, the number of survivors.
+        population: N, the number of survivors; at most :data:`MOST_CANDIDATES`.
         tournament: n, the number of candidates in a tournament.
-        n_random: random candidates added to the offspring of every tournament.
+        n_random: random candidates added to the offspring of every tournament; at most :data:`MOST_RANDOM`.
         aggregation, normalisation, simplify: see :class:`Search`.
-        unseen: replace offspring that have been evaluated before by a mutation of them, up to this number of times.
+        unseen: replace offspring that have been evaluated before by a mutation of them, up to this number of times,
+            at most :data:`MOST_MUTATIONS`.
         start: genotypes for the initial population, such as those of an earlier search: the best ``population`` of
             them, completed by random candidates.
 
     Raises:
-        InputError: a population under 2, a tournament outside 2 to ``population``, a negative ``n_random`` or
-            ``unseen``, a genotype in ``start`` that is not in the space, or an option that :class:`Search` rejects.
+        InputError: a population under 2, a tournament outside 2 to ``population``, a number that is negative or
+            larger than its bound, a genotype in ``start`` that is not in the space, or an option that :class:`Search`
+            rejects.
     """
 
     def __init__(
@@ -240,7 +247,9 @@ class FreeREA(Search):
     def check_options(cls, space: SearchSpace, **options: Any) -> None:
         """Check the values of options: see :meth:`Search.check_options`."""
         super().check_options(space, **options)
-        _check_sizes(**{name: options[name] for name in ("population", "tournament", "n_random", "unseen")})
+        _check_sizes(options["population"], options["tournament"])
+        _check_count("n_random", options["n_random"], 0, MOST_RANDOM)
+        _check_count("unseen", options["unseen"], 0, MOST_MUTATIONS)
         for genotype in options["start"]:
             space.check(genotype)
 
@@ -330,7 +339,7 @@ class FreeREAMinus(Search):
 
     Args:
         space, terms, seed: see :class:`Search`.
-        population: length of the queue.
+        population: length of the queue; at most :data:`MOST_CANDIDATES`.
         tournament: number of candidates in a tournament.
 
     Raises:
@@ -355,7 +364,7 @@ class FreeREAMinus(Search):
     def check_options(cls, space: SearchSpace, **options: Any) -> None:
         """Check the values of options: see :meth:`Search.check_options`."""
         super().check_options(space, **options)
-        _check_sizes(population=options["population"], tournament=options["tournament"])
+        _check_sizes(options["population"], options["tournament"])
 
     def batches(self) -> Batches:
         """Yield the initial population, then one mutation after another."""
@@ -381,17 +390,17 @@ class RandomSearch(Search):
             yield [self.sample() for _ in range(BATCH_SIZE)]
 
 
-def _check_sizes(*, population: int, tournament: int, **counts: int) -> None:
-    for name, size in {"population": population, "tournament": tournament, **counts}.items():
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise InputError(f"{name} must be a whole number, got {size!r}")
-    if population < 2:
-        raise InputError(f"population must be at least 2, got {population}")
-    if not 2 <= tournament <= population:
-        raise InputError(f"tournament must be between 2 and the population ({population}), got {tournament}")
-    for name, count in counts.items():
-        if count < 0:
-            raise InputError(f"{name} must not be negative, got {count}")
+def _check_sizes(population: object, tournament: object) -> None:
+    _check_count("population", population, 2, MOST_CANDIDATES)
+    _check_count("tournament", tournament, 2, population, f" and the population ({population})")
+
+
+def _check_count(name: str, count: object, least: int, most: Any, most_text: str = "") -> None:
+    """Check an option that is a number of candidates or of attempts; ``most_text`` says what ``most`` is."""
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise InputError(f"{name} must be a whole number, got {count!r}")
+    if not least <= count <= most:
+        raise InputError(f"{name} must be between {least}{most_text or f' and {most}'}, got {count}")
 
 
 #: Built-in algorithms by the name that a config uses: a class, or ``"pkg.module:Class"``.

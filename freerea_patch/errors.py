@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from types import FrameType
 
 _ROOT = Path(__file__).resolve().parents[1]
 #: Beginnings of the paths of code that is not the user's: the standard library, installed packages, and this project's.
@@ -30,6 +31,10 @@ class NothingFeasible(InputError):  # noqa: N818 - also a possible result of a s
     """A search has ended without a candidate that satisfies its constraints."""
 
 
+class UserCodeError(TypeError):
+    """A user's code returned what it must not, or ended the program; the message is one line, as of InputError."""
+
+
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InputError:
     """Return the error for a name that is not in a list of valid ones, with the closest one as a suggestion."""
     names = sorted(valid)
@@ -41,16 +46,19 @@ def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InputError:
 def raised_in(error: BaseException) -> str:
     """Return where in the user's code an exception was raised, for the end of a message.
 
-    The text names file and line, and the function that this project has called, with its texts, such as a genotype. It
-    is empty if the exception, or the first of a chain of causes, is not from the user's code, or is an
-    :class:`InputError`, whose message says all.
+    The text names file and line, and the function that this project has called, with its texts, such as a genotype. Of
+    a chain of causes it is about the first that was raised in the user's code. It is empty if there is none, or if an
+    :class:`InputError` comes before it, whose message says all.
     """
-    while error.__cause__ is not None:
-        error = error.__cause__
-    if isinstance(error, InputError):
-        return ""
-    steps = traceback.walk_tb(error.__traceback__)
-    users = [(frame, line) for frame, line in steps if not frame.f_code.co_filename.startswith(_NOT_THE_USERS)]
+    chain = [error]
+    while chain[-1].__cause__ is not None:
+        chain.append(chain[-1].__cause__)
+    users: list[tuple[FrameType, int]] = []
+    while chain and not users:
+        if isinstance(chain[-1], InputError):
+            return ""
+        steps = traceback.walk_tb(chain.pop().__traceback__)
+        users = [(frame, line) for frame, line in steps if not frame.f_code.co_filename.startswith(_NOT_THE_USERS)]
     if not users:
         return ""
     (called, _), (innermost, line) = users[0], users[-1]
@@ -64,6 +72,6 @@ def raised_in(error: BaseException) -> str:
 def user_message(error: BaseException) -> str | None:
     """Return the message of an :class:`InputError` or of an exception from the user's code, None of any other."""
     where = raised_in(error)
-    if isinstance(error, InputError):
+    if isinstance(error, (InputError, UserCodeError)):
         return str(error) if where in str(error) else f"{error}{where}"
     return f"{type(error).__name__}: {error}{where}" if where else None

@@ -8,6 +8,8 @@ of oriented values (larger is better): n candidates or points, k fitness metrics
 from __future__ import annotations
 
 import math
+from array import array
+from bisect import insort
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -95,13 +97,16 @@ class History:
         if normalisation not in get_args(Normalisation):
             raise unknown_name("normalisation", normalisation, get_args(Normalisation))
         self.terms = tuple(terms)
-        self._aggregate = fitness_scores if aggregation == "sum" else rank_scores
+        self._ranks = aggregation == "ranks"
         self._over_history = normalisation == "history"
-        self._history_scores: Floats = np.empty(0)
         self._constraints = [t for t in terms if t.role == "constraint"]
         self._fitness_terms = [t for t in terms if t.role == "fitness"]
         self._pareto_terms = [t for t in terms if t.role == "pareto"]
         self._weights = np.array([t.weight for t in self._fitness_terms])
+        # What scores over the history refer to, kept up to date: every metric's largest magnitude and its values in
+        # ascending order, of the candidates whose values are all finite.
+        self._largest = np.zeros(len(self._fitness_terms))
+        self._ascending = [array("d") for _ in self._fitness_terms]
         # One row per feasible candidate, in the order of evaluation; the arrays double when they are full.
         self._fitness = np.empty((64, len(self._fitness_terms)))
         self._pareto = np.empty((64, len(self._pareto_terms)))
@@ -159,6 +164,8 @@ class History:
                 self._pareto = np.concatenate([self._pareto, np.empty_like(self._pareto)])
             self._fitness[row] = [t.oriented(values[t.name]) for t in self._fitness_terms]
             self._pareto[row] = [t.oriented(values[t.name]) for t in self._pareto_terms]
+            if self._over_history:
+                self._extend_reference(self._fitness[row])
             candidate.row = row
             self._feasible.append(candidate)
             for name in self._without_value:
@@ -195,6 +202,13 @@ class History:
             if count > share * len(self)
         )
 
+    def describe_nothing_compared(self) -> str:
+        """Return a clause for messages: no feasible candidate has finite values of all objectives that select."""
+        return (
+            f"nothing could be compared: {self.describe_unsupported(0)}; choose metrics that have a value on these"
+            " networks"
+        )
+
     def _excess(self, candidate: Candidate) -> tuple[int, float]:
         """Return how far an infeasible candidate is outside the constraints: those not reached, the summed excess."""
         values = candidate.values
@@ -205,12 +219,18 @@ class History:
         """Return the ``(n,)`` scores of feasible candidates; zeros if there is no fitness term."""
         if not self._fitness_terms:
             return np.zeros(len(pool))
-        rows = [c.row for c in pool]
-        if not self._over_history:
-            return self._aggregate(self._fitness[rows], self._weights)
-        if len(self._history_scores) < len(self):
-            self._history_scores = self._aggregate(self._fitness[: len(self)], self._weights)
-        return self._history_scores[rows]
+        values = self._fitness[[c.row for c in pool]]
+        if self._ranks:
+            return rank_scores(values, self._weights, self._ascending if self._over_history else None)
+        return fitness_scores(values, self._weights, self._largest if self._over_history else None)
+
+    def _extend_reference(self, values: Floats) -> None:
+        """Add a candidate's values to what scores over the history refer to."""
+        if np.isfinite(values).all():
+            np.maximum(self._largest, np.abs(values), out=self._largest)
+            if self._ranks:
+                for ascending, value in zip(self._ascending, values.tolist(), strict=True):
+                    insort(ascending, value)  # a search of O(log n), and one memmove: 0.02 ms in 100,000 values
 
     def ranked(self, pool: Sequence[Candidate]) -> list[Candidate]:
         """Return a pool of feasible candidates, best first.
@@ -236,12 +256,17 @@ class History:
         empty if there is no feasible candidate with finite values of all objectives that select.
         """
         if not self._pareto_terms:
-            best = self.ranked(self._feasible)[:1]
-            return best if np.isfinite(self.scores(self._feasible)).any() else []
+            return self.leaders(1)
         points = self._points(self._feasible)
         front = np.flatnonzero((pareto_fronts(points) == 0) & np.isfinite(points).all(axis=1))
         front = front[np.argsort(-self._pareto[front, 0], kind="stable")]
         return [self._feasible[i] for i in front.tolist()]
+
+    def leaders(self, count: int) -> list[Candidate]:
+        """Return the candidates with the best scores, best first; one without a finite score is none of them."""
+        scores = self.scores(self._feasible)
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [self._feasible[i] for i in order[np.isfinite(scores[order])].tolist()]
 
     def _points(self, pool: Sequence[Candidate]) -> Floats:
         """Return the ``(n, m)`` axes of Pareto selection: the summed score, if any, and the Pareto objectives."""
@@ -249,7 +274,7 @@ class History:
         return np.column_stack([self.scores(pool), axes]) if self._fitness_terms else axes
 
 
-def fitness_scores(values: Floats, weights: Floats) -> Floats:
+def fitness_scores(values: Floats, weights: Floats, largest: Floats | None = None) -> Floats:
     """Return FreeREA's score of every candidate within its pool (Cavagnero 2023, section 3.3).
 
     The score is the weighted sum over metrics of ``value / (max |value| over the pool + 1e-9)``. A metric that is
@@ -259,6 +284,7 @@ def fitness_scores(values: Floats, weights: Floats) -> Floats:
     Args:
         values: ``(n, k)`` oriented metric values.
         weights: ``(k,)`` positive weights.
+        largest: ``(k,)`` maxima to divide by instead of those of the pool.
 
     Returns:
         ``(n,)`` scores.
@@ -267,13 +293,14 @@ def fitness_scores(values: Floats, weights: Floats) -> Floats:
     if finite.all():
         if not len(values):
             return np.empty(0)
-        return cast(Floats, (values / (np.abs(values).max(axis=0) + 1e-9)) @ weights)
+        largest = np.abs(values).max(axis=0) if largest is None else largest
+        return cast(Floats, (values / (largest + 1e-9)) @ weights)
     scores = np.full(len(values), -np.inf)
-    scores[finite] = fitness_scores(values[finite], weights)
+    scores[finite] = fitness_scores(values[finite], weights, largest)
     return scores
 
 
-def rank_scores(values: Floats, weights: Floats) -> Floats:
+def rank_scores(values: Floats, weights: Floats, ascending: Sequence[Sequence[float]] | None = None) -> Floats:
     """Return the weighted mean over metrics of every candidate's rank within its pool, from 0 (worst) to 1.
 
     Ranks do not depend on the scale of a metric, whereas FreeREA's sum is dominated by the metric that varies most
@@ -283,6 +310,8 @@ def rank_scores(values: Floats, weights: Floats) -> Floats:
     Args:
         values: ``(n, k)`` oriented metric values.
         weights: ``(k,)`` positive weights.
+        ascending: every metric's values in ascending order, those of the candidates among them, to rank within
+            instead of the pool.
 
     Returns:
         ``(n,)`` scores.
@@ -290,11 +319,11 @@ def rank_scores(values: Floats, weights: Floats) -> Floats:
     finite = np.isfinite(values).all(axis=1)
     scores = np.full(len(values), -np.inf)
     scores[finite] = 0.0
-    count = int(finite.sum())
-    for axis, weight in zip(values[finite].T, weights / weights.sum(), strict=True):
-        ascending = np.sort(axis)
-        below, upto = (np.searchsorted(ascending, axis, side=side) for side in ("left", "right"))
-        scores[finite] += weight * (below + upto - 1) / (2 * max(count - 1, 1))
+    axes = values[finite].T
+    references = np.sort(axes) if ascending is None else [np.asarray(column) for column in ascending]
+    for axis, reference, weight in zip(axes, references, weights / weights.sum(), strict=True):
+        below, upto = (np.searchsorted(reference, axis, side=side) for side in ("left", "right"))
+        scores[finite] += weight * (below + upto - 1) / (2 * max(len(reference) - 1, 1))
     return scores
 
 
@@ -319,7 +348,7 @@ def crowding_distances(points: Floats, fronts: Indices) -> Floats:
     sizes = sizes[sizes > 0]
     last = sizes.cumsum() - 1
     first = last - sizes + 1
-    for axis in points.T:
+    for axis in points.T / 2:  # halves, whose differences do not overflow, have the same quotients
         order = np.lexsort((axis, fronts))
         ranked = axis[order]
         spread = (ranked[last] - ranked[first]).repeat(sizes)

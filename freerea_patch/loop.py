@@ -6,7 +6,7 @@ measured here, and split into the evaluation of metrics and the search itself.
 
 from __future__ import annotations
 
-import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +17,8 @@ from freerea_patch.errors import InputError, NothingFeasible
 from freerea_patch.history import Candidate, History, Proposal
 from freerea_patch.objective import Evaluation, Objectives
 
+#: Why a search ended: its budget is spent, the space exhausted, or the patience for infeasible candidates over.
+Stopped = Literal["budget", "exhausted", "patience"]
 #: By default, a search stops after this number of infeasible candidates in a row.
 PATIENCE = 2_000
 
@@ -39,7 +41,7 @@ class Ledger:
     @property
     def total_s(self) -> float:
         """All seconds charged."""
-        return sum(self.seconds.values())
+        return sum(self.seconds.values(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Budget:
         if not limits:
             raise InputError(f"a budget needs at least one of: {', '.join(asdict(self))}".removesuffix(", patience"))
         for name, limit in (limits | {"patience": self.patience}).items():
-            if isinstance(limit, (bool, str)) or not (limit > 0 and math.isfinite(limit)):
+            if isinstance(limit, (bool, str)) or not 0 < limit <= sys.float_info.max:
                 raise InputError(f"{name} must be a positive number, got {limit!r}")
         for name, count in (("evaluations", self.evaluations), ("patience", self.patience)):
             if count is not None and not isinstance(count, int):
@@ -138,7 +140,7 @@ class SearchResult:
     history: History
     ledger: Ledger
     times: Times
-    stopped: Literal["budget", "exhausted", "patience"]
+    stopped: Stopped
 
 
 def run(
@@ -217,9 +219,7 @@ def run(
             started = time.perf_counter()
 
 
-def _result(
-    search: Search, ledger: Ledger, times: Times, stopped: Literal["budget", "exhausted", "patience"]
-) -> SearchResult:
+def _result(search: Search, ledger: Ledger, times: Times, stopped: Stopped) -> SearchResult:
     """Return the result of a search.
 
     Raises:
@@ -227,8 +227,5 @@ def _result(
     """
     front = search.front()
     if len(search.history) and not front:
-        raise InputError(
-            f"nothing could be compared: {search.history.describe_unsupported(0)}; choose metrics that have a value on"
-            " these networks"
-        )
+        raise InputError(search.history.describe_nothing_compared())
     return SearchResult(front, search.history, ledger, times, stopped)

@@ -9,16 +9,18 @@ Importing this module does not import torch; :mod:`freerea_patch.networks` does.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, wraps
 from itertools import product
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from freerea_patch.errors import InputError, unknown_name
+from freerea_patch.errors import InputError, UserCodeError, unknown_name
 from freerea_patch.imports import import_object, importable_from
 
 if TYPE_CHECKING:
@@ -467,13 +469,29 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
     with importable_from(base):
         make = find_space(name)
     try:
+        space = _construct(name, make, options)
+    except SystemExit as error:
+        raise UserCodeError(f"space {name!r} ended the program with SystemExit({error})") from error
+    if ":" in name:
+        for member in _RESULTS:
+            if hasattr(space, member):
+                with suppress(AttributeError):  # of a class with __slots__
+                    object.__setattr__(space, member, _checked(space.name, member, getattr(space, member)))
+    return space
+
+
+def _construct(name: str, make: Callable[..., Any], options: Mapping[str, Any]) -> SearchSpace:
+    """Return the space with its options; :func:`make_space` describes the errors."""
+    try:
         space = make(**options)
     except TypeError as error:
-        raise InputError(f"space {name!r}: {error}") from None
+        raise InputError(f"space {name!r}: {error}") from error
     if not isinstance(space, SearchSpace):
         members = (*SearchSpace.__annotations__, "check", "sample", "mutate", "crossover", "build")
         missing = [m for m in members if not hasattr(space, m)]
         raise InputError(f"space {name!r} lacks: {', '.join(missing)}; see freerea_patch.SearchSpace")
+    if not _is_text(space.name):
+        raise InputError(f"space {name!r}: expected a name, a text that UTF-8 can encode, got {space.name!r:.100}")
     shape: object = space.input_shape
     if not (isinstance(shape, (tuple, list)) and shape and all(isinstance(size, int) and size > 0 for size in shape)):
         raise InputError(
@@ -481,3 +499,52 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
             f" got {shape!r}"
         )
     return space
+
+
+def _is_text(value: object) -> bool:
+    """Whether a value is a text that UTF-8 can encode: one without lone surrogates."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= c <= "\udfff" for c in value))
+
+
+def _is_network(value: object) -> bool:
+    torch = sys.modules.get("torch")  # without which there is no network
+    return torch is not None and isinstance(value, torch.nn.Module)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(map(_is_text, value))
+
+
+_GENOTYPE = ("a genotype, a text that UTF-8 can encode", _is_text)
+#: What the members of a space return: for messages, and as a check.
+_RESULTS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
+    "check": ("None, or InputError to be raised for a genotype of another space", lambda value: value is not False),
+    **dict.fromkeys(("sample", "mutate", "crossover", "simplified"), _GENOTYPE),
+    "build": ("a torch.nn.Module", _is_network),
+    "skip": ("a number", lambda value: hasattr(value, "__float__")),
+    "genotypes": ("a list of genotypes, texts that UTF-8 can encode", _are_texts),
+    "parts": ("a freerea_patch.Part", lambda value: isinstance(value, Part)),
+}
+
+
+def _checked(space: str, member: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method of a user's space with a check of what it returns.
+
+    What it raises passes, because :func:`freerea_patch.user_message` finds the place in the user's code.
+    """
+    expected, is_valid = _RESULTS[member]
+
+    @wraps(method)
+    def call(*arguments: Any) -> Any:
+        try:
+            result = method(*arguments)
+            problem = "" if is_valid(result) else f"returned {result!r:.100}; expected {expected}"
+            cause = None
+        except SystemExit as error:
+            problem, cause = f"ended the program with SystemExit({error})", error
+        if problem:
+            texts = ", ".join(repr(argument) for argument in arguments if isinstance(argument, str))
+            raise UserCodeError(f"space {space!r}: {member}({texts}) {problem}") from cause
+        return result
+
+    return call

@@ -38,7 +38,7 @@ from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.training import Target
 from freerea_seval.runs.execute import execute
-from freerea_seval.runs.folder import RunFolder, read_json
+from freerea_seval.runs.folder import RunFolder
 from freerea_seval.sources.predicted import PredictedSource
 
 #: The share of the budget that a step which only predicts can take.
@@ -205,7 +205,11 @@ def _run(folder: Path, path: str, config: Mapping[str, Any]) -> FinishedSearch:
     """Return a finished run: run or continue it if it is not finished, again if it was made from another config."""
     run_path, receipt = folder / path, folder / f"{path}.json"
     sources = [section["source"] for section in config["objectives"]]
-    learned = [read_json(folder / f"{source['seval']}.json")["learned"] for source in sources if "seval" in source]
+    learned = [
+        json.loads((folder / f"{source['seval']}.json").read_text())["learned"]
+        for source in sources
+        if "seval" in source
+    ]
     identity = json.dumps([config, *learned], sort_keys=True) + "\n"
     if run_path.exists() and (not receipt.exists() or receipt.read_text() != identity):
         shutil.rmtree(run_path)
@@ -257,7 +261,7 @@ def _train(folder: Path, path: str, grid: Grid, data: _TrainingData, seed: int, 
     receipt = folder / f"{path}.json"
     identity = repr((grid.model, view, seed, data.targets, list(data.genotypes), data.values.tolist()))
     learned = sha256(identity.encode()).hexdigest()
-    if receipt.exists() and (record := read_json(receipt))["learned"] == learned:
+    if receipt.exists() and (record := json.loads(receipt.read_text()))["learned"] == learned:
         return float(record["seconds"])
     began = time.perf_counter()
     predictor, info = train_predictor(

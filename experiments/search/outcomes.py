@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from freerea_patch import Candidate, History
 from freerea_patch.training_free import METRICS
 from freerea_seval.files import write_atomically
 from freerea_seval.predictor.scores import kendall_tau
-from freerea_seval.runs.folder import RunFolder, read_json
+from freerea_seval.runs.folder import RunFolder
 
 #: In a run folder of the experiment: the CPU time of its predictions.
 CPU_FILE = "predictor_cpu.json"
@@ -58,14 +59,14 @@ def read_search(path: Path) -> FinishedSearch:
     result = folder.result(seed)
     assert result is not None
     predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
-    loop_s = read_json(folder.seed(seed) / "clock.json")["loop_s"]
+    loop_s = json.loads((folder.seed(seed) / "clock.json").read_text())["loop_s"]
     return FinishedSearch(history, result["seconds"], read_cpu_s(path), loop_s, predicted, scoring)
 
 
 def read_cpu_s(path: Path) -> float:
     """Return the recorded CPU time of the predictions of a run folder, 0 if there is none."""
     file = path / CPU_FILE
-    return float(read_json(file)["predictor_cpu_s"]) if file.exists() else 0.0
+    return float(json.loads(file.read_text())["predictor_cpu_s"]) if file.exists() else 0.0
 
 
 def merged(steps: Sequence[FinishedSearch]) -> History:

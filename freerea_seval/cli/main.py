@@ -9,7 +9,6 @@ import errno
 import os
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,16 +123,17 @@ def report(
 
 
 def _show(run: Run) -> None:
-    """Print a finished run and draw its figure, where matplotlib is installed."""
+    """Print a finished run and draw its figure; where that is impossible, say why."""
     from rich.console import Console
 
+    from freerea_patch import InputError
     from freerea_seval.runs.report import print_report
 
     print_report(run.folder, Console())
-    if find_spec("matplotlib") is None:  # the run is worth as much without its figure
-        typer.echo("no figure: pip install 'freerea-seval[figures]'")
-    else:
+    try:
         run.draw()
+    except (InputError, OSError) as error:  # the run is worth as much without its figure
+        typer.echo(f"no figure: {error}", err=True)
     typer.echo(f"run folder: {run.path}")
 
 
@@ -485,6 +485,8 @@ def main() -> None:
     A user's mistake ends with one line on standard error and exit code 2, a search that asks for values with one line
     and exit code 3.
     """
+    from freerea_patch import user_message
+
     share_cores()  # before a command imports torch, scikit-learn or xgboost
     try:
         status: Any = app(standalone_mode=False)
@@ -492,10 +494,8 @@ def main() -> None:
         if error.errno == errno.EPIPE:  # the reader of our output has closed the pipe
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
-        _fail(_describe(error))
+        _fail(user_message(error) or _describe(error))
     except Exception as error:
-        from freerea_patch import user_message
-
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[attr-defined]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help

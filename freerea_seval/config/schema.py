@@ -41,6 +41,8 @@ from freerea_seval.files import read_bounded
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+#: What every generator of random numbers takes as a seed, NumPy's too.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Side = Literal["lower", "upper"]
 #: A predictor learns from at least this number of networks; that of :mod:`freerea_seval.predictor`, which is not
 #: imported to read a config.
@@ -63,7 +65,7 @@ class SearchSection(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     algorithm: str = "freerea"
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1, max_length=10_000)
 
     @field_validator("seeds")
     @classmethod
@@ -93,8 +95,8 @@ class LiveSettings(_Section):
 
     batch: str = "random"
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
-    initialisations: Annotated[int, Field(ge=1)] = 3
-    seed: Annotated[int, Field(ge=0)] = 0
+    initialisations: Annotated[int, Field(ge=1, le=1_000)] = 3
+    seed: Seed = 0
     device: str = "cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     cache: str | None = None

@@ -9,12 +9,13 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from freerea_patch import InputError
 from freerea_seval.files import JsonLines, lock, write_atomically
@@ -43,6 +44,51 @@ Config = Mapping[str, Any]
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 #: Columns of results, and how a CSV writes their numbers.
 _FORMATS = {"latency_ms": ".6g", "latency_iqr_ms": ".4g", "rounds": ".0f", "peak_mb": ".6g", "energy_mj": ".6g"}
+
+
+_Number = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+
+
+@dataclass
+class _Begin:
+    """The first line of a journal of visits."""
+
+    config: dict[str, Any]
+
+
+@dataclass
+class _Peak:
+    """The peak memory of a network."""
+
+    network: str
+    peak_mb: _Number
+
+
+@dataclass
+class _Visit:
+    """A visit to a network; the names of its facts are those of :class:`Timing`."""
+
+    network: str
+    turn: Annotated[int, Field(ge=0, le=2**31, strict=True)]
+    seconds: _Number
+    latency_ms: _Number | None = None
+    ready_s: _Number = 0.0
+    energy_mj: _Number | None = None
+    reason: str | None = None
+    failed: str | None = None
+
+
+def _kind(row: Any) -> str:
+    keys = row if isinstance(row, dict) else ()
+    return "config" if "config" in keys else "peak" if "peak_mb" in keys else "visit"
+
+
+_LINE: TypeAdapter[_Begin | _Peak | _Visit] = TypeAdapter(
+    Annotated[
+        Annotated[_Begin, Tag("config")] | Annotated[_Peak, Tag("peak")] | Annotated[_Visit, Tag("visit")],
+        Discriminator(_kind),
+    ]
+)
 
 
 def measure_networks(
@@ -227,24 +273,21 @@ class VisitJournal:
             raise
 
     def _read(self, path: Path, config: Config) -> None:
-        rows = self._file.rows()
+        what = "a visit of a measurement"
+        rows = self._file.rows(_LINE, what)
+        recorded = rows[0].config if rows and isinstance(rows[0], _Begin) else None
         if not rows:
             self._file.append({"config": config})
-        elif rows[0].get("config") != config:
-            reason = _difference(rows[0].get("config"), config)
-            raise InputError(f"{path} is of another measurement ({reason}); choose another -o")
+        elif recorded != config:
+            raise InputError(f"{path} is of another measurement ({_difference(recorded, config)}); choose another -o")
         for number, row in enumerate(rows[1:], start=2):
-            try:
-                network = row.pop("network")
-                if "peak_mb" in row:
-                    self.peaks[network] = float(row["peak_mb"])
-                else:
-                    self.visits.append((network, Timing(**{"latency_ms": None, **row})))
-            except (KeyError, TypeError, ValueError) as error:
-                raise InputError(
-                    f"{path}, line {number}: not a line of a journal ({type(error).__name__}: {error});"
-                    " restore the file, or delete it from this line on"
-                ) from None
+            if isinstance(row, _Begin):
+                raise self._file.damaged(f"line {number}", what, "a config, which is the first line")
+            if isinstance(row, _Peak):
+                self.peaks[row.network] = row.peak_mb
+            else:
+                facts = asdict(row)
+                self.visits.append((facts.pop("network"), Timing(**facts)))
 
     @property
     def timings(self) -> dict[str, list[Timing]]:

@@ -245,7 +245,7 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress, an
     budget = setup.config.budget
     folder.seed(seed).mkdir(exist_ok=True)
     journal = folder.journal(seed)
-    steps = journal.steps()
+    steps = journal.steps(setup.objectives.terms)
     recorder = Recorder(journal, steps, budget.uses_clock)
     ledger = Ledger()
     ledger.charge(setup.preparation)
@@ -293,7 +293,7 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress, an
 
 def leaders_of(history: History) -> list[Candidate]:
     """Return what a search reports: its front, or without Pareto objectives its best networks."""
-    return history.front() if history.is_pareto else history.ranked(list(history))[:LEADERS]
+    return history.front() if history.is_pareto else history.leaders(LEADERS)
 
 
 def report_front(

@@ -23,16 +23,88 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, Literal
 
-from freerea_patch import Candidate, Evaluation, History, InputError, NothingFeasible, Proposal, Step, Times
+from pydantic import BaseModel, Field, TypeAdapter
+
+from freerea_patch import (
+    Candidate,
+    Evaluation,
+    History,
+    InputError,
+    NothingFeasible,
+    Objective,
+    Proposal,
+    Step,
+    Times,
+)
+from freerea_patch.history import Origin
+from freerea_patch.loop import Stopped
 from freerea_seval.config import Config, dump_config, load_config
-from freerea_seval.files import JsonLines, lock, read_bounded, temporary_folder, write_atomically
+from freerea_seval.files import JsonLines, lock, read_json, temporary_folder, write_atomically
 from freerea_seval.versions import versions
 
 #: The files run.json and result.json of a run have at most this length.
 MOST_JSON_BYTES = 2**26
+
+_Count = Annotated[int, Field(ge=0, le=2**62, strict=True)]
+_Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+#: JSON has no numbers for NaN, which is an unsupported value, and for infinities: see :func:`to_json`.
+_Value = Annotated[float, Field(allow_inf_nan=False, strict=True)] | Literal["inf", "-inf"] | None
+
+
+@dataclass
+class _Clock:
+    wall_s: _Seconds
+    loop_s: _Seconds
+
+
+@dataclass
+class _Line:
+    """A line of a journal."""
+
+    genotype: str
+    generation: _Count
+    parents: tuple[str, ...]
+    origin: Origin
+    values: dict[str, _Value]
+    seconds: dict[str, _Seconds]
+    clock: _Clock | None = None
+
+
+class _Row(BaseModel, extra="allow"):
+    """A network of a result with its score and metrics."""
+
+    __pydantic_extra__: dict[str, _Value]
+    genotype: str
+
+
+class _Result(BaseModel):
+    """A file ``result.json``."""
+
+    seed: _Count
+    stopped: Stopped
+    explored: _Count
+    infeasible: _Count
+    measured: _Count | None = None
+    metric_s: _Seconds
+    seconds: dict[str, _Seconds]
+    front: list[_Row]
+
+
+class _Record(BaseModel, extra="allow"):
+    """The file ``run.json``."""
+
+    base: Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+    versions: dict[str, str] = {}
+    notes: list[str] = []
+
+
+_LINE = TypeAdapter(_Line)
+_RESULT = TypeAdapter(_Result)
+_RECORD = TypeAdapter(_Record)
 
 
 class AnswersWanted(Exception):  # noqa: N818 - not an error: the run waits for the user
@@ -51,15 +123,6 @@ def from_json(value: float | str | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _seconds(recorded: dict[str, float]) -> dict[str, float]:
-    """Return seconds by name; one that is not a number, negative or infinite is a ValueError."""
-    seconds = {name: float(value) for name, value in recorded.items()}
-    for name, value in seconds.items():
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} took {value} seconds")
-    return seconds
-
-
 class Journal:
     """A file of the steps of a search.
 
@@ -71,25 +134,28 @@ class Journal:
         self.path = path
         self._lines = JsonLines(path)
 
-    def steps(self) -> list[Step]:
+    def steps(self, terms: Sequence[Objective] = ()) -> list[Step]:
         """Return the recorded steps; an incomplete last line is skipped.
 
+        Args:
+            terms: the objectives of the search, whose values a feasible candidate must have.
+
         Raises:
-            InputError: a line is not a step of a search.
+            InputError: a line is not a step of the search.
         """
+        what = "an evaluated candidate"
+        constraints = [term for term in terms if term.role == "constraint"]
+        names = {term.name for term in terms}
         steps = []
-        for number, row in enumerate(self._lines.rows(), start=1):
-            try:
-                proposal = Proposal(row["genotype"], row["generation"], tuple(row["parents"]), row["origin"])
-                values = {name: from_json(value) for name, value in row["values"].items()}
-                clock = _seconds(row["clock"]) if "clock" in row else None
-                times = None if clock is None else Times(**clock)
-                steps.append(Step(proposal, Evaluation(values, _seconds(row["seconds"])), times))
-            except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-                raise InputError(
-                    f"{self.path}, line {number}: expected an evaluated candidate ({type(error).__name__}: {error});"
-                    " restore the file, or delete it from this line on and resume"
-                ) from None
+        for number, row in enumerate(self._lines.rows(_LINE, what), start=1):
+            values = {name: from_json(value) for name, value in row.values.items()}
+            missing = names - values.keys()
+            # A candidate that one bound excludes lacks what is evaluated after it.
+            if missing and all(term.admits(values[term.name]) for term in constraints if term.name in values):
+                raise self._lines.damaged(f"line {number}", what, f"it has no value of {min(missing)}")
+            proposal = Proposal(row.genotype, row.generation, row.parents, row.origin)
+            times = None if row.clock is None else Times(row.clock.wall_s, row.clock.loop_s)
+            steps.append(Step(proposal, Evaluation(values, row.seconds), times))
         return steps
 
     def append(self, candidate: Candidate, times: Times | None = None) -> None:
@@ -191,15 +257,23 @@ class RunFolder:
     def resolve(self, config: Config, notes: Sequence[str]) -> None:
         """Replace the config by the resolved one, which has what sources supply, and record notes for the report."""
         write_atomically(self.path / "config.yaml", dump_config(config))
-        record = read_json(self.path / "run.json")
-        write_atomically(self.path / "run.json", json.dumps({**record, "notes": list(notes)}, indent=2) + "\n")
+        record = {**self.record(), "notes": list(notes)}
+        write_atomically(self.path / "run.json", json.dumps(record, indent=2) + "\n")
         self.config = config
+
+    def record(self) -> dict[str, Any]:
+        """Return the content of ``run.json``, with ``base``, ``versions`` and ``notes``.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        return read_json(self.path / "run.json", _RECORD, MOST_JSON_BYTES).model_dump()
 
     @property
     def notes(self) -> list[str]:
         """What the user was told of the search, one line each; see :class:`~freerea_seval.runs.execute.Setup`."""
-        notes = read_json(self.path / "run.json").get("notes")
-        return [str(note) for note in notes] if isinstance(notes, list) else []
+        notes: list[str] = self.record()["notes"]
+        return notes
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -211,10 +285,8 @@ class RunFolder:
         for name in ("config.yaml", "run.json"):
             if not (path / name).is_file():
                 raise InputError(f"{path} is not a run folder: it has no {name}; expected a folder that 'search' wrote")
-        record = read_json(path / "run.json")
-        if not isinstance(record, dict) or not isinstance(record.get("base"), str):
-            raise InputError(f"{path / 'run.json'}: has no 'base'; restore the file")
-        return cls(path, load_config(path / "config.yaml"), Path(record["base"]))
+        record = read_json(path / "run.json", _RECORD, MOST_JSON_BYTES)
+        return cls(path, load_config(path / "config.yaml"), Path(record.base))
 
     def seed(self, seed: int) -> Path:
         """Return the folder of one seed."""
@@ -225,9 +297,18 @@ class RunFolder:
         return Journal(self.seed(seed) / "journal.jsonl")
 
     def result(self, seed: int) -> dict[str, Any] | None:
-        """Return the result of one seed, None if the seed is not finished."""
+        """Return the result of one seed, None if the seed is not finished.
+
+        Raises:
+            InputError: the file is damaged.
+        """
         path = self.seed(seed) / "result.json"
-        return cast("dict[str, Any]", read_json(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        result = read_json(path, _RESULT, MOST_JSON_BYTES)
+        if result.seed != seed:
+            raise InputError(f"{path}: seed: expected {seed}, got {result.seed}; restore the file")
+        return result.model_dump()
 
     def results(self) -> list[dict[str, Any]]:
         """Return the results of all seeds.
@@ -247,6 +328,8 @@ class RunFolder:
         """Return the error for a seed without a result: it was interrupted, or found nothing feasible."""
         resume = f"continue it with: freerea-seval search --resume {self.path}"
         history = read_history(self, seed)
+        if len(history) and not history.front():
+            return InputError(f"run {self.path}: seed {seed}: {history.describe_nothing_compared()}; or {resume}")
         if len(history) or not history.evaluated:
             return InputError(f"run {self.path}: seed {seed} is not finished; {resume}")
         patience = self.config.budget.patience
@@ -274,8 +357,9 @@ def read_history(folder: RunFolder, seed: int) -> History:
     """Return the history of one seed, from its journal."""
     config = folder.config
     scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
-    history = History([term for section in config.selecting for term in section.objectives()], **scoring)
-    for step in folder.journal(seed).steps():
+    terms = [term for section in config.selecting for term in section.objectives()]
+    history = History(terms, **scoring)
+    for step in folder.journal(seed).steps(terms):
         history.add(step.proposal, step.evaluation)
     return history
 
@@ -284,15 +368,3 @@ def _not_empty(path: Path) -> InputError:
     return InputError(
         f"run folder {path} exists and is not empty; choose another with -o, or continue it: --resume {path}"
     )
-
-
-def read_json(path: Path) -> Any:
-    """Return the content of a JSON file.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        return json.loads(read_bounded(path, MOST_JSON_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); restore the file") from None

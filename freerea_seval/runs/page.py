@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from freerea_patch import Candidate, History, InputError
 from freerea_seval.config.schema import Config
 from freerea_seval.files import write_atomically
-from freerea_seval.runs.folder import RunFolder, read_json
+from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import (
     is_pareto,
     label,
@@ -261,7 +261,6 @@ def run_page(folder: RunFolder) -> Page:
     config, results = folder.config, folder.results()
     histories = {result["seed"]: read_history(folder, result["seed"]) for result in results}
     page = Page(f"Search {folder.path.name}", f"freerea-seval report {folder.path} --html {folder.path.name}.html")
-    record = read_json(folder.path / "run.json")
     search = config.search
     page.facts(
         {
@@ -273,7 +272,7 @@ def run_page(folder: RunFolder) -> Page:
             "reported": ", ".join(label(config, section) for section in config.report),
             "seeds": ", ".join(str(result["seed"]) for result in results),
             "notes": "; ".join(folder.notes),
-            "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+            "versions": ", ".join(f"{name} {version}" for name, version in folder.record()["versions"].items()),
         }
     )
     page.heading("Front" if is_pareto(config) else "Best networks")

@@ -8,6 +8,9 @@ from itertools import accumulate
 from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
 
 from freerea_patch import History, InputError
 from freerea_seval.config import Config, MetricSection
@@ -121,7 +124,7 @@ def print_report(folder: RunFolder, console: Console) -> None:
         for result in results:
             kind = "front" if is_pareto(config) else "best"
             title = f"seed {result['seed']}: the {kind} of {result['explored']} networks"
-            if "measured" in result:
+            if result["measured"] is not None:
                 title += f", of which {result['measured']} were measured"
             if result["stopped"] == "exhausted":
                 title += "; it ran out of new ones"
@@ -201,7 +204,8 @@ def _over_seeds(config: Config, results: Sequence[Mapping[str, Any]]) -> Iterato
         values = [number_in(r["front"][0], section.column) for r in results if r["front"]]
         finite = [value for value in values if value is not None]
         if len(finite) > 1:
-            yield f"{label(config, section)}: {fmean(finite):.6g} ± {stdev(finite):.2g}"
+            with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest double
+                yield f"{label(config, section)}: {np.mean(finite):.6g} ± {np.std(finite, ddof=1):.2g}"
 
 
 _EXPLORED = "#b8c4cf"
@@ -213,9 +217,10 @@ def draw_run(folder: RunFolder) -> Path:
     """Draw a finished run as ``front.png`` in its folder.
 
     Raises:
-        InputError: the run is not finished, or matplotlib is not installed.
+        InputError: the run is not finished, matplotlib is not installed, or it cannot draw the values.
     """
     try:
+        from matplotlib import rc_context
         from matplotlib.figure import Figure
     except ImportError:
         raise InputError(
@@ -224,16 +229,23 @@ def draw_run(folder: RunFolder) -> Path:
     config, results = folder.config, folder.results()
     histories = [read_history(folder, result["seed"]) for result in results]
     right = _right_panel(config)
-    figure = Figure(figsize=(11 if right else 6, 4.5), layout="constrained")
-    axes = figure.subplots(1, 2 if right else 1, squeeze=False)[0]
-    if is_pareto(config):
-        _draw_front(axes[0], config, histories)
-    else:
-        _draw_scores(axes[0], histories)
-    if right:
-        _draw_report(axes[1], config, results, *right)
     image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
+    try:
+        # Names are text: without this, matplotlib reads what is between two dollar signs as mathematics.
+        with rc_context({"text.parse_math": False, "text.usetex": False}), catch_warnings():
+            simplefilter("ignore")
+            figure = Figure(figsize=(11 if right else 6, 4.5), layout="constrained")
+            axes = figure.subplots(1, 2 if right else 1, squeeze=False)[0]
+            if is_pareto(config):
+                _draw_front(axes[0], config, histories)
+            else:
+                _draw_scores(axes[0], histories)
+            if right:
+                _draw_report(axes[1], config, results, *right)
+            figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
+    except Exception as error:  # of values near the largest double, matplotlib raises various exceptions
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"run {folder.path}: its figure cannot be drawn ({reason}); its tables are complete") from None
     path = folder.path / "front.png"
     write_atomically(path, image.getvalue())
     return path

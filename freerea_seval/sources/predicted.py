@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field, TypeAdapter
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
 from freerea_patch.imports import TORCH_LOCK
-from freerea_seval.files import write_atomically
+from freerea_seval.files import read_json, write_atomically
 from freerea_seval.predictor.model_card import ADVICE, PredictorInfo
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from freerea_seval.predictor.seval import SEvalPredictor
 
 Values = npt.NDArray[np.float64]
+#: What measuring and training took, in ``predictor-METRIC.json`` of a run.
+_RECEIPT = TypeAdapter(dict[Literal["seconds"], dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]]])
+#: Networks are measured for a predictor at most.
+_MOST_NETWORKS = 100_000
 
 
 class PredictedSource:
@@ -193,7 +198,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     folder = context.folder / f"predictor-{metric}"
     receipt = context.folder / f"predictor-{metric}.json"
     if receipt.is_file():
-        return folder, json.loads(receipt.read_text())["seconds"]
+        return folder, read_json(receipt, _RECEIPT, 2**20)["seconds"]
 
     space, rng = context.space, Random(context.seed)
     genotypes: dict[str, None] = {}
@@ -236,6 +241,8 @@ def _calibration(argument: dict[str, Any]) -> tuple[str, int, View]:
     metric, count = argument.get("measure"), argument.get("networks", 32)
     if metric != "latency":
         raise InputError(f"source 'seval': 'measure' can be latency, not {metric!r}")
-    if isinstance(count, bool) or not isinstance(count, int) or count < FEWEST:
-        raise InputError(f"source 'seval': 'networks' must be a whole number of at least {FEWEST}, not {count!r}")
+    if isinstance(count, bool) or not isinstance(count, int) or not FEWEST <= count <= _MOST_NETWORKS:
+        raise InputError(
+            f"source 'seval': 'networks' must be a whole number from {FEWEST} to {_MOST_NETWORKS}, not {count!r}"
+        )
     return metric, count, check_view(argument.get("view", default_view(metric)))

@@ -36,7 +36,7 @@ from freerea_patch import (
     make_search,
     run,
 )
-from freerea_patch.algorithms import PATIENCE
+from freerea_patch.algorithms import MOST_CANDIDATES, MOST_MUTATIONS, MOST_RANDOM, PATIENCE
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 TERMS = [Objective("a"), Objective("b")]
@@ -322,13 +322,16 @@ def test_another_seed_takes_another_course(algorithm: str) -> None:
 @pytest.mark.parametrize(
     ("algorithm", "options", "message"),
     [
-        ("freerea", {"population": 1}, "population must be at least 2, got 1"),
+        ("freerea", {"population": 1}, "population must be between 2 and 100000, got 1"),
         ("freerea", {"tournament": 101}, "tournament must be between 2 and the population (100), got 101"),
         ("freerea", {"tournament": 1}, "tournament must be between 2 and the population (100), got 1"),
-        ("freerea", {"n_random": -1}, "n_random must not be negative, got -1"),
+        ("freerea", {"n_random": -1}, "n_random must be between 0 and 1000, got -1"),
         ("freerea", {"population": 10.0}, "population must be a whole number, got 10.0"),
         ("freerea", {"tournament": "3"}, "tournament must be a whole number, got '3'"),
-        ("freerea", {"unseen": -2}, "unseen must not be negative, got -2"),
+        ("freerea", {"unseen": -2}, "unseen must be between 0 and 100, got -2"),
+        ("freerea", {"n_random": 10**9}, "n_random must be between 0 and 1000, got 1000000000"),
+        ("freerea", {"unseen": 10**9}, "unseen must be between 0 and 100, got 1000000000"),
+        ("freerea", {"population": 10**9}, "population must be between 2 and 100000, got 1000000000"),
         ("random", {"simplify": True}, "space bits/4 has no method 'simplified'; set 'simplify: false'"),
         ("freerea-minus", {"population": 4}, "tournament must be between 2 and the population (4), got 5"),
         (
@@ -440,6 +443,16 @@ def test_a_search_that_has_seen_all_ends_with_unseen_offspring_as_well() -> None
     search = FreeREA(BitSpace(4), seam.terms, population=4, tournament=2, unseen=3)
     result = run(search, seam, Budget(evaluations=100))
     assert (result.stopped, len(result.history)) == ("exhausted", 16)
+
+
+@pytest.mark.parametrize(
+    "options", [{"unseen": MOST_MUTATIONS}, {"population": MOST_CANDIDATES}, {"n_random": MOST_RANDOM}]
+)
+def test_a_small_space_is_exhausted_with_the_largest_options(options: dict[str, Any]) -> None:
+    seam = objectives(Formulas(a=noise("a")), Objective("a"))
+    search = make_search("freerea", BitSpace(1), seam.terms, **{"population": 4, "tournament": 2, **options})
+    result = run(search, seam, Budget(evaluations=100))
+    assert (result.stopped, len(result.history)) == ("exhausted", 2)
 
 
 def test_a_search_begins_with_what_it_is_given_and_draws_the_rest() -> None:

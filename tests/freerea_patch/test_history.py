@@ -14,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from freerea_patch import Evaluation, History, InputError, Objective, Proposal
 from freerea_patch.history import (
+    Aggregation,
     Candidate,
     Floats,
     crowding_distances,
@@ -191,6 +192,14 @@ def test_without_pareto_objectives_the_front_is_the_single_best() -> None:
     assert history.front() == [best]
 
 
+def test_a_candidate_without_a_score_is_no_leader() -> None:
+    history = History(FITNESS)
+    for genotype, a in (("x", math.nan), ("y", 1.0), ("z", math.inf), ("u", 2.0), ("v", 1.5)):
+        add(history, genotype, a=a, b=0.0)
+    assert [c.genotype for c in history.leaders(2)] == ["u", "v"]
+    assert [c.genotype for c in history.leaders(5)] == ["u", "v", "y"]
+
+
 @pytest.mark.parametrize("terms", [FITNESS, PARETO], ids=["score", "pareto"])
 def test_what_has_no_values_is_no_result(terms: tuple[Objective, ...]) -> None:
     history = History(terms)
@@ -298,6 +307,20 @@ def test_rank_scores_equal_the_naive_twin(values: Floats, weights: list[float]) 
     columns = values.shape[1]
     expected = naive_ranks(values.tolist(), weights[:columns])
     np.testing.assert_allclose(rank_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "ranks"])
+@given(rows=st.lists(st.tuples(ANY, ANY), max_size=8))
+def test_scores_within_the_history_are_those_of_all_candidates_so_far(
+    aggregation: Aggregation, rows: list[tuple[float, float]]
+) -> None:
+    history = History(FITNESS, aggregation=aggregation, normalisation="history")
+    for number, (a, b) in enumerate(rows, start=1):
+        add(history, str(number), a=a, b=b)
+        pool = list(history)[number // 2 :]
+        values, weights = np.array([[a, -b] for a, b in rows[:number]]), np.array([1.0, 2.0])
+        naive = fitness_scores(values, weights) if aggregation == "sum" else rank_scores(values, weights)
+        np.testing.assert_allclose(history.scores(pool), naive[number // 2 :], rtol=1e-15)
 
 
 @given(arrays(float, st.tuples(st.integers(1, 12), st.just(2)), elements=COARSE))

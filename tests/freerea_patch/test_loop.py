@@ -278,7 +278,7 @@ def test_a_budget_without_a_limit_is_refused() -> None:
 
 
 @pytest.mark.parametrize("limit", [*LIMITS, "patience"])
-@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf])
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, 10**400])
 def test_a_limit_that_is_not_positive_is_refused(limit: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"{limit} must be a positive number, got {value!r}"):
         Budget(**{"evaluations": 1, limit: value})

@@ -8,11 +8,22 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import Field, TypeAdapter
 
 from freerea_patch import InputError
-from freerea_seval.files import MOST_LINE_BYTES, JsonLines, read_bounded, temporary_folder, write_atomically
+from freerea_seval.files import (
+    MOST_LINE_BYTES,
+    JsonLines,
+    read_bounded,
+    read_json,
+    temporary_folder,
+    write_atomically,
+)
+
+OBJECT = TypeAdapter(dict[str, object])
 
 
 def test_text_and_bytes_are_written_and_replace_what_was_there(tmp_path: Path) -> None:
@@ -46,19 +57,19 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
 
 def test_a_journal_reads_back_what_was_appended(tmp_path: Path) -> None:
     journal = JsonLines(tmp_path / "journal.jsonl")
-    assert journal.rows() == []
+    assert journal.rows(OBJECT, "an object") == []
     journal.append({"a": 1})
     journal.close()
     journal.append({"b": [2.5, None]})
     journal.close()
-    assert journal.rows() == [{"a": 1}, {"b": [2.5, None]}]
+    assert journal.rows(OBJECT, "an object") == [{"a": 1}, {"b": [2.5, None]}]
 
 
 def test_a_torn_last_line_is_skipped_and_then_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"a": 1}\n{"b": ')
     journal = JsonLines(path)
-    assert journal.rows() == [{"a": 1}]
+    assert journal.rows(OBJECT, "an object") == [{"a": 1}]
     journal.append({"c": 3})
     journal.close()
     assert path.read_bytes() == b'{"a": 1}\n{"c": 3}\n'
@@ -68,8 +79,38 @@ def test_a_torn_last_line_is_skipped_and_then_cut_off(tmp_path: Path) -> None:
 def test_a_damaged_line_is_named(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b"\n")
-    with pytest.raises(InputError, match="line 2: expected a JSON object"):
-        JsonLines(path).rows()
+    with pytest.raises(
+        InputError, match=r"line 2: expected an object \(.*\); restore the file, or delete it from this line on"
+    ):
+        JsonLines(path).rows(OBJECT, "an object")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, r"not valid JSON \(recursion limit exceeded at line 1 column \d+\)"),
+        ("{", r"not valid JSON \(EOF while parsing an object at line 1 column 1\)"),
+        ('{"base": ' + "9" * 400 + "}", r"base: input should be a finite number"),
+        ('{"base": ' + "9" * 5000 + "}", r"not valid JSON \(number out of range at line 1 column \d+\)"),
+        ('{"a": 1.0, "b\\n\\u001b": {"c": 2.0}}', r"b\\n\\x1b: input should be a valid number"),
+        ("[]", r"input should be (an object|a valid dictionary)"),
+        ('"\xff"', r"not valid JSON \(invalid unicode code point at line 1 column 2\)"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_named_with_the_place(tmp_path: Path, content: str, message: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_bytes(content.encode("latin-1"))
+    schema = TypeAdapter(dict[str, Annotated[float, Field(strict=True, allow_inf_nan=False)]])
+    with pytest.raises(InputError, match=rf"run.json: {message}; restore the file$"):
+        read_json(path, schema, 2**20)
+
+
+def test_a_record_has_a_bound(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.touch()
+    os.truncate(path, 2**40)
+    with pytest.raises(InputError, match=r"run.json: not valid JSON \(.*more than 1 MiB\); restore the file"):
+        read_json(path, OBJECT, 2**20)
 
 
 def test_a_line_of_a_terabyte_is_named_before_it_is_read(tmp_path: Path) -> None:
@@ -77,9 +118,9 @@ def test_a_line_of_a_terabyte_is_named_before_it_is_read(tmp_path: Path) -> None
     path.write_bytes(b'{"a": 1}\n')
     os.truncate(path, 2**40)  # zeros that take no space on the disk
     journal = JsonLines(path)
-    with pytest.raises(InputError, match="line 2: expected a JSON object of at most 1 MiB, got"):
-        journal.rows()
-    with pytest.raises(InputError, match="last line: expected a JSON object of at most 1 MiB, got"):
+    with pytest.raises(InputError, match=r"line 2: expected an object \(it has more than 1 MiB\)"):
+        journal.rows(OBJECT, "an object")
+    with pytest.raises(InputError, match=r"last line: expected a JSON object \(it has more than 1 MiB\)"):
         journal.append({"b": 2})
     assert path.stat().st_size == 2**40
 
@@ -93,10 +134,10 @@ def test_long_lines_within_the_bound_are_read_and_appended_to(tmp_path: Path) ->
         journal.close()
     with open(path, "ab") as file:
         file.write(b"torn")
-    assert JsonLines(path).rows() == [row, row]
+    assert JsonLines(path).rows(OBJECT, "an object") == [row, row]
     journal.append({})
     journal.close()
-    assert JsonLines(path).rows() == [row, row, {}]
+    assert JsonLines(path).rows(OBJECT, "an object") == [row, row, {}]
 
 
 def test_a_file_is_read_up_to_a_bound(tmp_path: Path) -> None:

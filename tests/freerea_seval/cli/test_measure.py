@@ -322,7 +322,7 @@ def test_another_measurement_is_not_mixed_in(place: Path, capsys: pytest.Capture
     refused(capsys, "is of another measurement (of other networks)", *FAST, "--networks", "4")
     path = place / "latency.csv.journal.jsonl"
     path.write_text(path.read_text().replace('"turn"', "turn", 1))
-    refused(capsys, "line 2: expected a JSON object", *FAST)
+    refused(capsys, "line 2: expected a visit of a measurement (not valid JSON (", *FAST)
 
 
 def test_a_missing_package_is_named_with_the_line_that_installs_it(

@@ -275,7 +275,9 @@ def test_a_damaged_run_is_refused_and_left_as_it_is(place: Path, capsys: pytest.
     journal = place / "run/seed-0/journal.jsonl"
     damaged = journal.read_text().replace('"origin"', "origin", 1)
     journal.write_text(damaged)
-    refused(capsys, "journal.jsonl, line 1: expected a JSON object", "search", "--resume", "run")
+    refused(
+        capsys, "journal.jsonl, line 1: expected an evaluated candidate (not valid JSON (", "search", "--resume", "run"
+    )
     assert journal.read_text() == damaged
     (place / "run/config.yaml").write_text("space: [")
     refused(capsys, "not valid YAML", "search", "--resume", "run")

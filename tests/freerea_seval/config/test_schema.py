@@ -222,3 +222,19 @@ def test_a_batch_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
         InputError, match=r"live.batch_size: input should be less than or equal to 65536, got 1000000000"
     ):
         load(tmp_path, GOOD + "live: {batch_size: 1000000000}\n")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("search.seeds=[4294967296]", "search.seeds.0: input should be less than 4294967296"),
+        (f"search.seeds={list(range(10_001))}", "search.seeds: list should have at most 10000 items"),
+        ("live.seed=4294967296", "live.seed: input should be less than 4294967296"),
+        ("live.initialisations=1001", "live.initialisations: input should be less than or equal to 1000"),
+        ("live.batch_size=65537", "live.batch_size: input should be less than or equal to 65536"),
+        (f"budget.evaluations={10**400}", "budget: evaluations must be a positive number"),
+    ],
+)
+def test_a_number_has_a_stated_bound(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load(tmp_path, GOOD, override)

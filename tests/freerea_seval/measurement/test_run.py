@@ -79,17 +79,20 @@ def test_a_journal_of_another_measurement_is_refused(tmp_path: Path, change: dic
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("nonsense", "expected a JSON object"),
-        ("[1]", "expected a JSON object"),
-        ('{"turn": 1}', "not a line of a journal"),
-        ('{"network": "a", "speed": 3}', "not a line of a journal"),
+        ("nonsense", r"not valid JSON \(.*"),
+        ("[1]", "visit: input should be an object"),
+        ('{"turn": 1}', "visit.network: field required"),
+        ('{"network": "a", "speed": 3}', "visit.turn: field required"),
+        ('{"network": "a", "turn": 0, "seconds": "2"}', "visit.seconds: input should be a valid number"),
+        ('{"network": "a", "peak_mb": 1' + "0" * 400 + "}", "peak.peak_mb: input should be a finite number"),
+        ('{"config": {}}', "a config, which is the first line"),
     ],
 )
 def test_an_invalid_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
     path = tmp_path / "j"
     VisitJournal(path, CONFIG).close()
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(InputError, match=f"j, line 2: {expected}"):
+    with pytest.raises(InputError, match=rf"j, line 2: expected a visit of a measurement \({expected}\); restore"):
         VisitJournal(path, CONFIG)
 
 

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import freerea_seval as fs
@@ -463,6 +464,16 @@ def test_a_search_in_which_nothing_can_be_compared_ends_with_2(
             "freerea-seval: error: nothing could be compared: odd is unsupported, NaN or infinite for 20 of 20"
             " candidates; choose metrics that have a value on these networks\n"
         )
+    assert call("report", tmp_path / "run") == 2
+    assert "seed 0: nothing could be compared: odd is unsupported, NaN" in capsys.readouterr().err
+
+
+def test_networks_that_cannot_be_compared_are_not_among_the_best(tmp_path: Path) -> None:
+    config = write_unsupported(tmp_path, "fitness", "1.0 if calls % 10 == 0 else float('nan')")
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    front = fs.load_run(tmp_path / "run").front
+    assert front["odd"].tolist() == [1.0, 1.0]
+    assert np.isfinite(front["score"]).all()
 
 
 @pytest.mark.parametrize(("delay", "count"), [(0.0, "15 of 20"), (0.12, r"\d+ of 1\d")], ids=["quick", "slow"])

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import Candidate, Evaluation, FreeREA, InputError, Objective, Proposal, Step, Times, TopologySpace
-from freerea_seval.runs.folder import Journal, Recorder, read_json
+from freerea_seval.runs.folder import Journal, Recorder
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
 steps = st.builds(
@@ -86,14 +86,14 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     write(path, step("a", x=1.0), step("b", x=2.0))
     path.write_text(path.read_text().replace('"a"', "a", 1))
-    with pytest.raises(InputError, match=r"j.jsonl, line 1: expected a JSON object"):
+    with pytest.raises(InputError, match=r"j.jsonl, line 1: expected an evaluated candidate \(not valid JSON"):
         Journal(path).steps()
 
 
 def test_a_line_that_is_no_step_is_named(tmp_path: Path) -> None:
     (tmp_path / "j.jsonl").write_text('{"genotype": "a"}\n')
     with pytest.raises(
-        InputError, match=r"j.jsonl, line 1: expected an evaluated candidate \(KeyError: 'generation'\)"
+        InputError, match=r"j.jsonl, line 1: expected an evaluated candidate \(generation: field required\)"
     ):
         Journal(tmp_path / "j.jsonl").steps()
 
@@ -148,17 +148,25 @@ def test_a_number_with_which_a_budget_would_never_end_is_refused(tmp_path: Path,
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", ["[" * 100_000, "{", '{"base": ' + "9" * 5000 + "}"])
-def test_a_record_that_is_no_json_is_named(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "run.json"
-    path.write_text(content)
-    with pytest.raises(InputError, match=r"run.json: not valid JSON \(.*\); restore the file"):
-        read_json(path)
+BOUND = (Objective("m"), Objective("size", role="constraint", upper=2.0), Objective("latency", "min", "pareto"))
 
 
-def test_a_record_has_a_bound(tmp_path: Path) -> None:
-    path = tmp_path / "run.json"
-    path.touch()
-    os.truncate(path, 2**40)
-    with pytest.raises(InputError, match=r"run.json: not valid JSON \(.*more than 64 MiB\); restore the file"):
-        read_json(path)
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({"m": 1.0, "size": 1.0}, "latency"),
+        ({"m": 1.0, "latency": 1.0}, "size"),
+        ({"size": 3.0}, None),  # the bound excludes it
+        ({"m": math.nan, "size": 1.0, "latency": math.inf, "more": 1.0}, None),
+    ],
+)
+def test_a_step_has_the_values_of_its_search(tmp_path: Path, values: dict[str, float], missing: str | None) -> None:
+    path = tmp_path / "j.jsonl"
+    write(path, step("a", **values))
+    if missing is None:
+        assert len(Journal(path).steps(BOUND)) == 1
+    else:
+        with pytest.raises(
+            InputError, match=rf"line 1: expected an evaluated candidate \(it has no value of {missing}\)"
+        ):
+            Journal(path).steps(BOUND)

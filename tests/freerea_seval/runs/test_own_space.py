@@ -159,6 +159,22 @@ def test_an_exception_of_the_users_code_names_file_line_and_genotype(
         assert re.search(r"\b\dx\d", line), line
 
 
+@pytest.mark.parametrize("body", ["return None", "raise SystemExit(0)", "raise OSError('no') from KeyError('k')"])
+@pytest.mark.parametrize(
+    "member", ["sample(self, rng)", "mutate(self, genotype, rng)", "parts(self, genotype)", "name"]
+)
+def test_a_member_that_fails_is_one_line(
+    config: Path, capsys: pytest.CaptureFixture[str], member: str, body: str
+) -> None:
+    signature = "__init__(self, classes)" if member == "name" else member
+    body = body.replace("return", "self.name =") if member == "name" else body
+    config = broken(config, f"def {signature}:\n        {body}")
+    assert call("search", config, "-o", config.parent / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(r"freerea-seval: error: (space '.*|OSError: no; raised in .*)", line), line
+    assert member.partition("(")[0] in line or "__init__" in line or "ended the program" in line
+
+
 def test_processes_say_it_too(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = broken(config, "def mutate(self, genotype, rng):\n        raise IndexError(genotype)")
     options = ("--seeds", "0,1", "--workers", "2")

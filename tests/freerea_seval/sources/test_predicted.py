@@ -296,8 +296,8 @@ def test_a_run_trains_on_the_view_that_it_is_given(tmp_path: Path, said: dict[st
     ("argument", "message"),
     [
         ({"measure": "energy"}, "'measure' can be latency, not 'energy'"),
-        ({"measure": "latency", "networks": 3}, "must be a whole number of at least 10, not 3"),
-        ({"measure": "latency", "networks": "many"}, "must be a whole number of at least 10, not 'many'"),
+        ({"measure": "latency", "networks": 3}, "must be a whole number from 10 to 100000, not 3"),
+        ({"measure": "latency", "networks": "many"}, "must be a whole number from 10 to 100000, not 'many'"),
         ({"measure": "latency", "network": 30}, "unknown key of source 'seval' 'network'; did you mean 'networks'?"),
         ({"measure": "latency", "views": "executed"}, "unknown key of source 'seval' 'views'; did you mean 'view'?"),
         (
