@@ -84,6 +84,9 @@ def search(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value; repeatable.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Continue this run folder instead of starting one.")] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="With --resume: import the code that a run folder from elsewhere names.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that share the seeds; one by default.")] = None,
 ) -> None:
     """Run a search and write a run folder."""
@@ -98,6 +101,7 @@ def search(
             batch=batch,
             override=override,
             resume=resume,
+            trust=trust,
             workers=workers,
         )
     )
@@ -488,16 +492,16 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         _fail(_describe(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a user's code may call sys.exit
         from freerea_patch import user_message
 
         if _is_usage_error(error):
-            message = error.format_message()  # type: ignore[attr-defined]
+            message = error.format_message()  # type: ignore[union-attr]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
                 typer.echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
-        mistake = user_message(error)
+        mistake = user_message(error) or (repr(error) if isinstance(error, SystemExit) else None)
         if mistake is None:
             raise
         _fail(mistake)
@@ -518,7 +522,7 @@ def _describe(error: OSError) -> str:
     return f"cannot read or write{where}: {error.strerror or error}{remedy}"
 
 
-def _is_usage_error(error: Exception) -> bool:
+def _is_usage_error(error: BaseException) -> bool:
     """Whether typer could not parse the command line; typer may contain its own copy of click."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 
