@@ -250,7 +250,7 @@ class RunFolder:
         """Make sure that the user wants what the config names, or its space, to be imported or written.
 
         The user does after starting the run, with the option ``--trust``, or if they once did either with the same
-        config and base: a file of theirs says so, outside of the run folder, because whoever makes a run folder can
+        names and base: a file of theirs says so, outside of the run folder, because whoever makes a run folder can
         write anything into it.
 
         Raises:
@@ -259,19 +259,23 @@ class RunFolder:
         names = foreign_names(self.config, space_alone)
         if names and not (self.trusted or self._consent().is_file()):
             raise InputError(
-                f"run {self.path}: its config names {', '.join(map(repr, names))}, and it is not one that you have run"
-                " here: a folder alone must not cause code to run; if you trust it, add --trust"
+                f"run {self.path}: its config names {', '.join(map(repr, names))}, which you have not run from"
+                f" {self.base}: a folder alone must not cause code to run; if you trust it, add --trust"
             )
 
     def _consent(self) -> Path:
-        """Return the file that exists if the user has run this config."""
+        """Return the file that exists if the user has run the code that the config names, with the same arguments."""
         from platformdirs import user_state_path
 
-        content = json.dumps([str(self.base), dump_config(self.config)])
+        config = self.config
+        sources = [section.source for section in (*config.objectives, *config.report)]
+        search = config.search.model_dump() if ":" in config.search.algorithm else None
+        parts = [str(self.base), config.space, config.live.model_dump(), sources, search]
+        content = json.dumps(parts, default=str)
         return user_state_path("freerea-seval") / "trusted" / hashlib.sha256(content.encode()).hexdigest()
 
     def _remember(self) -> None:
-        """Record that the user runs this config; a folder that cannot be written costs a ``--trust`` later."""
+        """Record that the user runs this code; a folder that cannot be written costs a ``--trust`` later."""
         if foreign_names(self.config):
             consent = self._consent()
             with suppress(OSError):

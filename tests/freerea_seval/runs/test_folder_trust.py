@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -51,7 +52,7 @@ def test_a_run_from_elsewhere_imports_nothing_before_the_user_says_so_and_is_rem
     assert call("search", "--resume", foreign) == 0
 
 
-def test_another_config_or_base_than_the_one_that_was_run_needs_consent_again(foreign: Path) -> None:
+def test_other_code_or_another_base_than_was_run_needs_consent_again(foreign: Path) -> None:
     assert call("search", "--resume", foreign, "--trust") == 0
     (foreign / "seed-3" / "result.json").unlink()
     for name, old, new in (("config.yaml", ":worth", ":cost"), ("run.json", str(foreign.parent), str(foreign))):
@@ -91,7 +92,9 @@ def test_every_place_that_can_name_code_needs_consent(
     Path("search.yaml").write_text(BUILT_IN)
     RunFolder.create(Path("run"), load_config(Path("search.yaml"), [override]), tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
-    with pytest.raises(InputError, match=f"its config names {named}, and it is not one that you have run"):
+    with pytest.raises(
+        InputError, match=f"its config names {named}, which you have not run from {re.escape(str(tmp_path))}: "
+    ):
         fs.search(resume="run")
     assert not Path("ran").exists()
     assert not list(tmp_path.glob("*.sqlite"))
