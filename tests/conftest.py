@@ -18,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     what = "compare metrics with their naive twins on so many networks of each space"
     parser.addoption("--twins", type=int, default=15, metavar="N", help=what)
     what = "kill commands so many times, and run a fifth as many pairs of them at once"
-    parser.addoption("--kills", type=int, default=15, metavar="N", help=what)
+    parser.addoption("--kills", type=int, default=10, metavar="N", help=what)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 #: Enough for every way of writing; with ``--kills 100`` or more, all commands take part.
-QUICK = ("search", "train", "evaluate", "measure")
+QUICK = ("search", "evaluate", "measure")
 
 
 @pytest.mark.slow
