@@ -19,6 +19,10 @@ _NOT_THE_USERS = (
 )
 
 
+#: What a user's code may raise, where it is called: ``sys.exit`` must not end a program that is not the user's.
+USERS_EXCEPTIONS = (Exception, SystemExit)
+
+
 class InputError(ValueError):
     """A user's input cannot be used.
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from freerea_patch.errors import InputError
+from freerea_patch.errors import USERS_EXCEPTIONS, InputError
 
 #: Held while networks are built and computed on. All threads of a process share torch's generator, its number of
 #: threads and the classes of its layers, which this changes for a while; and the seconds of a metric must not include
@@ -35,7 +35,7 @@ def import_object(spec: str, what: str) -> Any:
         raise InputError(f"{what}: expected pkg.module:name, got {spec!r}")
     try:
         value: Any = import_module(module_name)
-    except Exception as error:  # a user's module may raise anything while it is imported
+    except USERS_EXCEPTIONS as error:  # a user's module may raise anything while it is imported
         raise InputError(
             f"{what}: cannot import {module_name!r} of {spec!r} ({type(error).__name__}: {error})"
         ) from None

@@ -6,6 +6,7 @@ measured here, and split into the evaluation of metrics and the search itself.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from freerea_patch.objective import Evaluation, Objectives
 Stopped = Literal["budget", "exhausted", "patience"]
 #: By default, a search stops after this number of infeasible candidates in a row.
 PATIENCE = 2_000
+_LARGEST_BATCH = 2**16
 
 
 class Ledger:
@@ -87,19 +89,28 @@ class Budget:
         return {name: limit for name, limit in asdict(self).items() if limit is not None and name != "patience"}
 
     @property
+    def limits_time(self) -> bool:
+        """Whether a limit is in seconds."""
+        return self.limits.keys() != {"evaluations"}
+
+    @property
     def uses_clock(self) -> bool:
         """Whether the wall clock can end the search; its result then depends on more than its seed."""
         return self.wall_seconds is not None or self.total_seconds is not None
 
-    def spent(self, *, metric_s: float, wall_s: float, loop_s: float, evaluations: int) -> float:
-        """Return the largest spent fraction of any limit; the search stops at 1 or more."""
+    def spent_time(self, *, metric_s: float, wall_s: float, loop_s: float) -> float:
+        """Return the largest spent fraction of the limits in seconds; 0 without such a limit."""
         used = (
             (metric_s, self.metric_seconds),
             (wall_s, self.wall_seconds),
             (metric_s + loop_s, self.total_seconds),
-            (evaluations, self.evaluations),
         )
-        return max(amount / limit for amount, limit in used if limit is not None)
+        return max((amount / limit for amount, limit in used if limit is not None), default=0.0)
+
+    def spent(self, *, metric_s: float, wall_s: float, loop_s: float, evaluations: int) -> float:
+        """Return the largest spent fraction of any limit; the search stops at 1 or more."""
+        time = self.spent_time(metric_s=metric_s, wall_s=wall_s, loop_s=loop_s)
+        return time if self.evaluations is None else max(time, evaluations / self.evaluations)
 
 
 @dataclass(frozen=True)
@@ -154,10 +165,14 @@ def run(
 ) -> SearchResult:
     """Drive ``search`` until the budget is spent, the space is exhausted, or the patience is over.
 
+    What the algorithm proposes together is evaluated together, because sources are faster on batches. If the budget
+    limits seconds, batches begin with one candidate and double as long as the budget has time for them. A batch whose
+    constraints are evaluated is finished, so that no value is lost.
+
     Args:
         search: an algorithm, constructed with the terms of ``objectives``.
         objectives: supplies the metric values.
-        budget: when to stop; checked after every candidate.
+        budget: when to stop; checked after every candidate, with constraints after every batch.
         ledger: seconds spent before the search, such as on training a predictor.
         on_candidate: called after every candidate with the candidate, the spent fraction of the budget, and the clocks.
         replay: the steps of an interrupted run with the same search and objectives. Their recorded values and clocks
@@ -175,17 +190,27 @@ def run(
     evaluation_s = 0.0  # wall seconds spent in the evaluation of metrics
     steps = 0
     times = Times(0.0, 0.0)
+    constrained = any(term.role == "constraint" for term in objectives.terms)
+    size = 1  # of a batch, if the budget limits seconds
+    used = budget.spent_time(metric_s=ledger.total_s, wall_s=0.0, loop_s=0.0)
+    proposals: Sequence[Proposal] = ()
     while True:
-        limit = None if budget.evaluations is None else budget.evaluations - len(search.history)
-        proposals = search.ask(limit)
+        if not proposals:
+            limit = None if budget.evaluations is None else budget.evaluations - len(search.history)
+            proposals = search.ask(limit)
         if not proposals:
             now = time.perf_counter()
             times = Times(now - begin, now - begin - evaluation_s)
             return _result(search, ledger, times, "exhausted")
+        fitting = min(
+            size if budget.limits_time else len(proposals), budget.patience - search.history.infeasible_in_a_row
+        )
+        batch, proposals = proposals[:fitting], proposals[fitting:]
+        stopped: Literal["budget", "patience"] | None = None
         started = time.perf_counter()
         # The replayed candidates of a batch come first, as the recording ends within or after the batch.
-        evaluations = objectives.evaluate([p.genotype for p in proposals if p.genotype not in recorded])
-        for proposal in proposals:
+        evaluations = objectives.evaluate([p.genotype for p in batch if p.genotype not in recorded])
+        for proposal in batch:
             evaluation = recorded.get(proposal.genotype) or next(evaluations)
             now = time.perf_counter()
             evaluation_s += now - started
@@ -199,24 +224,28 @@ def run(
                 now = time.perf_counter()
                 times = Times(now - begin, now - begin - evaluation_s)
             steps += 1
-            spent = budget.spent(
-                metric_s=ledger.total_s,
-                wall_s=times.wall_s,
-                loop_s=times.loop_s,
-                evaluations=len(search.history),
-            )
+            clocks = {"metric_s": ledger.total_s, "wall_s": times.wall_s, "loop_s": times.loop_s}
+            spent = budget.spent(**clocks, evaluations=len(search.history))
             if on_candidate is not None:
                 on_candidate(candidate, spent, times)
             if spent >= 1:
-                return _result(search, ledger, times, "budget")
-            if search.history.infeasible_in_a_row >= budget.patience:
-                if not len(search.history):
-                    raise NothingFeasible(
-                        f"{search.history.describe_infeasible()}; loosen the bound,"
-                        f" or raise budget.patience ({budget.patience})"
-                    )
-                return _result(search, ledger, times, "patience")
+                stopped = stopped or "budget"
+            elif search.history.infeasible_in_a_row >= budget.patience:
+                stopped = stopped or "patience"
+            if stopped and not constrained:
+                break
             started = time.perf_counter()
+        if stopped == "patience" and not len(search.history):
+            raise NothingFeasible(
+                f"{search.history.describe_infeasible()}; loosen the bound,"
+                f" or raise budget.patience ({budget.patience})"
+            )
+        if stopped is not None:
+            return _result(search, ledger, times, stopped)
+        before, used = used, budget.spent_time(**clocks)
+        each = (used - before) / len(batch)
+        left = (1 - used) / each if each > 0 else math.inf
+        size = max(1, int(min(2 * size, left, _LARGEST_BATCH)))
 
 
 def _result(search: Search, ledger: Ledger, times: Times, stopped: Stopped) -> SearchResult:

@@ -165,7 +165,7 @@ class BoundObjective:
 class ObjectiveSet:
     """Objectives bound to their sources: the :class:`Objectives` of a search.
 
-    Constraints are evaluated first, for the whole batch, so that a slow metric is never computed for a network that a
+    Constraints are evaluated first, of all genotypes, so that a slow metric is never computed for a network that a
     bound excludes (FreeREA also filters on params and FLOPs before it computes its metrics). The other metrics follow,
     one candidate at a time. Each source is called once for all of its metrics.
 

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -39,29 +40,71 @@ def lock(handle: int) -> None:
     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def _locked(folder: Path) -> int:
-    """Lock a folder; return the handle that holds the lock.
+def open_locked(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """Open a file or folder, never a symbolic link, and lock it; return the handle that holds the lock.
 
     Raises:
-        OSError: another process has locked it, it does not exist, or folders cannot be locked here.
+        BlockingIOError: another process has locked it.
+        OSError: it is a link, cannot be opened, or cannot be locked here.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
     try:
         lock(handle)
+        if not os.path.samestat(os.fstat(handle), os.lstat(path)):  # its owner has removed it in the meantime
+            raise BlockingIOError(errno.EAGAIN, "replaced while it was locked", str(path))
     except BaseException:
         os.close(handle)
         raise
     return handle
 
 
-@cache
-def _remove_abandoned(parent: Path) -> None:
+def _lock_folder(folder: Path) -> int:
+    return open_locked(folder, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+
+
+def remove_abandoned(parent: Path) -> None:
     """Remove the temporary folders of processes that were killed: those that nobody has locked."""
     for folder in parent.glob(f".*{_SUFFIX}"):
         with suppress(OSError):  # in use, or another user's
-            handle = _locked(folder)
+            handle = _lock_folder(folder)
             shutil.rmtree(folder, ignore_errors=True)
             os.close(handle)
+
+
+_remove_abandoned_once = cache(remove_abandoned)
+
+
+def check_new(path: Path, kind: str = "folder") -> None:
+    """Make sure that a folder or file to be made is not there; remove what killed processes left beside it.
+
+    Raises:
+        InputError: it exists.
+    """
+    remove_abandoned(path.absolute().parent)
+    if path.exists():
+        raise InputError(f"{path} exists already; choose another {kind} with -o")
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but what killed processes left, which is removed."""
+    remove_abandoned(folder)
+    return not any(folder.iterdir())
+
+
+def check_plain(folder: Path) -> None:
+    """Make sure that all that is written into a folder stays within it.
+
+    Raises:
+        InputError: there is a symbolic link, a pipe or a device in it, which may lead anywhere.
+    """
+    for parent, folders, names in os.walk(folder):  # follows no link
+        for path in (os.path.join(parent, name) for name in (*folders, *names)):
+            with suppress(FileNotFoundError):  # another process's temporary file
+                mode = os.lstat(path).st_mode
+                if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                    raise InputError(
+                        f"{path}: expected a file or a folder, got a link, a pipe or a device; replace it by a copy"
+                    )
 
 
 @contextmanager
@@ -75,11 +118,11 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         OSError: ``parent`` is missing or not writable.
     """
     parent = Path(tempfile.gettempdir()) if parent is None else parent.absolute()
-    _remove_abandoned(parent)
+    _remove_abandoned_once(parent)
     while True:
         folder, handle = Path(tempfile.mkdtemp(_SUFFIX, ".", parent)), None
         try:
-            handle = _locked(folder)
+            handle = _lock_folder(folder)
         except (BlockingIOError, FileNotFoundError):  # another process took it for an abandoned one
             continue
         except OSError:  # such as on Windows, where none is removed therefore
@@ -93,6 +136,50 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keep other processes that ask for the same from writing to a folder, where folders can be locked.
+
+    Raises:
+        InputError: another process is writing to it.
+    """
+    handle = None
+    try:
+        handle = _lock_folder(folder)
+    except BlockingIOError:
+        raise InputError(f"{folder} is being written by another process; wait for it") from None
+    except OSError:  # such as on Windows, and on some network file systems
+        pass
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Make a folder in one step: at the end of the context it is there with all that was put into it, or not at all.
+
+    Args:
+        path: the folder; missing parents are made.
+
+    Raises:
+        FileExistsError: there is something in it, which stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(path.parent) as parent:
+        draft = parent / path.name
+        draft.mkdir()
+        yield draft
+        try:
+            os.replace(draft, path)
+        except OSError as error:
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, "exists already", str(path)) from error
+            raise
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -153,11 +240,11 @@ def first_problem(error: ValidationError) -> str:
 class JsonLines:
     """An append-only file of JSON objects, one a line: the journal of a long computation.
 
-    Each line is one write to the operating system, so that a killed process leaves at most one incomplete line, the
-    last, which :meth:`rows` skips and :meth:`append` cuts off.
+    Only one process at a time can append. Each line is one write to the operating system, so that a killed process
+    leaves at most one incomplete line, the last, which :meth:`rows` skips and :meth:`open` cuts off.
 
     Args:
-        path: the file; :meth:`append` makes it if it is missing.
+        path: the file; :meth:`open` makes it if it is missing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -198,29 +285,46 @@ class JsonLines:
             " and resume"
         )
 
+    def open(self) -> None:
+        """Lock the file for as long as it is open, and cut an incomplete last line off.
+
+        Raises:
+            BlockingIOError: another process has it open.
+            InputError: the last line is longer than any of a journal.
+            OSError: the file is a symbolic link, or cannot be written.
+        """
+        if self._handle is not None:
+            return
+        handle = open_locked(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        try:
+            begin = max(0, os.fstat(handle).st_size - MOST_LINE_BYTES)
+            os.lseek(handle, begin, os.SEEK_SET)
+            with os.fdopen(os.dup(handle), "rb") as file:
+                tail = file.read(MOST_LINE_BYTES)
+            end = tail.rfind(b"\n") + 1
+            if begin and not end:
+                raise self.damaged("last line", "a JSON object", f"it has more than {MOST_LINE_BYTES >> 20} MiB")
+            if end < len(tail):
+                os.ftruncate(handle, begin + end)
+        except BaseException:
+            os.close(handle)
+            raise
+        self._handle = handle
+
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a line; equal rows give equal bytes.
 
         Raises:
-            OSError: the disk is full; the lines before are complete.
+            OSError: as :meth:`open`, or the disk is full; the lines before are complete.
         """
-        if self._handle is None:
-            if self.path.exists():
-                begin = max(0, self.path.stat().st_size - MOST_LINE_BYTES)
-                with open(self.path, "rb") as file:
-                    file.seek(begin)
-                    tail = file.read()
-                end = tail.rfind(b"\n") + 1
-                if begin and not end:
-                    raise self.damaged("last line", "a JSON object", f"it has more than {MOST_LINE_BYTES >> 20} MiB")
-                os.truncate(self.path, begin + end)
-            self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        self.open()
+        assert self._handle is not None
         data = (json.dumps(row, allow_nan=False) + "\n").encode()
         while data:
             data = data[os.write(self._handle, data) :]
 
     def close(self) -> None:
-        """Close the file; :meth:`append` opens it again."""
+        """Close and unlock the file; :meth:`append` opens it again."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None

@@ -14,9 +14,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let optimised metrics be compared with their naive twins on more networks than every run has time for."""
+    """Let optimised metrics be compared with naive twins, and commands be killed, more often than every run can."""
     what = "compare metrics with their naive twins on so many networks of each space"
     parser.addoption("--twins", type=int, default=15, metavar="N", help=what)
+    what = "kill commands so many times, and run a fifth as many pairs of them at once"
+    parser.addoption("--kills", type=int, default=10, metavar="N", help=what)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,6 +26,14 @@ def _no_progress_lines() -> Iterator[None]:
     """Print no progress without a terminal, so that standard error is the same on a busy machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("freerea_seval.progress.INTERVAL_S", math.inf)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep out of the user's own folder which configs were run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
 
 

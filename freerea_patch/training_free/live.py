@@ -25,7 +25,7 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from freerea_patch.errors import InputError, unknown_name
+from freerea_patch.errors import USERS_EXCEPTIONS, InputError, unknown_name
 from freerea_patch.imports import TORCH_LOCK, import_object, share_cores
 from freerea_patch.objective import BoundObjective, Measured, Objective, ObjectiveSet
 from freerea_patch.spaces import SearchSpace
@@ -328,7 +328,7 @@ def _call(spec: str, size: int) -> Any:
     function = import_object(spec, "batch")
     try:
         images = function(size)
-    except Exception as error:  # a user's function may raise anything
+    except USERS_EXCEPTIONS as error:  # a user's function may raise anything
         message = next(iter(str(error).splitlines()), "")
         raise InputError(f"batch {spec}: called with {size}, it failed ({type(error).__name__}: {message})") from error
     images = images[0] if isinstance(images, (tuple, list)) else images

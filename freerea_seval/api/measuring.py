@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -191,10 +190,7 @@ def import_results(results: str | Path, output: str | Path) -> DataFrame:
     """
     from freerea_seval.measurement.remote import import_results as import_checked
 
-    import_checked(Path(results), Path(output))
-    strings = json.loads(Path(results).with_name("manifest.json").read_text(encoding="utf-8")).get(_STRINGS)
-    if isinstance(strings, dict):
-        _add_strings(Path(output), strings)
+    import_checked(Path(results), Path(output), _STRINGS)
     return _read_measurements(Path(output))
 
 

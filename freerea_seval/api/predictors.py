@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from freerea_patch import SPACES, InputError, SearchSpace
 from freerea_seval.api.arguments import as_space, as_table, prepare_torch, progress_bars
 from freerea_seval.api.encoding import encode
-from freerea_seval.files import write_atomically
+from freerea_seval.files import check_new, new_folder, remove_abandoned, write_atomically
 from freerea_seval.strings.views import View
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def train(
     from freerea_seval.predictor.transfer import load_bases
     from freerea_seval.units import unit_of
 
-    if output is not None and Path(output).exists():
-        raise InputError(f"{output} exists already; choose another folder with -o")
+    if output is not None:
+        check_new(Path(output))
     metrics = [metric] if isinstance(metric, str) else list(metric)
     named = space
     space = as_space(space)
@@ -158,6 +158,7 @@ def load_predictor(folder: str | Path) -> Predictor:
     """
     from freerea_seval.predictor.folder import load_predictor as load
 
+    remove_abandoned(Path(folder).absolute().parent)
     return Predictor(*load(folder), folder=Path(folder))
 
 
@@ -351,8 +352,8 @@ class Predictor:
 
         from freerea_seval.predictor.scores import scores
 
-        if output is not None and Path(output).exists():
-            raise InputError(f"{output} exists already; choose another folder with -o")
+        if output is not None:
+            check_new(Path(output))
         chosen = self._space_of(space)
         genotypes, values, chosen = _read_table(table, self.metrics, chosen, unsupported, missing)
         others = self._proxies_of(proxies, chosen, genotypes)
@@ -379,7 +380,12 @@ class Predictor:
                 "interval": interval,
                 "scores": judged,
             }
-            self._write_evaluation(Path(output), genotypes, values, (predicted, low, high), facts)
+            try:
+                with new_folder(Path(output)) as folder:
+                    self._write_evaluation(folder, genotypes, values, (predicted, low, high), facts)
+            except FileExistsError:  # another process has made it in the meantime
+                check_new(Path(output))
+                raise
         return DataFrame([{"networks": len(genotypes), **row} for row in judged.values()], index=list(judged))
 
     def unbounded(self, interval: float) -> dict[str, int]:
@@ -455,7 +461,6 @@ class Predictor:
         predicted, low, high = parts
         supported = np.isfinite(predicted)
         table = DataFrame({"genotype": list(genotypes)})
-        output.mkdir(parents=True)
         for column, metric in enumerate(self.info.metrics):
             measured = values[:, column]
             table[metric.name] = np.where(np.isfinite(measured), measured, np.nan)

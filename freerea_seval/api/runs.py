@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,11 +13,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from datetime import datetime
 from functools import cached_property
-from multiprocessing import active_children, get_context
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, NothingFeasible, user_message
+from freerea_patch.errors import USERS_EXCEPTIONS
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
@@ -45,6 +47,7 @@ def search(
     override: Sequence[str] | None = None,
     resume: str | Path | None = None,
     answers: str | Path | None = None,
+    trust: bool = False,
     workers: int | None = None,
     progress: bool = True,
 ) -> Run:
@@ -63,9 +66,11 @@ def search(
         batch: images for live networks instead of the config's: ``"FILE.npz"`` relative to the working folder,
             ``"pkg.module:callable"`` or ``"random"``.
         override: ``key.to.value=YAML``, such as ``"budget.evaluations=50"``, of any values of the config.
-        resume: continue this run folder instead of starting one; takes no other argument but ``answers`` and
-            ``workers``.
+        resume: continue this run folder instead of starting one; takes no other argument but ``answers``, ``workers``
+            and ``trust``.
         answers: with ``resume``, a CSV of values that the search asked for: the run's ``wanted.csv``, filled in.
+        trust: of a run folder from elsewhere, import the code that its config names; not needed where you have run that
+            config yourself.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
             below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
         progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and
@@ -92,11 +97,14 @@ def search(
     if resume is not None:
         if any(value is not None and value != [] for value in (config, output, seeds, device, batch, override)):
             raise InputError("--resume continues a run with its own config; leave out the config and the other options")
-        folder = RunFolder.open(Path(resume))
-        _execute(folder, workers, bars, None if answers is None else Path(answers))
+        folder = RunFolder.open(Path(resume), trust)
+        with folder.locked():
+            _execute(folder, workers, bars, None if answers is None else Path(answers))
         return Run(folder)
     if answers is not None:
         raise InputError("--answers continues a run that asked for them; give its folder with --resume")
+    if trust:
+        raise InputError("--trust belongs to --resume; leave it out")
     overrides = list(override or [])
     if device is not None:
         overrides.append(f"live.device={json.dumps(device)}")
@@ -109,25 +117,31 @@ def search(
     # To the microsecond, so that searches that are started together have folders of their own.
     path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}" if output is None else Path(output)
     folder = RunFolder.create(path, settings, base)
-    try:
-        _execute(folder, workers, bars)
-    except NothingFeasible as error:
-        # Continuing would end in the same way.
-        made = [str(receipt.with_suffix("").resolve()) for receipt in path.glob("predictor-*.json")]
-        if made:
-            raise NothingFeasible(f"{error}; its predictor serves again as 'source: {{seval: {made[0]}}}'") from error
-        raise
-    except InputError as error:
-        if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
-            raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
-        if not any(journal.stat().st_size for journal in path.glob("seed-*/*.jsonl")):
-            shutil.rmtree(path)  # nothing was evaluated: do not leave an empty run behind
-        raise
+    with folder.locked():
+        try:
+            _execute(folder, workers, bars)
+        except NothingFeasible as error:
+            # Continuing would end in the same way.
+            made = [str(receipt.with_suffix("").resolve()) for receipt in path.glob("predictor-*.json")]
+            if made:
+                mend = f"its predictor serves again as 'source: {{seval: {made[0]}}}'"
+                raise NothingFeasible(f"{error}; {mend}") from error
+            raise
+        except InputError as error:
+            if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
+                raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
+            folder.discard()
+            raise
     return Run(folder)
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, *, trust: bool = False) -> Run:
     """Return a run that :func:`search` or ``freerea-seval search`` wrote.
+
+    Args:
+        folder: the run folder.
+        trust: let :attr:`Run.space`, and what uses it, import a space of one's own that the folder names, also if you
+            have not run its config yourself.
 
     Raises:
         InputError: the folder is not a run, or its files are damaged.
@@ -137,7 +151,7 @@ def load_run(folder: str | Path) -> Run:
         >>> fs.load_run("runs/small").seeds
         [0]
     """
-    return Run(RunFolder.open(Path(folder)))
+    return Run(RunFolder.open(Path(folder), trust))
 
 
 class Run:
@@ -188,9 +202,14 @@ class Run:
 
     @cached_property
     def space(self) -> SearchSpace:
-        """The search space, the whole of it."""
+        """The search space, the whole of it.
+
+        Raises:
+            InputError: it would import code that a run folder from elsewhere names; see :func:`load_run`.
+        """
         from freerea_seval.config import make_space
 
+        self.folder.check_trust(space_alone=True)
         return make_space(self.config.whole_space, self.folder.base)
 
     @cached_property
@@ -331,6 +350,8 @@ def _execute(folder: RunFolder, workers: int | None, progress: Progress, answers
     try:
         _execute_in_processes(folder, workers or 1, progress)
         execute(folder, progress, answers)
+    except SystemExit as error:  # of a user's space or algorithm, which would end the caller's program without a word
+        raise InputError(user_message(error) or repr(error)) from error
     except KeyboardInterrupt:
         print(f"\nstopped; continue with: freerea-seval search --resume {folder.path}", file=sys.stderr)
         raise
@@ -348,7 +369,7 @@ def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -
         start(folder, progress)
         others = set(active_children())
         with (
-            ProcessPoolExecutor(min(workers, len(seeds)), get_context("spawn"), _end_at_interrupt) as pool,
+            ProcessPoolExecutor(min(workers, len(seeds)), get_context("spawn"), _start_process) as pool,
             progress.task(f"searching, {len(seeds)} seeds") as show,
         ):
             silent = type(progress) is Progress
@@ -363,8 +384,17 @@ def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -
                 raise
 
 
-def _end_at_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a traceback of each process
+def _start_process() -> None:
+    """Let a process end without a traceback at an interrupt, and with the process that started it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        parent.join()
+        os._exit(1)  # as if killed: who resumes the run must not meet a process that nobody waits for
+
+    Thread(target=end_with_parent, daemon=True).start()
 
 
 def _execute_seed(path: Path, seed: int, silent: bool) -> None:
@@ -372,8 +402,9 @@ def _execute_seed(path: Path, seed: int, silent: bool) -> None:
 
     opened = RunFolder.open(path)
     try:
-        execute(_OneSeed(opened.path, opened.config, opened.base, seed), Progress() if silent else LineProgress())
-    except Exception as error:
+        one = _OneSeed(opened.path, opened.config, opened.base, seed)
+        execute(one, Progress() if silent else LineProgress())
+    except USERS_EXCEPTIONS as error:
         message = user_message(error)  # whose traceback is lost on the way to another process
         if message is None:
             raise
@@ -384,7 +415,7 @@ class _OneSeed(RunFolder):
     """One seed of a run that another process has locked and resolved: other seeds count as done."""
 
     def __init__(self, path: Path, config: Config, base: Path, seed: int) -> None:
-        super().__init__(path, config, base)
+        super().__init__(path, config, base, trusted=True)  # as that process has checked
         self._seed = seed
 
     def result(self, seed: int) -> dict[str, Any] | None:

@@ -86,6 +86,9 @@ def search(
     answers: Annotated[
         Path | None, typer.Option(help="With --resume: CSV of the values that the search asked for.")
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="With --resume: import the code that a run folder from elsewhere names.")
+    ] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that share the seeds; one by default.")] = None,
 ) -> None:
     """Run a search and write a run folder."""
@@ -101,6 +104,7 @@ def search(
             override=override,
             resume=resume,
             answers=answers,
+            trust=trust,
             workers=workers,
         )
     )
@@ -495,9 +499,9 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         _fail(user_message(error) or _describe(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a user's code may call sys.exit
         if _is_usage_error(error):
-            message = error.format_message()  # type: ignore[attr-defined]
+            message = error.format_message()  # type: ignore[union-attr]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
                 typer.echo(message)
                 sys.exit(0)
@@ -507,7 +511,7 @@ def main() -> None:
         if isinstance(error, AnswersWanted):
             typer.echo(f"freerea-seval: {error}")
             sys.exit(3)
-        mistake = user_message(error)
+        mistake = user_message(error) or (repr(error) if isinstance(error, SystemExit) else None)
         if mistake is None:
             raise
         _fail(mistake)
@@ -528,7 +532,7 @@ def _describe(error: OSError) -> str:
     return f"cannot read or write{where}: {error.strerror or error}{remedy}"
 
 
-def _is_usage_error(error: Exception) -> bool:
+def _is_usage_error(error: BaseException) -> bool:
     """Whether typer could not parse the command line; typer may contain its own copy of click."""
     return hasattr(error, "format_message") and hasattr(error, "exit_code")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Side,
         check_config,
         dump_config,
+        foreign_names,
         load_config,
         resolve_algorithm,
     )

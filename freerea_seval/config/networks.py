@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, import_object, importable_from
+from freerea_patch.errors import USERS_EXCEPTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,7 +36,7 @@ def build_network(network: str) -> nn.Module:
             raise InputError(f"network {network!r} is neither a torch.nn.Module nor a function that returns one")
         try:
             module: Any = factory()
-        except Exception as error:  # a user's factory may raise anything
+        except USERS_EXCEPTIONS as error:  # a user's factory may raise anything
             raise InputError(f"network {network!r} failed ({type(error).__name__}: {error})") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"network {network!r} returned {type(module).__name__}, not a torch.nn.Module")

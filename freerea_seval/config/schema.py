@@ -322,6 +322,31 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
 
 
+def foreign_names(config: Config, space_alone: bool = False) -> list[str]:
+    """Return what a config names to be imported, ``pkg.module:name``, or to be written, the cache.
+
+    Args:
+        config: the config.
+        space_alone: leave out what only a search uses.
+    """
+    names: list[str] = []
+
+    def collect(value: Any) -> None:
+        if isinstance(value, (dict, list, tuple)):
+            for item in value.values() if isinstance(value, dict) else value:
+                collect(item)
+        elif isinstance(value, str) and ":" in value:
+            names.append(value)
+
+    collect(config.space)
+    if space_alone:
+        return names
+    collect([config.search.algorithm, config.live.batch])
+    collect([section.source for section in (*config.objectives, *config.report)])
+    cache = config.live.cache
+    return list(dict.fromkeys([*names, *([] if cache in (None, "off") else [cache])]))
+
+
 def resolve_algorithm(section: SearchSection, space: SearchSpace, base: Path) -> tuple[type[Search], SearchSection]:
     """Return the algorithm of a config, and the section with the defaults of all of its options.
 

@@ -74,12 +74,13 @@ def visit(folder: Path, entry: "dict[str, Any]", inputs: "list[dict[str, Any]]",
 
 
 def read_visits(path: Path) -> "list[dict[str, str]]":
-    """Return the visits of an earlier run; an incomplete last line is removed."""
-    if not path.exists():
-        path.write_text(",".join(VISITS) + "\n")
-    text = path.read_text()
-    if not text.endswith("\n"):
-        path.write_text(text[: text.rfind("\n") + 1])
+    """Return the visits of an earlier run; an incomplete last line is cut off."""
+    with path.open("a+b") as file:
+        file.seek(0)
+        text = file.read()
+        file.truncate(text.rfind(b"\n") + 1)
+        if b"\n" not in text:
+            file.write((",".join(VISITS) + "\n").encode())
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from freerea_patch import InputError
-from freerea_seval.files import write_atomically
+from freerea_seval.files import check_new, is_empty, locked_folder, write_atomically
 from freerea_seval.measurement.backends import check_onnx, one_line, onnx_bytes, onnx_inputs
 from freerea_seval.measurement.networks import Networks
 from freerea_seval.measurement.run import write_results
@@ -36,14 +36,14 @@ def export(
     """Write the networks as ONNX, with a manifest and a script that measures them.
 
     An interrupted export can be resumed: existing files are kept if the manifest, which is written first, is of the
-    same networks and inputs.
+    same networks and inputs. The script is written last, so that an incomplete export cannot be measured.
 
     Returns:
         Why networks could not be exported, by name; the manifest lists them as ``failed``.
 
     Raises:
-        InputError: the folder holds something else, no network or an input cannot be exported, or the package onnx is
-            missing.
+        InputError: the folder holds something else, another process is writing to it, no network or an input cannot be
+            exported, or the package onnx is missing.
     """
     check_onnx("onnx")
     entries = [
@@ -53,6 +53,14 @@ def export(
     if not entries:
         raise InputError("no networks to export")
     folder.mkdir(parents=True, exist_ok=True)
+    with locked_folder(folder):
+        return _export(networks, folder, entries, on_fraction)
+
+
+def _export(
+    networks: Networks, folder: Path, entries: list[dict[str, str]], on_fraction: Callable[[float, str], object]
+) -> dict[str, str]:
+    is_new = is_empty(folder)
     manifest: dict[str, Any] = {}
     failed: dict[str, str] = {}
     for index, entry in enumerate(entries):
@@ -66,7 +74,7 @@ def export(
                 described = [_describe(name, tensor) for name, tensor in onnx_inputs(inputs).items()]
                 header = {"format": _FORMAT, "column": networks.column, **networks.about, "inputs": described}
                 manifest = {**header, "networks": entries, "failed": failed}
-                _begin_manifest(folder, manifest)
+                _begin_manifest(folder, manifest, is_new)
                 if target.exists():
                     continue
             content = onnx_bytes(module, inputs)
@@ -106,14 +114,14 @@ def _describe(name: str, tensor: Tensor) -> dict[str, Any]:
     return {"name": name, "shape": list(tensor.shape), "dtype": dtype}
 
 
-def _begin_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+def _begin_manifest(folder: Path, manifest: Mapping[str, Any], is_new: bool) -> None:
     """Write the manifest into an empty folder, or make sure that the one there has the same networks and inputs."""
     path = folder / _MANIFEST
     if path.exists():
         if _request(_read_manifest(path)) != _request(json.loads(json.dumps(manifest))):
             raise InputError(f"{folder} holds another export; choose another folder with -o")
         return
-    if any(folder.iterdir()):
+    if not is_new:
         raise InputError(f"{folder} is not empty, and no export; choose another folder with -o")
     write_atomically(path, json.dumps(manifest, indent=1) + "\n")
 
@@ -124,12 +132,13 @@ def _request(manifest: Mapping[str, Any]) -> dict[str, Any]:
     return {**manifest, "networks": names, "failed": None}
 
 
-def import_results(results: Path, output: Path) -> tuple[int, int]:
+def import_results(results: Path, output: Path, strings: str = "") -> tuple[int, int]:
     """Convert what the script measured into the CSV and JSON that ``freerea-seval measure`` writes.
 
     Args:
         results: ``results.csv``, with ``manifest.json`` beside it.
         output: the CSV.
+        strings: key under which the manifest may have the strings of the networks, for a column ``string``.
 
     Returns:
         The number of networks with a latency, and of those that could not run.
@@ -139,8 +148,7 @@ def import_results(results: Path, output: Path) -> tuple[int, int]:
         InputError: mistakes in the results, each with its row: a network that is not in the manifest, repeated or
             missing; a value that is not a valid number; rows of another machine.
     """
-    if output.exists():
-        raise InputError(f"{output} exists already; choose another file with -o")
+    check_new(output, "file")
     manifest = _read_manifest(results.with_name(_MANIFEST))
     rows, machine = _read_results(results, [entry["network"] for entry in manifest["networks"]])
     columns = {"network": manifest["column"]}
@@ -149,7 +157,10 @@ def import_results(results: Path, output: Path) -> tuple[int, int]:
     table.attrs["unsupported"] = {row["network"]: row["reason"] for row in rows if row["reason"]}
     about = {key: value for key, value in manifest.items() if key not in ("format", "column", "networks", "failed")}
     facts = {"backend": "onnx", "machine": machine, **about}
-    write_results(output, table.drop(columns="reason").rename(columns=columns), facts)
+    table = table.drop(columns="reason")
+    if isinstance(manifest.get(strings), dict):
+        table["string"] = table["network"].map(manifest[strings])
+    write_results(output, table.rename(columns=columns), facts)
     unsupported = len(table.attrs["unsupported"])
     return len(table) - unsupported, unsupported
 

@@ -6,7 +6,6 @@ pandas is imported here: import this module only where networks are measured.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +17,7 @@ import pandas as pd
 from pydantic import Discriminator, Field, Tag, TypeAdapter
 
 from freerea_patch import InputError
-from freerea_seval.files import JsonLines, lock, write_atomically
+from freerea_seval.files import JsonLines, write_atomically
 from freerea_seval.measurement.backends import check_backend
 from freerea_seval.measurement.machine import describe_machine, find_meter, governor
 from freerea_seval.measurement.memory import check_memory, peaks_mb
@@ -261,12 +260,10 @@ class VisitJournal:
         if path is None:
             return
         self._file = JsonLines(path)
-        self._lock = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
-            lock(self._lock)
+            self._file.open()
             self._read(path, json.loads(json.dumps(config)))  # through JSON: a tuple comes back as a list
         except BlockingIOError:
-            self.close()
             raise InputError(f"{path} is being written by another process; wait for it, or choose another -o") from None
         except InputError:
             self.close()
@@ -311,7 +308,6 @@ class VisitJournal:
         """Close and unlock the file."""
         if self.path is not None:
             self._file.close()
-            os.close(self._lock)
 
 
 def _difference(recorded: Any, config: Config) -> str:

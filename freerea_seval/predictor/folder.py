@@ -76,7 +76,7 @@ def save_predictor(
                 write_atomically(new / name, content)
             write_atomically(new / _CARD, card(info))
             write_atomically(new / _MANIFEST, manifest.model_dump_json(indent=1) + "\n")
-            if folder.exists():
+            if overwrite and folder.exists():
                 os.replace(folder, old)  # os.replace cannot replace a folder that is not empty
             try:
                 os.replace(new, folder)

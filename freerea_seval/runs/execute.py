@@ -188,8 +188,9 @@ def start(folder: RunFolder, progress: Progress) -> Setup:
     """Open the sources of a run, and record its resolved config and its notes; a note is shown once.
 
     Raises:
-        InputError: as :func:`prepare`.
+        InputError: as :func:`prepare`; or the user has not agreed to run the code that the config names.
     """
+    folder.check_trust()
     setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
     known = folder.notes
     folder.resolve(setup.config, setup.notes)
@@ -245,6 +246,7 @@ def _run_seed(folder: RunFolder, setup: Setup, seed: int, progress: Progress, an
     budget = setup.config.budget
     folder.seed(seed).mkdir(exist_ok=True)
     journal = folder.journal(seed)
+    journal.open()
     steps = journal.steps(setup.objectives.terms)
     recorder = Recorder(journal, steps, budget.uses_clock)
     ledger = Ledger()

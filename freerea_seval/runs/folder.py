@@ -18,11 +18,12 @@ A search that measures in rounds has further files: see :mod:`freerea_seval.runs
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -42,12 +43,23 @@ from freerea_patch import (
 )
 from freerea_patch.history import Origin
 from freerea_patch.loop import Stopped
-from freerea_seval.config import Config, dump_config, load_config
-from freerea_seval.files import JsonLines, lock, read_json, temporary_folder, write_atomically
+from freerea_seval.config import Config, dump_config, foreign_names, load_config
+from freerea_seval.files import (
+    JsonLines,
+    check_plain,
+    is_empty,
+    new_folder,
+    open_locked,
+    read_json,
+    remove_abandoned,
+    temporary_folder,
+    write_atomically,
+)
 from freerea_seval.versions import versions
 
 #: The files run.json and result.json of a run have at most this length.
 MOST_JSON_BYTES = 2**26
+_LOCK = ".lock"
 
 _Count = Annotated[int, Field(ge=0, le=2**62, strict=True)]
 _Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -134,6 +146,17 @@ class Journal:
         self.path = path
         self._lines = JsonLines(path)
 
+    def open(self) -> None:
+        """Keep other processes from adding to the file until it is closed.
+
+        Raises:
+            InputError: another process has it open.
+        """
+        try:
+            self._lines.open()
+        except BlockingIOError:
+            raise InputError(f"{self.path} is being written by another process; wait for it") from None
+
     def steps(self, terms: Sequence[Objective] = ()) -> list[Step]:
         """Return the recorded steps; an incomplete last line is skipped.
 
@@ -217,16 +240,34 @@ class Recorder:
 
 
 class RunFolder:
-    """A run on disk. Make one with :meth:`create` or :meth:`open`."""
+    """A run on disk. Make one with :meth:`create` or :meth:`open`.
 
-    def __init__(self, path: Path, config: Config, base: Path) -> None:
+    Args:
+        path: the folder.
+        config: its config.
+        base: the folder that the config's relative paths start from.
+        trusted: whether the user wants the code that the config names to run; see :meth:`check_trust`.
+    """
+
+    #: Whether the folder was made by :meth:`create`, where there was none.
+    _is_new = False
+    #: The open file that holds the lock, and whether :meth:`locked` closes it.
+    _lock: int | None = None
+    _nested = False
+
+    def __init__(self, path: Path, config: Config, base: Path, trusted: bool = False) -> None:
         self.path = path
         self.config = config
         self.base = base
+        self.trusted = trusted
+
+    def __del__(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
 
     @classmethod
     def create(cls, path: Path, config: Config, base: Path) -> RunFolder:
-        """Start a new run.
+        """Start a new run, which is locked until the first :meth:`locked` ends.
 
         Args:
             path: a folder that does not exist, or is empty.
@@ -236,30 +277,82 @@ class RunFolder:
         Raises:
             InputError: the folder has something in it.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        remove_abandoned(path.absolute().parent)
+        is_new = not path.exists()
+        if not is_new and not (path.is_dir() and is_empty(path)):
             raise _not_empty(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record = {"base": str(base.resolve()), "seeds": config.search.seeds, "versions": versions()}
-        # The folder appears in one step with everything that resuming needs.
-        with temporary_folder(path.parent) as parent:
-            draft = parent / path.name
-            draft.mkdir()
-            write_atomically(draft / "run.json", json.dumps(record, indent=2) + "\n")
-            write_atomically(draft / "config.yaml", dump_config(config))
-            try:
-                os.replace(draft, path)
-            except OSError as error:
-                if path.is_dir() and any(path.iterdir()):  # another process has made it in the meantime
-                    raise _not_empty(path) from error
-                raise
-        return cls(path, config, base.resolve())
+        folder = cls(path, config, base.resolve(), trusted=True)
+        folder._is_new = is_new
+        folder._remember()
+        record = {"base": str(folder.base), "seeds": config.search.seeds, "versions": versions()}
+        # The folder appears in one step with everything that resuming needs, and locked: a run is never without owner
+        # between being made and being searched.
+        try:
+            with new_folder(path) as draft:
+                write_atomically(draft / "run.json", json.dumps(record, indent=2) + "\n")
+                write_atomically(draft / "config.yaml", dump_config(config))
+                if os.name != "nt":  # Windows has no such lock, and cannot rename a folder with an open file
+                    folder._lock = open_locked(draft / _LOCK)
+        except FileExistsError as error:  # another process has made it in the meantime
+            raise _not_empty(path) from error
+        return folder
+
+    def discard(self) -> None:
+        """Remove a locked run in which nothing was evaluated, unless something else is in its folder."""
+        ours = {self.path / name for name in ("config.yaml", "run.json", _LOCK)}
+        for seed in self.config.search.seeds:
+            journal = self.journal(seed).path
+            ours |= {self.seed(seed), *([journal] if journal.is_file() and not journal.stat().st_size else [])}
+        if set(self.path.rglob("*")) <= ours:
+            # Windows cannot move a folder with an open file; the error that ended the search matters more.
+            with suppress(OSError), temporary_folder(self.path.parent) as parent:
+                os.replace(self.path, parent / self.path.name)
+                if not self._is_new:
+                    self.path.mkdir()
 
     def resolve(self, config: Config, notes: Sequence[str]) -> None:
         """Replace the config by the resolved one, which has what sources supply, and record notes for the report."""
+        self.config = config
+        self._remember()
         write_atomically(self.path / "config.yaml", dump_config(config))
         record = {**self.record(), "notes": list(notes)}
         write_atomically(self.path / "run.json", json.dumps(record, indent=2) + "\n")
-        self.config = config
+
+    def check_trust(self, space_alone: bool = False) -> None:
+        """Make sure that the user wants what the config names, or its space, to be imported or written.
+
+        The user does after starting the run, with the option ``--trust``, or if they once did either with the same
+        names and base: a file of theirs says so, outside of the run folder, because whoever makes a run folder can
+        write anything into it.
+
+        Raises:
+            InputError: the user has not said so.
+        """
+        names = foreign_names(self.config, space_alone)
+        if names and not (self.trusted or self._consent().is_file()):
+            raise InputError(
+                f"run {self.path}: its config names {', '.join(map(repr, names))}, which you have not run from"
+                f" {self.base}: a folder alone must not cause code to run; if you trust it, add --trust"
+            )
+
+    def _consent(self) -> Path:
+        """Return the file that exists if the user has run the code that the config names, with the same arguments."""
+        from platformdirs import user_state_path
+
+        config = self.config
+        sources = [section.source for section in (*config.objectives, *config.report)]
+        search = config.search.model_dump() if ":" in config.search.algorithm else None
+        parts = [str(self.base), config.space, config.live.model_dump(), sources, search]
+        content = json.dumps(parts, default=str)
+        return user_state_path("freerea-seval") / "trusted" / hashlib.sha256(content.encode()).hexdigest()
+
+    def _remember(self) -> None:
+        """Record that the user runs this code; a folder that cannot be written costs a ``--trust`` later."""
+        if foreign_names(self.config):
+            consent = self._consent()
+            with suppress(OSError):
+                consent.parent.mkdir(parents=True, exist_ok=True)
+                consent.touch()
 
     def record(self) -> dict[str, Any]:
         """Return the content of ``run.json``, with ``base``, ``versions`` and ``notes``.
@@ -276,17 +369,24 @@ class RunFolder:
         return notes
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
-        """Return an existing run.
+    def open(cls, path: Path, trusted: bool = False) -> RunFolder:
+        """Return an existing run, after removing what killed processes left in it and beside it.
+
+        Args:
+            path: the folder.
+            trusted: see :meth:`check_trust`.
 
         Raises:
-            InputError: the folder is not a run, or its files are damaged.
+            InputError: the folder is not a run, its files are damaged, or a link leads out of it.
         """
         for name in ("config.yaml", "run.json"):
             if not (path / name).is_file():
                 raise InputError(f"{path} is not a run folder: it has no {name}; expected a folder that 'search' wrote")
+        check_plain(path)
+        for place in (path.absolute().parent, path, *path.glob("seed-*")):
+            remove_abandoned(place)
         record = read_json(path / "run.json", _RECORD, MOST_JSON_BYTES)
-        return cls(path, load_config(path / "config.yaml"), Path(record.base))
+        return cls(path, load_config(path / "config.yaml"), Path(record.base), trusted)
 
     def seed(self, seed: int) -> Path:
         """Return the folder of one seed."""
@@ -340,17 +440,25 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from writing to the run.
+        """Keep other processes from writing to the run; within another such context, it stays locked until that ends.
 
         Raises:
             InputError: another process has locked it.
         """
-        with open(self.path / ".lock", "w") as file:
-            try:
-                lock(file.fileno())
-            except BlockingIOError:
-                raise InputError(f"run {self.path} is being written by another process; wait for it") from None
+        if self._nested:
             yield
+            return
+        try:
+            self._lock = open_locked(self.path / _LOCK) if self._lock is None else self._lock
+        except BlockingIOError:
+            raise InputError(f"run {self.path} is being written by another process; wait for it") from None
+        self._nested = True
+        try:
+            yield
+        finally:
+            self._nested = False
+            os.close(self._lock)
+            self._lock = None
 
 
 def read_history(folder: RunFolder, seed: int) -> History:

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from freerea_patch import (
     BoundObjective,
@@ -92,6 +93,9 @@ class Learned:
         return self.section.role != "constraint"
 
 
+_ROW = TypeAdapter(dict[str, Any])
+
+
 class RefineLog:
     """The file of choices and measured values.
 
@@ -110,14 +114,12 @@ class RefineLog:
         self.values: dict[str, dict[str, list[tuple[int, float]]]] = {}
         #: Seconds by what they were spent on.
         self.seconds: dict[str, float] = {}
-        for number, row in enumerate(self._lines.rows(), start=1):
+        what = "a choice or a value"
+        for number, row in enumerate(self._lines.rows(_ROW, what), start=1):
             try:
                 self._take(row)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise InputError(
-                    f"{path}, line {number}: expected a choice or a value ({type(error).__name__}: {error});"
-                    " restore the file, or delete it from this line on and resume"
-                ) from None
+                raise self._lines.damaged(f"line {number}", what, f"{type(error).__name__}: {error}") from None
 
     def _take(self, row: Mapping[str, Any]) -> None:
         if "wanted" in row:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from freerea_patch import InputError, Measured, import_object, importable_from
+from freerea_patch.errors import USERS_EXCEPTIONS
 from freerea_seval.sources.registry import Context, MetricInfo
 
 
@@ -59,7 +60,7 @@ class PythonSource:
                 value = self._function(self._space.build(genotype) if self._takes_network else genotype)
         except InputError:
             raise
-        except Exception as error:  # a user's function may raise anything
+        except USERS_EXCEPTIONS as error:  # a user's function may raise anything
             message = next(iter(str(error).splitlines()), "")
             raise InputError(
                 f"source 'python': {self._name} failed for {genotype!r} ({type(error).__name__}: {message});"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -144,6 +144,71 @@ def test_a_budget_of_seconds_ends_once_they_have_passed(
     bound = use(Clock(), monkeypatch)
     result = run(RandomSearch(BitSpace(16), TERMS), bound, Budget(**{limit: 100}))
     assert len(result.history) == candidates
+
+
+class SlowBound:
+    """A constraint that one candidate of four violates; the seconds of each evaluation move the clock."""
+
+    def __init__(self, clock: Clock, seconds: Sequence[float]) -> None:
+        self.clock = clock
+        self.seconds = seconds
+        self.evaluated: list[str] = []
+
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[Mapping[str, Measured]]:
+        rows: list[Mapping[str, Measured]] = []
+        for genotype in genotypes:
+            seconds = self.seconds[min(len(self.evaluated), len(self.seconds) - 1)]
+            self.evaluated.append(genotype)
+            self.clock.now += seconds
+            rows.append({"bound": Measured(noise("bound")(genotype), seconds)})
+        return rows
+
+
+@pytest.mark.parametrize("limit", ["wall_seconds", "total_seconds", "metric_seconds"])
+@pytest.mark.parametrize(("seconds", "evaluated"), [([1.0], 30), ([2.0**-7], 3840), ([0.125, 0.125, 9.0], 7)])
+def test_constraints_are_evaluated_within_the_seconds_of_the_budget_and_none_is_lost(
+    limit: str, seconds: list[float], evaluated: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    use(clock, monkeypatch)
+    source = SlowBound(clock, seconds)
+    terms = [Objective("bound", role="constraint", upper=0.75), Objective("a")]
+    bound = ObjectiveSet(
+        [BoundObjective(terms[0], source, "bound"), BoundObjective(terms[1], Formulas(a=noise("a")), "a")]
+    )
+    budget = Budget(**{limit: 30})
+    steps: list[Step] = []
+
+    def record(candidate: Candidate, spent: float, times: Times) -> None:
+        steps.append(Step(candidate.proposal, candidate.evaluation, times))
+
+    def search() -> RandomSearch:
+        return RandomSearch(BitSpace(16), terms)
+
+    result = run(search(), bound, budget, on_candidate=record)
+    assert [step.proposal.genotype for step in steps] == source.evaluated
+    assert len(steps) == evaluated
+    assert result.times.wall_s < 30 + 4 * max(seconds)
+    for kept in (0, 1, len(steps) - 1, len(steps)):
+        source.evaluated = [step.proposal.genotype for step in steps[:kept]]
+        again = run(search(), bound, budget, replay=steps[:kept])
+        assert [c.proposal for c in again.history] == [c.proposal for c in result.history]
+        assert again.ledger.seconds == pytest.approx(result.ledger.seconds)
+
+
+def test_a_batch_is_evaluated_whole_without_a_limit_in_seconds_and_never_beyond_the_patience() -> None:
+    class Batches(Formulas):
+        sizes: ClassVar[list[int]] = []
+
+        def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+            self.sizes.append(len(genotypes))
+            return super().evaluate(genotypes, metrics)
+
+    source = Batches(bound=lambda genotype: 1.0, a=noise("a"))
+    terms = [Objective("bound", role="constraint", upper=0.0), Objective("a")]
+    with pytest.raises(NothingFeasible):
+        run(RandomSearch(BitSpace(16), terms), objectives(source, *terms), Budget(evaluations=100, patience=40))
+    assert [size for size in Batches.sizes if size] == [16, 16, 8]
 
 
 def test_total_seconds_count_the_loop_besides_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:

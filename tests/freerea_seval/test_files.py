@@ -17,6 +17,12 @@ from freerea_patch import InputError
 from freerea_seval.files import (
     MOST_LINE_BYTES,
     JsonLines,
+    check_new,
+    check_plain,
+    is_empty,
+    locked_folder,
+    new_folder,
+    open_locked,
     read_bounded,
     read_json,
     temporary_folder,
@@ -188,6 +194,90 @@ def test_what_a_killed_process_left_goes_with_the_next_write_and_what_is_in_use_
     assert [(folder / "large").read_text() for folder in kept] == ["x"]
     running.communicate("")
     assert set(tmp_path.iterdir()) == {*others, tmp_path / "file"}
+
+
+def test_a_folder_appears_whole_or_not_at_all_and_never_in_the_place_of_another(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "a" / "new") as draft:
+        (draft / "file").write_text("x")
+        assert not (tmp_path / "a" / "new").exists()
+    assert (tmp_path / "a" / "new" / "file").read_text() == "x"
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "a" / "new"):
+        pass
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "b"):
+        raise ZeroDivisionError
+    assert (tmp_path / "a" / "new" / "file").read_text() == "x"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    with pytest.raises(InputError, match="new exists already; choose another folder with -o"):
+        check_new(tmp_path / "a" / "new")
+
+
+def test_a_folder_with_what_a_killed_process_left_is_empty(tmp_path: Path) -> None:
+    left = tmp_path / ".x.freerea-seval-part"
+    left.mkdir()
+    (left / "half").touch()
+    assert is_empty(tmp_path)
+    assert not left.exists()
+    (tmp_path / "mine").touch()
+    assert not is_empty(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock for folders")
+def test_a_folder_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with locked_folder(tmp_path), pytest.raises(InputError, match="is being written"), locked_folder(tmp_path):
+        pass
+    with locked_folder(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links")
+@pytest.mark.parametrize("content", ["precious", '{"a": 1}\n{"b": '])
+def test_nothing_is_written_through_a_link_of_a_journal_or_a_lock(tmp_path: Path, content: str) -> None:
+    (tmp_path / "mine").write_text(content)
+    (tmp_path / "link").symlink_to("mine")
+    with pytest.raises(OSError, match="symbolic link"):
+        JsonLines(tmp_path / "link").append({"c": 1})
+    with pytest.raises(OSError, match="symbolic link"):
+        open_locked(tmp_path / "link")
+    assert (tmp_path / "mine").read_text() == content
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such links")
+def test_links_and_pipes_in_a_folder_are_refused_at_any_depth(tmp_path: Path) -> None:
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    (deep / "file").touch()
+    check_plain(tmp_path)
+    (deep / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="link: expected a file or a folder, got a link, a pipe or a device"):
+        check_plain(tmp_path)
+    (deep / "link").unlink()
+    os.mkfifo(deep / "pipe")
+    with pytest.raises(InputError, match="pipe: expected a file or a folder"):
+        check_plain(tmp_path)
+
+
+def test_a_journal_is_appended_to_by_one_process_at_a_time(tmp_path: Path) -> None:
+    first, second = JsonLines(tmp_path / "j"), JsonLines(tmp_path / "j")
+    first.append({"a": 1})
+    with pytest.raises(BlockingIOError):
+        second.append({"b": 2})
+    first.close()
+    second.append({"b": 2})
+    second.close()
+    assert first.rows(OBJECT, "an object") == [{"a": 1}, {"b": 2}]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no lock for folders")
+def test_a_lock_of_a_file_that_its_owner_has_replaced_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(handle: int) -> None:
+        (tmp_path / "new").touch()
+        (tmp_path / "new").replace(tmp_path / "lock")
+
+    monkeypatch.setattr("freerea_seval.files.lock", replaced)
+    with pytest.raises(BlockingIOError):
+        open_locked(tmp_path / "lock")
 
 
 def test_a_temporary_folder_goes_also_after_an_error(tmp_path: Path) -> None:

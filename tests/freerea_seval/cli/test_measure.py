@@ -6,10 +6,8 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -121,32 +119,6 @@ def test_the_same_command_goes_on_and_then_has_nothing_to_do(place: Path) -> Non
     assert call(*FAST, "--rounds", "3") == 0
     assert journal(place / "latency.csv")[: len(before)] == before
     assert [row["rounds"] for row in rows(place / "latency.csv")] == ["3"] * 3
-
-
-def test_a_killed_run_goes_on_where_it_was(place: Path) -> None:
-    command = ["measure", "--space", "measure_nets:SlowSpace", "--networks", "5", "--rounds", "4", "-o", "slow.csv"]
-    path = place / "slow.csv.journal.jsonl"
-    process = subprocess.Popen([sys.executable, "-m", "freerea_seval.cli.main", *command], stderr=subprocess.PIPE)
-    try:
-        ends = time.monotonic() + 60
-        while not (path.exists() and path.read_bytes().count(b"\n") >= 8):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < ends
-            time.sleep(0.01)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    assert not (place / "slow.csv").exists()
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    path.write_text(whole + '{"network": "|no')  # as if the kill had come in the middle of a line
-    assert call(*command) == 0
-    assert path.read_text().startswith(whole)
-    assert len(journal(place / "slow.csv")) == 1 + 5 * 4
-    visits = [(row["network"], row["turn"]) for row in journal(place / "slow.csv")[1:]]
-    assert len(set(visits)) == 20
-    assert [row["rounds"] for row in rows(place / "slow.csv")] == ["4"] * 5
-    assert all(float(row["latency_ms"]) == pytest.approx(20, rel=0.5) for row in rows(place / "slow.csv"))
 
 
 def test_networks_of_your_own_are_measured_in_turns(place: Path) -> None:

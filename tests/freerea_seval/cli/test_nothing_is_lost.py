@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import freerea_seval as fs
 from freerea_patch import InputError
 from freerea_seval.config import load_config
 from freerea_seval.runs.folder import RunFolder
@@ -95,6 +96,74 @@ def test_a_folder_that_another_search_was_faster_to_take_is_refused(
     monkeypatch.setattr(os, "replace", late)
     with pytest.raises(InputError, match="exists and is not empty; choose another with -o"):
         RunFolder.create(tmp_path / "run", config, tmp_path)
+
+
+LEAVING = """
+import sys
+from freerea_patch import RandomSearch, TopologySpace
+def metric(genotype): sys.exit(0)
+def images(size): sys.exit(0)
+def network(): sys.exit(0)
+class Space(TopologySpace):
+    def sample(self, rng): sys.exit(0)
+class Made(TopologySpace):
+    def __init__(self): sys.exit(0)
+class Algorithm(RandomSearch):
+    def batches(self): sys.exit(0); yield
+"""
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "objectives.0.source={python: 'leaving:metric'}",
+        "objectives.0.source={python: 'left_at_import:metric'}",
+        "report.0.source={python: 'leaving:metric'}",
+        "space='leaving:Space'",
+        "space='leaving:Made'",
+        "search.algorithm='leaving:Algorithm'",
+        "live.batch='leaving:images'",
+    ],
+)
+def test_a_user_s_code_that_ends_the_program_ends_it_with_2_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], override: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("leaving.py").write_text(LEAVING)
+    Path("left_at_import.py").write_text("import sys\nsys.exit(0)\n")
+    config = write_search(tmp_path)
+    config.write_text(config.read_text() + "live: {batch_size: 2, cache: off}\n")
+    more = ["--set", "objectives.1={metric: naswot, source: training-free}"] if "batch" in override else []
+    options = "search={population: 4, tournament: 2}" if "algorithm" not in override else "search={}"
+    assert call("search", config, "-o", "run", "--set", options, "--set", override, *more) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("freerea-seval: error: ")
+    assert "SystemExit: 0" in line
+    sys.modules.pop("leaving", None)
+
+
+def test_a_network_that_ends_the_program_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("leaving.py").write_text(LEAVING)
+    assert call("encode", "leaving:network", "--input", "1,3") == 2
+    assert "network 'leaving:network' failed (SystemExit: 0)" in capsys.readouterr().err
+    sys.modules.pop("leaving", None)
+
+
+def test_an_interrupt_in_a_user_s_code_is_no_mistake_and_keeps_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = write_search(tmp_path)
+    module = next(tmp_path.glob("metrics_*.py"))
+    good = module.read_text()
+    module.write_text("def worth(genotype): raise KeyboardInterrupt\ncost = worth\n")
+    with pytest.raises(KeyboardInterrupt):
+        fs.search(config, tmp_path / "run", progress=False)
+    module.write_text(good)
+    sys.modules.pop(module.stem)
+    assert len(fs.search(resume=tmp_path / "run", progress=False).front)
 
 
 def test_the_history_of_a_run_is_scored_as_the_search_scored_it(tmp_path: Path) -> None:

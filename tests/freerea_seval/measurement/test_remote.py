@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from freerea_patch import InputError, TopologySpace
+from freerea_seval.files import locked_folder
 from freerea_seval.measurement import detrend
 from freerea_seval.measurement.networks import Networks, space_networks
 from freerea_seval.measurement.remote import export, import_results
@@ -147,6 +148,33 @@ def test_an_export_goes_on_and_refuses_a_folder_of_another(tmp_path: Path) -> No
     (tmp_path / "mine").write_text("")
     with pytest.raises(InputError, match="is not empty, and no export"):
         export(networks(list(CELLS[:1])), tmp_path)
+
+
+def test_an_export_that_was_killed_at_its_first_file_is_begun_again(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="needs the package onnx")
+    folder = tmp_path / "out"
+    (folder / ".x.freerea-seval-part").mkdir(parents=True)
+    networks = space_networks(TopologySpace(), CELLS[:1])
+    with locked_folder(folder), pytest.raises(InputError, match="out is being written by another process"):
+        export(networks, folder)
+    assert export(networks, folder) == {}
+    assert {path.name for path in folder.iterdir()} == {"00000.onnx", "detrend.py", "manifest.json", "measure.py"}
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+@pytest.mark.parametrize("torn", ["", "network", "a,0,1.5"])
+def test_the_script_goes_on_after_a_kill_within_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, torn: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    monkeypatch.setitem(sys.modules, "detrend", detrend)
+    script = runpy.run_path(str(Path(detrend.__file__).with_name("device_script.py")))
+    header = ",".join(script["VISITS"]) + "\n"
+    whole = "" if not rows else header + "a,0,1.5,pi,\n" * rows
+    path = tmp_path / "visits.csv"
+    path.write_text(whole + torn)
+    assert len(script["read_visits"](path)) == rows
+    assert path.read_text() == (whole or header)
 
 
 def test_a_network_that_onnx_cannot_say_is_named(tmp_path: Path) -> None:

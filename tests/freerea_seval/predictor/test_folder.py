@@ -122,6 +122,24 @@ def test_an_existing_predictor_is_replaced_only_on_request(saved: Path, trained:
     assert os.listdir(saved.parent) == ["p"]
 
 
+def test_a_predictor_that_another_process_saves_in_the_meantime_stays(
+    tmp_path: Path, trained: SEvalPredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = SEvalPredictor.state
+
+    def late(self: SEvalPredictor) -> Any:
+        if not (tmp_path / "p").exists():
+            (tmp_path / "p").mkdir()
+            (tmp_path / "p" / "predictor.json").write_text("another's")
+        return state(self)
+
+    monkeypatch.setattr(SEvalPredictor, "state", late)
+    with pytest.raises(InputError, match="cannot be written"):
+        save_predictor(tmp_path / "p", trained, INFO)
+    assert (tmp_path / "p" / "predictor.json").read_text() == "another's"
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
 @pytest.mark.parametrize("kind", ["empty", "other", "more", "file"])
 def test_what_is_no_predictor_is_never_replaced(kind: str, saved: Path, trained: SEvalPredictor) -> None:
     target = saved.parent / "mine"
