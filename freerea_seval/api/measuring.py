@@ -97,9 +97,9 @@ def measure(
     from freerea_seval.measurement import measure_networks, parse_seconds
     from freerea_seval.measurement.run import journal_path
 
-    for name, value in (("--threads", threads), ("--rounds", rounds)):
-        if value < 1:
-            raise InputError(f"{name} must be 1 or more, got {value}")
+    for name, value, most in (("--threads", threads, 1024), ("--rounds", rounds, 1_000_000)):
+        if not 1 <= value <= most:
+            raise InputError(f"{name} must be a number from 1 to {most}, got {value!r:.40}")
     objects = [] if networks is None else [module for module in _by_name(networks).values() if module is not None]
     if memory and (objects or not isinstance(space, (str, type(None)))):
         raise InputError(

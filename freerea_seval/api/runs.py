@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from freerea_patch import SearchSpace
 
 
-#: A range of seeds has at most this number.
+#: Texts of seeds mean at most this number.
 MOST_SEEDS = 10_000
 
 
@@ -309,12 +309,12 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
         return [seeds] if isinstance(seeds, int) else [int(seed) for seed in seeds]
     numbers: list[int] = []
     for part in seeds.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
         if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
-            raise InputError(f"--seeds {seeds!r}: expected numbers such as 0,1,2 or a range such as 0-29")
+            raise InputError(f"--seeds {seeds!r:.80}: expected numbers such as 0,1,2 or a range such as 0-29")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last - first >= MOST_SEEDS:
-            raise InputError(f"--seeds {seeds!r}: expected at most {MOST_SEEDS} seeds")
+        if len(numbers) + last - first >= MOST_SEEDS:
+            raise InputError(f"--seeds {seeds!r:.80}: expected at most {MOST_SEEDS} seeds")
         numbers.extend(range(first, last + 1))
     return numbers
 
