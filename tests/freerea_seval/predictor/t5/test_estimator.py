@@ -190,7 +190,7 @@ def test_a_state_of_a_pretrained_model_is_not_one_from_scratch(learned: T5Predic
 
 
 def test_a_state_is_not_taken_up_with_parameters_that_crash_torch(learned: T5Predictor) -> None:
-    with pytest.raises(InputError, match="^threads: expected"):
+    with pytest.raises(InputError, match=r"^threads: expected"):
         clone(learned).set_params(threads=10**6).restore(*learned.state())
 
 
