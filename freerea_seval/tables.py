@@ -9,6 +9,7 @@ import csv
 import io
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,8 @@ MOST_BYTES = 2**27
 def read_csv(path: Path) -> pd.DataFrame:
     """Return a CSV file as text, with the line numbers of the rows as index; blank rows are left out.
 
-    White space around cells and names is removed, and inside of them it is one space. Nothing else is converted.
+    White space around cells and names is removed, and inside of them it is one space; the apostrophes of :func:`to_csv`
+    are removed. Nothing else is converted.
 
     Args:
         path: commas, a header, UTF-8 with or without a byte order mark, line ends of any kind.
@@ -51,6 +53,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     try:
         for row in reader:
             cells = [" ".join(cell.split()) for cell in row]
+            cells = [cell[1:] if cell.startswith("'") and _is_formula(cell) else cell for cell in cells]
             if any(cells):
                 rows.append(cells)
                 lines.append(begin)
@@ -71,3 +74,34 @@ def read_csv(path: Path) -> pd.DataFrame:
             )
     table = np.array(rows[1:], dtype=object).reshape(-1, len(header))
     return pd.DataFrame(table, columns=header, index=lines[1:])
+
+
+def to_csv(table: pd.DataFrame, digits: int | None = None) -> str:
+    """Return a table as CSV; NaN is an empty cell.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it, which :func:`read_csv` removes.
+
+    Args:
+        table: the table, without its index.
+        digits: significant digits of numbers; None for all.
+    """
+    table = table.map(escape_formula).rename(columns=escape_formula)
+    number = None if digits is None else f"%.{digits}g"
+    return str(table.to_csv(index=False, float_format=number, lineterminator="\n"))
+
+
+def escape_formula(cell: Any) -> Any:
+    """Return a cell with an apostrophe before it, if it is a text that a spreadsheet would take for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a text begins as a formula does and is no number, or is such a text with apostrophes before it."""
+    text = text.lstrip("'")
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False

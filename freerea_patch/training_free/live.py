@@ -436,8 +436,10 @@ class MetricCache:
             row = connection.execute("SELECT value, seconds FROM metric WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
-        # SQLite stores NaN as NULL.
-        return Measured(float("nan") if row[0] is None else row[0], row[1])
+        value = float("nan") if row[0] is None else row[0]  # SQLite stores NaN as NULL
+        if not isinstance(value, float) or not isinstance(row[1], float) or not 0 <= row[1] < math.inf:
+            raise self._unusable(sqlite3.DatabaseError("a value or its seconds are no numbers"))
+        return Measured(value, row[1])
 
     def put(self, values: Mapping[str, Measured]) -> None:
         """Store values by key, except under keys that exist; a failure stores none of them."""

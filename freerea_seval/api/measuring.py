@@ -106,7 +106,7 @@ def measure(
             "memory is measured in a process a network, which makes it by its name; give the space by its name, or"
             " networks as pkg.module:factory"
         )
-    file = None if output is None else _check_output(Path(output))
+    file = None if output is None else _check_output(Path(output).absolute())
     if budget is not None:
         parse_seconds(str(budget))
     bars = progress_bars(progress)
@@ -166,6 +166,7 @@ def export_networks(
     if output is None:
         raise InputError("networks are exported into a folder: add -o FOLDER")
     check_onnx("onnx")
+    folder = Path(output).absolute()  # code of a user may change the working folder
     bars = progress_bars(progress)
     chosen, strings = _choose(
         networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars
@@ -173,7 +174,7 @@ def export_networks(
     if strings:  # the manifest keeps them for the import
         chosen = replace(chosen, about={**chosen.about, _STRINGS: strings})
     with bars.task(f"exporting {len(chosen.names)} networks") as show:
-        failed = export(chosen, Path(output), show)
+        failed = export(chosen, folder, show)
     for name, reason in failed.items():
         bars.say(f"{name} is not exported, as the manifest says: {reason}")
     return len(chosen.names) - len(failed)
@@ -333,11 +334,11 @@ def _own_networks(
 
 def _add_strings(output: Path, strings: Mapping[str, str]) -> None:
     """Add a column ``string`` to a CSV of networks."""
-    from pandas import read_csv
+    from freerea_seval.tables import read_csv, to_csv
 
-    table = read_csv(output, dtype=str, keep_default_na=False)
-    table["string"] = table["network"].map(strings)
-    write_atomically(output, table.to_csv(index=False, lineterminator="\n"))
+    table = read_csv(output)
+    table["string"] = table["network"].map(strings).fillna("")
+    write_atomically(output, to_csv(table))
 
 
 def _shapes(inputs: Inputs | None, tensors: Any) -> list[str]:

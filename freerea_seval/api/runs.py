@@ -88,7 +88,7 @@ def search(
     if resume is not None:
         if any(value is not None and value != [] for value in (config, output, seeds, device, batch, override)):
             raise InputError("--resume continues a run with its own config; leave out the config and the other options")
-        folder = RunFolder.open(Path(resume))
+        folder = RunFolder.open(Path(resume).absolute())  # code of a user may change the working folder
         _execute(folder, workers, bars)
         return Run(folder)
     overrides = list(override or [])
@@ -102,6 +102,7 @@ def search(
     settings, base, name = as_config(config, overrides)
     # To the microsecond, so that searches that are started together have folders of their own.
     path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}" if output is None else Path(output)
+    path = path.absolute()  # code of a user may change the working folder
     folder = RunFolder.create(path, settings, base)
     try:
         _execute(folder, workers, bars)

@@ -35,6 +35,7 @@ from freerea_seval.measurement.timing import (
     summaries,
 )
 from freerea_seval.progress import Progress
+from freerea_seval.tables import to_csv
 from freerea_seval.units import unit_of
 from freerea_seval.versions import versions
 
@@ -181,7 +182,7 @@ def write_results(output: Path, results: pd.DataFrame, facts: Config) -> None:
         cells[column] = ["" if pd.isna(value) else format(value, _FORMATS[column]) for value in results[column]]
     facts = {**facts, **{name: results.attrs[name] for name in ("unsupported", "failed")}}
     write_atomically(json_path(output), json.dumps(facts, indent=2) + "\n")
-    write_atomically(output, cells.to_csv(index=False, lineterminator="\n"))
+    write_atomically(output, to_csv(cells))
 
 
 def journal_path(output: Path) -> Path:
