@@ -99,14 +99,14 @@ def measure(
 
     for name, value, most in (("--threads", threads, 1024), ("--rounds", rounds, 1_000_000)):
         if not 1 <= value <= most:
-            raise InputError(f"{name} must be a number from 1 to {most}, got {value!r:.40}")
+            raise InputError(f"{name} must be 1 or more, and at most {most}, got {value!r:.40}")
     objects = [] if networks is None else [module for module in _by_name(networks).values() if module is not None]
     if memory and (objects or not isinstance(space, (str, type(None)))):
         raise InputError(
             "memory is measured in a process a network, which makes it by its name; give the space by its name, or"
             " networks as pkg.module:factory"
         )
-    file = None if output is None else _check_output(Path(output).absolute())
+    file = None if output is None else _check_output(Path(output)).absolute()
     if budget is not None:
         parse_seconds(str(budget))
     bars = progress_bars(progress)
@@ -193,9 +193,9 @@ def import_results(results: str | Path, output: str | Path) -> DataFrame:
     from freerea_seval.measurement.remote import import_results as import_checked
 
     import_checked(Path(results), Path(output))
-    strings = json.loads(Path(results).with_name("manifest.json").read_text(encoding="utf-8")).get(_STRINGS)
-    if isinstance(strings, dict):
-        _add_strings(Path(output), strings)
+    manifest = json.loads(Path(results).with_name("manifest.json").read_text(encoding="utf-8"))
+    if manifest["column"] == "network" and _STRINGS in manifest:
+        _add_strings(Path(output), manifest[_STRINGS])
     return _read_measurements(Path(output))
 
 
@@ -358,10 +358,13 @@ def _text(tensor: Tensor) -> str:
 
 
 def _read_measurements(path: Path) -> DataFrame:
-    from pandas import read_csv
+    from pandas import to_numeric
 
+    from freerea_seval.tables import read_csv
     from freerea_seval.units import unit_of
 
-    table = read_csv(path)
+    table = read_csv(path).reset_index(drop=True)
+    for column in table.columns.difference(["genotype", "network", "string"]):
+        table[column] = to_numeric(table[column])
     table.attrs["units"] = {str(name): unit for name in table.columns if (unit := unit_of(str(name)))}
     return table
