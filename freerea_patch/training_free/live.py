@@ -305,7 +305,8 @@ def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int 
     else:
         raise InputError(f"batch: expected 'random', FILE.npz or pkg.module:callable, got {spec!r}")
     try:
-        array = np.asarray(images, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large for a float32 is infinite, which is refused below
+            array = np.asarray(images, dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"batch {spec}: expected an array of images, got {type(images).__name__} ({error})") from None
     if array.ndim != 1 + len(input_shape) or array.shape[1:] != tuple(input_shape):

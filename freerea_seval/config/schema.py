@@ -266,7 +266,7 @@ def check_config(tree: dict[str, Any], where: str, overrides: Sequence[str] = ()
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{where}: {_describe(error)}") from None
+        raise InputError(f"{where}: {' '.join(_describe(error).split())}") from None
 
 
 def dump_config(config: Config) -> str:
@@ -296,7 +296,7 @@ def _check_plain(value: Any, where: str, key: str = "", depth: int = 0) -> None:
     elif depth > MOST_DEPTH:
         problem = f"more than {MOST_DEPTH} values within each other"
     if problem:
-        raise InputError(f"{where}: {f'{key[:80]}: ' if key else ''}{problem}")
+        raise InputError(f"{where}: {' '.join(key.split())[:80]}: {problem}")
     if isinstance(value, Mapping):
         for name, item in value.items():
             _check_plain(name, where, key, depth)
@@ -410,14 +410,14 @@ def _parse(text: str, where: str) -> Any:
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not (key and equals):
-        raise InputError(f"--set {override!r}: expected KEY=VALUE, such as budget.evaluations=50")
-    value = _parse(text, f"--set {override!r}")
+        raise InputError(f"--set {override!r:.80}: expected KEY=VALUE, such as budget.evaluations=50")
+    value = _parse(text, f"--set {override!r:.80}")
     *path, last = key.split(".")
     node: Any = tree
     for step in path:
         node = node.setdefault(step, {}) if isinstance(node, dict) else _item(node, step, override)
         if not isinstance(node, (dict, list)):
-            raise InputError(f"--set {override!r}: {step!r} is a value and has no keys")
+            raise InputError(f"--set {override!r:.80}: {step!r:.80} is a value and has no keys")
     if isinstance(node, list):
         _item(node, last, override)
         node[int(last)] = value
@@ -427,7 +427,9 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def _item(items: list[Any], step: str, override: str) -> Any:
     if not (step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(items)):
-        raise InputError(f"--set {override!r}: expected an item number from 0 to {len(items) - 1}, got {step[:40]!r}")
+        raise InputError(
+            f"--set {override!r:.80}: expected an item number from 0 to {len(items) - 1}, got {step[:40]!r}"
+        )
     return items[int(step)]
 
 

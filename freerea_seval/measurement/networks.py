@@ -160,6 +160,8 @@ def read_genotypes(path: Path, space: SearchSpace) -> list[str]:
         from freerea_seval.tables import read_csv
 
         frame = read_csv(path)
+        if "genotype" not in frame.columns:
+            raise InputError(f"{path}: expected a column 'genotype', got {', '.join(frame.columns)!r:.200}")
         lines = list(zip(frame.index, frame["genotype"], strict=True))
         if not lines:
             raise InputError(f"{path} has no rows below its header; expected one a network")

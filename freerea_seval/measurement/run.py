@@ -292,5 +292,5 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|min|h|)", text.strip(), re.ASCII)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not seconds:
-        raise InputError(f"--budget {text!r}: expected a time such as 60s, 5m or 1h")
+        raise InputError(f"--budget {text!r:.80}: expected a time such as 60s, 5m or 1h")
     return seconds
