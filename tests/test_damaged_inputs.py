@@ -178,7 +178,7 @@ def changed(tree: Any, random: Random) -> Any:
             parent[key] = random.choice(([parent[key]], {"x": parent[key]}, [parent[key]] * 3))
         elif how == 3 and isinstance(parent, dict):
             parent[random.choice(("x", "", "\0", str(key) + "x", "\ud800"))] = parent.pop(key)
-        elif how == 4 and isinstance(parent[key], (int, float)) and not isinstance(parent[key], bool):
+        elif how == 4 and type(parent[key]) in (int, float) and abs(parent[key]) < 1e300:
             parent[key] = random.choice((-parent[key], parent[key] + 1, parent[key] * 1000, float(parent[key])))
         else:
             parent[key] = random.choice(ODD)
