@@ -13,6 +13,7 @@ import io
 import json
 import os
 import pickle
+import re
 import resource
 import signal
 import sqlite3
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -44,6 +45,7 @@ from freerea_seval.sources.table import Table
 from freerea_seval.strings.text.parse import parse_graph
 from freerea_seval.strings.text.serialize import serialize_graph
 from freerea_seval.unpickle import PlainValue, load_pickle
+from tests.freerea_seval.strings.text.test_fuzzing import BITS as WORDS
 from tests.freerea_seval.strings.text.test_fuzzing import STRINGS, mutant
 
 MOST_SECONDS, MOST_MEGABYTES = 10, 2000
@@ -271,7 +273,9 @@ def table(folder: Path) -> Reader:
     path, space = folder / "table.csv", TopologySpace()
 
     def read(random: Random) -> object:
-        path.write_bytes(damaged(data, random))
+        path.write_bytes(
+            damaged(random.choice((data, data.replace(b"genotype", b"index"), b"index,x\n0,1\n1,\n")), random)
+        )
         opened = Table(path, space)
         return [opened.column(name) for name in opened.columns]
 
@@ -342,7 +346,13 @@ def string(folder: Path) -> Reader:
     """Network strings, which also come back from what they are read as, and their features."""
 
     def read(random: Random) -> object:
-        graph = parse_graph(mutant(random.choice(STRINGS), random))
+        bits = [random.choice(WORDS) for _ in range(random.randrange(1, 12))]
+        try:
+            graph = parse_graph(mutant(random.choice(STRINGS), random) if random.randrange(5) else " ".join(bits))
+        except InputError as error:
+            if re.match(r"(word|operation) \d+ of a network string, |a network string ", str(error)) is None:
+                raise AssertionError(f"{error} does not say where") from error
+            raise
         written = serialize_graph(graph)
         assert parse_graph(written) == graph
         assert min(graph.parameters, graph.macs) >= 0
@@ -534,6 +544,9 @@ READERS: Mapping[str, tuple[Callable[[Path], Reader], int]] = {
 }
 
 
+NEED_TORCH = ("predictors of a network", "predictors of a T5")
+
+
 def run(reader: str, seed: int, count: int, folder: Path) -> dict[str, Any]:
     """Return the numbers of answers and errors, and the inputs for which there was neither."""
     read = READERS[reader][0](folder)
@@ -595,23 +608,23 @@ def main(seed: int, factor: float, readers: list[str]) -> None:
     print(json.dumps(counts))
 
 
-def check(seed: int, factor: float) -> None:
-    command = [sys.executable, "-m", "tests.test_damaged_inputs", str(seed), str(factor)]
+def check(seed: int, factor: float, readers: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "tests.test_damaged_inputs", str(seed), str(factor), *readers]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     counts = json.loads(ran.stdout.splitlines()[-1])
-    assert set(counts) == set(READERS)
+    assert set(counts) == set(readers)
     assert [failure for count in counts.values() for failure in count["failures"]] == []
     assert all(count["errors"] for count in counts.values())
 
 
-def test_a_thousand_damaged_inputs_are_answered_or_refused_in_one_line() -> None:
-    check(seed=int(time.time()), factor=2)
+def test_two_thousand_damaged_inputs_are_answered_or_refused_in_one_line() -> None:
+    check(seed=1, factor=2, readers=[reader for reader in READERS if reader not in NEED_TORCH])
 
 
 @pytest.mark.slow
 def test_a_million_damaged_inputs_are_answered_or_refused_in_one_line() -> None:
-    check(seed=0, factor=1000)
+    check(seed=0, factor=1000, readers=list(READERS))
 
 
 if __name__ == "__main__":

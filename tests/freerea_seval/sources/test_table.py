@@ -293,20 +293,6 @@ def test_what_is_written_is_read(
 @example(b"3,1\n")
 @example(b"3,\n")
 @example(b'"a\nb",x\n1,2\n')
-@given(st.binary(max_size=60) | st.text(alphabet="genotypeindex,\"'\n\r\t0123456789.|~+", max_size=60).map(str.encode))
-def test_any_file_is_a_table_or_one_line_that_says_why_not(
-    tmp_path_factory: pytest.TempPathFactory, content: bytes
-) -> None:
-    for head in (b"", b"index,x\n"):
-        message = ""
-        try:
-            column = Table(write(tmp_path_factory.getbasetemp(), head + content), TopologySpace()).column("x")
-        except InputError as error:
-            message = str(error)
-        assert len(message.splitlines()) <= 1
-        assert message or not any(math.isinf(measured.value) for measured in column.values())
-
-
 @pytest.mark.data
 def test_a_published_table_reads_as_a_naive_loop_reads_it(data_dir: Path) -> None:
     path = data_dir / "hw_nas_bench" / "nasbench201_cifar100.csv"
