@@ -523,11 +523,11 @@ def predictors(model: str, parameters: Mapping[str, Any]) -> Callable[[Path], Re
 
 #: Each reader, and its share of a thousand inputs.
 READERS: Mapping[str, tuple[Callable[[Path], Reader], int]] = {
-    "configs": (config, 70),
+    "configs": (config, 30),
     "arguments": (arguments, 110),
     "tables": (table, 150),
     "genotypes": (genotype, 150),
-    "pickles": (pickled, 200),
+    "pickles": (pickled, 240),
     "images": (images, 100),
     "strings": (string, 60),
     "imports": (imported, 50),
