@@ -235,10 +235,11 @@ _BOUNDED: Mapping[bytes, Callable[[_Unpickler], None]] = {
     pickle.LONG: lambda unpickler: unpickler._number(pickle.LONG),
     pickle.LONG1: lambda unpickler: unpickler._number(pickle.LONG1),
 }
-_Unpickler.dispatch = {  # type: ignore[assignment]
+_OPERATIONS: dict[int, Callable[[Any], None]] = {
     **{code: operation for code, operation in _STANDARD.items() if bytes([code]) not in _REFUSED},
     **{code[0]: operation for code, operation in _BOUNDED.items()},
 }
+_Unpickler.dispatch = _OPERATIONS
 
 
 def _ordered_dict() -> OrderedDict[Any, Any]:

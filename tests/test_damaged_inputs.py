@@ -295,7 +295,7 @@ def genotype(folder: Path) -> Reader:
             return read_genotypes(path, space)
         data = damaged(valid.encode(), random)
         text = data.decode(errors="surrogateescape")
-        value = random.choice((valid, text, text, text, data, random.choice(ODD), (data,), {valid}))
+        value: Any = random.choice((valid, text, text, text, data, random.choice(ODD), (data,), {valid}))
         space.check(value)
         return space.mutate(value, random)
 
@@ -524,7 +524,7 @@ def predictors(model: str, parameters: Mapping[str, Any]) -> Callable[[Path], Re
 #: Each reader, and its share of a thousand inputs.
 READERS: Mapping[str, tuple[Callable[[Path], Reader], int]] = {
     "configs": (config, 30),
-    "arguments": (arguments, 110),
+    "arguments": (arguments, 111),
     "tables": (table, 150),
     "genotypes": (genotype, 150),
     "pickles": (pickled, 240),

@@ -354,7 +354,7 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            return super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+            return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, OverflowError) as error:  # an impossible date, an empty !!int
             problem = f"no {node.tag.rpartition(':')[2]} ({error})"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
