@@ -175,7 +175,7 @@ def _read_results(results: Path, networks: Sequence[str]) -> tuple[list[dict[str
         if name not in names:
             mistakes.append(f"row {line}: {name[:80]!r} is not a network of the manifest")
         elif name in lines:
-            mistakes.append(f"row {line}: {name[:80]!r} is there already, in row {lines[name]}")
+            mistakes.append(f"row {line}: {name[:200]!r} is there already, in row {lines[name]}")
         else:
             lines[name] = line
             if row["machine"] != machine:
@@ -184,7 +184,7 @@ def _read_results(results: Path, networks: Sequence[str]) -> tuple[list[dict[str
                 rows.append({"network": names[name], **_parse_row(row)})
             except InputError as error:
                 mistakes.append(f"row {line}: {error}")
-    mistakes += [f"no row for {name[:80]!r}" for name in names if name not in lines]
+    mistakes += [f"no row for {name[:200]!r}" for name in names if name not in lines]
     if mistakes:
         more = f"; and {len(mistakes) - _LISTED_MISTAKES} more" if len(mistakes) > _LISTED_MISTAKES else ""
         raise InputError(
