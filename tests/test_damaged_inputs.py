@@ -563,7 +563,7 @@ def run(reader: str, seed: int, count: int, folder: Path) -> dict[str, Any]:
             counts["answers"] += 1
         except InputError as error:
             counts["errors"] += 1
-            if "\n" in str(error) or len(str(error)) > 5000:
+            if "\n" in str(error) or len(str(error)) > 10_000:
                 failure = f"an error of {len(str(error))} characters: {error!r:.200}"
         except Exception as error:
             last = error.__traceback__

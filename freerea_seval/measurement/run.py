@@ -279,7 +279,7 @@ def _difference(recorded: Any, config: Config) -> str:
         if recorded.get(name) != config.get(name):
             if isinstance(config.get(name), (list, dict)):
                 return f"of other {name}"
-            return f"{name} {recorded.get(name)!r}, now {config.get(name)!r}"
+            return f"{name} {recorded.get(name)!r:.80}, now {config.get(name)!r:.80}"
     return "another config"
 
 
