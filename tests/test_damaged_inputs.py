@@ -8,6 +8,7 @@ is a JSON object of counts.
 from __future__ import annotations
 
 import bz2
+import copy
 import hashlib
 import io
 import json
@@ -168,7 +169,7 @@ def changed(tree: Any, random: Random) -> Any:
     for _ in range(random.choice((1, 1, 1, 2, 5))):
         places = list(_places(tree))
         if not places:
-            return random.choice(ODD)
+            return copy.deepcopy(random.choice(ODD))
         parent, key = random.choice(places)
         how = random.randrange(8)
         if how == 0:
@@ -183,7 +184,7 @@ def changed(tree: Any, random: Random) -> Any:
         elif how == 4 and type(parent[key]) in (int, float) and abs(parent[key]) < 1e300:
             parent[key] = random.choice((-parent[key], parent[key] + 1, parent[key] * 1000, float(parent[key])))
         else:
-            parent[key] = random.choice(ODD)
+            parent[key] = copy.deepcopy(random.choice(ODD))
     return tree
 
 

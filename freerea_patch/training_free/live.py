@@ -405,7 +405,7 @@ class MetricCache:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS metric (key TEXT PRIMARY KEY, value REAL, seconds REAL NOT NULL)"
             )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
             read_only = self.path.is_file() and not os.access(self.path, os.W_OK)
             if read_only and isinstance(error, sqlite3.OperationalError):
@@ -428,7 +428,7 @@ class MetricCache:
                 if process not in self._connections:
                     self._connections[process] = self._open()
                 yield self._connections[process]
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # a damaged name is no UTF-8 in SQLite's message
             raise self._unusable(error) from None
 
     def get(self, key: str) -> Measured | None:
@@ -466,7 +466,8 @@ class MetricCache:
 
     def _unusable(self, error: Exception) -> InputError:
         # An operational error, such as a locked file or a full disk, is not one of the file's content.
-        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        kinds = (sqlite3.DatabaseError, UnicodeDecodeError)
+        damaged = isinstance(error, kinds) and not isinstance(error, sqlite3.OperationalError)
         return InputError(
             f"the cache of metric values {self.path} cannot be used ({error});"
             f" {'delete the file, ' if damaged else ''}choose another with 'cache: FILE', or set 'cache: off'"
