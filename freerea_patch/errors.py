@@ -10,6 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType
 
+#: An error shows at most so many characters of a text, and so many of the valid names.
+_LONGEST = 100
+_MOST_NAMES = 100
 _ROOT = Path(__file__).resolve().parents[1]
 #: Beginnings of the paths of code that is not the user's: the standard library, installed packages, and this project's.
 _NOT_THE_USERS = (
@@ -42,9 +45,11 @@ class UserCodeError(TypeError):
 def unknown_name(kind: str, name: object, valid: Iterable[str]) -> InputError:
     """Return the error for a name that is not in a list of valid ones, with the closest one as a suggestion."""
     names = sorted(valid)
-    near = get_close_matches(str(name), names, n=1)
+    near = get_close_matches(str(name)[:_LONGEST], names[:_MOST_NAMES], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else "."
-    return InputError(f"unknown {kind} {name!r}{hint} Valid: {', '.join(names) or 'none'}")
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    shown = ", ".join(text[:_LONGEST] for text in names[:_MOST_NAMES]) or "none"
+    return InputError(f"unknown {kind} {name!r:.{_LONGEST}}{hint} Valid: {shown}{more}")
 
 
 def raised_in(error: BaseException) -> str:

@@ -124,6 +124,12 @@ DATASETS = {
 }
 
 
+def check_text(genotype: object) -> None:
+    """Raise :class:`InputError` if a genotype is no text, for example a number of a table or of a file."""
+    if not isinstance(genotype, str):
+        raise InputError(f"expected a genotype, which is a text, got {genotype!r:.80}")
+
+
 def format_cell(operations: Sequence[str]) -> str:
     """Return the genotype of six operations, in the order of :data:`EDGES`."""
     return _FORM.format(*operations)
@@ -139,12 +145,12 @@ def parse_cell(genotype: str) -> tuple[str, ...]:
     operations = tuple(edge.partition("~")[0] for edge in genotype.replace("+", "").split("|") if edge)
     if len(operations) != len(EDGES) or format_cell(operations) != genotype:
         raise InputError(
-            f"{genotype!r} is not a cell of the topology space; expected the form {_FORM.format(*['op'] * 6)}"
+            f"{genotype!r:.200} is not a cell of the topology space; expected the form {_FORM.format(*['op'] * 6)}"
         )
     for operation in operations:
         if operation not in OPERATIONS:
             raise InputError(
-                f"unknown operation {operation!r} in {genotype!r}; valid operations: {', '.join(OPERATIONS)}"
+                f"unknown operation {operation!r:.80} in {genotype!r:.200}; valid operations: {', '.join(OPERATIONS)}"
             )
     return operations
 
@@ -231,6 +237,7 @@ class TopologySpace(DatasetSpace):
 
     def check(self, genotype: str) -> None:
         """Raise :class:`InputError` if ``genotype`` is not a cell of this space."""
+        check_text(genotype)
         parse_cell(genotype)
 
     def sample(self, rng: Random) -> str:
@@ -297,7 +304,7 @@ def parse_widths(genotype: str) -> list[int]:
     genes = genotype.split(":")
     if len(genes) != LAYERS or any(gene not in _VALID_WIDTHS for gene in genes):
         raise InputError(
-            f"{genotype!r} is not of the size space; expected {LAYERS} channel counts"
+            f"{genotype!r:.200} is not of the size space; expected {LAYERS} channel counts"
             f" out of {', '.join(map(str, WIDTHS))}, such as 64:32:8:40:16"
         )
     return [int(gene) for gene in genes]
@@ -322,6 +329,7 @@ class SizeSpace(DatasetSpace):
 
     def check(self, genotype: str) -> None:
         """Raise :class:`InputError` if ``genotype`` is not of this space."""
+        check_text(genotype)
         parse_widths(genotype)
 
     def sample(self, rng: Random) -> str:

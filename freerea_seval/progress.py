@@ -8,6 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
+def printable(text: str) -> str:
+    """Return a text with escapes instead of control characters, which a terminal would obey."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 class Progress:
     """Shows the progress of long tasks. This base class shows nothing: for libraries and tests."""
 
@@ -47,7 +54,7 @@ class LineProgress(Progress):
 
     def say(self, line: str) -> None:
         """Print a line; rich keeps it above its bars."""
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 class TerminalProgress(LineProgress):

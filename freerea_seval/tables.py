@@ -5,19 +5,27 @@ pandas is imported here: import this module only where a file is read.
 
 from __future__ import annotations
 
+import csv
 import io
-import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from freerea_patch.errors import InputError
+from freerea_seval.files import read_bounded
+
+#: A table has at most this length.
+MOST_BYTES = 2**27
 
 
 def read_csv(path: Path) -> pd.DataFrame:
     """Return a CSV file as text, with the line numbers of the rows as index; blank rows are left out.
 
-    White space around cells and names is removed, and inside of them it is one space. Nothing else is converted.
+    White space around cells and names is removed, and inside of them it is one space; the apostrophes of :func:`to_csv`
+    are removed. Nothing else is converted.
 
     Args:
         path: commas, a header, UTF-8 with or without a byte order mark, line ends of any kind.
@@ -27,7 +35,7 @@ def read_csv(path: Path) -> pd.DataFrame:
             another number of fields than the header.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MOST_BYTES)
     except OSError as error:
         raise InputError(f"cannot read the table {path} ({error.strerror}); check the path") from None
     try:
@@ -37,52 +45,63 @@ def read_csv(path: Path) -> pd.DataFrame:
         raise InputError(
             f"{path}, line {line}: expected UTF-8 text ({error.reason}); save it as CSV in UTF-8"
         ) from None
-    text = io.StringIO(text, newline=None).read()  # universal newlines
-    blank = len(text) - len(text.lstrip("\n"))
-    # The Python engine tells a field that is missing (NaN) from one that is empty (""). The C engine does not, but is
-    # several times faster, and serves where no row can be short.
-    regular = '"' not in text and len({line.count(",") for line in text.split("\n") if line}) == 1
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    # Unlike pandas, the module csv tells a field that is missing from one that is empty, and is fast for many columns.
+    reader = csv.reader(io.StringIO(text, newline=None), strict=True)
+    begin = 1
     try:
-        frame = pd.read_csv(
-            io.StringIO(text[blank:]),
-            header=None,
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-            engine="c" if regular else "python",
-        )
-    except pd.errors.EmptyDataError:
-        frame = pd.DataFrame()
-    except (pd.errors.ParserError, ValueError) as error:
-        raise _parser_error(path, text, blank, str(error)) from None
-    frame.index += blank + 1
-    if re.search(r"[^\S\n]", text) or not regular:
-        frame = frame.map(lambda cell: " ".join(cell.split()), na_action="ignore")
-    frame = frame[frame.fillna("").any(axis=1)] if frame.size else frame
-    if frame.empty:
+        for row in reader:
+            cells = [" ".join(cell.split()) for cell in row]
+            cells = [cell[1:] if cell.startswith("'") and _is_formula(cell) else cell for cell in cells]
+            if any(cells):
+                rows.append(cells)
+                lines.append(begin)
+            begin = reader.line_num + 1
+    except csv.Error as error:  # a quote that nothing closes, or a field of more than 131,072 characters
+        raise InputError(f"{path}, line {begin}: not a row of CSV ({error}); close or remove the quotes") from None
+    if not rows:
         raise InputError(f"{path} is empty; expected a header, and one row a network")
-    header = frame.iloc[0].fillna("").tolist()
-    for name in header:
-        if name and header.count(name) > 1:
-            raise InputError(f"{path} has two columns named {name!r}; rename one")
-    short = frame.index[frame.isna().any(axis=1)]
-    if len(short):
-        raise _field_count_error(path, short[0], len(header), int(frame.loc[short[0]].notna().sum()))
-    frame.columns = header
-    return frame.iloc[1:]
+    header = rows[0]
+    for name, count in Counter(header).items():
+        if name and count > 1:
+            raise InputError(f"{path} has two columns named {name!r:.80}; rename one")
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != len(header):
+            advice = "; separate columns by commas" if len(header) == 1 else ""
+            raise InputError(
+                f"{path}, line {line}: expected {len(header)} fields as in the header, got {len(row)}{advice}"
+            )
+    table = np.array(rows[1:], dtype=object).reshape(-1, len(header))
+    return pd.DataFrame(table, columns=header, index=lines[1:])
 
 
-def _parser_error(path: Path, text: str, blank: int, message: str) -> InputError:
-    counts = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", message)
-    if counts:
-        expected, line, got = map(int, counts.groups())
-        return _field_count_error(path, line + blank, expected, got)
-    # pandas does not say where a quote was opened: it is the first line with an odd number of quotes.
-    opened = next((n for n, line in enumerate(text.split("\n"), start=1) if line.count('"') % 2), None)
-    where = "" if opened is None else f", line {opened}"
-    return InputError(f"{path}{where}: not a row of CSV ({' '.join(message.split())}); close or remove the quotes")
+def to_csv(table: pd.DataFrame, digits: int | None = None) -> str:
+    """Return a table as CSV; NaN is an empty cell.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it, which :func:`read_csv` removes.
+
+    Args:
+        table: the table, without its index.
+        digits: significant digits of numbers; None for all.
+    """
+    table = table.map(escape_formula).rename(columns=escape_formula)
+    number = None if digits is None else f"%.{digits}g"
+    return str(table.to_csv(index=False, float_format=number, lineterminator="\n"))
 
 
-def _field_count_error(path: Path, line: int, expected: int, got: int) -> InputError:
-    advice = "; separate columns by commas" if expected == 1 else ""
-    return InputError(f"{path}, line {line}: expected {expected} fields as in the header, got {got}{advice}")
+def escape_formula(cell: Any) -> Any:
+    """Return a cell with an apostrophe before it, if it is a text that a spreadsheet would take for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell) else cell
+
+
+def _is_formula(text: str) -> bool:
+    """Whether a text begins as a formula does and is no number, or is such a text with apostrophes before it."""
+    text = text.lstrip("'")
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False

@@ -9,10 +9,9 @@ from __future__ import annotations
 import bz2
 import io
 import pickle
-import pickletools
 import struct
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -42,22 +41,15 @@ _NUMBERS = {
 #: Names in errors are cut to this length, because a hostile file may hold a name of any length.
 _LONGEST_NAME = 80
 _BZ2_MAGIC = b"BZh"
-#: A file has at most this length, also decompressed; that of HW-NAS-Bench has 7 MB.
-MOST_BYTES = 2**27
-#: By opcode: the bytes of its argument, or one of pickletools' negative codes, which say where their number stands.
-_ARGUMENTS = {ord(opcode.code): opcode.arg.n if opcode.arg else 0 for opcode in pickletools.opcodes}
-_LENGTHS = {
-    pickletools.TAKEN_FROM_ARGUMENT1: 1,
-    pickletools.TAKEN_FROM_ARGUMENT4: 4,
-    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
-    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
-}
-_TWO_LINES = pickle.GLOBAL + pickle.INST
-#: Opcodes that store an entry of the memo under a number, and how to read it.
-_STORING: dict[int, Callable[[bytes], int]] = {
-    pickle.PUT[0]: int,
-    pickle.LONG_BINPUT[0]: partial(int.from_bytes, byteorder="little"),
-}
+#: A file has at most this length, also decompressed, and this number of calls and sets; that of HW-NAS-Bench has 7 MB.
+MOST_BYTES = 12 * 2**20
+MOST_CALLS = 2**20
+#: Containers that are open at the same time while their items are read, and arguments of a call.
+MOST_DEPTH = 1000
+MOST_ARGUMENTS = 8
+#: Types of a key of a dictionary and of an item of a set, or of the items of a tuple there, at most this number.
+_KEYS = frozenset((str, bytes, int, float, bool, type(None)))
+_LONGEST_KEY = 64
 
 
 class PlainValue:
@@ -92,7 +84,7 @@ def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
                 data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
-        _check_sizes(data)
+        _demand(data.endswith(pickle.STOP), "no end")  # a text file, whose first line could be one of names
         return _Unpickler(data, {**_PLAIN, **allowed}).load()
     except _RefusedError as error:
         raise InputError(
@@ -106,37 +98,6 @@ def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
         ) from None
 
 
-def _check_sizes(data: bytes) -> None:
-    """Refuse sizes that a pickle declares without having them, for which the unpickler would allocate memory.
-
-    It does so for byte arrays, and for its memo as soon as an entry with a large number is stored. Entries are numbered
-    from 0 or 1 in their order, and each takes a byte of the file, so that the memo takes at most 16 times the file.
-
-    Raises:
-        ValueError: such a size, or no end.
-    """
-    position, end = 0, len(data)
-    while position < end:
-        code, begin = data[position], position + 1
-        size = _ARGUMENTS[code]
-        if size == pickletools.UP_TO_NEWLINE:
-            position = data.index(b"\n", begin) + 1
-            if code in _TWO_LINES:
-                position = data.index(b"\n", position) + 1
-        elif size < 0:
-            after = begin + _LENGTHS[size]
-            position = after + int.from_bytes(data[begin:after], "little")
-        else:
-            position = begin + size
-        if position > end:
-            raise ValueError(f"byte {begin} declares {position - begin} bytes, {end - begin} are left")
-        if code in _STORING and not 0 <= (entry := _STORING[code](data[begin:position])) < begin:
-            raise ValueError(f"byte {begin} declares {entry} entries of the memo")
-        if code == pickle.STOP[0]:
-            return
-    raise ValueError("no end")
-
-
 class _RefusedError(pickle.UnpicklingError):
     """The pickle asks for a name that is not on the list."""
 
@@ -145,17 +106,151 @@ class _RefusedError(pickle.UnpicklingError):
         super().__init__(self.name)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Resolves names from a table only: nothing is imported, and dotted names have no special meaning."""
+def _demand(holds: bool, what: str) -> None:
+    if not holds:
+        raise pickle.UnpicklingError(what)
+
+
+def _check_keys(values: Sequence[object]) -> None:
+    """Refuse values whose hash takes long, or deep recursion, which crashes the interpreter."""
+    if not _KEYS.issuperset(map(type, values)):
+        for value in values:
+            items = value if type(value) is tuple and len(value) <= _LONGEST_KEY else (value,)
+            _demand(_KEYS.issuperset(map(type, items)), f"a {type(value).__name__} as a key")
+
+
+class _Unpickler(pickle._Unpickler):
+    """Resolves names from a table only: nothing is imported, and dotted names have no special meaning.
+
+    It is the Python implementation of the standard library, because that in C can be neither interrupted nor bounded.
+    Operations that could take memory, time or the interpreter, or change this module, have a bounded form below. Those
+    that allocate a declared size, or reach objects outside of the file, are left out.
+
+    Attributes:
+        stack: values since the last mark.
+        metastack: for each mark, the values before it.
+        calls: number of calls that are left.
+    """
+
+    stack: list[Any]
+    metastack: list[list[Any]]
+    pop_mark: Callable[[], list[Any]]
 
     def __init__(self, data: bytes, allowed: Allowed) -> None:
         super().__init__(io.BytesIO(data))
         self._allowed = allowed
+        self.calls = MOST_CALLS
 
     def find_class(self, module: str, name: str, /) -> Any:
         if (module, name) not in self._allowed:
             raise _RefusedError(module, name)
         return self._allowed[module, name]
+
+    def _mark(self) -> None:
+        _demand(len(self.metastack) < MOST_DEPTH, f"more than {MOST_DEPTH} containers within each other")
+        _STANDARD[pickle.MARK[0]](self)
+
+    def _count(self, calls: int = 1) -> None:
+        self.calls -= calls
+        _demand(self.calls >= 0, f"more than {MOST_CALLS} calls and sets")
+
+    def _empty_set(self) -> None:
+        self._count()
+        self.stack.append(set())
+
+    def _frozenset(self) -> None:
+        self._count()
+        _check_keys(self.stack)
+        _STANDARD[pickle.FROZENSET[0]](self)
+
+    def _additems(self) -> None:
+        _check_keys(self.stack)
+        _STANDARD[pickle.ADDITEMS[0]](self)
+
+    def _dict(self) -> None:
+        _check_keys(self.stack[::2])
+        _STANDARD[pickle.DICT[0]](self)
+
+    def _setitem(self) -> None:
+        _check_keys(self.stack[-2:-1])
+        _STANDARD[pickle.SETITEM[0]](self)
+
+    def _setitems(self) -> None:
+        _check_keys(self.stack[::2])
+        items = self.pop_mark()
+        self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
+
+    def _tuple(self, count: int | None = None) -> None:
+        """Make a tuple of the last values, in which a tuple may be a key, but have no tuples: something may hash it."""
+        items = self.pop_mark() if count is None else self.stack[-count:]
+        _check_keys([item for item in items if type(item) is tuple])
+        if count is not None:
+            del self.stack[-count:]
+        self.stack.append(tuple(items))
+
+    def _reduce(self) -> None:
+        arguments = self.stack[-1]
+        _demand(len(arguments) <= MOST_ARGUMENTS, f"more than {MOST_ARGUMENTS} arguments")
+        self._count(1 + sum(len(argument) for argument in arguments if type(argument) is list))
+        _STANDARD[pickle.REDUCE[0]](self)
+
+    def _newobj(self) -> None:
+        self._count()
+        _demand(self.stack.pop() == (), "a new object with arguments")
+        kind = self.stack[-1]
+        self.stack[-1] = kind.__new__(kind)
+
+    def _build(self) -> None:
+        state, instance = self.stack.pop(), self.stack[-1]
+        if type(instance) is PlainValue and type(state) is dict:
+            instance.__dict__ = state
+        elif type(instance) is _Dtype and type(state) is tuple:
+            instance.__setstate__(state)
+        else:  # it could change a class or function of this module for the rest of the process
+            raise pickle.UnpicklingError(f"a state of a {type(instance).__name__}")
+
+    def _number(self, code: bytes) -> None:
+        _STANDARD[code[0]](self)
+        _demand(-(2**63) <= self.stack[-1] < 2**64, "a number of more than 64 bits")
+
+
+_STANDARD: Mapping[int, Callable[[Any], None]] = pickle._Unpickler.dispatch
+_REFUSED = (pickle.BYTEARRAY8, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.OBJ, pickle.NEWOBJ_EX, pickle.LONG4)
+_BOUNDED: Mapping[bytes, Callable[[_Unpickler], None]] = {
+    pickle.MARK: _Unpickler._mark,
+    pickle.EMPTY_SET: _Unpickler._empty_set,
+    pickle.FROZENSET: _Unpickler._frozenset,
+    pickle.ADDITEMS: _Unpickler._additems,
+    pickle.DICT: _Unpickler._dict,
+    pickle.SETITEM: _Unpickler._setitem,
+    pickle.SETITEMS: _Unpickler._setitems,
+    pickle.TUPLE: _Unpickler._tuple,
+    pickle.TUPLE1: lambda unpickler: unpickler._tuple(1),
+    pickle.TUPLE2: lambda unpickler: unpickler._tuple(2),
+    pickle.TUPLE3: lambda unpickler: unpickler._tuple(3),
+    pickle.REDUCE: _Unpickler._reduce,
+    pickle.NEWOBJ: _Unpickler._newobj,
+    pickle.BUILD: _Unpickler._build,
+    pickle.INT: lambda unpickler: unpickler._number(pickle.INT),
+    pickle.LONG: lambda unpickler: unpickler._number(pickle.LONG),
+    pickle.LONG1: lambda unpickler: unpickler._number(pickle.LONG1),
+}
+_OPERATIONS: dict[int, Callable[[Any], None]] = {
+    **{code: operation for code, operation in _STANDARD.items() if bytes([code]) not in _REFUSED},
+    **{code[0]: operation for code, operation in _BOUNDED.items()},
+}
+_Unpickler.dispatch = _OPERATIONS
+
+
+def _ordered_dict() -> OrderedDict[Any, Any]:
+    """Stand-in for ``OrderedDict``, which pickles call without arguments."""
+    return OrderedDict()
+
+
+def _set(kind: type[set[Any]] | type[frozenset[Any]], items: list[Any]) -> set[Any] | frozenset[Any]:
+    """Stand-in for sets."""
+    _check_keys(items)
+    return kind(items)
 
 
 class _Dtype:
@@ -186,9 +281,9 @@ def _scalar(dtype: object, data: object) -> float:
 
 
 _PLAIN: Allowed = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("builtins", "set"): set,
-    ("builtins", "frozenset"): frozenset,
+    ("collections", "OrderedDict"): _ordered_dict,
+    ("builtins", "set"): partial(_set, set),
+    ("builtins", "frozenset"): partial(_set, frozenset),
     ("numpy", "dtype"): _Dtype,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,  # its name from numpy 2 on

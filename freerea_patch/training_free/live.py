@@ -15,6 +15,7 @@ import os
 import sqlite3
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib import format as npy
 
 from freerea_patch.errors import USERS_EXCEPTIONS, InputError, unknown_name
 from freerea_patch.imports import TORCH_LOCK, import_object, share_cores
@@ -297,13 +299,14 @@ def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int 
     if spec == "random":
         return np.random.default_rng(seed).standard_normal((size, *input_shape), dtype=np.float32)
     if spec.endswith(".npz"):
-        images: Any = _read_npz(Path(spec))
+        images: Any = _read_npz(Path(spec), size, input_shape)
     elif ":" in spec:
         images = _call(spec, size)
     else:
         raise InputError(f"batch: expected 'random', FILE.npz or pkg.module:callable, got {spec!r}")
     try:
-        array = np.asarray(images, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what is too large for a float32 is infinite, which is refused below
+            array = np.asarray(images, dtype=np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"batch {spec}: expected an array of images, got {type(images).__name__} ({error})") from None
     if array.ndim != 1 + len(input_shape) or array.shape[1:] != tuple(input_shape):
@@ -335,18 +338,32 @@ def _call(spec: str, size: int) -> Any:
     return images.detach().cpu() if hasattr(images, "detach") else images
 
 
-def _read_npz(path: Path) -> Images:
+def _read_npz(path: Path, size: int, input_shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Return the first ``size`` images of a file, without reading the others, or zeros if its shape is wrong."""
     if not path.is_file():
         raise InputError(f"batch {path}: no such file; expected an .npz with an array 'images'")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if "images" not in archive.files:
-                raise InputError(f"batch {path}: has no array 'images', only: {', '.join(archive.files) or 'nothing'}")
-            return archive["images"]  # type: ignore[no-any-return]
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            if "images.npy" not in names:
+                arrays = ", ".join(name.removesuffix(".npy")[:40] for name in names[:10])
+                raise InputError(f"batch {path}: has no array 'images', only: {arrays or 'nothing'}")
+            if archive.getinfo("images.npy").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError("a compression that numpy does not write")
+            with archive.open("images.npy") as file:
+                header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+                shape, by_column, dtype = header[npy.read_magic(file)](file)
+                if dtype.kind not in "biuf" or by_column or not shape:
+                    raise ValueError(f"an array of {dtype}, expected numbers, the images one after another")
+                if shape[0] < size or shape[1:] != tuple(input_shape):
+                    return np.broadcast_to(np.float32(0), shape)
+                content = file.read(size * math.prod(input_shape) * dtype.itemsize)
+                return np.frombuffer(content, dtype).reshape(size, *input_shape)
     except InputError:
         raise
     except Exception as error:  # a damaged archive fails in zipfile, zlib or numpy, each with its own type
-        raise InputError(f"batch {path}: cannot be read as .npz ({error}); save it again with numpy.savez") from None
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"batch {path}: cannot be read as .npz ({reason}); save it again with numpy.savez") from None
 
 
 class MetricCache:
@@ -388,7 +405,7 @@ class MetricCache:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS metric (key TEXT PRIMARY KEY, value REAL, seconds REAL NOT NULL)"
             )
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:
             connection.close()
             read_only = self.path.is_file() and not os.access(self.path, os.W_OK)
             if read_only and isinstance(error, sqlite3.OperationalError):
@@ -411,7 +428,7 @@ class MetricCache:
                 if process not in self._connections:
                     self._connections[process] = self._open()
                 yield self._connections[process]
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:  # a damaged name is no UTF-8 in SQLite's message
             raise self._unusable(error) from None
 
     def get(self, key: str) -> Measured | None:
@@ -420,8 +437,10 @@ class MetricCache:
             row = connection.execute("SELECT value, seconds FROM metric WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
-        # SQLite stores NaN as NULL.
-        return Measured(float("nan") if row[0] is None else row[0], row[1])
+        value = float("nan") if row[0] is None else row[0]  # SQLite stores NaN as NULL
+        if not isinstance(value, float) or not isinstance(row[1], float) or not 0 <= row[1] < math.inf:
+            raise self._unusable(sqlite3.DatabaseError("a value or its seconds are no numbers"))
+        return Measured(value, row[1])
 
     def put(self, values: Mapping[str, Measured]) -> None:
         """Store values by key, except under keys that exist; a failure stores none of them."""
@@ -447,7 +466,8 @@ class MetricCache:
 
     def _unusable(self, error: Exception) -> InputError:
         # An operational error, such as a locked file or a full disk, is not one of the file's content.
-        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        kinds = (sqlite3.DatabaseError, UnicodeDecodeError)
+        damaged = isinstance(error, kinds) and not isinstance(error, sqlite3.OperationalError)
         return InputError(
             f"the cache of metric values {self.path} cannot be used ({error});"
             f" {'delete the file, ' if damaged else ''}choose another with 'cache: FILE', or set 'cache: off'"

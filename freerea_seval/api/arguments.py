@@ -89,9 +89,11 @@ def as_table(table: str | Path | DataFrame) -> Iterator[Path]:
     if isinstance(table, (str, Path)):
         yield Path(table)
         return
+    from freerea_seval.tables import to_csv
+
     with temporary_folder() as folder:
         file = folder / "DataFrame.csv"
-        table.to_csv(file, index=False)
+        file.write_text(to_csv(table), encoding="utf-8")
         yield file
 
 

@@ -92,7 +92,9 @@ def encode(
         raise InputError("--space encodes a whole space; leave out the network and --input")
     strings = _space_strings(space, view, published, progress)
     if output is not None:
-        write_atomically(Path(output), strings.to_csv(index=False, lineterminator="\n"))
+        from freerea_seval.tables import to_csv
+
+        write_atomically(Path(output), to_csv(strings))
     return strings
 
 

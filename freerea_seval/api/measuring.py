@@ -96,16 +96,16 @@ def measure(
     from freerea_seval.measurement import measure_networks, parse_seconds
     from freerea_seval.measurement.run import journal_path
 
-    for name, value in (("--threads", threads), ("--rounds", rounds)):
-        if value < 1:
-            raise InputError(f"{name} must be 1 or more, got {value}")
+    for name, value, most in (("--threads", threads, 1024), ("--rounds", rounds, 1_000_000)):
+        if not 1 <= value <= most:
+            raise InputError(f"{name} must be 1 or more, and at most {most}, got {value!r:.40}")
     objects = [] if networks is None else [module for module in _by_name(networks).values() if module is not None]
     if memory and (objects or not isinstance(space, (str, type(None)))):
         raise InputError(
             "memory is measured in a process a network, which makes it by its name; give the space by its name, or"
             " networks as pkg.module:factory"
         )
-    file = None if output is None else _check_output(Path(output))
+    file = None if output is None else _check_output(Path(output)).absolute()
     if budget is not None:
         parse_seconds(str(budget))
     bars = progress_bars(progress)
@@ -165,6 +165,7 @@ def export_networks(
     if output is None:
         raise InputError("networks are exported into a folder: add -o FOLDER")
     check_onnx("onnx")
+    folder = Path(output).absolute()  # code of a user may change the working folder
     bars = progress_bars(progress)
     chosen, strings = _choose(
         networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars
@@ -172,7 +173,7 @@ def export_networks(
     if strings:  # the manifest keeps them for the import
         chosen = replace(chosen, about={**chosen.about, _STRINGS: strings})
     with bars.task(f"exporting {len(chosen.names)} networks") as show:
-        failed = export(chosen, Path(output), show)
+        failed = export(chosen, folder, show)
     for name, reason in failed.items():
         bars.say(f"{name} is not exported, as the manifest says: {reason}")
     return len(chosen.names) - len(failed)
@@ -329,11 +330,11 @@ def _own_networks(
 
 def _add_strings(output: Path, strings: Mapping[str, str]) -> None:
     """Add a column ``string`` to a CSV of networks."""
-    from pandas import read_csv
+    from freerea_seval.tables import read_csv, to_csv
 
-    table = read_csv(output, dtype=str, keep_default_na=False)
-    table["string"] = table["network"].map(strings)
-    write_atomically(output, table.to_csv(index=False, lineterminator="\n"))
+    table = read_csv(output)
+    table["string"] = table["network"].map(strings).fillna("")
+    write_atomically(output, to_csv(table))
 
 
 def _shapes(inputs: Inputs | None, tensors: Any) -> list[str]:
@@ -353,10 +354,13 @@ def _text(tensor: Tensor) -> str:
 
 
 def _read_measurements(path: Path) -> DataFrame:
-    from pandas import read_csv
+    from pandas import to_numeric
 
+    from freerea_seval.tables import read_csv
     from freerea_seval.units import unit_of
 
-    table = read_csv(path)
+    table = read_csv(path).reset_index(drop=True)
+    for column in table.columns.difference(["genotype", "network", "string"]):
+        table[column] = to_numeric(table[column])
     table.attrs["units"] = {str(name): unit for name in table.columns if (unit := unit_of(str(name)))}
     return table

@@ -106,7 +106,8 @@ def train(
     from freerea_seval.units import unit_of
 
     if output is not None:
-        check_new(Path(output))
+        output = Path(output).absolute()  # before code of a user changes the folder
+        check_new(output)
     metrics = [metric] if isinstance(metric, str) else list(metric)
     named = space
     space = as_space(space)
@@ -258,6 +259,7 @@ class Predictor:
             InputError: a genotype is not of the space, or the proxies are not those of training.
             InputError: the predictor's space is not built in, and ``space`` is None: a folder alone runs no code.
         """
+        output = None if output is None else Path(output).absolute()
         networks = (
             list(genotypes) if isinstance(genotypes, Sequence) and not isinstance(genotypes, str) else [genotypes]
         )
@@ -286,6 +288,8 @@ class Predictor:
         predicted["string"] = names
         predicted = predicted.rename(columns={"string": column})
         if output is not None:
+            from freerea_seval.tables import to_csv
+
             write_atomically(Path(output), to_csv(predicted, 6))
         return predicted
 
@@ -353,7 +357,8 @@ class Predictor:
         from freerea_seval.predictor.scores import scores
 
         if output is not None:
-            check_new(Path(output))
+            output = Path(output).absolute()  # before code of a user changes the folder
+            check_new(output)
         chosen = self._space_of(space)
         genotypes, values, chosen = _read_table(table, self.metrics, chosen, unsupported, missing)
         others = self._proxies_of(proxies, chosen, genotypes)
@@ -457,6 +462,7 @@ class Predictor:
         from pandas import DataFrame
 
         from freerea_seval.predictor.scores import scatter
+        from freerea_seval.tables import to_csv
 
         predicted, low, high = parts
         supported = np.isfinite(predicted)
@@ -477,11 +483,6 @@ class Predictor:
             )
         write_atomically(output / "predictions.csv", to_csv(table, 10))
         write_atomically(output / "scores.json", json.dumps(facts, indent=2) + "\n")
-
-
-def to_csv(table: DataFrame, digits: int) -> str:
-    """Return a table as CSV with so many significant digits; NaN is an empty cell."""
-    return str(table.to_csv(index=False, float_format=f"%.{digits}g", lineterminator="\n"))
 
 
 def _read_table(

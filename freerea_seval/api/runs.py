@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from freerea_patch import SearchSpace
 
 
-#: A range of seeds has at most this number.
+#: Texts of seeds mean at most this number.
 MOST_SEEDS = 10_000
 
 
@@ -97,9 +97,9 @@ def search(
     if resume is not None:
         if any(value is not None and value != [] for value in (config, output, seeds, device, batch, override)):
             raise InputError("--resume continues a run with its own config; leave out the config and the other options")
-        folder = RunFolder.open(Path(resume), trust)
+        folder = RunFolder.open(Path(resume).absolute(), trust)  # code of a user may change the working folder
         with folder.locked():
-            _execute(folder, workers, bars, None if answers is None else Path(answers))
+            _execute(folder, workers, bars, None if answers is None else Path(answers).absolute())
         return Run(folder)
     if answers is not None:
         raise InputError("--answers continues a run that asked for them; give its folder with --resume")
@@ -116,6 +116,7 @@ def search(
     settings, base, name = as_config(config, overrides)
     # To the microsecond, so that searches that are started together have folders of their own.
     path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}" if output is None else Path(output)
+    path = path.absolute()  # code of a user may change the working folder
     folder = RunFolder.create(path, settings, base)
     with folder.locked():
         try:
@@ -334,12 +335,12 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
         return [seeds] if isinstance(seeds, int) else [int(seed) for seed in seeds]
     numbers: list[int] = []
     for part in seeds.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*([0-9]{1,18})(?:-([0-9]{1,18}))?\s*", part)
         if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
-            raise InputError(f"--seeds {seeds!r}: expected numbers such as 0,1,2 or a range such as 0-29")
+            raise InputError(f"--seeds {seeds!r:.80}: expected numbers such as 0,1,2 or a range such as 0-29")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last - first >= MOST_SEEDS:
-            raise InputError(f"--seeds {seeds!r}: expected at most {MOST_SEEDS} seeds")
+        if len(numbers) + last - first >= MOST_SEEDS:
+            raise InputError(f"--seeds {seeds!r:.80}: expected at most {MOST_SEEDS} seeds")
         numbers.extend(range(first, last + 1))
     return numbers
 

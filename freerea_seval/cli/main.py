@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 
 from freerea_patch import share_cores
 from freerea_seval import __version__
+from freerea_seval.progress import printable
 
 if TYPE_CHECKING:
     from freerea_seval.api.predictors import Predictor
@@ -57,9 +58,13 @@ ProxiesOption = Annotated[
 ]
 
 
+def _echo(text: str, err: bool = False, nl: bool = True) -> None:
+    typer.echo(printable(text), err=err, nl=nl)
+
+
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"freerea-seval {__version__}")
+        _echo(f"freerea-seval {__version__}")
         raise typer.Exit
 
 
@@ -123,7 +128,7 @@ def report(
         loaded.report(html)
     _show(loaded)
     if html is not None:
-        typer.echo(f"page: {html}")
+        _echo(f"page: {html}")
 
 
 def _show(run: Run) -> None:
@@ -137,8 +142,8 @@ def _show(run: Run) -> None:
     try:
         run.draw()
     except (InputError, OSError) as error:  # the run is worth as much without its figure
-        typer.echo(f"no figure: {error}", err=True)
-    typer.echo(f"run folder: {run.path}")
+        _echo(f"no figure: {error}", err=True)
+    _echo(f"run folder: {run.path}")
 
 
 @app.command()
@@ -196,13 +201,13 @@ def train(
         base=base,
         seed=seed,
     ).info
-    typer.echo(
+    _echo(
         f"{output}: predicts {', '.join(metric)} of {info.space} from the {info.view} view, trained on {info.samples}"
         f" networks\nchose {info.choice}"
     )
     for predicted in info.metrics:
         unable = f" ({predicted.unsupported} unsupported)" if predicted.unsupported else ""
-        typer.echo(f"{predicted.name}, {predicted.samples} values{unable}; cross-validated {_scores(predicted.scores)}")
+        _echo(f"{predicted.name}, {predicted.samples} values{unable}; cross-validated {_scores(predicted.scores)}")
 
 
 @app.command()
@@ -224,7 +229,8 @@ def predict(
     ] = None,
 ) -> None:
     """Predict metrics for genotypes or modules, as CSV. An empty cell is a network that cannot run; inf is no bound."""
-    from freerea_seval.api.predictors import load_predictor, to_csv
+    from freerea_seval.api.predictors import load_predictor
+    from freerea_seval.tables import to_csv
 
     loaded = load_predictor(predictor)
     if genotypes == ["-"]:
@@ -233,7 +239,7 @@ def predict(
     if interval is not None:
         _warn_of_infinite_bounds(loaded, interval)
     if output is None:
-        typer.echo(to_csv(table, 6), nl=False)
+        _echo(to_csv(table, 6), nl=False)
 
 
 @app.command()
@@ -256,10 +262,10 @@ def evaluate(
     scores = loaded.evaluate(table, space, interval, unsupported, missing, proxies, output)
     for name, row in scores.iterrows():
         defined = {str(score): value for score, value in row.dropna().items()}
-        typer.echo(f"{name}, {row['networks']:.0f} networks: {_scores(defined)}")
+        _echo(f"{name}, {row['networks']:.0f} networks: {_scores(defined)}")
     _warn_of_infinite_bounds(loaded, interval)
     if output is not None:
-        typer.echo(f"{output}: predictions.csv, scores.json and a figure a metric")
+        _echo(f"{output}: predictions.csv, scores.json and a figure a metric")
 
 
 def _scores(scores: Mapping[str, float]) -> str:
@@ -273,7 +279,7 @@ def _warn_of_infinite_bounds(predictor: Predictor, interval: float) -> None:
 
     few = [f"{metric} from {count}" for metric, count in predictor.unbounded(interval).items()]
     if few:
-        typer.echo(
+        _echo(
             f"freerea-seval: an interval that holds with probability {interval:g} takes {samples_needed(interval)}"
             f" measurements, and the predictor learned {', '.join(few)}: bounds are infinite; measure more, or ask for"
             " a smaller --interval",
@@ -304,15 +310,15 @@ def encode(
     if space is None:
         string, facts = encoding.encode_with_facts(network, inputs, view, published, output)
         if output is None:
-            typer.echo(string + "\n")
+            _echo(string + "\n")
         for name, value in facts.items():
-            typer.echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
+            _echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
         if not published:
             from freerea_seval.strings import Tokenizer
 
             tokenizer = Tokenizer()
             tokens = tokenizer.tokens(string)
-            typer.echo(f"tokens         {len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}")
+            _echo(f"tokens         {len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}")
         return
     if network is not None or inputs:
         raise InputError("--space encodes a whole space; leave out the network and --input")
@@ -320,7 +326,7 @@ def encode(
         raise InputError("a whole space is written to a file: add -o FILE.csv")
     strings = encoding.encode(view=view, published=published, space=space, output=output)["string"]
     lengths = sorted(map(len, strings))
-    typer.echo(
+    _echo(
         f"{output}: {len(strings):,} networks, {strings.nunique():,} different strings,"
         f" {lengths[len(lengths) // 2]} characters in the median, {lengths[-1]} at most"
     )
@@ -409,7 +415,7 @@ def measure(
         output,
     )
     values = table["latency_ms"].dropna()
-    typer.echo(
+    _echo(
         f"{output}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
         + _unable(len(table) - len(values), output)
         + _unable(len(table.attrs["failed"]), output, "could not be built or exported")
@@ -438,7 +444,7 @@ def measure_export(
     exported = export_networks(
         networks or None, inputs or None, space, count, genotypes, informative, batch_size, seed, output
     )
-    typer.echo(
+    _echo(
         f"{output}: {exported} networks; copy it to the device, run python measure.py there (it needs onnxruntime and"
         " numpy), and bring back results.csv for: freerea-seval measure import"
     )
@@ -453,7 +459,7 @@ def measure_import(
     from freerea_seval.api.measuring import import_results
 
     latencies = import_results(results, output)["latency_ms"]
-    typer.echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
+    _echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
 
 
 @app.command()
@@ -503,13 +509,13 @@ def main() -> None:
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[union-attr]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
-                typer.echo(message)
+                _echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
         from freerea_seval.runs.folder import AnswersWanted
 
         if isinstance(error, AnswersWanted):
-            typer.echo(f"freerea-seval: {error}")
+            _echo(f"freerea-seval: {error}")
             sys.exit(3)
         mistake = user_message(error) or (repr(error) if isinstance(error, SystemExit) else None)
         if mistake is None:
@@ -519,7 +525,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    typer.echo(f"freerea-seval: error: {' '.join(message.split())}", err=True)
+    _echo(f"freerea-seval: error: {' '.join(message.split())}", err=True)
     sys.exit(2)
 
 

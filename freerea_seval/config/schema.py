@@ -6,6 +6,7 @@ the key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from inspect import Parameter
@@ -47,6 +48,8 @@ Side = Literal["lower", "upper"]
 #: A predictor learns from at least this number of networks; that of :mod:`freerea_seval.predictor`, which is not
 #: imported to read a config.
 FEWEST_TO_LEARN = 10
+#: A config has at most this number of objectives, and of metrics to report.
+MOST_METRICS = 100
 #: Columns of every result; a metric cannot have these names.
 RESERVED = ("#", "genotype", "score", "seed")
 
@@ -219,8 +222,8 @@ class Config(_Section):
     space: str | dict[str, Any] = "nats-tss"
     search: SearchSection = SearchSection()
     budget: Budget
-    objectives: list[ObjectiveSection] = Field(min_length=1)
-    report: list[MetricSection] = []
+    objectives: list[ObjectiveSection] = Field(min_length=1, max_length=MOST_METRICS)
+    report: list[MetricSection] = Field(default=[], max_length=MOST_METRICS)
     live: LiveSettings = LiveSettings()
     refine: RefineSection | None = None
 
@@ -267,9 +270,13 @@ class Config(_Section):
         return self
 
 
-#: A config has at most this length, and this number of values where its aliases are written out.
-MOST_BYTES = 2**20
+#: A config has at most this length, also with the defaults of all keys, and this number of values where its aliases are
+#: written out, each within at most so many others; a number in it has at most so many characters, and 63 bits.
+MOST_BYTES = 2**19
 MOST_NODES = 100_000
+MOST_DEPTH = 64
+MOST_DIGITS = 64
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 #: Types of options that a config can record; another value can only be the default of an option.
 _PLAIN = (str, bool, int, float, list, tuple, dict, type(None))
 DEFAULT = Path(__file__).parent.parent / "configs" / "default.yaml"
@@ -311,15 +318,48 @@ def check_config(tree: dict[str, Any], where: str, overrides: Sequence[str] = ()
     """
     for override in overrides:
         _override(tree, override)
+    _check_plain(tree, where)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{where}: {_describe(error)}") from None
+        raise InputError(f"{where}: {' '.join(_describe(error).split())}") from None
 
 
 def dump_config(config: Config) -> str:
-    """Return a config as YAML, with the defaults of all keys."""
-    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    """Return a config as YAML, with the defaults of all keys.
+
+    Raises:
+        InputError: it is longer than :func:`load_config` reads.
+    """
+    text = yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True)
+    if len(text.encode()) > MOST_BYTES:
+        raise InputError(f"the config has more than {MOST_BYTES >> 10} KiB with the defaults of all keys; shorten it")
+    return text
+
+
+def _check_plain(value: Any, where: str, key: str = "", depth: int = 0) -> None:
+    """Make sure that a file name can have the texts of a config, and libraries can take its numbers.
+
+    Raises:
+        InputError: a text with a null character or half of a surrogate pair; a number of more than 63 bits; values
+            within each other deeper than :data:`MOST_DEPTH`.
+    """
+    problem = ""
+    if isinstance(value, str) and ("\0" in value or re.search("[\ud800-\udfff]", value)):
+        problem = f"{value!r:.80} has a character that no file name or text file can have"
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        problem = "a whole number has at most 63 bits"
+    elif depth > MOST_DEPTH:
+        problem = f"more than {MOST_DEPTH} values within each other"
+    if problem:
+        raise InputError(f"{where}: {' '.join(key.split())[:80]}: {problem}")
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _check_plain(name, where, key, depth)
+            _check_plain(item, where, f"{key}.{name}" if key else str(name), depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for number, item in enumerate(value):
+            _check_plain(item, where, f"{key}.{number}", depth + 1)
 
 
 def foreign_names(config: Config, space_alone: bool = False) -> list[str]:
@@ -393,6 +433,13 @@ class _Loader(yaml.SafeLoader):
             _count_nodes(node, {})
         return node
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, OverflowError) as error:  # an impossible date, an empty !!int
+            problem = f"no {node.tag.rpartition(':')[2]} ({error})"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
@@ -413,9 +460,13 @@ def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
 
     Raises:
         ComposerError: there are more than :data:`MOST_NODES`, or a node is within itself.
+        ComposerError: a number has more than :data:`MOST_DIGITS` characters.
     """
     if id(node) not in counts:
         counts[id(node)] = 0
+        if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS and len(node.value) > MOST_DIGITS:
+            problem = f"a number of more than {MOST_DIGITS} characters"
+            raise yaml.composer.ComposerError(None, None, problem, node.start_mark)
         children = node.value if isinstance(node, yaml.CollectionNode) else ()
         if isinstance(node, yaml.MappingNode):
             children = [child for pair in node.value for child in pair]
@@ -430,26 +481,24 @@ def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
 def _parse(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe loader
-    except (ValueError, RecursionError) as error:  # an impossible date; thousands of brackets
-        raise InputError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML of thousands of brackets, a !!map of a text
         mark = getattr(error, "problem_mark", None)
         position = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise InputError(f"{where}: not valid YAML{position}: {problem}") from None
+        problem = getattr(error, "problem", None) or str(error)
+        raise InputError(f"{where}: not valid YAML{position}: {' '.join(problem.split())[:200]}") from None
 
 
 def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not (key and equals):
-        raise InputError(f"--set {override!r}: expected KEY=VALUE, such as budget.evaluations=50")
-    value = _parse(text, f"--set {override!r}")
+        raise InputError(f"--set {override!r:.80}: expected KEY=VALUE, such as budget.evaluations=50")
+    value = _parse(text, f"--set {override!r:.80}")
     *path, last = key.split(".")
     node: Any = tree
     for step in path:
         node = node.setdefault(step, {}) if isinstance(node, dict) else _item(node, step, override)
         if not isinstance(node, (dict, list)):
-            raise InputError(f"--set {override!r}: {step!r} is a value and has no keys")
+            raise InputError(f"--set {override!r:.80}: {step!r:.80} is a value and has no keys")
     if isinstance(node, list):
         _item(node, last, override)
         node[int(last)] = value
@@ -458,8 +507,10 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 
 def _item(items: list[Any], step: str, override: str) -> Any:
-    if not step.isdigit() or int(step) >= len(items):
-        raise InputError(f"--set {override!r}: expected an item number from 0 to {len(items) - 1}, got {step!r}")
+    if not (step.isascii() and step.isdigit() and len(step) < 10 and int(step) < len(items)):
+        raise InputError(
+            f"--set {override!r:.80}: expected an item number from 0 to {len(items) - 1}, got {step[:40]!r}"
+        )
     return items[int(step)]
 
 
@@ -483,7 +534,7 @@ def _describe(error: ValidationError, parent: Sequence[str] = ()) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     value = problem.get("input")
-    received = f", got {value!r}" if not isinstance(value, (dict, list, BaseModel)) else ""
+    received = f", got {value!r:.80}" if not isinstance(value, (dict, list, BaseModel)) else ""
     return f"{key}: {message}{received}" if key else f"{message}{received}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,22 +155,22 @@ def read_genotypes(path: Path, space: SearchSpace) -> list[str]:
         raise InputError(f"{path}: expected UTF-8 text ({error.reason})") from None
     if not text.strip():
         raise InputError(f"{path} is empty; expected one genotype a line, or a CSV with a column 'genotype'")
-    rows = [(number, fields) for number, fields in enumerate(csv.reader(io.StringIO(text)), start=1) if any(fields)]
-    header = [name.strip() for name in rows[0][1]]
-    if "genotype" in header:
-        column = header.index("genotype")
-        genotypes = [(number, fields[column].strip() if column < len(fields) else "") for number, fields in rows[1:]]
-        if not genotypes:
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    if "genotype" in [name.strip(' "') for name in lines[0][1].split(",")]:
+        from freerea_seval.tables import read_csv
+
+        frame = read_csv(path)
+        if "genotype" not in frame.columns:
+            raise InputError(f"{path}: expected a column 'genotype', got {', '.join(frame.columns)!r:.200}")
+        lines = list(zip(frame.index, frame["genotype"], strict=True))
+        if not lines:
             raise InputError(f"{path} has no rows below its header; expected one a network")
-    else:
-        lines = enumerate(text.splitlines(), start=1)
-        genotypes = [(number, line.strip()) for number, line in lines if line.strip()]
-    for number, genotype in genotypes:
+    for number, genotype in lines:
         try:
             space.check(genotype)
         except InputError as error:
             raise InputError(f"{path}, line {number}: {error}") from None
-    return list(dict.fromkeys(genotype for _, genotype in genotypes))
+    return list(dict.fromkeys(genotype for _, genotype in lines))
 
 
 def most_informative_first(

@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
+from pydantic import BaseModel, Field, ValidationError
 
 from freerea_patch import InputError
-from freerea_seval.files import check_new, is_empty, locked_folder, write_atomically
+from freerea_seval.files import check_new, is_empty, locked_folder, read_bounded, write_atomically
 from freerea_seval.measurement.backends import check_onnx, one_line, onnx_bytes, onnx_inputs
 from freerea_seval.measurement.networks import Networks
 from freerea_seval.measurement.run import write_results
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FORMAT = 1
+#: A manifest has at most this length.
+MOST_BYTES = 2**26
 _MANIFEST = "manifest.json"
 #: The files that are exported beside the networks, and the modules of this package that they are copies of.
 _SCRIPTS = {"measure.py": "device_script.py", "detrend.py": "detrend.py"}
@@ -183,16 +186,16 @@ def _read_results(results: Path, networks: Sequence[str]) -> tuple[list[dict[str
         if name not in names:
             mistakes.append(f"row {line}: {name[:80]!r} is not a network of the manifest")
         elif name in lines:
-            mistakes.append(f"row {line}: {name!r} is there already, in row {lines[name]}")
+            mistakes.append(f"row {line}: {name[:200]!r} is there already, in row {lines[name]}")
         else:
             lines[name] = line
             if row["machine"] != machine:
-                mistakes.append(f"row {line}: measured on {row['machine']!r}, the rows above on {machine!r}")
+                mistakes.append(f"row {line}: measured on {row['machine'][:80]!r}, the rows above on {machine[:80]!r}")
             try:
                 rows.append({"network": names[name], **_parse_row(row)})
             except InputError as error:
                 mistakes.append(f"row {line}: {error}")
-    mistakes += [f"no row for {name!r}" for name in names if name not in lines]
+    mistakes += [f"no row for {name[:200]!r}" for name in names if name not in lines]
     if mistakes:
         more = f"; and {len(mistakes) - _LISTED_MISTAKES} more" if len(mistakes) > _LISTED_MISTAKES else ""
         raise InputError(
@@ -230,16 +233,32 @@ def _parse_number(name: str, text: str) -> float:
     return value
 
 
+class _Entry(BaseModel):
+    network: str
+
+
+class _Manifest(BaseModel):
+    """What an import needs of a manifest; other keys describe the measurement."""
+
+    format: Literal[1]
+    column: Literal["genotype", "network"]
+    networks: list[_Entry] = Field(min_length=1)
+    failed: dict[str, str] = {}
+    strings: dict[str, str] = {}
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != _FORMAT or not isinstance(manifest["column"], str):
-            raise ValueError(f"format {manifest['format']!r}")
-        if not all(isinstance(entry["network"], str) for entry in manifest["networks"]):
-            raise ValueError("a network without a name")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = read_bounded(path, MOST_BYTES)
+        manifest: dict[str, Any] = json.loads(content)
+        _Manifest.model_validate(manifest)
+    except (OSError, ValueError, RecursionError) as error:
+        problem = f"{type(error).__name__}: {error}"
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            problem = f"{'.'.join(map(str, first['loc']))[:80]}: {first['msg']}"
         raise InputError(
-            f"{path} cannot be used ({type(error).__name__}: {error});"
-            " expected the manifest that 'measure export' wrote, in the folder of the results"
+            f"{path} cannot be used ({problem}); expected the manifest that 'measure export' wrote, in the folder of"
+            " the results"
         ) from None
-    return dict(manifest)
+    return manifest

@@ -35,6 +35,7 @@ from freerea_seval.measurement.timing import (
     summaries,
 )
 from freerea_seval.progress import Progress
+from freerea_seval.tables import to_csv
 from freerea_seval.units import unit_of
 from freerea_seval.versions import versions
 
@@ -226,7 +227,7 @@ def write_results(output: Path, results: pd.DataFrame, facts: Config) -> None:
         cells[column] = ["" if pd.isna(value) else format(value, _FORMATS[column]) for value in results[column]]
     facts = {**facts, **{name: results.attrs[name] for name in ("unsupported", "failed")}}
     write_atomically(json_path(output), json.dumps(facts, indent=2) + "\n")
-    write_atomically(output, cells.to_csv(index=False, lineterminator="\n"))
+    write_atomically(output, to_csv(cells))
 
 
 def journal_path(output: Path) -> Path:
@@ -317,7 +318,7 @@ def _difference(recorded: Any, config: Config) -> str:
         if recorded.get(name) != config.get(name):
             if isinstance(config.get(name), (list, dict)):
                 return f"of other {name}"
-            return f"{name} {recorded.get(name)!r}, now {config.get(name)!r}"
+            return f"{name} {recorded.get(name)!r:.80}, now {config.get(name)!r:.80}"
     return "another config"
 
 
@@ -330,5 +331,5 @@ def parse_seconds(text: str) -> float:
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|min|h|)", text.strip(), re.ASCII)
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if not seconds:
-        raise InputError(f"--budget {text!r}: expected a time such as 60s, 5m or 1h")
+        raise InputError(f"--budget {text!r:.80}: expected a time such as 60s, 5m or 1h")
     return seconds

@@ -23,8 +23,9 @@ from freerea_seval.predictor.seval import SEvalPredictor
 #: Increased when files, strings or features change so that an older predictor would be misread.
 FORMAT = 7
 KIND = "seval"
-#: The files of a predictor have at most this length each.
+#: The files of a predictor have at most this length each; JSON, which takes up to 20 times its length in memory, less.
 MOST_BYTES = 2**32
+MOST_JSON_BYTES = 2**26
 _MANIFEST = "predictor.json"
 _CARD = "README.md"
 
@@ -154,12 +155,13 @@ def _parse(content: bytes, folder: Path) -> _Manifest:
 
 
 def _read(folder: Path, name: str) -> bytes:
-    try:
-        return read_bounded(folder / name, MOST_BYTES)
-    except FileNotFoundError:
+    if not (folder / name).is_file():  # a pipe or a device may have no end
         raise InputError(
-            f"predictor {folder}: {name} is missing; choose a folder of a trained predictor, or train it anew"
-        ) from None
+            f"predictor {folder}: {name!r:.80} is missing or no file; choose a folder of a trained predictor, or train"
+            " it anew"
+        )
+    try:
+        return read_bounded(folder / name, MOST_JSON_BYTES if name.endswith(".json") else MOST_BYTES)
     except OSError as error:
         raise InputError(f"predictor {folder}: {name} cannot be read ({error})") from None
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
+from html import escape
 
 from freerea_patch import Direction
 from freerea_seval.strings.views import View
@@ -99,12 +101,17 @@ class PredictorInfo:
 
 def card(info: PredictorInfo) -> str:
     """Return the card in Markdown."""
+
+    def text(name: str) -> str:
+        """Return a name as text of Markdown: no tag, link, line or cell of a table begins in it."""
+        return re.sub(r"([\\`*\[\]|])", r"\\\1", escape(" ".join(name.split()), quote=False))
+
     shown = [name for name in _SCORES if any(name in metric.scores for metric in info.metrics)]
     head = ["metric", "unit", "better", "networks", "unsupported", *(_SCORES[name] for name in shown)]
     lines = [
-        f"# Predictor of {', '.join(metric.name for metric in info.metrics)}",
+        f"# Predictor of {', '.join(text(metric.name) for metric in info.metrics)}",
         "",
-        f"Trained by freerea-seval on {info.samples} networks of {info.space}, read in the {info.view} view.",
+        f"Trained by freerea-seval on {info.samples} networks of {text(info.space)}, read in the {info.view} view.",
         "Scores are those of out-of-fold predictions of the training networks.",
         "",
         "| " + " | ".join(head) + " |",
@@ -113,16 +120,16 @@ def card(info: PredictorInfo) -> str:
     for metric in info.metrics:
         better = "larger" if metric.direction == "max" else "smaller"
         scores = [f"{metric.scores[name]:.3g}" if name in metric.scores else "" for name in shown]
-        cells = [metric.name, metric.unit, better, str(metric.samples), str(metric.unsupported), *scores]
+        cells = [text(metric.name), text(metric.unit), better, str(metric.samples), str(metric.unsupported), *scores]
         lines.append("| " + " | ".join(cells) + " |")
     for what, names in (("proxies", info.proxies), ("predictions of", info.base)):
         if names:
-            lines += ["", f"Inputs beside strings: {what} {', '.join(names)}."]
+            lines += ["", f"Inputs beside strings: {what} {', '.join(map(text, names))}."]
     lines += [
         "",
-        f"Model: {info.choice}.",
+        f"Model: {text(info.choice)}.",
         "",
-        f"Training data: SHA-256 `{info.trained_on}`.",
+        f"Training data: SHA-256 `{text(info.trained_on)}`.",
         "",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in sorted(info.versions.items())) + ".",
         "",

@@ -349,11 +349,13 @@ def summarise(
 
 def _front_table(results: Sequence[dict[str, Any]]) -> str:
     """Return the fronts of all seeds as CSV; an unsupported value is an empty cell."""
+    from freerea_seval.tables import escape_formula
+
     columns = list(dict.fromkeys(key for result in results for row in result["front"] for key in row))
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["seed", *columns], lineterminator="\n")
-    writer.writeheader()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["seed", *map(escape_formula, columns)])
     for result in results:
         for row in result["front"]:
-            writer.writerow({"seed": result["seed"], **row})
+            writer.writerow([result["seed"], *(escape_formula(row.get(column)) for column in columns)])
     return text.getvalue()

@@ -15,6 +15,7 @@ import numpy as np
 from freerea_patch import History, InputError
 from freerea_seval.config import Config, MetricSection
 from freerea_seval.files import write_atomically
+from freerea_seval.progress import printable
 from freerea_seval.runs.folder import RunFolder, from_json, read_history
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def label(config: Config, section: MetricSection) -> str:
     name = section.column
     if is_predicted(config, section) and "predicted" not in name:
         name += ", predicted"
-    return f"{name} [{section.unit}]" if section.unit and f"({section.unit})" not in name else name
+    return printable(f"{name} [{section.unit}]" if section.unit and f"({section.unit})" not in name else name)
 
 
 def is_predicted(config: Config, section: MetricSection) -> bool:
@@ -139,7 +140,7 @@ def print_report(folder: RunFolder, console: Console) -> None:
         if result["infeasible"] and not result["explored"]
     ]
     for line in [*lines, *folder.notes]:
-        console.print(f"     {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"     {printable(line)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def is_pareto(config: Config) -> bool:
@@ -150,6 +151,7 @@ def is_pareto(config: Config) -> bool:
 def _print_rows(config: Config, console: Console, title: str, number: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print a table of metrics, and the genotypes, which are too long for it, below."""
     from rich.table import Table
+    from rich.text import Text
 
     console.print(title, style="bold", highlight=False)  # a title of the table would wrap to the table's width
     table = Table()
@@ -161,10 +163,10 @@ def _print_rows(config: Config, console: Console, title: str, number: str, rows:
         # A heading may break at its underscores, so that the table fits a terminal of 80 columns.
         table.add_column(heading.replace("_", " ").replace("[", "\\["), justify="right")
     for row in rows:
-        table.add_row(str(row["#"]), *(_cell(row.get(name)) for name, _ in columns))
+        table.add_row(str(row["#"]), *(Text(_cell(row.get(name))) for name, _ in columns))
     console.print(table)
     for row in rows:
-        console.print(f"{row['#']:>3}  {row['genotype']}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{row['#']:>3}  {printable(row['genotype'])}", highlight=False, markup=False, soft_wrap=True)
 
 
 def number_in(row: Mapping[str, Any], column: str) -> float | None:
@@ -176,7 +178,7 @@ def number_in(row: Mapping[str, Any], column: str) -> float | None:
 def _cell(value: Any) -> str:
     if value is None:
         return "unsupported"
-    return value if isinstance(value, str) else f"{value:.5g}"
+    return printable(value) if isinstance(value, str) else f"{value:.5g}"
 
 
 def _summary(config: Config, result: Mapping[str, Any]) -> Iterator[str]:

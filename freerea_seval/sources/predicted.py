@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import gc
-import io
 import json
 import math
 import time
@@ -187,10 +185,13 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         The predictor's folder, and the seconds that measuring and training took. A resumed run uses the files of
         its first start.
     """
+    from pandas import DataFrame
+
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Target, train_predictor
     from freerea_seval.sources.device import measure_latency_ms
     from freerea_seval.strings.encode import SpaceStrings
+    from freerea_seval.tables import to_csv
 
     metric, count, view = _calibration(argument)
     if context.folder is None:
@@ -221,10 +222,9 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         seed=context.seed,
     )
     save_predictor(folder, predictor, facts, overwrite=True)
-    table = io.StringIO()
-    cells = ("" if math.isinf(value) else value for value in values)
-    csv.writer(table).writerows([("genotype", f"{metric}_{info.unit}"), *zip(genotypes, cells, strict=True)])
-    write_atomically(context.folder / f"measured-{metric}.csv", table.getvalue())
+    cells = ["" if math.isinf(value) else value for value in values]
+    table = DataFrame({"genotype": list(genotypes), f"{metric}_{info.unit}": cells})
+    write_atomically(context.folder / f"measured-{metric}.csv", to_csv(table))
     seconds = {f"measure {metric}": measured - began, f"train {metric}": time.perf_counter() - measured}
     # The receipt is written last: a run that was killed before measures again.
     write_atomically(receipt, json.dumps({"seconds": seconds}, indent=2))

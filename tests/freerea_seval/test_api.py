@@ -228,7 +228,7 @@ def test_a_config_is_a_file_a_mapping_or_an_object(tmp_path: Path, monkeypatch: 
         assert run.history["seed"].tolist() == [5] * 15
         journals.append(run.history.drop(columns="seconds"))
     assert all(journal.equals(journals[0]) for journal in journals)
-    assert fs.search(config, seeds=5, override=["budget.evaluations=15"]).path.parent == Path("runs")
+    assert fs.search(config, seeds=5, override=["budget.evaluations=15"]).path.parent == Path("runs").absolute()
     with pytest.raises(fs.InputError, match=r"^config: unknown key 'serach'; did you mean 'search'"):
         fs.search({"serach": {}})
     with pytest.raises(fs.InputError, match=r"^config: budget: evaluations .* got 0"):

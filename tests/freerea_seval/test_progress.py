@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from freerea_seval.progress import Progress, TerminalProgress, terminal_progress
+from freerea_seval.progress import Progress, TerminalProgress, printable, terminal_progress
 
 
 def test_nothing_is_drawn_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,3 +59,21 @@ def test_a_terminal_gets_a_bar_with_an_estimate(
     assert "working" in printed.err
     assert "nothing yet" in printed.err
     assert "100 %" in printed.err
+
+
+@pytest.mark.parametrize("text", ["a\tb\nc", "latency [ms], µs, 層"])
+def test_text_stays_as_it_is(text: str) -> None:
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [("\x1b[2Ja\r", r"\x1b[2Ja\r"), ("\x9b1m", r"\x9b1m"), ("a\u202eb", r"a\u202eb"), ("\ud800", r"\ud800")],
+)
+def test_what_a_terminal_would_obey_is_escaped(text: str, printed: str) -> None:
+    assert printable(text) == printed
+
+
+def test_a_line_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal_progress().say("\x1b[2Ja")
+    assert capsys.readouterr().err == "\\x1b[2Ja\n"

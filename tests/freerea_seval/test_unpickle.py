@@ -14,16 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError
+from freerea_seval import unpickle
 from freerea_seval.unpickle import MOST_BYTES, NatsBenchPatch, PlainValue, load_pickle
 
 VALUE_CLASS = {("publisher.data", "Value"): PlainValue}
+NUMBERS = st.integers(-(2**63), 2**64 - 1)
+ATOMS = st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False) | st.text() | st.binary()
 PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),
+    ATOMS,
     lambda inner: (
         st.lists(inner)
-        | st.tuples(inner, inner)
-        | st.dictionaries(st.text(), inner)
-        | st.dictionaries(st.integers(), inner).map(OrderedDict)
+        | st.tuples(st.lists(inner), st.tuples(ATOMS, ATOMS), ATOMS)
+        | st.dictionaries(st.text() | st.tuples(ATOMS, ATOMS), inner)
+        | st.dictionaries(NUMBERS, inner).map(OrderedDict)
     ),
     max_leaves=20,
 )
@@ -263,49 +266,108 @@ def test_the_patched_loader_adds_the_extension_as_the_package_does(tmp_path: Pat
     assert not (tmp_path / "it-ran").exists()
 
 
-def frozen(size: int) -> bytes:
-    return size.to_bytes(8, "little")
+def size(number: int, count: int) -> bytes:
+    return number.to_bytes(count, "little")
+
+
+SET = b"\x80\x02cbuiltins\nset\n"
+SCALAR = b"\x80\x02cnumpy.core.multiarray\nscalar\n"
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"\x80\x05\x96" + frozen(2**60) + b".", "declares"),  # a bytearray
-        (b"\x80\x05\x8e" + frozen(2**60) + b".", "declares"),  # bytes
-        (b"\x80\x05\x8d" + frozen(2**60) + b".", "declares"),  # a string
-        (b"\x80\x02\x8b\xff\xff\xff\x7f.", "declares"),  # a number
-        (b"\x80\x02\x8b\xff\xff\xff\xff.", "declares"),  # a number of negative length
-        (b"\x80\x02Nr\xff\xff\xff\x7f.", "byte 4 declares 2147483647 entries of the memo"),
-        (b"Np2000000000\n.", "byte 2 declares 2000000000 entries of the memo"),
-        (b"Np-1\n.", "byte 2 declares -1 entries of the memo"),
+        (b"\x80\x05\x96" + size(2**60, 8) + b".", "KeyError: 150"),  # a bytearray
+        (b"\x80\x05\x8e" + size(2**60, 8) + b".", "EOFError"),  # bytes
+        (b"\x80\x05\x8d" + size(2**60, 8) + b".", "EOFError"),  # a string
+        (b"\x80\x02\x8b\xff\xff\xff\x7f.", "KeyError: 139"),  # a number
+        (b"\x80\x02\x8b\xff\xff\xff\xff.", "KeyError: 139"),  # a number of negative length
         (b"\x80\x04N", "no end"),
         (b"S'text", ""),
-        (b"\xffN.", ""),
+        (b"\xffN.", "KeyError: 255"),
+        (b"\x82\x01.", "KeyError: 130"),  # an object that another loader has kept
+        (b"(" * 100_000 + b".", "more than 1000 containers within each other"),
+        (b"(" * 100_000 + b"\x91" * 100_000 + b".", "more than 1000 containers within each other"),
+        (pickle.dumps(10**400, 2), "a number of more than 64 bits"),
+        (b"I" + b"9" * 20 + b"\n.", "a number of more than 64 bits"),
+        (b"L-" + b"9" * 19 + b"L\n.", "a number of more than 64 bits"),
+        (b"I" + b"9" * 400_000 + b"\n.", "digits"),
+        # Tuples within each other: a key whose hash crashes the interpreter, or takes 2^40 steps.
+        (b"}" + b")" + b"\x85" * 200_000 + b"Ns.", "a tuple as a key"),
+        (b")" + b"\x85" * 200_000 + b".", "a tuple as a key"),
+        (b"\x80\x04)\x94" + b"".join(b"h%ch%c\x86\x94" % (n, n) for n in range(40)) + b".", "a tuple as a key"),
+        (b"\x80\x04}(NNNtN(((NNtttNu.", "a tuple as a key"),
+        (b"(" + b"N" * 65 + b"tN\x86d.", ""),
+        (b"(" + b"(" + b"N" * 65 + b"tNd.", "a tuple as a key"),
+        (SET + b"](N" + b"\x85\x85\x85e\x85R.", "a tuple as a key"),
+        (b"\x80\x04\x8f((Nttt\x90.", ""),
+        # A state that would change the loader for the rest of the process.
+        (SCALAR + b"}X\x01\x00\x00\x00xNsb.", "a state of a function"),
+        (SCALAR + b"N}X\x01\x00\x00\x00xNs\x86b.", "a state of a function"),
+        (b"\x80\x02cpublisher.data\nValue\nN}X\x01\x00\x00\x00xNs\x86b.", "a state of a type"),
+        (b"\x80\x02cpublisher.data\nValue\n)\x81N}X\x09\x00\x00\x00__class__Ns\x86b.", "a state of a PlainValue"),
+        (b"\x80\x02]}b.", "a state of a list"),
+        # A call with a million arguments, again and again.
+        (b"\x80\x02cpublisher.data\nValue\nq\x00(" + b"N" * 1000 + b"tq\x01" + b"h\x00h\x01\x81" * 9000 + b".", ""),
     ],
 )
 @pytest.mark.parametrize("compress", [bytes, bz2.compress])
-def test_a_size_that_is_declared_costs_no_memory(tmp_path: Path, content: bytes, reason: str, compress: Any) -> None:
+def test_no_content_costs_memory_time_or_the_interpreter(
+    tmp_path: Path, content: bytes, reason: str, compress: Any
+) -> None:
+    before = dict(vars(PlainValue)), dict(vars(unpickle._scalar))
     error = error_of(write(tmp_path, compress(content)))
     assert "is damaged or not a pickle" in error
     assert reason in error
+    assert (dict(vars(PlainValue)), dict(vars(unpickle._scalar))) == before
+
+
+@pytest.mark.parametrize("content", [b"\x80\x02Nr\xff\xff\xff\x7f.", b"Np2000000000\n."])
+def test_a_large_number_in_the_memo_costs_no_memory(tmp_path: Path, content: bytes) -> None:
+    assert load_pickle(write(tmp_path, content), {}, "some table") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"(" + b"\x8f" * 5 + b"t.",
+        b"(" + b"(\x91" * 5 + b"t.",
+        b"\x80\x02cpublisher.data\nValue\nq\x00(" + b"h\x00)\x81" * 5 + b"l.",
+        b"\x80\x02ccollections\nOrderedDict\nq\x00(" + b"h\x00)R" * 5 + b"l.",
+        SET + b"q\x00](K\x01K\x02e\x85q\x01" + b"h\x00h\x01R" * 2 + b".",
+    ],
+    ids=["sets", "frozen sets", "objects", "calls", "arguments of calls"],
+)
+def test_calls_and_sets_have_a_bound(tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path, content)
+    monkeypatch.setattr(unpickle, "MOST_CALLS", 6)
+    load_pickle(path, VALUE_CLASS, "some table")
+    monkeypatch.setattr(unpickle, "MOST_CALLS", 4)
+    assert "more than 4 calls and sets" in error_of(path)
 
 
 def test_a_file_that_decompresses_to_more_than_the_bound_is_refused(tmp_path: Path) -> None:
     compressor = bz2.BZ2Compressor()
-    bomb = compressor.compress(b"(" * (MOST_BYTES + 1)) + compressor.flush()
+    bomb = compressor.compress(b"]" * (MOST_BYTES + 1)) + compressor.flush()
     assert len(bomb) < MOST_BYTES / 10_000
-    assert "more than 128 MiB" in error_of(write(tmp_path, bomb))
+    assert "more than 12 MiB" in error_of(write(tmp_path, bomb))
 
 
 def test_a_file_longer_than_the_bound_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, b"(")
     os.truncate(path, 2**40)
-    assert "more than 128 MiB" in error_of(path)
+    assert "more than 12 MiB" in error_of(path)
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_every_size_that_the_file_has_is_read(tmp_path: Path, protocol: int) -> None:
     words = [f"{number:x}" * 3 for number in range(3000)]
-    value = {"list": words, "again": [words, words[::-1]], "text": "x" * 70_000, "ints": [10**400, -1], "line": "a\nb"}
+    value = {
+        "list": words,
+        "again": [words, words[::-1]],
+        "text": "x" * 70_000,
+        "ints": [2**64 - 1, -1],
+        "line": "a\nb",
+    }
     path = write(tmp_path, pickle.dumps(value, protocol=protocol))
     assert load_pickle(path, {}, "some table") == value

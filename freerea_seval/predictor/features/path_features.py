@@ -29,6 +29,8 @@ _ELEMENTWISE = frozenset((*_ACTIVATIONS, "dropout", "bn", "layer_norm", "group_n
 _JOINS = frozenset(("add", "cat", "sub", "mul", "maximum", "minimum"))
 #: Number of steps of the longest walks.
 _WALK = 3
+#: The largest number of walks or paths: each shortcut of a chain doubles them, and a feature is a float32.
+MOST_WALKS = 2**100
 #: The paths of a segment with more distinct ones are not counted by name.
 _MAX_PATHS = 256
 #: Larger fan-ins and fan-outs are counted as this one.
@@ -175,7 +177,7 @@ def _extended(counts: Sequence[Mapping[str, int]], suffix: str) -> dict[str, int
     for walks in counts:
         for walk, times in walks.items():
             name = walk + suffix
-            total[name] = total.get(name, 0) + times
+            total[name] = min(total.get(name, 0) + times, MOST_WALKS)
     return total
 
 

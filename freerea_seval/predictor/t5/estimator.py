@@ -50,6 +50,8 @@ SCHEDULES = ("cosine", "linear", "constant")
 #: A validation part of fewer strings says less about an epoch than chance, and is trained on instead.
 _MIN_VALIDATION = 8
 _BATCH = 256
+#: More threads than this crash torch.
+_MOST = {"threads": 1024}
 _CONFIG, _WEIGHTS, _TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 
 
@@ -248,7 +250,7 @@ class T5Predictor(StringRegressor):
         """Become the predictor whose :meth:`state` this is; it must have been made with the same parameters.
 
         Raises:
-            InputError: a part is missing, or does not fit the others or the parameters.
+            InputError: a part is missing, or does not fit the others or the parameters; or a parameter cannot be used.
         """
         share_cores()
         import safetensors.torch
@@ -256,6 +258,7 @@ class T5Predictor(StringRegressor):
         from freerea_seval.predictor.t5.encoder import load_weights
         from freerea_seval.predictor.t5.tokenization import from_bytes
 
+        self._check()
         text = self.pretrained is not None
         try:
             model = load_weights(json.loads(files[_CONFIG]), safetensors.torch.load(files[_WEIGHTS]))
@@ -340,5 +343,6 @@ class T5Predictor(StringRegressor):
 
 
 def _check_count(name: str, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise InputError(f"{name}: expected a whole number of at least 1, got {value!r}")
+    if not isinstance(value, int) or not 1 <= value <= _MOST.get(name, value):
+        most = f" and at most {_MOST[name]}" if name in _MOST else ""
+        raise InputError(f"{name}: expected a whole number of at least 1{most}, got {value!r:.40}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from numpy.lib import format as npy
 
 from freerea_patch import InputError
 from freerea_patch.training_free import Images, batch_digest, load_batch
@@ -106,6 +109,36 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = Path(save(tmp_path, images=TEN))
     path.write_bytes(path.read_bytes()[:300])
     assert "cannot be read as .npz (" in refusal(str(path))
+
+
+def test_no_more_images_are_read_than_are_used(tmp_path: Path) -> None:
+    path = tmp_path / "batch.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as file:
+        npy.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (2**17, *SHAPE)})
+        for _ in range(2**17 // 1024):
+            file.write(bytes(1024 * 48 * 8))
+    tracemalloc.start()
+    try:
+        assert load(str(path)).shape == (4, *SHAPE)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((10**30, *SHAPE), "cannot be read as .npz ("),
+        ((4, 3, 10**9, 10**8), "expected images of shape (n, 3, 4, 4), got (4, 3, 1000000000, 100000000)"),
+        ((2**20, *SHAPE), "cannot be read as .npz ("),
+        ((), "cannot be read as .npz ("),
+    ],
+)
+def test_a_shape_that_is_declared_costs_no_memory(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
+    path = tmp_path / "batch.npz"
+    with zipfile.ZipFile(path, "w") as archive, archive.open("images.npy", "w") as file:
+        npy.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    assert message in refusal(str(path))
 
 
 def test_pickled_images_are_refused(tmp_path: Path) -> None:

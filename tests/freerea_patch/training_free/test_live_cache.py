@@ -211,6 +211,29 @@ def test_a_damaged_file_is_refused_when_it_is_read(tmp_path: Path) -> None:
     check_message(error, path, damaged=True)
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("'text'", "1.0"), ("x'00'", "1.0"), ("1.0", "'text'"), ("1.0", "-1.0")]
+)
+def test_a_value_that_is_no_number_is_damage(tmp_path: Path, value: str, seconds: str) -> None:
+    path = tmp_path / "cache.sqlite"
+    MetricCache(path).close()
+    with sqlite3.connect(path) as other:
+        other.execute(f"INSERT INTO metric VALUES ('key', {value}, {seconds})")
+    other.close()
+    with pytest.raises(InputError) as error:
+        MetricCache(path).get("key")
+    check_message(error, path, damaged=True)
+
+
+def test_a_damaged_name_that_is_no_text_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    MetricCache(path).close()
+    path.write_bytes(path.read_bytes().replace(b"metric", b"metr\xffc").replace(b"CREATE TABLE", b"CREATE TABLX"))
+    with pytest.raises(InputError) as error:
+        MetricCache(path)
+    check_message(error, path, damaged=True)
+
+
 def test_another_database_with_a_table_of_that_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cache.sqlite"
     with sqlite3.connect(path) as other:

@@ -50,8 +50,39 @@ def test_seeds_are_listed_or_ranged(text: str, seeds: list[int]) -> None:
 
 def test_a_range_of_seeds_has_a_bound() -> None:
     assert len(parse_seeds("1-10000")) == 10_000
-    with pytest.raises(InputError, match="--seeds '0-99999999999': expected at most 10000 seeds"):
-        parse_seeds("0-99999999999")
+    for text in ("0-99999999999", "0-9999,10000"):
+        with pytest.raises(InputError, match=f"--seeds '{text}': expected at most 10000 seeds"):
+            parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["1" * 5000, "0-" + "1" * 5000, "²", "٣", "", "-1", "3-1"])
+def test_seeds_of_another_form_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"^--seeds .{2,80}: expected numbers such as 0,1,2 or a range such as 0-29$"):
+        parse_seeds(text)
+
+
+def test_a_relative_output_stays_where_the_command_was_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_search(tmp_path)
+    module = next(tmp_path.glob("metrics_*.py"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    module.write_text(module.read_text() + f"\nimport os\nos.chdir({str(elsewhere)!r})\n")
+    monkeypatch.chdir(tmp_path)
+    assert call("search", config, "-o", "run") == 0
+    assert (tmp_path / "run" / "front.csv").is_file()
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_names_neither_reach_the_terminal_as_codes_nor_spreadsheets_as_formulas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write_search(tmp_path)
+    config.write_text(config.read_text().replace("metric: again", 'metric: "=again\\e[2J"'))
+    module = next(tmp_path.glob("metrics_*.py"))
+    assert call("search", config, "-o", tmp_path / "run") == 0
+    assert module.is_file()
+    assert "\x1b" not in "".join(capsys.readouterr())
+    assert "=again" not in (tmp_path / "run" / "front.csv").read_text().replace("'=again", "")
 
 
 def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

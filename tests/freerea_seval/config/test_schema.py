@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config import DEFAULT, dump_config, load_config
+from freerea_seval.config import DEFAULT, check_config, dump_config, load_config
 from freerea_seval.config.schema import MOST_BYTES, MOST_NODES
 
 GOOD = """
@@ -139,8 +139,23 @@ def test_without_confidence_nothing_is_promised(tmp_path: Path) -> None:
         ),
         (GOOD + "budget: {evaluations: 20}", "not valid YAML at line"),
         (GOOD + "budget: {evaluations: 20}", "'budget' is a duplicate key"),
-        ("space: 2024-99-99", "not valid YAML: month must be in 1..12"),
+        ("space: 2024-99-99", "not valid YAML at line 1, column 8: no timestamp (month must be in 1..12)"),
+        ("space: !!timestamp x", "not valid YAML at line 1, column 8: no timestamp ("),
+        ("space: !!int ''", "not valid YAML at line 1, column 8: no int ("),
+        ("space: !!bool x", "not valid YAML at line 1, column 8: no bool ("),
+        ("space: !!map x", "not valid YAML: "),
+        ("space: 1" + ":10" * 500 + ".0", "not valid YAML at line 1, column 8: a number of more than 64 characters"),
+        ("space: 0x" + "f" * 5000, "not valid YAML at line 1, column 8: a number of more than 64 characters"),
+        (GOOD + "live: {seed: 9223372036854775808}", "live.seed: a whole number has at most 63 bits"),
+        (GOOD + 'live: {cache: "a\\0b"}', r"live.cache: 'a\x00b' has a character that no file name or text file"),
+        (GOOD + 'live: {batch: "\\ud800.npz"}', r"live.batch: '\ud800.npz' has a character that no file name or text"),
+        (GOOD + 'live: {"\\ud800": 1}', r"live: '\ud800' has a character that no file name or text file"),
+        (GOOD.replace("{table: a.csv}", f"{{table: {'[' * 65 + ']' * 65}}}"), "more than 64 values within each other"),
         ("[" * 5000, "not valid YAML"),
+        (
+            "budget: {evaluations: 1}\nobjectives: [" + "{metric: a, source: cost}, " * 101 + "]",
+            "objectives: list should have at most 100 items",
+        ),
         (GOOD + "search: {seeds: [1, 1]}", "a seed is listed twice"),
         (GOOD + "live: {batch_size: 1}", "live.batch_size: input should be greater than or equal to 2"),
         ("budget: {evaluations: 1}\nobjectives: []", "objectives: list should have at least 1 item"),
@@ -160,6 +175,9 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, message: s
         ("objectives.7.max=1", "expected an item number from 0 to 1, got '7'"),
         ("space.x.y=1", "'space' is a value and has no keys"),
         ("budget.evaluations=[", "not valid YAML"),
+        ("objectives.².max=1", "expected an item number from 0 to 1, got '²'"),
+        ("objectives." + "1" * 5000 + ".max=1", "expected an item number from 0 to 1, got '1111"),
+        ("objectives.1.max=" + "1" * 5000, "a number of more than 64 characters"),
     ],
 )
 def test_a_malformed_override_is_named(tmp_path: Path, override: str, message: str) -> None:
@@ -213,7 +231,7 @@ def test_an_alias_may_be_used(tmp_path: Path) -> None:
 
 
 def test_a_config_has_a_bound(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"c.yaml: cannot be read \(.*more than 1 MiB\)"):
+    with pytest.raises(InputError, match=r"c.yaml: cannot be read \(.*more than 0.5 MiB\)"):
         load(tmp_path, GOOD + "#" * MOST_BYTES)
 
 
@@ -232,9 +250,25 @@ def test_a_batch_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
         ("live.seed=4294967296", "live.seed: input should be less than 4294967296"),
         ("live.initialisations=1001", "live.initialisations: input should be less than or equal to 1000"),
         ("live.batch_size=65537", "live.batch_size: input should be less than or equal to 65536"),
-        (f"budget.evaluations={10**400}", "budget: evaluations must be a positive number"),
+        ("budget.evaluations=0", "budget: evaluations must be a positive number"),
     ],
 )
 def test_a_number_has_a_stated_bound(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load(tmp_path, GOOD, override)
+
+
+def test_a_config_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD + f"search: {{start: [{'aa,' * 90_000}]}}")
+    with pytest.raises(InputError, match="more than 512 KiB with the defaults of all keys; shorten it"):
+        dump_config(config)  # type: ignore[arg-type]
+
+
+def test_a_config_from_python_has_the_same_bounds() -> None:
+    tree = {"budget": {"evaluations": 1}, "objectives": [{"metric": "a", "source": "cost"}], "live": {"cache": "\0"}}
+    with pytest.raises(InputError, match=r"config: live.cache: '\\x00' has a character"):
+        check_config(tree, "config")
+    inner: list[object] = []
+    inner.append(inner)
+    with pytest.raises(InputError, match="more than 64 values within each other"):
+        check_config({**tree, "live": inner}, "config")

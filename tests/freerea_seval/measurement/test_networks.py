@@ -52,7 +52,10 @@ def test_genotypes_are_lines_or_a_column(tmp_path: Path, form: str) -> None:
         ("", "is empty; expected one genotype a line"),
         ("genotype,x\n", "has no rows below its header"),
         (f"{CELLS[0]}\n\nnonsense\n", "line 3: 'nonsense' is not a cell"),
-        (f"x,genotype\n1,{CELLS[0]}\n2\n", "line 3: '' is not a cell"),
+        (f"x,genotype\n1,{CELLS[0]}\n2,\n", "line 3: '' is not a cell"),
+        (f"x,genotype\n1,{CELLS[0]}\n2\n", "line 3: expected 2 fields as in the header, got 1"),
+        (f"genotype\n{'x' * 131_073}\n", "line 2: not a row of CSV"),
+        ("x" * 131_073, "line 1: 'xxx"),
     ],
 )
 def test_a_wrong_list_of_genotypes_is_refused(tmp_path: Path, text: str, expected: str) -> None:

@@ -220,6 +220,16 @@ def write(name: str, content: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text(content)
 
 
+def special(make: Callable[[Path], object], name: str) -> Callable[[Path], object]:
+    """Return what replaces a file by something that has no end."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+
+    return change
+
+
 def sparse(name: str, size: int) -> Callable[[Path], object]:
     """Return what makes a file longer than any disk, without writing anything."""
     return lambda folder: os.truncate(folder / name, size)
@@ -251,14 +261,17 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
     ("damage", "message"),
     [
         (lambda folder: shutil.rmtree(folder), "no such folder; correct the path, or train a predictor first"),
-        (lambda folder: (folder / "predictor.json").unlink(), "predictor.json is missing; choose a folder of a"),
+        (
+            lambda folder: (folder / "predictor.json").unlink(),
+            "'predictor.json' is missing or no file; choose a folder of a",
+        ),
         (
             lambda folder: (folder / FILES[1]).unlink(),
-            "boosted-trees-1.json is missing; choose a folder of a",
+            "'boosted-trees-1.json' is missing or no file; choose a folder of a",
         ),
         (
             lambda folder: (folder / FILES[2]).unlink(),
-            "classifier-0-classifier.json is missing; choose a folder of a",
+            "'classifier-0-classifier.json' is missing or no file; choose a folder of a",
         ),
         (write("predictor.json", "metric: latency"), r"damaged \(predictor.json is not JSON: .*\); copy it again"),
         (write("predictor.json", "[" * 100_000), r"damaged \(predictor.json is not JSON"),
@@ -298,7 +311,12 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(info__view="drawn"), r"damaged \(predictor.json, info.view: .*'executed' or 'functional'"),
         (edit(files={}), r"damaged \("),
         (edit(files={"../secret": "0"}), r"damaged \(predictor.json names a file outside the folder, '../secret'\)"),
-        (edit(files={"..": "0"}), r"\.\. cannot be read \("),
+        (edit(files={"..": "0"}), r"'\.\.' is missing or no file"),
+        (edit(files={"a\0b": "0"}), r"'a\\x00b' is missing or no file"),
+        (edit(files={"\ud800": "0"}), r"damaged \("),
+        (special(os.mkfifo, FILES[0]), r"'boosted-trees-0.json' is missing or no file"),
+        (special(lambda path: path.symlink_to("/dev/zero"), FILES[0]), r"'boosted-trees-0.json' is missing or no file"),
+        (special(os.mkfifo, "predictor.json"), r"'predictor.json' is missing or no file"),
         (without_a_word("boosted"), r"damaged \(.*mismatch"),
         (without_a_word("classifier-0"), r"damaged \(.*mismatch"),
         (edit(state__parameters={"depth": 3}), r"damaged \(Invalid parameter 'depth'"),
@@ -309,8 +327,8 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(state__proxies=10**10), r"damaged \(10000000000 proxies, expected at most 10000\)"),
         (edit(state__parts__boosted__proxies=10**10), r"damaged \(10000000000 proxies, expected at most 10000\)"),
         (edit(state__base=10**10), r"damaged \('base-0'\)"),
-        (sparse("predictor.json", 2**40), r"predictor.json cannot be read \(.*more than 4096 MiB\)"),
-        (sparse(FILES[0], 2**40), r"boosted-trees-0.json cannot be read \(.*more than 4096 MiB\)"),
+        (sparse("predictor.json", 2**40), r"predictor.json cannot be read \(.*more than 64 MiB\)"),
+        (sparse(FILES[0], 2**40), r"boosted-trees-0.json cannot be read \(.*more than 64 MiB\)"),
         (replace_model(b"{}"), r"damaged \(.*no trees of XGBoost"),
         (replace_model(b"\x00" * 50), r"damaged \("),
     ],

@@ -66,6 +66,14 @@ def test_a_metric_without_scores_has_a_table_without_them() -> None:
     ]
 
 
+def test_names_are_text_and_no_markup() -> None:
+    name = "<img src=x onerror=alert(1)> [a](javascript:b) | `c`\n# d"
+    text = card(replace(INFO, metrics=(PredictedMetric(name, "", "min", 12),), space=name, choice=name, base=(name,)))
+    assert "<" not in text.replace("| ---", "")
+    assert text.count("\n# ") == 0
+    assert text.count(r"&lt;img src=x onerror=alert(1)&gt; \[a\](javascript:b) \| \`c\` # d") == 5
+
+
 @pytest.mark.parametrize(
     ("samples", "unsupported", "tau", "weak"),
     [(40, 0, 0.31, False), (40, 0, 0.29, True), (40, 25, 0.31, True), (10, 0, 0.4, True), (10, 0, 0.55, False)],

@@ -59,10 +59,10 @@ def test_all_values_are_percentages(source: AnalogNasbenchSource) -> None:
 
 
 @installed
-def test_loading_takes_less_than_two_seconds(topology: Context) -> None:
+def test_loading_takes_a_few_seconds(topology: Context) -> None:
     began = time.process_time()
     AnalogNasbenchSource(topology, None)
-    assert time.process_time() - began < 2
+    assert time.process_time() - began < 5
 
 
 @installed

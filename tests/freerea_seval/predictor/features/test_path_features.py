@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from freerea_seval.predictor.features.path_features import Step, count_paths, step
+import numpy as np
+
+from freerea_seval.predictor.features.path_features import MOST_WALKS, Step, count_paths, step
 
 
 def test_equal_steps_are_one_object() -> None:
@@ -26,3 +28,10 @@ def test_operations_on_every_element_alone_are_no_steps() -> None:
     counts, times, first, last = count_paths((Step("relu", "relu<-1", (1,)),))
     assert [dict(its.numbers) for its in counts] == [{"total depth": 1}]
     assert (times, first, last) == ((1,), "", "")
+
+
+def test_the_numbers_of_walks_and_paths_fit_a_feature() -> None:
+    counts, times, _, _ = count_paths((Step("conv", "conv<-1", (1,)),) + (Step("add", "add<-1,2", (1, 2)),) * 1480)
+    numbers = [value * often for its, often in zip(counts, times, strict=True) for value in its.numbers.values()]
+    assert MOST_WALKS in numbers
+    assert np.isfinite(np.array(numbers, dtype=np.float32)).all()

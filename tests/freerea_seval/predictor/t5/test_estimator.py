@@ -189,6 +189,11 @@ def test_a_state_of_a_pretrained_model_is_not_one_from_scratch(learned: T5Predic
         T5Predictor(pretrained="t5-small").restore(*learned.state())
 
 
+def test_a_state_is_not_taken_up_with_parameters_that_crash_torch(learned: T5Predictor) -> None:
+    with pytest.raises(InputError, match=r"^threads: expected"):
+        clone(learned).set_params(threads=10**6).restore(*learned.state())
+
+
 @pytest.mark.parametrize("scaling", ["standard", "minmax"])
 def test_the_unit_of_the_values_does_not_matter_and_a_constant_stays(
     scaling: str, strings: list[str], values: list[float]
@@ -254,7 +259,8 @@ def test_a_training_set_that_cannot_be_used_is_an_error_of_one_line(strings: Any
         ({"max_tokens": None}, "^max_tokens: expected a whole number of at least 1, got None$"),
         ({"batch_size": 2.5}, "^batch_size: expected a whole number of at least 1, got 2.5$"),
         ({"patience": 0}, "^patience: expected a whole number of at least 1, got 0$"),
-        ({"threads": 0}, "^threads: expected a whole number of at least 1, got 0$"),
+        ({"threads": 0}, "^threads: expected a whole number of at least 1 and at most 1024, got 0$"),
+        ({"threads": 10**6}, "^threads: expected a whole number of at least 1 and at most 1024, got 1000000$"),
         ({"dropout_rate": 1}, "^dropout_rate: expected a number of at least 0 and less than 1, got 1$"),
         ({"validation": -0.1}, "^validation: expected a number of at least 0 and less than 1, got -0.1$"),
         ({"learning_rate": NAN}, "^learning_rate: expected a number of more than 0, got nan$"),
