@@ -9,7 +9,7 @@ from experiments.search.soak import POINTS, WAYS, costs_of, table
 
 def test_the_table_has_a_row_a_way_of_scoring() -> None:
     lines = table(costs_of(1_500)).splitlines()
-    assert lines[0] == "| scored by | ms at 1,000 | memory (MB) | resume (CPU s) | report (CPU s) |"
+    assert lines[0] == "| scored by | ms at 1,000 | mean | memory (MB) | resume (CPU s) | report (CPU s) |"
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {way}" for way in WAYS]
 
 
