@@ -19,6 +19,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--twins", type=int, default=15, metavar="N", help=what)
     what = "kill commands so many times, and run a fifth as many pairs of them at once"
     parser.addoption("--kills", type=int, default=10, metavar="N", help=what)
+    what = "also run the tests marked 'long', which take from a quarter of an hour to two hours each"
+    parser.addoption("--long", action="store_true", help=what)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the long tests, unless they are asked for."""
+    if not config.getoption("long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="takes long; run it with --long"))
 
 
 @pytest.fixture(scope="session", autouse=True)

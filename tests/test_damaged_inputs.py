@@ -623,7 +623,7 @@ def test_two_thousand_damaged_inputs_are_answered_or_refused_in_one_line() -> No
     check(seed=1, factor=2, readers=[reader for reader in READERS if reader not in NEED_TORCH])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_million_damaged_inputs_are_answered_or_refused_in_one_line() -> None:
     check(seed=0, factor=1000, readers=list(READERS))
 

@@ -193,6 +193,9 @@ def _transformers_model(name: str) -> tuple[Any, Mapping[str, Any]]:
     from transformers import AutoConfig, AutoModel
 
     config = AutoConfig.for_model(name)
+    config.architectures = config.architectures or []  # funnel's are iterated over
+    if hasattr(config, "num_local_experts"):
+        config.num_local_experts = 2
     for key in ("num_hidden_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "num_layers"):
         # Those with stages of several layers need all of them.
         if isinstance(getattr(config, key, None), int) and not hasattr(config, "depths") and name != "funnel":

@@ -63,7 +63,7 @@ def describe(string: str) -> dict[str, float]:
     return features
 
 
-@lru_cache(maxsize=8192)  # the models of an ensemble read the same strings
+@lru_cache(maxsize=32_768)  # the models of an ensemble, and the rounds of a search, read the same strings
 def count_parts(string: str) -> Parts:
     """Return the features of a network string as those of its blocks and of the transitions between them.
 

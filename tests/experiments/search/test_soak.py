@@ -13,7 +13,7 @@ def test_the_table_has_a_row_a_way_of_scoring() -> None:
     assert [line.split(" | ")[0] for line in lines[2:]] == [f"| {way}" for way in WAYS]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_evaluation_costs_the_same_after_100_000_others() -> None:
     for way, cost in costs_of(POINTS[-1]).items():
         assert max(cost["ms"].values()) < 1.5 * min(cost["ms"].values()), way

@@ -117,7 +117,7 @@ READERS: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(850, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [60, pytest.param(850, marks=pytest.mark.long)])
 @pytest.mark.parametrize("kind", READERS)
 def test_a_mutation_gives_an_answer_or_one_line(tmp_path: Path, kind: str, count: int) -> None:
     config = write_search(
