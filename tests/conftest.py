@@ -24,7 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the long tests, unless they are asked for."""
+    """Skip the long tests, unless they are asked for, and begin with the slow ones, so that all workers end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if not config.getoption("long"):
         for item in items:
             if item.get_closest_marker("long"):
@@ -60,8 +61,3 @@ def data_dir() -> Path:
     if not folder:
         pytest.skip("needs benchmark tables: set FREEREA_SEVAL_DATA to their folder")
     return Path(folder)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the slow tests, so that no worker is left with one while the others have nothing to do."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

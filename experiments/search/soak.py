@@ -11,7 +11,7 @@ import io
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
@@ -171,11 +171,11 @@ def costs_of(evaluations: int) -> dict[str, dict[str, Any]]:
     return costs
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     parser = experiment_parser("search.soak", __doc__)
     parser.add_argument("--evaluations", type=int, default=100_000)
-    print(table(costs_of(parser.parse_args().evaluations)))
+    print(table(costs_of(parser.parse_args(arguments).evaluations)))
 
 
 if __name__ == "__main__":

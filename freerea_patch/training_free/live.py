@@ -358,7 +358,7 @@ def _read_npz(path: Path, size: int, input_shape: tuple[int, ...]) -> npt.NDArra
                 if shape[0] < size or shape[1:] != tuple(input_shape):
                     return np.broadcast_to(np.float32(0), shape)
                 content = file.read(size * math.prod(input_shape) * dtype.itemsize)
-                return np.frombuffer(content, dtype).reshape(size, *input_shape)
+                return np.frombuffer(bytearray(content), dtype).reshape(size, *input_shape)
     except InputError:
         raise
     except Exception as error:  # a damaged archive fails in zipfile, zlib or numpy, each with its own type

@@ -430,8 +430,8 @@ class Refinement:
         bound = [b for b in self._objectives(guides=True).bound if b.objective.name in {t.name for t in terms}]
         for genotype, evaluation in zip(networks, ObjectiveSet(bound).evaluate(networks), strict=True):
             history.add(Proposal(genotype), evaluation)
-        found = [history.find(genotype) for genotype in networks]
-        candidates = [candidate for candidate in found if candidate is not None]
+        recorded = [history.find(genotype) for genotype in networks]
+        candidates = [candidate for candidate in recorded if candidate is not None]
         if any(term.role == "fitness" for term in terms):
             scores = history.scores(candidates)
             yield np.where(np.isfinite(scores), scores, np.nanmin(scores, initial=0.0, where=np.isfinite(scores)))
@@ -502,15 +502,15 @@ class Refinement:
 
     def _explored(self, number: int) -> list[Candidate]:
         """Return the candidates of the parts up to a round, each once, with the values of their first evaluation."""
-        found: dict[str, Candidate] = {}
+        explored: dict[str, Candidate] = {}
         for part in range(1, number + 1):
             if part not in self._journals or part == number:
                 steps = Journal(self._path / f"round-{part}.jsonl").steps()
                 self._journals[part] = [Candidate(s.proposal, s.evaluation, 0, True) for s in steps]
                 self._remember(self._journals[part])
             for candidate in self._journals[part]:
-                found.setdefault(candidate.genotype, candidate)
-        return list(found.values())
+                explored.setdefault(candidate.genotype, candidate)
+        return list(explored.values())
 
     def _remember(self, candidates: Iterable[Candidate]) -> None:
         for b in self._bound:

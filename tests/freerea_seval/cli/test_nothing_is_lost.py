@@ -72,7 +72,7 @@ def test_what_was_measured_stays_when_the_search_fails_and_a_resumed_one_uses_it
     assert call("search", "search.yaml", "-o", "run") == 2
     error = capsys.readouterr().err
     assert "no board" in error
-    assert "--resume run" in error
+    assert f"--resume {place / 'run'}" in error
     measured = (place / "run" / "measured-latency.csv").read_bytes()
     (place / "metric_of_this_test.py").write_text("def worth(genotype): return len(set(genotype)) * 1.5\n")
     sys.modules.pop("metric_of_this_test")
@@ -138,7 +138,7 @@ def test_a_user_s_code_that_ends_the_program_ends_it_with_2_and_a_line(
     assert call("search", config, "-o", "run", "--set", options, "--set", override, *more) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("freerea-seval: error: ")
-    assert "SystemExit: 0" in line
+    assert "SystemExit" in line
     sys.modules.pop("leaving", None)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError, Measured, SearchSpace, SizeSpace, TopologySpace
@@ -290,9 +290,6 @@ def test_what_is_written_is_read(
     assert found == list(rows.values())
 
 
-@example(b"3,1\n")
-@example(b"3,\n")
-@example(b'"a\nb",x\n1,2\n')
 @pytest.mark.data
 def test_a_published_table_reads_as_a_naive_loop_reads_it(data_dir: Path) -> None:
     path = data_dir / "hw_nas_bench" / "nasbench201_cifar100.csv"
