@@ -482,7 +482,7 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
         raise UserCodeError(f"space {name!r} ended the program with SystemExit({error})") from error
     if ":" in name:
         for member in _RESULTS:
-            if hasattr(space, member):
+            if callable(getattr(space, member, None)):  # None says that an optional member is missing
                 with suppress(AttributeError):  # of a class with __slots__
                     object.__setattr__(space, member, _checked(space.name, member, getattr(space, member)))
     return space

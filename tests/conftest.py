@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip the long tests, unless they are asked for, and begin with the slow ones, so that all workers end together."""
+    """Skip the long tests unless they are asked for; begin with the slow ones, so that all workers end together."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     if not config.getoption("long"):
         for item in items:
