@@ -281,12 +281,25 @@ class Refinement:
             missing = [genotype for genotype in self.log.wanted[key] if genotype not in known]
             if missing and learned.source.asks:
                 self._ask()
-            output = self._path / f"measured-{learned.column}-{number}.csv"
-            with self._progress.task(f"measuring {learned.column}, round {number} of {self._rounds}") as show:
-                for count, (genotype, value) in enumerate(learned.source.measure(missing, output) if missing else ()):
-                    self.log.value(number, learned.column, genotype, value)
-                    show((count + 1) / len(missing), "")
+            if missing:
+                # What is measured together is resumed together, though a part of it may be recorded already.
+                networks = list(self.log.wanted[key]) if learned.source.drifts else missing
+                output = self._path / f"measured-{learned.column}-{number}.csv"
+                anchors = self._anchors(learned) if number else {}
+                with self._progress.task(f"measuring {learned.column}, round {number} of {self._rounds}") as show:
+                    measured = learned.source.measure(networks, output, anchors)
+                    for count, (genotype, value) in enumerate(measured, start=1):
+                        if genotype in missing:
+                            self.log.value(number, learned.column, genotype, value)
+                        show(count / len(networks), "")
         self._take_values()
+
+    def _anchors(self, learned: Learned) -> dict[str, float]:
+        """Return networks of the first measurement, from its fast, middle and slow quarters, with their values."""
+        values = self.log.known(learned.column, before=1)
+        ordered = sorted((genotype for genotype, value in values.items() if value > 0), key=values.__getitem__)
+        places = sorted({len(ordered) * quarter // 4 for quarter in (1, 2, 3)})
+        return {ordered[place]: values[ordered[place]] for place in places if place < len(ordered)}
 
     def _take_values(self, before: float = math.inf) -> None:
         for learned in self.learned:

@@ -190,12 +190,21 @@ class LearnedSource(PredictedSource):
         """Refuse a bound with a probability."""
         raise InputError(f"objective {metric!r}: with 'refine', the result is measured; remove 'confidence'")
 
-    def measure(self, genotypes: Sequence[str], output: Path) -> Iterator[tuple[str, Measured]]:
+    @property
+    def drifts(self) -> bool:
+        """Whether values depend on when they are measured, as they do on a machine that is also used for other work."""
+        return self.means.kind == "measure"
+
+    def measure(
+        self, genotypes: Sequence[str], output: Path, anchors: Mapping[str, float] | None = None
+    ) -> Iterator[tuple[str, Measured]]:
         """Yield the values of networks, each as soon as it is available; unsupported networks have NaN.
 
         Args:
             genotypes: the networks.
             output: file from which an interrupted measurement on this machine resumes.
+            anchors: networks with earlier values, which are measured again if values drift: all values are divided by
+                the median of their changes.
         """
         assert not self.asks
         if self._source is None:
@@ -203,12 +212,17 @@ class LearnedSource(PredictedSource):
 
             began = time.perf_counter()
             space, live = self._context.space, self._context.live
-            values = measure_latency_ms(
-                space, genotypes, device=live.device, progress=self._context.progress, output=output
+            names = list(dict.fromkeys([*(anchors or {}), *genotypes]))
+            latencies_ms = measure_latency_ms(
+                space, names, device=live.device, progress=self._context.progress, output=output
             )
             seconds = (time.perf_counter() - began) / max(len(genotypes), 1)
-            for genotype, value in zip(genotypes, values, strict=True):
-                yield genotype, Measured(value, seconds)
+            values = dict(zip(names, latencies_ms, strict=True))
+            changes = np.array([values[name] / earlier for name, earlier in (anchors or {}).items()])
+            changes = changes[np.isfinite(changes)]
+            drift = float(np.median(changes)) if len(changes) else 1.0
+            for genotype in genotypes:
+                yield genotype, Measured(values[genotype] / drift, seconds)
             return
         for genotype, row in zip(genotypes, self._source.evaluate(genotypes, [self.metric]), strict=True):
             yield genotype, Measured(float(row[self.metric].value), sum(m.seconds for m in row.values()))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,7 @@ import freerea_seval as fs
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.files import JsonLines
 from freerea_seval.runs.refine import RefineLog
+from freerea_seval.sources import device
 from tests.freerea_seval.cli.test_mistakes import call as exit_code
 
 MEASURED = """
@@ -179,6 +180,46 @@ def test_a_run_interrupted_anywhere_resumes_to_the_same_result(tmp_path: Path, m
         assert outcome(tmp_path / f"run-{stop}") == expected
         # A value that could not be recorded is the only one that is measured again.
         assert sum(calls(tmp_path).values()) <= 17
+
+
+def test_what_is_measured_here_is_freed_of_the_machines_drift_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective = {**PRICE, "metric": "latency", "source": {"seval": {"measure": "latency"}}}
+    config, sessions = write_config(tmp_path, objective, QUALITY), []
+
+    def measured(space: object, genotypes: Sequence[str], **options: object) -> list[float]:
+        sessions.append(list(genotypes))
+        busy = 1.0 + len(sessions)  # every session is on a busier machine
+        return [busy * (10.0 + zlib.crc32(genotype.encode()) % 89) for genotype in genotypes]
+
+    monkeypatch.setattr(device, "measure_latency_ms", measured)
+    run = search(config, tmp_path / "run")
+    known = RefineLog(tmp_path / "run/seed-4/refine.jsonl").known("latency")
+    assert len(known) == 16
+    for genotype, value in known.items():
+        assert value == pytest.approx(2.0 * (10.0 + zlib.crc32(genotype.encode()) % 89))
+    assert [len(session) for session in sessions] == [10, 6, 6]
+    expected = outcome(run.path)
+    # Interrupted while the values of a session are recorded, the same networks are measured, or read, together again.
+    append, left = JsonLines.append, 5
+
+    def interrupted(self: JsonLines, row: dict[str, object]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        append(self, row)
+
+    sessions.clear()
+    monkeypatch.setattr(JsonLines, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search(config, tmp_path / "again")
+    monkeypatch.setattr(JsonLines, "append", append)
+    first = sessions.pop()
+    fs.search(resume=tmp_path / "again", progress=False)
+    assert sessions[0] == first
+    assert outcome(tmp_path / "again") == expected
 
 
 def answer(run: Path, **changes: str) -> Path:
