@@ -211,9 +211,9 @@ class RefineSection(_Section):
         networks: networks that are measured after each part.
     """
 
-    start: Annotated[int, Field(ge=FEWEST_TO_LEARN, le=100_000)] = 12
+    start: Annotated[int, Field(ge=FEWEST_TO_LEARN, le=2_000)] = 12
     rounds: Annotated[int, Field(ge=1, le=1_000)] = 3
-    networks: Annotated[int, Field(ge=1, le=100_000)] = 12
+    networks: Annotated[int, Field(ge=1, le=2_000)] = 12
 
 
 class Config(_Section):
@@ -254,6 +254,14 @@ class Config(_Section):
             return self
         if not any(section.is_learnable for section in self.objectives):
             raise ValueError("'refine' needs an objective to measure, such as 'source: {seval: {measure: latency}}'")
+        if not any(section.role in ("fitness", "pareto") for section in self.objectives):
+            raise ValueError(
+                "expected an objective with role 'fitness' or 'pareto': a guide does not decide the result"
+            )
+        if any(section.confidence for section in self.objectives):
+            raise ValueError("with 'refine', what is presented was measured; remove 'confidence'")
+        if any(section.is_learnable for section in self.report):
+            raise ValueError("a metric of 'report' is not learned; take 'source: device', or make it an objective")
         if len(self.search.seeds) > 1:
             raise ValueError("'refine' takes one seed, because every seed would measure networks of its own")
         return self

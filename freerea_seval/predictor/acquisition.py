@@ -78,6 +78,7 @@ def expected_hypervolume_improvement(mean: Values, std: Values, front: Values, r
         front: ``(k, 2)`` known points, none of which dominates another.
         reference: ``(2,)`` the point below which nothing counts.
     """
+    front = front[(front > reference).all(axis=1)]
     ordered = front[np.argsort(front[:, 0])]
     left = np.concatenate([[reference[0]], ordered[:, 0]])
     height = np.concatenate([ordered[:, 1], [reference[1]]])

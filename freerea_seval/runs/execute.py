@@ -219,7 +219,10 @@ def execute(folder: RunFolder, progress: Progress | None = None, answers: Path |
     if answers is not None and folder.config.refine is None:
         raise InputError(f"run {folder.path} asks for no answers; its config has no section 'refine'")
     with folder.locked():
-        if any(folder.result(seed) is None for seed in folder.config.search.seeds):
+        unfinished = [seed for seed in folder.config.search.seeds if folder.result(seed) is None]
+        if answers is not None and not unfinished:
+            raise InputError(f"run {folder.path} is finished, and asks for no answers; 'report' shows its result")
+        if unfinished:
             setup = start(folder, progress)
             for seed in folder.config.search.seeds:
                 if folder.result(seed) is None:

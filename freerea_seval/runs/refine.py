@@ -238,7 +238,12 @@ class Refinement:
     def _check(self) -> None:
         guided = any(bound.section.role == "guide" for bound in self._bound)
         others = any(b.section.role in ("fitness", "pareto") and not self._is_learned(b.section) for b in self._bound)
+        sources = [learned.source for learned in self.learned]
         for learned in self.learned:
+            if sources.count(learned.source) > 1:
+                raise InputError(f"objective {learned.column!r}: another objective learns the same metric; keep one")
+            if learned.column.strip(". ") == "" or set(learned.column) & set("/\\:\0"):
+                raise InputError(f"objective {learned.column!r}: its name is also one of files; give it another 'name'")
             enough = learned.start >= 10 or (learned.start == 0 and (guided or others or not learned.selects))
             if not enough:
                 raise InputError(
@@ -258,9 +263,11 @@ class Refinement:
         """
         try:
             for number in range(self._rounds + 1):
-                if number and not any(key[0] == number for key in self.log.wanted):
+                chosen = [column for known, column in self.log.wanted if known == number]
+                if number and len(chosen) < len(self.learned):
                     self._train(number)
-                    self._search(number)
+                    if not chosen:
+                        self._search(number)
                 self._measure_round(number)
             self._train(self._rounds + 1)
             return self._result()
@@ -328,8 +335,9 @@ class Refinement:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["genotype", *columns])
-        writer.writerows([genotype, *("" for _ in columns)] for genotype in wanted)
         path = self._folder.path
+        filled = _filled_in(path / "wanted.csv")
+        writer.writerows([g, *(filled.get((g, column), "") for column in columns)] for g in wanted)
         write_atomically(path / "wanted.py", _HOW_TO_BUILD)
         write_atomically(path / "wanted.csv", text.getvalue())
         raise AnswersWanted(
@@ -379,8 +387,13 @@ class Refinement:
 
     def _candidates(self, number: int) -> list[str]:
         """Return the networks to choose from: all of a small space if everything that selects is learned."""
-        explored = {c.genotype: None for c in self._explored(number) if self._is_complete(c)}
-        measured = {genotype: None for learned in self.learned for genotype in self.log.known(learned.column)}
+        candidates = self._explored(number)
+        # If no prediction keeps the bounds, those that break them are all there is, though their other values are not
+        # known yet.
+        complete = [candidate for candidate in candidates if self._is_complete(candidate)] or candidates
+        explored = {candidate.genotype: None for candidate in complete}
+        known = {genotype: None for learned in self.learned for genotype in self.log.known(learned.column)}
+        measured = dict.fromkeys(self._within_known_bounds(list(known)))
         space = self._setup.space
         listing = getattr(space, "genotypes", None)
         if self._needs_only_learned() and listing is not None and len(genotypes := listing()) <= MOST_LISTED:
@@ -450,12 +463,28 @@ class Refinement:
             yield np.where(np.isfinite(scores), scores, np.nanmin(scores, initial=0.0, where=np.isfinite(scores)))
         for term in terms:
             if term.role == "pareto":
-                yield np.array([term.oriented(candidate.values[term.name]) for candidate in candidates])
+                axis = np.array([term.oriented(candidate.values[term.name]) for candidate in candidates])
+                finite = np.isfinite(axis)
+                yield np.where(finite, axis, np.min(axis, initial=0.0, where=finite))
 
     # Searching
 
     def _search(self, number: int) -> None:
-        """Search with a part of the budget, from all networks so far."""
+        """Search with a part of the budget, from all networks so far.
+
+        Raises:
+            InputError: nothing that selects has a predictor or values yet.
+        """
+        if not any(
+            b.section.role in ("fitness", "pareto", "guide") and (not self._is_learned(b.section) or b.source.trained)
+            for b in self._bound
+        ):
+            lacking = next(learned for learned in self.learned if learned.selects)
+            values = sum(map(math.isfinite, lacking.source.measured.values()))
+            raise InputError(
+                f"{lacking.column} has values of {values} networks, and a predictor needs 10; raise 'start', or if it"
+                " was asked for, give more with --answers"
+            )
         objectives = self._objectives(guides=self._steered(), relaxed=True)
         before = self._explored(number - 1)
         networks = list(dict.fromkeys([*(c.genotype for c in before), *self._measured()]))
@@ -471,6 +500,7 @@ class Refinement:
         search = algorithm(self._setup.space, objectives.terms, seed=self._seed + (number - 1) * _SEED_STEP, **options)
         for candidate in given.all_candidates():
             search.history.add(candidate.proposal, candidate.evaluation)
+        search.history.infeasible_in_a_row = 0  # patience is for what the search proposes
         budget = self._share(len(search.history))
         journal = Journal(self._path / f"round-{number}.jsonl")
         steps = journal.steps()
@@ -548,6 +578,10 @@ class Refinement:
             if values:
                 networks = [g for g in networks if learned.selects or self._admits(learned, values[g])]
                 networks = [g for g in networks if math.isfinite(values[g])]
+        return self._within_known_bounds(networks)
+
+    def _within_known_bounds(self, networks: list[str]) -> list[str]:
+        """Return the networks that keep the bounds of metrics that are not learned."""
         for b in self._known_constraints():
             rows = self._remembering(b.source).evaluate(networks, [b.section.metric])
             values = {g: row[b.section.metric].value for g, row in zip(networks, rows, strict=True)}
@@ -568,6 +602,7 @@ class Refinement:
             history.add(Proposal(genotype, origin="given"), evaluation)
         explored = self._explored(self._rounds)
         if not len(history):
+            self._keep_what_was_learned()
             raise NothingFeasible(
                 f"{history.describe_infeasible()}, of those that were measured; loosen the bound, or measure more:"
                 " raise refine.networks"
@@ -631,7 +666,11 @@ class Refinement:
         """
         asked = {name: ln for ln in self.learned if ln.source.asks for name in _names(ln.section)}
         answers = list(read_answers(path, asked, self._setup.space.check))
+        if not asked:
+            raise InputError(f"run {self._folder.path} asks for no answers: none of its objectives has an 'ask'")
         number = max((number for number, _ in self.log.wanted), default=0)
+        # The predictors of a part that has begun stay as they are.
+        number += (self._path / f"round-{number + 1}.jsonl").exists()
         for genotype, name, value in answers:
             learned = asked[name]
             already = self.log.values.get(learned.column, {}).get(genotype, [])
@@ -705,7 +744,19 @@ def read_answers(path: Path, names: Iterable[str], check: Any) -> Iterator[tuple
 def _names(section: ObjectiveSection) -> set[str]:
     """Return the headers under which answers of a metric are accepted."""
     names = {section.column, section.metric}
-    return names | {f"{name}_{section.unit}" for name in names if section.unit}
+    units = [section.unit] if section.unit else ["ms", "s", "mj", "mb", "pct"]
+    return names | {f"{name}_{unit}" for name in names for unit in units}
+
+
+def _filled_in(path: Path) -> dict[tuple[str, str], str]:
+    """Return what the user has filled in already, by genotype and column, so that writing the file anew keeps it."""
+    if not path.exists():
+        return {}
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_bounded(path, MOST_ANSWER_BYTES).decode("utf-8-sig"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} cannot be read ({error}); correct it, or move it away") from None
+    return {(row.get("genotype") or "", name): cell for row in rows for name, cell in row.items() if name and cell}
 
 
 def _scoring(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Values = npt.NDArray[np.float64]
 
+#: Networks are measured together at most: their names are one line of the log.
+MOST_AT_ONCE = 2_000
 #: Networks with a value that a Gaussian process needs at least.
 FEWEST_TO_BELIEVE = 5
 #: Probability with which the recorded intervals of predictions contain the value.
@@ -117,8 +119,11 @@ class Means:
         counts: dict[str, int | None] = {}
         for name, least in (("start", 0), ("networks", 0)):
             count = argument.get(name)
-            if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < least):
-                raise InputError(f"source 'seval': {name!r} must be a whole number of at least {least}, not {count!r}")
+            whole = isinstance(count, int) and not isinstance(count, bool)
+            if count is not None and not (whole and least <= count <= MOST_AT_ONCE):
+                raise InputError(
+                    f"source 'seval': {name!r} must be a whole number from {least} to {MOST_AT_ONCE}, not {count!r}"
+                )
             counts[name] = count
         view = argument.get("view")
         return cls(kinds[0], argument[kinds[0]], view=None if view is None else check_view(view), **counts)
@@ -152,8 +157,7 @@ class LearnedSource(PredictedSource):
             if not isinstance(self.means.argument, str):
                 raise InputError(f"source 'seval': 'ask' names a metric, not {self.means.argument!r}")
         else:
-            argument_ = True if self.means.argument is None else self.means.argument
-            self._source = load_registry().open(self.means.kind, argument_, context)
+            self._source = load_registry().open(self.means.kind, self.means.argument, context)
         self.metric = self.means.argument if self._source is None else ""
         #: Values of measured networks; NaN where the network is not supported.
         self.measured: dict[str, float] = {}
@@ -185,10 +189,6 @@ class LearnedSource(PredictedSource):
 
         self._unit, self._direction = unit, direction or self._direction or "min"
         self.strings = SpaceStrings(self._context.space, self.means.view or default_view(self.metric))
-
-    def bounds(self, metric: str, side: Literal["lower", "upper"], confidence: float) -> NoReturn:
-        """Refuse a bound with a probability."""
-        raise InputError(f"objective {metric!r}: with 'refine', the result is measured; remove 'confidence'")
 
     @property
     def drifts(self) -> bool:
@@ -258,6 +258,11 @@ class LearnedSource(PredictedSource):
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
         """Return the measured values, and the predictions of the other networks."""
         unknown = [genotype for genotype in genotypes if genotype not in self.measured]
+        if unknown and not self.trained:
+            raise InputError(
+                f"{self.metric} is learned during a search, and there is no predictor of it yet; after a search, take"
+                f" 'source: {{seval: RUN/predictor-{self.metric}}}'"
+            )
         predicted = iter(super().evaluate(unknown, metrics) if unknown else [])
         return [
             {metric: Measured(self.measured[genotype]) for metric in metrics}

@@ -72,6 +72,12 @@ def test_the_expected_hypervolume_improvement_is_the_mean_of_draws(size: int, se
     assert expected_hypervolume_improvement(mean, std, front, reference)[0] == pytest.approx(np.mean(gains), abs=error)
 
 
+def test_points_behind_the_reference_do_not_count() -> None:
+    mean, std, reference = np.array([[0.8, 0.8]]), np.zeros((1, 2)), np.array([0.45, 0.45])
+    gain = expected_hypervolume_improvement(mean, std, np.array([[0.1, 0.9], [0.9, 0.1]]), reference)
+    assert gain[0] == pytest.approx(0.35**2)
+
+
 def test_an_infeasible_network_is_chosen_last() -> None:
     axis = Uncertain([1.0, 2.0, 3.0], [0.1, 0.1, 0.1])
     assert choose([axis], np.array([1.0, 1.0, 0.0]), 3, ["a", "b", "c"]) == [1, 0, 2]

@@ -10,13 +10,14 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import yaml
 
 import freerea_seval as fs
-from freerea_patch import InputError, TopologySpace
+from freerea_patch import InputError, NothingFeasible, TopologySpace
 from freerea_seval.files import JsonLines
 from freerea_seval.runs.refine import RefineLog
 from freerea_seval.sources import device
@@ -282,6 +283,28 @@ def test_partial_repeated_surplus_and_failed_answers_are_taken_as_they_come(tmp_
     assert len(known) == 10
 
 
+def test_what_was_filled_in_stays_when_the_file_is_written_again(tmp_path: Path) -> None:
+    config, run = write_config(tmp_path, BOUND, ASKED), tmp_path / "run"
+    with pytest.raises(fs.AnswersWanted):
+        search(config, run)
+    rows = list(csv.reader((run / "wanted.csv").open()))
+    rows[3][1] = "88.5"
+    (run / "wanted.csv").write_text("\n".join(",".join(row) for row in rows) + "\n")
+    with pytest.raises(fs.AnswersWanted):
+        fs.search(resume=run, progress=False)
+    assert list(csv.reader((run / "wanted.csv").open())) == rows
+
+
+def test_a_search_goes_on_after_a_part_that_ran_out_of_patience(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, {**BOUND, "max": 1.2}, {**QUALITY, "role": "fitness"}, budget={"evaluations": 30, "patience": 3}
+    )
+    with suppress(NothingFeasible):
+        search(config, tmp_path / "run")
+    assert len(calls(tmp_path)) == 16
+    assert (tmp_path / "run/seed-4/round-2.jsonl").stat().st_size
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -320,6 +343,11 @@ def test_a_mistake_in_the_answers_changes_nothing(
         (({**PRICE, "source": {"seval": {"python": "MODULE:price", "start": 3}}}, QUALITY), {}, "at least 10 networks"),
         (({**BOUND, "confidence": 0.9}, QUALITY), {}, "remove 'confidence'"),
         (({**ASKED, "source": {"seval": {"ask": "accuracy", "start": 0}}},), {}, "role: guide"),
+        ((BOUND, {**QUALITY, "role": "guide"}), {}, "a guide does not decide the result"),
+        (({**PRICE, "name": "x"}, BOUND), {}, "another objective learns the same metric"),
+        (({**PRICE, "name": "../x"}, QUALITY), {}, "its name is also one of files"),
+        ((PRICE, QUALITY), {"report": [{"metric": "l", "source": {"seval": {"ask": "l"}}}]}, "is not learned"),
+        (({**PRICE, "source": {"seval": {"python": "MODULE:price", "networks": 9999}}}, QUALITY), {}, "to 2000"),
     ],
 )
 def test_a_config_that_cannot_be_refined_is_one_line(
