@@ -162,7 +162,7 @@ def test_a_run_interrupted_anywhere_resumes_to_the_same_result(tmp_path: Path, m
     (tmp_path / "calls.txt").unlink()
     search(config, tmp_path / "again")
     assert outcome(tmp_path / "again") == expected
-    for stop in (1, 2, 5, 11, 12, 13, total // 2, total // 2 + 1, total - 4, total - 1):
+    for stop in (2, 11, 13, total // 2, total - 1):
         left = stop
 
         def interrupted(self: JsonLines, row: dict[str, object]) -> None:
