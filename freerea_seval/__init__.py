@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from freerea_seval.api.predictors import Predictor, load_predictor, train
     from freerea_seval.api.runs import Run, load_run, search
     from freerea_seval.config import Config
-    from freerea_seval.runs.folder import AnswersWanted
+    from freerea_seval.runs.answers import AnswersWanted
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)
 

@@ -6,8 +6,9 @@ import re
 
 from freerea_patch import Direction
 
-_UNITS = {"ms": "ms", "s": "s", "mj": "mJ", "mb": "MB", "pct": "%"}
-_IN_BRACKETS = {**_UNITS, "us": "µs", "µs": "µs", "j": "J", "kb": "KB", "gb": "GB", "w": "W", "mw": "mW", "%": "%"}
+#: Units by the ending of a name, ``_ms``.
+UNITS = {"ms": "ms", "s": "s", "mj": "mJ", "mb": "MB", "pct": "%"}
+_IN_BRACKETS = {**UNITS, "us": "µs", "µs": "µs", "j": "J", "kb": "KB", "gb": "GB", "w": "W", "mw": "mW", "%": "%"}
 _BRACKETED = re.compile(r"(?P<bare>.*[^\W_])[\s_]*[(\[]\s*(?P<unit>[^()\[\]]*?)\s*[)\]]")
 #: Words of names, by which values are better. Short words must stand alone, so that ``latency_accelerator`` has no
 #: accuracy and ``maps`` is no ``map``.
@@ -46,8 +47,8 @@ def direction_of(name: str) -> Direction | None:
 
 def _split(name: str) -> tuple[str, str]:
     bare, _, ending = name.rpartition("_")
-    if bare and ending.lower() in _UNITS:
-        return bare, _UNITS[ending.lower()]
+    if bare and ending.lower() in UNITS:
+        return bare, UNITS[ending.lower()]
     bracketed = _BRACKETED.fullmatch(name)
     if bracketed and bracketed["unit"].lower() in _IN_BRACKETS:
         return bracketed["bare"], _IN_BRACKETS[bracketed["unit"].lower()]

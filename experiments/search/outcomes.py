@@ -48,11 +48,7 @@ def read_search(path: Path) -> FinishedSearch:
     folder = RunFolder.open(path)
     (seed,) = folder.config.search.seeds
     terms = [term for section in folder.config.objectives for term in section.objectives()]
-    options = folder.config.search.options()
-    scoring: dict[str, Any] = {
-        "aggregation": options.get("aggregation", "sum"),
-        "normalisation": options.get("normalisation", "pool"),
-    }
+    scoring = folder.config.search.scoring()
     history = History(terms, **scoring)
     for step in folder.journal(seed).steps():
         history.add(step.proposal, step.evaluation)

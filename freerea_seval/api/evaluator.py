@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from freerea_patch import Objective, SearchSpace
-    from freerea_seval.runs.execute import Setup
+    from freerea_seval.runs.setup import Setup
 
 
 class Evaluator:
@@ -74,7 +74,7 @@ class Evaluator:
 
     @cached_property
     def _setup(self) -> Setup:
-        from freerea_seval.runs.execute import prepare
+        from freerea_seval.runs.setup import prepare
 
         return prepare(self.config, self._base, folder=self._folder, progress=progress_bars(self._progress))
 

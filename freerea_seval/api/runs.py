@@ -360,7 +360,7 @@ def _execute(folder: RunFolder, workers: int | None, progress: Progress, answers
 
 def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -> None:
     """Carry out the unfinished seeds in processes, if there are several of both."""
-    from freerea_seval.runs.execute import start
+    from freerea_seval.runs.setup import start
 
     seeds = [seed for seed in folder.config.search.seeds if folder.result(seed) is None]
     if min(workers, len(seeds)) < 2:

@@ -512,7 +512,7 @@ def main() -> None:
                 _echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
-        from freerea_seval.runs.folder import AnswersWanted
+        from freerea_seval.runs.answers import AnswersWanted
 
         if isinstance(error, AnswersWanted):
             _echo(f"freerea-seval: {error}")

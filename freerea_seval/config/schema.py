@@ -48,6 +48,8 @@ Side = Literal["lower", "upper"]
 #: A predictor learns from at least this number of networks; that of :mod:`freerea_seval.predictor`, which is not
 #: imported to read a config.
 FEWEST_TO_LEARN = 10
+#: Networks are measured together at most: their names are one line of a log.
+MOST_AT_ONCE = 2_000
 #: A config has at most this number of objectives, and of metrics to report.
 MOST_METRICS = 100
 #: Columns of every result; a metric cannot have these names.
@@ -76,6 +78,10 @@ class SearchSection(BaseModel):
         if len(set(seeds)) < len(seeds):
             raise ValueError("a seed is listed twice")
         return seeds
+
+    def scoring(self) -> dict[str, Any]:
+        """Return the options that are those of a :class:`freerea_patch.History`."""
+        return {name: value for name, value in self.options().items() if name in ("aggregation", "normalisation")}
 
     def options(self) -> dict[str, Any]:
         """Return the options of the algorithm that are set."""
@@ -211,9 +217,9 @@ class RefineSection(_Section):
         networks: networks that are measured after each part.
     """
 
-    start: Annotated[int, Field(ge=FEWEST_TO_LEARN, le=2_000)] = 12
+    start: Annotated[int, Field(ge=FEWEST_TO_LEARN, le=MOST_AT_ONCE)] = 12
     rounds: Annotated[int, Field(ge=1, le=1_000)] = 3
-    networks: Annotated[int, Field(ge=1, le=2_000)] = 12
+    networks: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)] = 12
 
 
 class Config(_Section):

@@ -119,10 +119,6 @@ _RESULT = TypeAdapter(_Result)
 _RECORD = TypeAdapter(_Record)
 
 
-class AnswersWanted(Exception):  # noqa: N818 - not an error: the run waits for the user
-    """A run waits for values that only the user can supply; the message says which, and how to continue."""
-
-
 def to_json(value: float) -> float | str | None:
     """Write unsupported values (NaN) as null and infinities as strings, because JSON has no such numbers."""
     if math.isnan(value):
@@ -364,7 +360,7 @@ class RunFolder:
 
     @property
     def notes(self) -> list[str]:
-        """What the user was told of the search, one line each; see :class:`~freerea_seval.runs.execute.Setup`."""
+        """What the user was told of the search, one line each; see :class:`~freerea_seval.runs.setup.Setup`."""
         notes: list[str] = self.record()["notes"]
         return notes
 
@@ -464,9 +460,8 @@ class RunFolder:
 def read_history(folder: RunFolder, seed: int) -> History:
     """Return the history of one seed, from its journal."""
     config = folder.config
-    scoring = {name: value for name in ("aggregation", "normalisation") if (value := config.search.options().get(name))}
     terms = [term for section in config.selecting for term in section.objectives()]
-    history = History(terms, **scoring)
+    history = History(terms, **config.search.scoring())
     for step in folder.journal(seed).steps(terms):
         history.add(step.proposal, step.evaluation)
     return history

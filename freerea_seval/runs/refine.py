@@ -12,19 +12,15 @@ Every step is recorded before the next one begins, so that an interrupted run co
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter
 
 from freerea_patch import (
     BoundObjective,
@@ -45,12 +41,17 @@ from freerea_patch import (
     run,
 )
 from freerea_seval.config import ObjectiveSection
-from freerea_seval.files import JsonLines, read_bounded, temporary_folder, write_atomically
+from freerea_seval.config.schema import FEWEST_TO_LEARN
+from freerea_seval.files import temporary_folder
 from freerea_seval.predictor.acquisition import Axis, Known, choose, within
 from freerea_seval.progress import Progress
-from freerea_seval.runs.folder import AnswersWanted, Journal, Recorder, RunFolder, from_json, to_json
+from freerea_seval.runs.answers import headers_of, read_answers, write_wanted
+from freerea_seval.runs.folder import Journal, Recorder, RunFolder
+from freerea_seval.runs.refine_log import RefineLog
+from freerea_seval.runs.results import leaders_of, report_front, summarise
+from freerea_seval.runs.setup import Bound, Setup
 from freerea_seval.sources.learned import LearnedSource, Prediction
-from freerea_seval.units import unit_of
+from freerea_seval.sources.predicted import write_measurements
 
 Values = npt.NDArray[np.float64]
 
@@ -62,9 +63,6 @@ _START_POOL = 300
 _CHANCE = 0.1
 #: Distance between the seeds of the parts of a search: with equal seeds, all would propose the same networks.
 _SEED_STEP = 1_000_000
-#: Words that an answer has for a network without a value.
-_FAILED = frozenset({"failed", "unsupported", "nan", "inf", "-inf", "none", "null"})
-MOST_ANSWER_BYTES = 2**26
 
 
 @dataclass(frozen=True)
@@ -91,81 +89,6 @@ class Learned:
     def selects(self) -> bool:
         """Whether it is optimised, rather than bounded."""
         return self.section.role != "constraint"
-
-
-_ROW = TypeAdapter(dict[str, Any])
-
-
-class RefineLog:
-    """The file of choices and measured values.
-
-    Args:
-        path: the file.
-
-    Raises:
-        InputError: a line is neither a choice nor a value.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._lines = JsonLines(path)
-        #: By round and column: the chosen networks, with the predictions at that time.
-        self.wanted: dict[tuple[int, str], dict[str, Prediction]] = {}
-        #: By column and network: all values with their rounds; NaN for a network that is not supported.
-        self.values: dict[str, dict[str, list[tuple[int, float]]]] = {}
-        #: Seconds by what they were spent on.
-        self.seconds: dict[str, float] = {}
-        what = "a choice or a value"
-        for number, row in enumerate(self._lines.rows(_ROW, what), start=1):
-            try:
-                self._take(row)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise self._lines.damaged(f"line {number}", what, f"{type(error).__name__}: {error}") from None
-
-    def _take(self, row: Mapping[str, Any]) -> None:
-        if "wanted" in row:
-            wanted = {g: Prediction(*map(from_json, triple)) for g, triple in row["wanted"].items()}
-            self.wanted[int(row["round"]), str(row["column"])] = wanted
-        elif "genotype" in row:
-            column, genotype, value = str(row["column"]), str(row["genotype"]), from_json(row["value"])
-            self.values.setdefault(column, {}).setdefault(genotype, []).append((int(row["round"]), value))
-            self._spend(f"measure {column}", float(row["seconds"]))
-        else:
-            self._spend(f"train {row['column']}", float(row["trained_s"]))
-
-    def _spend(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    def _add(self, row: dict[str, Any]) -> None:
-        self._lines.append(row)
-        self._take(row)
-
-    def want(self, number: int, column: str, predictions: Mapping[str, Prediction]) -> None:
-        """Record the networks that were chosen in a round."""
-        wanted = {genotype: [to_json(part) for part in triple] for genotype, triple in predictions.items()}
-        self._add({"round": number, "column": column, "wanted": wanted})
-
-    def value(self, number: int, column: str, genotype: str, measured: Measured) -> None:
-        """Record a value."""
-        row = {"round": number, "column": column, "genotype": genotype}
-        self._add({**row, "value": to_json(measured.value), "seconds": measured.seconds})
-
-    def train(self, column: str, seconds: float) -> None:
-        """Record the seconds that training took."""
-        self._add({"column": column, "trained_s": seconds})
-
-    def known(self, column: str, before: float = math.inf) -> dict[str, float]:
-        """Return the values of a column from the rounds before a number; several of a network are averaged."""
-        known = {}
-        for genotype, pairs in self.values.get(column, {}).items():
-            values = [value for number, value in pairs if number < before]
-            finite = [value for value in values if math.isfinite(value)]
-            if values:
-                known[genotype] = fmean(finite) if finite else math.nan
-        return known
-
-    def close(self) -> None:
-        """Close the file."""
-        self._lines.close()
 
 
 class _Remembering:
@@ -200,7 +123,7 @@ class Refinement:
 
     Args:
         folder: the run.
-        setup: its opened sources; see :class:`freerea_seval.runs.execute.Setup`.
+        setup: its opened sources; see :class:`freerea_seval.runs.setup.Setup`.
         seed: of the search.
         progress: shows the progress.
 
@@ -208,7 +131,7 @@ class Refinement:
         InputError: a file of the run is damaged, or the numbers of networks do not suit.
     """
 
-    def __init__(self, folder: RunFolder, setup: Any, seed: int, progress: Progress) -> None:
+    def __init__(self, folder: RunFolder, setup: Setup, seed: int, progress: Progress) -> None:
         section = setup.config.refine
         assert section is not None
         self._folder, self._setup, self._seed, self._progress = folder, setup, seed, progress
@@ -226,7 +149,7 @@ class Refinement:
                     section.networks if bound.source.means.networks is None else bound.source.means.networks,
                 )
                 for bound in self._bound
-                if setup.config.is_learned(bound.section)
+                if isinstance(bound.source, LearnedSource)
             ),
             key=lambda learned: (learned.selects, order.get(learned.source.means.kind, 1)),
         )
@@ -237,22 +160,21 @@ class Refinement:
 
     def _check(self) -> None:
         guided = any(bound.section.role == "guide" for bound in self._bound)
-        others = any(b.section.role in ("fitness", "pareto") and not self._is_learned(b.section) for b in self._bound)
+        others = any(
+            b.section.role in ("fitness", "pareto") and not isinstance(b.source, LearnedSource) for b in self._bound
+        )
         sources = [learned.source for learned in self.learned]
         for learned in self.learned:
             if sources.count(learned.source) > 1:
                 raise InputError(f"objective {learned.column!r}: another objective learns the same metric; keep one")
             if learned.column.strip(". ") == "" or set(learned.column) & set("/\\:\0"):
                 raise InputError(f"objective {learned.column!r}: its name is also one of files; give it another 'name'")
-            enough = learned.start >= 10 or (learned.start == 0 and (guided or others or not learned.selects))
-            if not enough:
+            later = learned.start == 0 and (guided or others or not learned.selects)
+            if learned.start < FEWEST_TO_LEARN and not later:
                 raise InputError(
-                    f"objective {learned.column!r}: a predictor needs 'start' of at least 10 networks, got"
-                    f" {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
+                    f"objective {learned.column!r}: a predictor needs 'start' of at least {FEWEST_TO_LEARN} networks,"
+                    f" got {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
                 )
-
-    def _is_learned(self, section: ObjectiveSection) -> bool:
-        return bool(self._setup.config.is_learned(section))
 
     def execute(self) -> dict[str, Any]:
         """Carry out the rounds, and return the result of the seed.
@@ -331,20 +253,7 @@ class Refinement:
                 for genotype in predictions:
                     if genotype not in known:
                         wanted.setdefault(genotype, []).append(column)
-        columns = list(dict.fromkeys(column for names in wanted.values() for column in names))
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["genotype", *columns])
-        path = self._folder.path
-        filled = _filled_in(path / "wanted.csv")
-        writer.writerows([g, *(filled.get((g, column), "") for column in columns)] for g in wanted)
-        write_atomically(path / "wanted.py", _HOW_TO_BUILD)
-        write_atomically(path / "wanted.csv", text.getvalue())
-        raise AnswersWanted(
-            f"{len(wanted)} values of {' and '.join(columns)} are wanted: fill in {path / 'wanted.csv'}"
-            f" ('failed' for a network without one; {path / 'wanted.py'} builds the networks), then continue with:"
-            f" freerea-seval search --resume {path} --answers {path / 'wanted.csv'}"
-        )
+        raise write_wanted(self._folder.path, wanted)
 
     # Choosing
 
@@ -408,13 +317,13 @@ class Refinement:
             term.name in values and term.admits(values[term.name]) for term in bounds
         )
 
-    def _known_constraints(self) -> list[Any]:
+    def _known_constraints(self) -> list[Bound[ObjectiveSection]]:
         """Return the constraints that are not learned, with their sources."""
-        return [b for b in self._bound if b.section.role == "constraint" and not self._is_learned(b.section)]
+        return [b for b in self._bound if b.section.role == "constraint" and not isinstance(b.source, LearnedSource)]
 
     def _known_terms(self) -> list[Objective]:
         """Return the objectives of the choice that are not learned."""
-        sections = [b.section for b in self._bound if not self._is_learned(b.section)]
+        sections = [b.section for b in self._bound if not isinstance(b.source, LearnedSource)]
         steer = self._guided()
         return [
             term for s in sections if s.role != "guide" or steer for term in s.objectives() if s.role != "constraint"
@@ -452,10 +361,8 @@ class Refinement:
         terms = self._known_terms()
         if not terms:
             return
-        history = History(terms, **_scoring(self._setup.config.search.options()))
-        bound = [b for b in self._objectives(guides=True).bound if b.objective.name in {t.name for t in terms}]
-        for genotype, evaluation in zip(networks, ObjectiveSet(bound).evaluate(networks), strict=True):
-            history.add(Proposal(genotype), evaluation)
+        bound = [b for b in self._objectives(guides=True) if b.objective.name in {t.name for t in terms}]
+        history = self._history(ObjectiveSet(bound), networks)
         recorded = [history.find(genotype) for genotype in networks]
         candidates = [candidate for candidate in recorded if candidate is not None]
         if any(term.role == "fitness" for term in terms):
@@ -475,23 +382,18 @@ class Refinement:
         Raises:
             InputError: nothing that selects has a predictor or values yet.
         """
-        if not any(
-            b.section.role in ("fitness", "pareto", "guide") and (not self._is_learned(b.section) or b.source.trained)
-            for b in self._bound
-        ):
+        selecting = [b.source for b in self._bound if b.section.role != "constraint"]
+        if all(isinstance(source, LearnedSource) and not source.trained for source in selecting):
             lacking = next(learned for learned in self.learned if learned.selects)
             values = sum(map(math.isfinite, lacking.source.measured.values()))
             raise InputError(
-                f"{lacking.column} has values of {values} networks, and a predictor needs 10; raise 'start', or if it"
-                " was asked for, give more with --answers"
+                f"{lacking.column} has values of {values} networks, and a predictor needs {FEWEST_TO_LEARN}; raise"
+                " 'start', or if it was asked for, give more with --answers"
             )
-        objectives = self._objectives(guides=self._steered(), relaxed=True)
+        objectives = ObjectiveSet(self._objectives(guides=self._steered(), relaxed=True))
         before = self._explored(number - 1)
         networks = list(dict.fromkeys([*(c.genotype for c in before), *self._measured()]))
-        scoring = _scoring(self._setup.config.search.options())
-        given = History(objectives.terms, **scoring)
-        for genotype, evaluation in zip(networks, objectives.set.evaluate(networks), strict=True):
-            given.add(Proposal(genotype, origin="given"), evaluation)
+        given = self._history(objectives, networks)
         options = dict(self._setup.config.search.options())
         algorithm = self._setup.algorithm
         if "start" in algorithm_options(algorithm):
@@ -512,7 +414,7 @@ class Refinement:
                 show(spent, f"{len(search.history)} networks")
 
             with suppress(NothingFeasible):  # measurements near the bound are what is needed then
-                run(search, objectives.set, budget, ledger=Ledger(), on_candidate=on_candidate, replay=steps)
+                run(search, objectives, budget, ledger=Ledger(), on_candidate=on_candidate, replay=steps)
 
     def _share(self, known: int) -> Budget:
         """Return the budget of one part, with room for the feasible networks that are known already."""
@@ -526,14 +428,14 @@ class Refinement:
         """Whether guides stand in for a metric whose predictor is not trained yet."""
         return any(learned.selects and not learned.source.trained for learned in self.learned)
 
-    def _objectives(self, *, guides: bool, relaxed: bool = False, all_learned: bool = False) -> _Terms:
+    def _objectives(self, *, guides: bool, relaxed: bool = False, all_learned: bool = False) -> list[BoundObjective]:
         """Return the objectives that have values: with or without guides, and with bounds that errors may relax."""
         bound: list[BoundObjective] = []
         for b in self._bound:
             section = b.section
             if section.role == "guide" and not guides:
                 continue
-            if not self._is_learned(section):
+            if not isinstance(b.source, LearnedSource):
                 source: MetricSource = self._remembering(b.source)
                 bound += [BoundObjective(term, source, section.metric) for term in section.objectives()]
             elif b.source.trained or all_learned:
@@ -541,13 +443,20 @@ class Refinement:
                 if relaxed and section.role == "constraint":
                     terms = [_relaxed(term, b.source) for term in terms]
                 bound += [BoundObjective(term, b.source, section.metric) for term in terms]
-        return _Terms(bound)
+        return bound
+
+    def _history(self, objectives: ObjectiveSet, networks: Sequence[str]) -> History:
+        """Return the history of networks with the values that objectives have now."""
+        history = History(objectives.terms, **self._setup.config.search.scoring())
+        for genotype, evaluation in zip(networks, objectives.evaluate(networks), strict=True):
+            history.add(Proposal(genotype, origin="given"), evaluation)
+        return history
 
     def _explored(self, number: int) -> list[Candidate]:
         """Return the candidates of the parts up to a round, each once, with the values of their first evaluation."""
         explored: dict[str, Candidate] = {}
         for part in range(1, number + 1):
-            if part not in self._journals or part == number:
+            if part not in self._journals:
                 steps = Journal(self._path / f"round-{part}.jsonl").steps()
                 self._journals[part] = [Candidate(s.proposal, s.evaluation, 0, True) for s in steps]
                 self._remember(self._journals[part])
@@ -557,7 +466,7 @@ class Refinement:
 
     def _remember(self, candidates: Iterable[Candidate]) -> None:
         for b in self._bound:
-            if not self._is_learned(b.section):
+            if not isinstance(b.source, LearnedSource):
                 column = self._memory.setdefault(id(b.source), {}).setdefault(b.section.metric, {})
                 for candidate in candidates:
                     if b.section.column in candidate.values:
@@ -592,14 +501,9 @@ class Refinement:
         return _Remembering(source, self._memory.setdefault(id(source), {}))
 
     def _result(self) -> dict[str, Any]:
-        from freerea_seval.runs.execute import leaders_of, report_front, summarise
-
         self._take_values()
         networks = [g for g in self._measured() if all(g in ln.source.measured for ln in self.learned)]
-        objectives = self._objectives(guides=False, all_learned=True)
-        history = History(objectives.terms, **_scoring(self._setup.config.search.options()))
-        for genotype, evaluation in zip(networks, objectives.set.evaluate(networks), strict=True):
-            history.add(Proposal(genotype, origin="given"), evaluation)
+        history = self._history(ObjectiveSet(self._objectives(guides=False, all_learned=True)), networks)
         explored = self._explored(self._rounds)
         if not len(history):
             self._keep_what_was_learned()
@@ -637,12 +541,8 @@ class Refinement:
 
         for learned in self.learned:
             metric, unit = learned.section.metric, learned.section.unit
-            table = io.StringIO()
-            writer = csv.writer(table, lineterminator="\n")
-            writer.writerow(["genotype", f"{metric}_{unit}" if unit_of(f"{metric}_{unit}") else metric])
-            rows = learned.source.measured.items()
-            writer.writerows([genotype, value if math.isfinite(value) else ""] for genotype, value in rows)
-            write_atomically(self._folder.path / f"measured-{learned.column}.csv", table.getvalue())
+            file = self._folder.path / f"measured-{learned.column}.csv"
+            write_measurements(file, metric, unit or "", learned.source.measured)
             if learned.source.trained:
                 folder = self._folder.path / f"predictor-{learned.column}"
                 save_predictor(folder, learned.source.predictor, learned.source.info, overwrite=True)
@@ -664,10 +564,10 @@ class Refinement:
         Raises:
             InputError: the file cannot be read, has no such column, or a cell that is neither a number nor ``failed``.
         """
-        asked = {name: ln for ln in self.learned if ln.source.asks for name in _names(ln.section)}
-        answers = list(read_answers(path, asked, self._setup.space.check))
+        asked = {name: ln for ln in self.learned if ln.source.asks for name in headers_of(ln.section)}
         if not asked:
             raise InputError(f"run {self._folder.path} asks for no answers: none of its objectives has an 'ask'")
+        answers = list(read_answers(path, asked, self._setup.space.check))
         number = max((number for number, _ in self.log.wanted), default=0)
         # The predictors of a part that has begun stay as they are.
         number += (self._path / f"round-{number + 1}.jsonl").exists()
@@ -694,75 +594,6 @@ class _Oriented:
         return self._belief.std
 
 
-class _Terms:
-    """Objectives bound to sources."""
-
-    def __init__(self, bound: Sequence[BoundObjective]) -> None:
-        self.bound = list(bound)
-        self.set = ObjectiveSet(bound)
-        self.terms = self.set.terms
-
-
-def read_answers(path: Path, names: Iterable[str], check: Any) -> Iterator[tuple[str, str, float]]:
-    """Yield genotype, column and value of every answer in a CSV file; NaN for a network without a value.
-
-    Raises:
-        InputError: see :meth:`Refinement.take_answers`.
-    """
-    try:
-        text = read_bounded(path, MOST_ANSWER_BYTES).decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text)))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"answers {path}: cannot be read ({error}); expected a CSV like wanted.csv") from None
-    header = [cell.strip() for cell in rows[0]] if rows else []
-    columns = [(position, name) for position, name in enumerate(header) if name in set(names)]
-    if "genotype" not in header or not columns:
-        raise InputError(
-            f"answers {path}: expected the columns 'genotype' and {' or '.join(map(repr, names))}, got"
-            f" {', '.join(map(repr, header)) or 'an empty file'}"
-        )
-    key = header.index("genotype")
-    for line, row in enumerate(rows[1:], start=2):
-        genotype = row[key].strip() if key < len(row) else ""
-        for position, name in columns:
-            cell = row[position].strip() if position < len(row) else ""
-            if not cell:
-                continue
-            try:
-                check(genotype)
-                value = math.nan if cell.lower() in _FAILED else float(cell)
-            except InputError as error:
-                raise InputError(f"answers {path}, line {line}: {error}") from None
-            except ValueError:
-                raise InputError(
-                    f"answers {path}, line {line}: expected a number as {name}, 'failed', or an empty cell, got"
-                    f" {cell!r}"
-                ) from None
-            yield genotype, name, value if math.isfinite(value) else math.nan
-
-
-def _names(section: ObjectiveSection) -> set[str]:
-    """Return the headers under which answers of a metric are accepted."""
-    names = {section.column, section.metric}
-    units = [section.unit] if section.unit else ["ms", "s", "mj", "mb", "pct"]
-    return names | {f"{name}_{unit}" for name in names for unit in units}
-
-
-def _filled_in(path: Path) -> dict[tuple[str, str], str]:
-    """Return what the user has filled in already, by genotype and column, so that writing the file anew keeps it."""
-    if not path.exists():
-        return {}
-    try:
-        rows = list(csv.DictReader(io.StringIO(read_bounded(path, MOST_ANSWER_BYTES).decode("utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read ({error}); correct it, or move it away") from None
-    return {(row.get("genotype") or "", name): cell for row in rows for name, cell in row.items() if name and cell}
-
-
-def _scoring(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: options[name] for name in ("aggregation", "normalisation") if options.get(name)}
-
-
 def _relaxed(term: Objective, source: LearnedSource) -> Objective:
     """Return a bound that a network keeps whose true value is within the original one with a small chance."""
     errors = source.predictor.conformals_[0]
@@ -772,25 +603,3 @@ def _relaxed(term: Objective, source: LearnedSource) -> Objective:
     if lower is not None:
         lower -= max(0.0, float(errors.lower(np.array([lower]), _CHANCE)[0]) - lower)
     return replace(term, lower=lower, upper=upper)
-
-
-_HOW_TO_BUILD = '''"""Build the networks whose values are wanted: run this file, or import build from it."""
-
-import csv
-from pathlib import Path
-
-import freerea_seval as fs
-
-FOLDER = Path(__file__).parent
-
-
-def build(genotype):
-    """Return the network of a genotype as a torch module with initial weights."""
-    return fs.load_run(FOLDER).space.build(genotype)
-
-
-if __name__ == "__main__":
-    with open(FOLDER / "wanted.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            print(row["genotype"], build(row["genotype"]), sep="\\n")
-'''

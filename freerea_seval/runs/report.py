@@ -271,7 +271,8 @@ def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> Non
 
         first = number == 0
         x, y = zip(*map(point, candidates), strict=True)
-        axes.scatter(x, y, s=14, color=_EXPLORED, label="explored" if first else None)
+        others = "explored" if config.refine is None else "measured"
+        axes.scatter(x, y, s=14, color=_EXPLORED, label=others if first else None)
         front = sorted(map(point, history.front()))
         if front:
             x, y = zip(*front, strict=True)
@@ -308,17 +309,18 @@ def _draw_report(
     axes: Axes, config: Config, results: Sequence[Mapping[str, Any]], x: MetricSection, y: MetricSection
 ) -> None:
     """Draw a reported metric of the front over a device metric, predicted and measured."""
-    measured = dict(predicted_and_measured(config)).get(x.column)
-    columns = [x.column, y.column, *([measured] if measured else [])]
+    pairs = predicted_and_measured(config)
+    predicted, measured = next((pair for pair in pairs if x.column in pair), (x.column, None))
+    columns = [predicted, y.column, *([measured] if measured else [])]
     rows = [row for result in results for row in result["front"]]
     rows = [row for row in rows if all(number_in(row, column) is not None for column in columns)]
     if measured:
         for row in rows:
-            axes.plot([row[x.column], row[measured]], [row[y.column]] * 2, lw=0.8, color=_EXPLORED, zorder=0)
+            axes.plot([row[predicted], row[measured]], [row[y.column]] * 2, lw=0.8, color=_EXPLORED, zorder=0)
         axes.plot([r[measured] for r in rows], [r[y.column] for r in rows], "o", ms=6, color=_SECOND, label="measured")
     fill = "none" if measured else _FRONT
-    name = "predicted" if is_predicted(config, x) else x.source_name
-    axes.plot([r[x.column] for r in rows], [r[y.column] for r in rows], "o", ms=6, mfc=fill, mec=_FRONT, label=name)
+    name = "predicted" if measured or is_predicted(config, x) else x.source_name
+    axes.plot([r[predicted] for r in rows], [r[y.column] for r in rows], "o", ms=6, mfc=fill, mec=_FRONT, label=name)
     for bound in (getattr(x, "min", None), getattr(x, "max", None)):
         if bound is not None:
             axes.axvline(bound, ls="--", lw=1, color=_EXPLORED)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import UNSUPPORTED, Direction, InputError, Measured
+from freerea_seval.config.schema import MOST_AT_ONCE
 from freerea_seval.sources.predicted import PredictedSource
 from freerea_seval.sources.registry import Context, MetricInfo, Source, builtin_metric, load_registry
 from freerea_seval.strings.views import View, check_view, default_view
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 Values = npt.NDArray[np.float64]
 
-#: Networks are measured together at most: their names are one line of the log.
-MOST_AT_ONCE = 2_000
 #: Networks with a value that a Gaussian process needs at least.
 FEWEST_TO_BELIEVE = 5
 #: Probability with which the recorded intervals of predictions contain the value.

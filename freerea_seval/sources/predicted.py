@@ -6,7 +6,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from freerea_seval.predictor.model_card import ADVICE, PredictorInfo
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 from freerea_seval.strings.views import View, check_view, default_view
-from freerea_seval.units import direction_of
+from freerea_seval.units import direction_of, unit_of
 
 if TYPE_CHECKING:
     from freerea_seval.predictor.seval import SEvalPredictor
@@ -185,13 +185,10 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         The predictor's folder, and the seconds that measuring and training took. A resumed run uses the files of
         its first start.
     """
-    from pandas import DataFrame
-
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Target, train_predictor
     from freerea_seval.sources.device import measure_latency_ms
     from freerea_seval.strings.encode import SpaceStrings
-    from freerea_seval.tables import to_csv
 
     metric, count, view = _calibration(argument)
     if context.folder is None:
@@ -222,13 +219,30 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         seed=context.seed,
     )
     save_predictor(folder, predictor, facts, overwrite=True)
-    cells = ["" if math.isinf(value) else value for value in values]
-    table = DataFrame({"genotype": list(genotypes), f"{metric}_{info.unit}": cells})
-    write_atomically(context.folder / f"measured-{metric}.csv", to_csv(table))
+    write_measurements(
+        context.folder / f"measured-{metric}.csv", metric, info.unit, dict(zip(genotypes, values, strict=True))
+    )
     seconds = {f"measure {metric}": measured - began, f"train {metric}": time.perf_counter() - measured}
     # The receipt is written last: a run that was killed before measures again.
     write_atomically(receipt, json.dumps({"seconds": seconds}, indent=2))
     return folder, seconds
+
+
+def write_measurements(path: Path, metric: str, unit: str, values: Mapping[str, float]) -> None:
+    """Write measured values as a table that ``freerea-seval train`` reads; a value that is not finite is an empty cell.
+
+    Args:
+        path: the CSV.
+        metric, unit: the column, which ends with the unit if names can say it.
+        values: by genotype.
+    """
+    from pandas import DataFrame
+
+    from freerea_seval.tables import to_csv
+
+    column = f"{metric}_{unit}"
+    cells = [value if math.isfinite(value) else "" for value in values.values()]
+    write_atomically(path, to_csv(DataFrame({"genotype": list(values), column if unit_of(column) else metric: cells})))
 
 
 def _calibration(argument: dict[str, Any]) -> tuple[str, int, View]:

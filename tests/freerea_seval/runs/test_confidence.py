@@ -13,9 +13,10 @@ from freerea_patch import InputError, TopologySpace
 from freerea_seval.config import load_config
 from freerea_seval.predictor.folder import save_predictor
 from freerea_seval.predictor.training import Target, train_predictor
-from freerea_seval.runs.execute import execute, prepare
+from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import read_history
+from freerea_seval.runs.setup import prepare
 from freerea_seval.strings.encode import SpaceStrings
 
 CONFIG = """

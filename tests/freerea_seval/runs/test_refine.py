@@ -9,17 +9,20 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 
 import freerea_seval as fs
 from freerea_patch import InputError, NothingFeasible, TopologySpace
 from freerea_seval.files import JsonLines
-from freerea_seval.runs.refine import RefineLog
+from freerea_seval.runs.refine_log import RefineLog
+from freerea_seval.runs.report import _draw_report, sections_of
 from freerea_seval.sources import device
 from tests.freerea_seval.cli.test_mistakes import call as exit_code
 
@@ -62,10 +65,11 @@ def write_config(folder: Path, *objectives: Mapping[str, object], **sections: ob
         "space": {"name": "nats-tss", "only": "cells.csv"},
         "search": {"population": 6, "tournament": 3, "seeds": [4]},
         "budget": {"evaluations": 16},
-        "objectives": [json.loads(json.dumps(objective).replace("MODULE", module)) for objective in objectives],
+        "objectives": objectives,
         "refine": {"start": 10, "rounds": 2, "networks": 3},
         **sections,
     }
+    content = json.loads(json.dumps(content).replace("MODULE", module))
     path = folder / "search.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -101,12 +105,31 @@ def call(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, st
     return run
 
 
+@contextmanager
+def interrupted_after(lines: int) -> Iterator[None]:
+    """Interrupt what is done within as soon as it has added so many lines to journals."""
+    append, left = JsonLines.append, lines
+
+    def interrupted(self: JsonLines, row: dict[str, object]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        append(self, row)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JsonLines, "append", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 def calls(folder: Path) -> Counter[str]:
     return Counter((folder / "calls.txt").read_text().splitlines())
 
 
 def test_what_is_presented_was_measured_and_no_measured_network_dominates_it(tmp_path: Path) -> None:
-    run = search(write_config(tmp_path, PRICE, QUALITY), tmp_path / "run")
+    report = [{"metric": "worth", "source": QUALITY["source"]}]
+    run = search(write_config(tmp_path, PRICE, QUALITY, report=report), tmp_path / "run")
     front, measured = run.front, calls(tmp_path)
     assert len(measured) == 16
     assert set(measured.values()) == {1}
@@ -119,6 +142,14 @@ def test_what_is_presented_was_measured_and_no_measured_network_dominates_it(tmp
     assert (front["price_low"] <= front["price_high"]).all()
     assert front.attrs["predicted"] == []
     assert "price_predicted differs from price by" in run.report()
+    axes = Figure().subplots()
+    price, worth = (next(s for s in sections_of(run.config) if s.metric == name) for name in ("price", "worth"))
+    _draw_report(axes, run.config, run.folder.results(), price, worth)
+    drawn = {
+        str(line.get_label()): np.sort(np.asarray(line.get_xdata(), dtype=float)).tolist() for line in axes.get_lines()
+    }
+    assert drawn["measured"] == sorted(front["price"])
+    assert drawn["predicted"] == sorted(front["price_predicted"])
     assert run.history["price"].tolist() == [costs[genotype] for genotype in run.history["genotype"]]
 
 
@@ -158,25 +189,15 @@ def test_a_run_interrupted_anywhere_resumes_to_the_same_result(tmp_path: Path, m
         total += 1
         append(self, row)
 
-    monkeypatch.setattr(JsonLines, "append", counted)
     (tmp_path / "calls.txt").unlink()
-    search(config, tmp_path / "again")
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLines, "append", counted)
+        search(config, tmp_path / "again")
     assert outcome(tmp_path / "again") == expected
     for stop in (2, 11, 13, total // 2, total - 1):
-        left = stop
-
-        def interrupted(self: JsonLines, row: dict[str, object]) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                raise KeyboardInterrupt
-            append(self, row)
-
         (tmp_path / "calls.txt").unlink(missing_ok=True)
-        monkeypatch.setattr(JsonLines, "append", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted_after(stop):
             search(config, tmp_path / f"run-{stop}")
-        monkeypatch.setattr(JsonLines, "append", append)
         fs.search(resume=tmp_path / f"run-{stop}", progress=False)
         assert outcome(tmp_path / f"run-{stop}") == expected
         # A value that could not be recorded is the only one that is measured again.
@@ -203,20 +224,9 @@ def test_what_is_measured_here_is_freed_of_the_machines_drift_and_resumed(
     assert [len(session) for session in sessions] == [10, 6, 6]
     expected = outcome(run.path)
     # Interrupted while the values of a session are recorded, the same networks are measured, or read, together again.
-    append, left = JsonLines.append, 5
-
-    def interrupted(self: JsonLines, row: dict[str, object]) -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise KeyboardInterrupt
-        append(self, row)
-
     sessions.clear()
-    monkeypatch.setattr(JsonLines, "append", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_after(5):
         search(config, tmp_path / "again")
-    monkeypatch.setattr(JsonLines, "append", append)
     first = sessions.pop()
     fs.search(resume=tmp_path / "again", progress=False)
     assert sessions[0] == first

@@ -23,7 +23,7 @@ from freerea_seval.predictor import training
 from freerea_seval.predictor.folder import load_predictor, save_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.training import Target, train_predictor
-from freerea_seval.runs.execute import prepare
+from freerea_seval.runs.setup import prepare
 from freerea_seval.sources import device
 from freerea_seval.sources.predicted import PredictedSource
 from freerea_seval.sources.registry import Context

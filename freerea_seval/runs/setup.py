@@ -1,0 +1,174 @@
+"""Make a run ready: make the space, find the algorithm, open the sources, bind the objectives to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from freerea_patch import BoundObjective, FreeREA, InputError, ObjectiveSet, Search, SearchSpace, Subspace
+from freerea_seval.config import Config, MetricSection, ObjectiveSection, make_space, resolve_algorithm
+from freerea_seval.progress import Progress
+from freerea_seval.runs.folder import RunFolder
+from freerea_seval.sources.registry import Context, Registry, Source, load_registry
+
+Section = TypeVar("Section", bound=MetricSection)
+
+
+@dataclass(frozen=True)
+class Bound(Generic[Section]):
+    """A metric of the config, with the unit and direction from its source, and the source."""
+
+    section: Section
+    source: Source
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A config with its space, its algorithm and its opened sources.
+
+    Attributes:
+        config: the config, with the directions and units from the sources, and all options of the algorithm.
+        space: the search space.
+        algorithm: the class of the algorithm.
+        objectives: the objectives, bound to their sources.
+        bound: the sections of the objectives with their sources.
+        report: metrics that are evaluated for the final front only.
+        preparation: seconds that sources spent before the search.
+        notes: what the user should know of the search, one line each.
+    """
+
+    config: Config
+    space: SearchSpace
+    algorithm: type[Search]
+    objectives: ObjectiveSet
+    bound: list[Bound[ObjectiveSection]]
+    report: list[Bound[MetricSection]]
+    preparation: dict[str, float]
+    notes: list[str]
+
+
+def prepare(config: Config, base: Path, *, folder: Path | None = None, progress: Progress | None = None) -> Setup:
+    """Open every source of a config.
+
+    Args:
+        config: the config.
+        base: the folder that its relative paths refer to.
+        folder: the run's folder, for files that sources prepare.
+        progress: shows long preparations.
+
+    Raises:
+        InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
+    """
+    space = make_space(config.whole_space, base)
+    seed, refines = config.search.seeds[0], config.refine is not None
+    context = Context(space, config.live, base, folder, seed, progress or Progress(), refines)
+    if config.only is not None:
+        from freerea_seval.sources.table import Table  # imports pandas
+
+        # Sources know the whole space: its tables are numbered, and its predictors trained, in it.
+        space = Subspace(space, Table(context.path(config.only, "space: 'only'"), space).genotypes)
+    algorithm, search = resolve_algorithm(config.search, space, base)
+    opener = _Opener(load_registry(), context)
+    # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
+    for section in config.objectives:
+        section.objectives()
+        if not section.is_learnable:
+            opener.objective(section)
+    report = [opener.metric(section) for section in config.report]
+    objectives = [opener.objective(section) for section in config.objectives]
+    resolved = config.model_copy(
+        update={
+            "search": search,
+            "objectives": [bound.section for bound in objectives],
+            "report": [bound.section for bound in report],
+        }
+    )
+    bound_terms = [term for bound in objectives for term in _terms(bound)]
+    notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
+    objective_set = ObjectiveSet(bound_terms)
+    return Setup(resolved, space, algorithm, objective_set, objectives, report, opener.preparation, notes)
+
+
+def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
+    """Yield a note if the budget ends within the first population."""
+    population, evaluations = config.search.options().get("population", 0), config.budget.evaluations or math.inf
+    if issubclass(algorithm, FreeREA) and population >= evaluations:
+        yield (
+            f"warning: this is a random search, because the first population ({population}) takes all evaluations"
+            f" ({evaluations}); set a smaller search.population, or a larger budget.evaluations"
+        )
+
+
+def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
+    """Yield an objective bound to its source, and with a confidence also the source's own bounds as constraints."""
+    section, source = bound.section, bound.source
+    term, *side_terms = section.objectives()
+    yield BoundObjective(term, source, section.metric)
+    for term, (side, probability) in zip(side_terms, section.confident_sides.items(), strict=True):
+        if not hasattr(source, "bounds"):
+            raise InputError(
+                f"objective {section.column!r}: source {section.source_name!r} gives no probabilities, only a"
+                " predictor ('seval') does; remove 'confidence'"
+            )
+        yield BoundObjective(term, source.bounds(section.metric, side, probability), section.metric)
+
+
+class _Opener:
+    """Opens each source once, for all of its metrics."""
+
+    def __init__(self, registry: Registry, context: Context) -> None:
+        self._registry = registry
+        self._context = context
+        self._open: dict[str, Source] = {}
+        self.preparation: dict[str, float] = {}
+        #: What sources say about their values, by column.
+        self.notes: dict[str, str] = {}
+
+    def source(self, section: MetricSection) -> Source:
+        # A source that learns does so for one metric.
+        key = repr((section.source_name, section.source_argument, section.is_learnable and section.metric))
+        if key not in self._open:
+            source = self._registry.open(section.source_name, section.source_argument, self._context)
+            self._open[key] = source
+            self.preparation.update(getattr(source, "preparation", {}))
+        return self._open[key]
+
+    def objective(self, section: ObjectiveSection) -> Bound[ObjectiveSection]:
+        bound = self.metric(section)
+        if bound.section.direction is None and section.role != "constraint":
+            raise InputError(
+                f"objective {section.column!r}: source {section.source_name!r} does not define which values are"
+                " better; add 'direction: max' or 'direction: min'"
+            )
+        return bound
+
+    def metric(self, section: Section) -> Bound[Section]:
+        """Bind a metric to its source, and complete the unit and the direction."""
+        source = self.source(section)
+        info = source.describe(section.metric)
+        unit = info.unit if section.unit is None else section.unit
+        direction = section.direction or info.direction
+        if self._context.refines and section.is_learnable:
+            source.specify(unit, direction)  # type: ignore[attr-defined]
+        if info.note:
+            self.notes[section.column] = info.note
+        return Bound(section.model_copy(update={"unit": unit, "direction": direction}), source)
+
+
+def start(folder: RunFolder, progress: Progress) -> Setup:
+    """Open the sources of a run, and record its resolved config and its notes; a note is shown once.
+
+    Raises:
+        InputError: as :func:`prepare`; or the user has not agreed to run the code that the config names.
+    """
+    folder.check_trust()
+    setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
+    known = folder.notes
+    folder.resolve(setup.config, setup.notes)
+    for note in setup.notes:
+        if note not in known:
+            progress.say(note)
+    return setup
