@@ -192,9 +192,9 @@ def most_informative_first(
         InputError: as :class:`freerea_seval.strings.encode.SpaceStrings`.
     """
     from freerea_seval.predictor.active_learning import most_informative
-    from freerea_seval.strings.encode import SpaceStrings
+    from freerea_seval.strings.encode import shared_strings
 
-    strings = SpaceStrings(space, "executed").strings(genotypes, show)
+    strings = shared_strings(space, "executed").strings(genotypes, show)
     first = most_informative(strings, min(_ORDERED, len(set(strings))), length_scale=_LENGTH_SCALE).tolist()
     others = sorted(set(range(len(genotypes))) - set(first))
     return [genotypes[index] for index in (*first, *others)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from freerea_patch import InputError, SearchSpace
+from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import ChainStrings, NotComposableError
 from freerea_seval.strings.text.serialize import serialize_graph as write
@@ -16,6 +16,10 @@ from freerea_seval.strings.views import View, check_view, view_of
 
 #: Networks between two reports of progress.
 _PROGRESS_INTERVAL = 64
+#: Spaces and views whose strings are kept for the next caller, the latest last.
+_KEPT: list[SpaceStrings] = []
+_MOST_KEPT = 4
+_NAMED = (TopologySpace, SizeSpace)
 
 
 def encode_module(network: nn.Module, inputs: Inputs, view: View = "executed") -> str:
@@ -84,3 +88,24 @@ class SpaceStrings:
             except NotComposableError:
                 pass
         return encode_module(self.space.build(genotype), [torch.zeros(self._input.shape)], self.view)
+
+
+def shared_strings(space: SearchSpace, view: View = "executed") -> SpaceStrings:
+    """Return the strings of a space that all of its readers share, so that none encodes a network again.
+
+    Raises:
+        InputError: an unknown view.
+    """
+    found = next((kept for kept in _KEPT if kept.view == view and _equal(kept.space, space)), None)
+    if found is None:
+        found = SpaceStrings(space, view)
+    else:
+        _KEPT.remove(found)
+    _KEPT.append(found)
+    del _KEPT[:-_MOST_KEPT]
+    return found
+
+
+def _equal(one: SearchSpace, other: SearchSpace) -> bool:
+    """Whether two spaces are the same object, or built-in ones whose name says all."""
+    return one is other or (type(one) is type(other) and type(one) in _NAMED and one.name == other.name)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
-from freerea_seval.strings.encode import SpaceStrings, encode_module
+from freerea_seval.strings.encode import SpaceStrings, encode_module, shared_strings
 from freerea_seval.strings.views import VIEWS
 from tests.freerea_seval.strings.example_spaces import Bare
 from tests.freerea_seval.strings.trace.tracing import Function
@@ -127,3 +127,17 @@ def test_hash_seed_and_thread_count_do_not_change_the_strings() -> None:
         command = [sys.executable, "-c", script, threads]
         ran = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
         assert ran.stdout.strip() == hashlib.sha256(" ".join(here).encode()).hexdigest()
+
+
+def test_readers_of_equal_spaces_share_strings_and_those_of_others_do_not() -> None:
+    class Mine(TopologySpace):
+        """A space of the user's, whose name may not say everything."""
+
+    strings = shared_strings(TopologySpace("cifar100"))
+    assert shared_strings(TopologySpace("cifar100"), "executed") is strings
+    assert shared_strings(TopologySpace("cifar100"), "functional") is not strings
+    assert shared_strings(TopologySpace("cifar10")) is not strings
+    mine = Mine("cifar100")
+    assert shared_strings(mine) is not strings
+    assert shared_strings(mine) is shared_strings(mine)
+    assert shared_strings(mine) is not shared_strings(Mine("cifar100"))
