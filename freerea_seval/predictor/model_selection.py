@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
-from freerea_seval.predictor.models.registry import MOST_FOR_GP, Show, ask, members, train
+from freerea_seval.predictor.models.registry import LEARN_VALUES, MOST_FOR_GP, Show, ask, members, train
 from freerea_seval.predictor.models.target_transform import Scale, ScaleName, fit_scale
 from freerea_seval.predictor.models.validation import FEWEST
 from freerea_seval.predictor.scores import kendall_tau
@@ -115,20 +115,21 @@ def select(
             if not len(columns):
                 continue
             fitted = [fit_scale(metric_scales[j], values[fitted_rows, j]) for j in columns.tolist()]
-            targets = _scores(fitted, values[np.ix_(fitted_rows, columns)])
+            targets = values[np.ix_(fitted_rows, columns)]
             show(finished / fits, f"comparing: {name}")
             trained = train(
                 name,
                 [strings[i] for i in fitted_rows],
-                targets,
+                targets if name in LEARN_VALUES else _scores(fitted, targets),
                 _rows(proxies, fitted_rows),
                 seed,
                 parameters,
                 distinct,
             )
-            scores = ask(name, trained, [strings[i] for i in held_out_rows], _rows(proxies, held_out_rows))
-            inverse = [s.value(c) for s, c in zip(fitted, scores.T, strict=True)]
-            predictions[np.ix_(held_out_rows, columns)] = np.stack(inverse, axis=1)
+            predicted = ask(name, trained, [strings[i] for i in held_out_rows], _rows(proxies, held_out_rows))
+            if name not in LEARN_VALUES:
+                predicted = np.stack([s.value(c) for s, c in zip(fitted, predicted.T, strict=True)], axis=1)
+            predictions[np.ix_(held_out_rows, columns)] = predicted
             finished += 1
         return predictions
 
@@ -244,7 +245,7 @@ def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[st
     if model != "auto":
         return [model]
     if networks <= MOST_FOR_GP:
-        return ["boosted", "gp", "boosted+gp", *(["gp+ridge"] if base else [])]
+        return ["boosted", "gp", "additive", "boosted+gp", "additive+gp", *(["gp+ridge"] if base else [])]
     names = ["boosted", "ordered"] if networks <= MANY else ["ordered", "shallow", "robust"]
     if members("ensemble", networks, proxies) != ("boosted",):  # another model is available
         names.append("mlp")

@@ -22,7 +22,7 @@ from freerea_seval.predictor.features.proxies import as_table
 from freerea_seval.predictor.features.vectorizer import check_strings, share_features
 from freerea_seval.predictor.model_selection import select
 from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
-from freerea_seval.predictor.models.registry import Show, State, ask, make, train
+from freerea_seval.predictor.models.registry import LEARN_VALUES, Show, State, ask, make, train
 from freerea_seval.predictor.models.target_transform import Scale
 from freerea_seval.predictor.models.validation import (
     StringRegressor,
@@ -140,7 +140,8 @@ class SEvalPredictor(StringRegressor):
         self.models_: list[Any] = []
         for number, name in enumerate(self.members_):
             show(0.6 + 0.4 * number / len(self.members_), f"training: {name}")
-            self.models_.append(train(name, measured, targets, table, self.seed, parameters, self.distinct))
+            learned = values[rows] if name in LEARN_VALUES else targets
+            self.models_.append(train(name, measured, learned, table, self.seed, parameters, self.distinct))
         share_features([*self.models_, *self.classifiers_])
         self.unseen_ = np.full(values.shape, np.nan)
         self.unseen_[rows] = selection.unseen
@@ -263,7 +264,7 @@ class SEvalPredictor(StringRegressor):
             rows, strings = [index[string] for string in strings], list(index)
         table = self._inputs_beside_strings(strings, proxies)
         scores = sum(
-            weights * ask(name, model, strings, table)
+            weights * self._scores_of(name, model, strings, table)
             for weights, name, model in zip(self.weights_, self.members_, self.models_, strict=True)
         )
         values = np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1)
@@ -272,6 +273,11 @@ class SEvalPredictor(StringRegressor):
             if classifier is not None:
                 values[classifier.probability(strings) < 0.5, column] = np.inf
         return values if rows is None else values[rows]
+
+    def _scores_of(self, name: str, model: Any, strings: Sequence[str], table: Values | None) -> Values:
+        """Return the ``(n, m)`` scores of one model."""
+        predicted = ask(name, model, strings, table)
+        return self._to_scales(predicted) if name in LEARN_VALUES else predicted
 
     def _with_constants(self, values: Values, constant: npt.NDArray[np.bool_]) -> Values:
         """Replace ``(n, m)`` predictions of networks with a constant output, where their value is defined."""

@@ -19,6 +19,7 @@ Show = Callable[[float, str], None]
 
 _CLASSES = {
     "gp": "freerea_seval.predictor.models.gp:GaussianProcessPredictor",
+    "additive": "freerea_seval.predictor.models.additive:AdditivePredictor",
     "ridge": "freerea_seval.predictor.models.ridge:RidgePredictor",
     "mlp": "freerea_seval.predictor.models.mlp:MLPPredictor",
     "t5": "freerea_seval.predictor.t5.estimator:T5Predictor",
@@ -36,6 +37,8 @@ _TREES: Mapping[str, Mapping[str, Any]] = {
 MODELS = (*_TREES, *_CLASSES, "ensemble")
 #: Models that use proxies; the others read strings alone.
 USE_PROXIES = (*_TREES, "gp", "ridge")
+#: Models that learn values in the unit of a metric, whose sums mean something; the others learn scores.
+LEARN_VALUES = ("additive",)
 #: Above this number of networks a Gaussian process takes too long: its time grows with the cube.
 MOST_FOR_GP = 1000
 
@@ -43,7 +46,8 @@ MOST_FOR_GP = 1000
 class Model(Protocol):
     """The contract of a model; :class:`~freerea_seval.predictor.seval.SEvalPredictor` calls it.
 
-    Targets are ``(n, m)`` scores, about standard normal, NaN where a metric was not measured.
+    Targets are ``(n, m)`` scores, about standard normal, or the values themselves for :data:`LEARN_VALUES`; NaN where a
+    metric was not measured.
     """
 
     def fit(self, strings: Sequence[str], y: npt.ArrayLike, *arguments: Any, **options: Any) -> Any:

@@ -45,7 +45,7 @@ class Fake:
         assert not model.strings & set(strings), "a network that it was trained on"
         rng = np.random.default_rng(len(name))
         scores = np.array([self.hidden[string] for string in strings])
-        return np.repeat((scores + self.noise[name] * rng.standard_normal(len(scores)))[:, None], model.metrics, axis=1)
+        return np.repeat((scores + self.noise.get(name, 20.0) * rng.standard_normal(len(scores)))[:, None], model.metrics, axis=1)
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
     selection, _ = chosen(monkeypatch, hidden, noise)
     assert selection.members == (best,)
     assert selection.weights.tolist() == [[1.0]]
-    assert set(selection.compared) == {"boosted", "gp", "boosted+gp"}
+    assert set(selection.compared) == {"boosted", "gp", "additive", "boosted+gp", "additive+gp"}
     assert max(selection.compared, key=lambda model: selection.compared[model]) == best
     assert selection.reason.startswith(
         f"{best} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
@@ -121,7 +121,7 @@ def test_each_metric_has_the_models_that_predict_it_best(
     values = np.stack([list(hidden.values()), list(other.values())], axis=1)
 
     def ask(name: str, model: Seen, strings: Sequence[str], proxies: Values | None) -> Values:
-        knows = hidden if name == "boosted" else other
+        knows = {"boosted": hidden, "gp": other}.get(name, dict.fromkeys(hidden, 0.0))
         return np.repeat([[knows[string]] for string in strings], 2, axis=1)
 
     monkeypatch.setattr(selecting, "train", lambda *arguments: Seen(frozenset(), 2))
@@ -201,6 +201,8 @@ def test_one_string_of_many_networks_does_not_decide_what_orders_distinct_ones_b
         rng = np.random.default_rng(0)
         if name == "boosted":
             return np.array([[9.0 if string == lowest else hidden[string]] for string in asked])
+        if name == "additive":
+            return np.zeros((len(asked), 1))
         return np.array([[-9.0 if string == lowest else rng.standard_normal()] for string in asked])
 
     monkeypatch.setattr(selecting, "train", lambda *arguments: Seen(frozenset(), 1))
@@ -272,8 +274,8 @@ def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], mo
     select(
         "auto", "auto", list(hidden), values, None, 0, {}, False, lambda fraction, note: told.append((fraction, note))
     )
-    assert [fraction for fraction, _ in told] == pytest.approx([i / 10 for i in range(10)])
-    assert {note for _, note in told} == {"comparing: boosted", "comparing: gp"}
+    assert [fraction for fraction, _ in told] == pytest.approx([i / 15 for i in range(15)])
+    assert {note for _, note in told} == {f"comparing: {name}" for name in ("boosted", "gp", "additive")}
 
 
 def test_an_unknown_model_or_scale_is_named(strings: list[str], values: list[float]) -> None:

@@ -71,7 +71,7 @@ def test_the_probability_of_support_is_one_where_all_were(
 
 
 def test_it_says_what_it_chose_and_why(auto: SEvalPredictor) -> None:
-    assert auto.compared_.keys() == {"boosted", "gp", "boosted+gp"}
+    assert auto.compared_.keys() == {"boosted", "gp", "additive", "boosted+gp", "additive+gp"}
     assert all(-1 <= tau <= 1 for tau in auto.compared_.values())
     for name, tau in auto.compared_.items():
         assert f"{name} {tau:.3f}" in auto.choice_
