@@ -20,6 +20,9 @@ from scipy.special import ndtr
 
 Values = npt.NDArray[np.float64]
 
+#: Power of the probability of feasibility. A measurement that turns out infeasible costs as much as any other and leads
+#: to no training: with 2 instead of 1, twice as many of the chosen networks are feasible under a tight bound.
+_CAUTION = 2.0
 #: How far the reference point of hypervolumes is behind the worst values of a front, relative to the front's range.
 _BEHIND = 0.1
 #: Weight of the sum beside the maximum in ParEGO's scalarisation (Knowles 2006, section III).
@@ -95,9 +98,9 @@ def expected_hypervolume_improvement(mean: Values, std: Values, front: Values, r
 def choose(axes: Sequence[Axis], feasible: Values, count: int, alike: Sequence[str], seed: int = 0) -> list[int]:
     """Choose networks one by one, each as if those before it had their expected values.
 
-    The value of a network is the probability that it is feasible times its expected improvement (Gardner 2014): of the
-    best known value with one axis, of the front's hypervolume with two, and of a random Chebyshev scalarisation with
-    more (Knowles 2006).
+    The value of a network is the squared probability that it is feasible (Gardner 2014 has a power of 1) times its
+    expected improvement: of the best known value with one axis, of the front's hypervolume with two, and of a random
+    Chebyshev scalarisation with more (Knowles 2006).
 
     Args:
         axes: ``m`` metrics of the ``n`` candidates and, after them, of all feasible networks that were measured;
@@ -116,7 +119,7 @@ def choose(axes: Sequence[Axis], feasible: Values, count: int, alike: Sequence[s
     spread = np.maximum(np.ptp(everything, axis=0), 1e-12)
     everything = (everything - everything.min(axis=0)) / spread
     mean, known = everything[:n], everything[n:]
-    log_feasible = np.log(np.maximum(feasible, 1e-12))
+    log_feasible = _CAUTION * np.log(np.maximum(feasible, 1e-12))
     groups = np.unique(np.array(alike), return_inverse=True)[1]
     open_, fresh = np.ones((2, n), dtype=bool)
     if len(axes) == 2:  # behind the front that is believed to exist

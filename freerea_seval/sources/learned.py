@@ -24,6 +24,7 @@ from freerea_seval.units import direction_of
 
 if TYPE_CHECKING:
     from freerea_seval.predictor.models.gp import JointPosterior
+    from freerea_seval.predictor.models.target_transform import Scale, ScaleName
 
 Values = npt.NDArray[np.float64]
 
@@ -184,10 +185,10 @@ class LearnedSource(PredictedSource):
 
     def specify(self, unit: str, direction: Direction | None) -> None:
         """Take the unit and direction of the config, and make ready to read networks."""
-        from freerea_seval.strings.encode import SpaceStrings
+        from freerea_seval.strings.encode import shared_strings
 
         self._unit, self._direction = unit, direction or self._direction or "min"
-        self.strings = SpaceStrings(self._context.space, self.means.view or default_view(self.metric))
+        self.strings = shared_strings(self._context.space, self.means.view or default_view(self.metric))
 
     @property
     def drifts(self) -> bool:
@@ -285,25 +286,27 @@ class LearnedSource(PredictedSource):
         """Whether enough networks are measured for a :meth:`belief`."""
         return int(np.isfinite(self._training_data()[1]).sum()) >= FEWEST_TO_BELIEVE
 
-    def belief(self, genotypes: Sequence[str], bounds: Sequence[float] = ()) -> Beliefs:
+    def belief(self, genotypes: Sequence[str], bounds: Sequence[float] = (), *, alone: bool = False) -> Beliefs:
         """Return what a Gaussian process believes of the metric, on the scale that it learns on.
 
         Args:
             genotypes: ``n`` networks; the values of measured ones are known.
             bounds: values to map to the scale.
+            alone: whether nothing else is optimised. Then only the order of values matters.
         """
         from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
-        from freerea_seval.predictor.models.gp import MOST, GaussianProcessPredictor
+        from freerea_seval.predictor.models.gp import MOST
         from freerea_seval.predictor.models.target_transform import fit_scale
 
         names, values = self._training_data()
         finite = np.flatnonzero(np.isfinite(values))
-        scale = fit_scale("blend" if self.strings.view == "functional" else "log", values)
+        name: ScaleName = "log" if self.strings.view == "executed" else "rank" if alone else "blend"
+        scale = fit_scale(name, values)
         drawn = finite if len(finite) <= MOST else np.sort(np.random.default_rng(0).permutation(finite)[:MOST])
         training = self.strings.strings([names[i] for i in drawn])
-        model = GaussianProcessPredictor(self._context.seed).fit(training, scale.score(values[drawn]))
         strings = self.strings.strings(genotypes)
         row = {string: number for number, string in enumerate(dict.fromkeys(strings))}
+        posterior = self._posterior(training, values[drawn], scale, list(row))
         supported = np.ones(len(row))
         if len(finite) < len(values):
             classifier = FeasibilityClassifier(self._context.seed)
@@ -311,5 +314,22 @@ class LearnedSource(PredictedSource):
         rows = np.array([row[string] for string in strings])
         known = np.array([self.measured.get(genotype, np.inf) for genotype in genotypes])
         supported = np.where(np.isinf(known), supported[rows], np.isfinite(known))
-        belief = Belief(model.joint(list(row)), rows, np.where(np.isfinite(known), scale.score(known), np.nan))
+        belief = Belief(posterior, rows, np.where(np.isfinite(known), scale.score(known), np.nan))
         return Beliefs(belief, supported, scale.score(np.array(bounds, dtype=np.float64)))
+
+    def _posterior(
+        self, training: Sequence[str], values: Values, scale: Scale, strings: Sequence[str]
+    ) -> JointPosterior:
+        """Return the posterior of strings; its prior mean is additive where an additive model predicts best."""
+        from freerea_seval.predictor.models.additive import AdditivePredictor
+        from freerea_seval.predictor.models.gp import GaussianProcessPredictor
+
+        model, scores = GaussianProcessPredictor(self._context.seed), scale.score(values)
+        weights = dict(zip(self.predictor.members_, self.predictor.weights_[:, 0], strict=True)) if self.trained else {}
+        if scale.name != "log" or weights.get("additive", 0.0) < 0.5:
+            return model.fit(training, scores).joint(strings)
+        additive, least = AdditivePredictor().fit(training, values), values.min() / 10
+        prior, mean = (scale.score(np.maximum(additive.predict(some), least)) for some in (training, strings))
+        posterior = model.fit(training, scores - prior).joint(strings)
+        posterior.mean = posterior.mean + mean
+        return posterior

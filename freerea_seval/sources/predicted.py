@@ -50,7 +50,7 @@ class PredictedSource:
     def __init__(self, context: Context, argument: Any) -> None:
         prepare_torch(context.live)
         from freerea_seval.predictor.folder import load_predictor
-        from freerea_seval.strings.encode import SpaceStrings
+        from freerea_seval.strings.encode import shared_strings
 
         #: Seconds that preparing the predictor took, for the search's ledger.
         self.preparation: dict[str, float] = {}
@@ -66,7 +66,7 @@ class PredictedSource:
                 f"predictor {folder}: learned from {predictor.proxies_} proxies beside strings, which a search"
                 " does not compute; train one on strings alone"
             )
-        self.strings = SpaceStrings(context.space, info.view)
+        self.strings = shared_strings(context.space, info.view)
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
         self._adopt(predictor, info)
         # The first prediction imports packages, whose time is not to be charged to the networks of the search.
@@ -188,7 +188,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Target, train_predictor
     from freerea_seval.sources.device import measure_latency_ms
-    from freerea_seval.strings.encode import SpaceStrings
+    from freerea_seval.strings.encode import shared_strings
 
     metric, count, view = _calibration(argument)
     if context.folder is None:
@@ -211,7 +211,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     info = builtin_metric("device", metric)
     assert info.direction is not None
     predictor, facts = train_predictor(
-        SpaceStrings(space, view).strings(list(genotypes)),
+        shared_strings(space, view).strings(list(genotypes)),
         values,
         [Target(metric, info.unit, info.direction)],
         space_name=space.name,
