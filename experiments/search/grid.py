@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from experiments.search.benchmarks import HARDWARE, PGD, read_benchmark
-from experiments.search.methods import ABLATION, METHODS, Method
+from experiments.search.methods import ABLATION, METHODS, STARTS, Method
 from experiments.search.outcomes import write_points
 from freerea_patch import Budget, InputError
 from freerea_seval.predictor.seval import FEWEST
@@ -28,8 +29,8 @@ class Grid(BaseModel):
         cells: how many measured networks the predictors of hardware learn from; see :meth:`learned_from`.
         seeds: how many.
         budget: of a search; one of several steps has its share.
-        predictions: how many networks a step explores that needs nothing but predictions.
-        population, tournament: of every algorithm that has them; steps share them, as they do the budget.
+        predictions: how many networks a search explores that trains some, and then needs nothing but predictions.
+        population, tournament: of every algorithm that has them; the parts of a search in rounds share them.
         model: of the predictors.
     """
 
@@ -42,7 +43,7 @@ class Grid(BaseModel):
     cells: Annotated[list[Annotated[int, Field(ge=FEWEST)]], Field(min_length=1)] = [100]
     seeds: Annotated[int, Field(gt=0)] = 10
     budget: Budget = Budget(metric_seconds=45.0)
-    predictions: Annotated[int, Field(gt=0)] = 1000
+    predictions: Annotated[int, Field(gt=0)] = 600
     population: int = 100
     tournament: int = 25
     model: str = "auto"
@@ -68,29 +69,29 @@ class Grid(BaseModel):
         """Return the methods.
 
         Raises:
-            InputError: there is none of a name, or one measures more leaders than ``cells`` leave.
+            InputError: there is none of a name, or ``cells`` are too few to start one that measures in rounds.
         """
         for name in self.methods:
             if name not in _METHODS:
                 raise InputError(f"unknown method {name!r}; valid methods: {', '.join(_METHODS)}")
         methods = [_METHODS[name] for name in self.methods]
         for method in methods:
-            needed = sum(method.leaders) + FEWEST
-            if method.leaders and min(self.cells) < needed:
+            if method.rounds and round(min(self.cells) * STARTS) < FEWEST:
                 raise InputError(
-                    f"method {method.name!r} measures {sum(method.leaders)} leaders, and its first predictor learns"
-                    f" from {FEWEST} cells at least: 'cells' must be {needed} or more, got {min(self.cells)}"
+                    f"method {method.name!r} starts with {STARTS:.0%} of 'cells', and its first predictor learns from"
+                    f" {FEWEST} cells at least: 'cells' must be {math.ceil(FEWEST / STARTS)} or more, got"
+                    f" {min(self.cells)}"
                 )
         return methods
 
     def learned_from(self, method: Method) -> Sequence[int | None]:
         """Return the numbers of cells that a method's predictors learn from.
 
-        Whoever chooses what to measure does so to measure little: with leaders, it is the smallest number only.
+        Whoever chooses what to measure does so to measure little: in rounds, it is the smallest number only.
         """
         if method.hardware != "seval":
             return [None]
-        return [min(self.cells)] if method.leaders else self.cells
+        return [min(self.cells)] if method.rounds else self.cells
 
     def measured(self, dataset: str) -> list[str]:
         """Return the metrics that a data set has; accuracy under attack is known on CIFAR-10 only."""

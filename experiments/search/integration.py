@@ -31,7 +31,7 @@ from freerea_seval.progress import terminal_progress
 COLUMNS = (
     *("dataset", "metric", "unit", "direction", "quantile", "bound", "method", "cells", "seed", "status", "error"),
     *("accuracy", "best_accuracy", "regret", "violated", "remeasured_accuracy", "remeasured_regret", "remeasured"),
-    *("tau", "hypervolume", "igd_plus", "remeasured_hypervolume", "remeasured_igd_plus", "front"),
+    *("tau", "hypervolume", "igd_plus", "front"),
     *("metric_s", "predictor_s", "predictor_cpu_s", "loop_s", "prepare_s", "explored", "drawn", "folder"),
 )
 GRIDS = Path(__file__).parent / "grids"

@@ -11,12 +11,12 @@ from freerea_patch.training_free import METRICS
 
 Truth = Literal["true", "seval"]
 
-#: The training-free metrics that take time: skip is read off a cell.
-SCORES = ("naswot", "logsynflow")
 #: Ranks over the whole history instead of FreeREA's sum within the pool, and cells without dead operations.
 RANKED: Mapping[str, Any] = {"aggregation": "ranks", "normalisation": "history", "simplify": True}
-#: Predictions cost so little that a search converges long before its time is over: then it goes on with what is new.
-ONWARD: Mapping[str, Any] = {"unseen": 10}
+#: Searches in rounds: how many, which share of the measurements is made before the first, and how many networks are
+#: trained in all. A part of the budget needs a small population, and goes on with networks that are new.
+ROUNDS, STARTS, TRAINED = 5, 0.4, 50
+REFINED: Mapping[str, Any] = {**RANKED, "unseen": 10}
 #: The algorithm of pymoo.
 NSGA2 = "experiments.search.nsga2:PymooNSGA2"
 #: With a population of 100 NSGA-II would end in its second generation; 20 was the best of 20, 50 and 100.
@@ -35,14 +35,11 @@ class Method:
             predictor. None: the search does not know it.
         role: what the search uses it for.
         confidence: the probability with which a predicted bound is to hold.
-        leaders: with several steps, how many of the best networks of each are measured on the device after it. They
-            come out of the number that the predictor may learn from: the others are random, and the next step has a
-            predictor that learned from all so far. The answer is one that was measured.
-        chance: what is searched has at least this probability to keep the bound, by the predictor's own errors; less
-            than a half makes sense before leaders are measured.
-        trains: whether the leaders are trained as well. The next step has a predictor of their accuracy, and predicts
-            all else that it needs, so that it can look at many more networks.
-        onward: options of such a step, beside ``options``.
+        rounds: how often the search measures networks that it leads to, and learns from them (``refine``). Of the
+            cells that predictors may learn from, :data:`STARTS` are measured before the search. The answer, or the
+            front, is of measured networks.
+        trains: whether :data:`TRAINED` of the measured networks are trained as well. Once their accuracies are known,
+            training-free metrics are no longer needed, and the search can look at many more networks.
     """
 
     name: str
@@ -51,10 +48,8 @@ class Method:
     hardware: Truth | None = None
     role: Literal["fitness", "constraint", "pareto"] = "constraint"
     confidence: float | None = None
-    leaders: tuple[int, ...] = ()
-    chance: float | None = None
+    rounds: int = 0
     trains: bool = False
-    onward: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def description(self) -> str:
@@ -75,16 +70,10 @@ class Method:
             parts.append(f"the hardware metric is {use}, by {what}")
         if self.confidence is not None:
             parts.append(f"the bound holds with probability {self.confidence:g}")
-        if self.leaders:
-            numbers = " and ".join(map(str, self.leaders))
+        if self.rounds:
             done = "measured and trained" if self.trains else "measured"
-            parts.append(f"{numbers} of the networks that it leads to are {done}, and the predictors learn from them")
+            parts.append(f"networks are {done} in {self.rounds} rounds, and the predictors learn from them")
         return "; ".join(parts)
-
-    @property
-    def steps(self) -> int:
-        """How many searches it takes: a front is searched once more after its leaders, an answer is one of them."""
-        return max(1, len(self.leaders) + (self.is_pareto and bool(self.leaders)))
 
     @property
     def bounded(self) -> bool:
@@ -107,10 +96,8 @@ METHODS = (
     Method("ranked+true", options=RANKED, hardware="true"),
     Method("ranked+seval", options=RANKED, hardware="seval"),
     Method("ranked+seval-confident", options=RANKED, hardware="seval", confidence=0.9),
-    Method("ranked+seval-leaders", options=RANKED, hardware="seval", leaders=(25, 25), chance=0.1),
-    Method(
-        "ranked+seval-trained", "freerea", RANKED, "seval", leaders=(25, 25), chance=0.1, trains=True, onward=ONWARD
-    ),
+    Method("ranked+measured", options=REFINED, hardware="seval", rounds=ROUNDS),
+    Method("ranked+trained", options=REFINED, hardware="seval", rounds=ROUNDS, trains=True),
     Method("fitness+true", hardware="true", role="fitness"),
     Method("fitness+seval", hardware="seval", role="fitness"),
     Method("pareto+true", hardware="true", role="pareto"),
@@ -118,12 +105,7 @@ METHODS = (
     Method("pareto-ranked+seval", options=RANKED, hardware="seval", role="pareto"),
     Method("nsga2+seval", NSGA2, SMALL, hardware="seval", role="pareto"),
     Method("random+seval", "random", hardware="seval", role="pareto"),
-    Method("pareto+seval-trained", hardware="seval", role="pareto", leaders=(50,), trains=True),
-    Method(
-        "pareto-ranked+seval-trained", "freerea", RANKED, "seval", "pareto", leaders=(50,), trains=True, onward=ONWARD
-    ),
-    Method("nsga2+seval-trained", NSGA2, SMALL, hardware="seval", role="pareto", leaders=(50,), trains=True),
-    Method("random+seval-trained", "random", hardware="seval", role="pareto", leaders=(50,), trains=True),
+    Method("pareto+trained", "freerea", REFINED, "seval", "pareto", rounds=ROUNDS, trains=True),
 )
 #: One option of the loop at a time, and each taken away, on true values.
 ABLATION = (
@@ -147,10 +129,9 @@ def search_config(
     sizes: Mapping[str, int],
     bound: float | None = None,
     hardware: str = "",
-    accuracy: str = "",
-    scores: str = "",
+    cells: int = 0,
 ) -> dict[str, Any]:
-    """Return the config of one step of a method.
+    """Return the config of a method.
 
     Args:
         method: what to search with.
@@ -159,24 +140,24 @@ def search_config(
         budget: the budget section.
         sizes: population and tournament.
         bound: of the hardware metric, if the method has one.
-        hardware: folder of the predictor of the hardware metric, if the method predicts it.
-        accuracy: folder of a predictor of accuracy, for a step after training.
-        scores: folder of a predictor of the training-free :data:`SCORES`, for a step that only predicts.
+        hardware: folder of the predictor of the hardware metric, if the method predicts it from random cells.
+        cells: how many are measured, if the method measures in rounds.
     """
     table = {"table": f"tables/{benchmark.dataset}.csv"}
-    objectives: list[dict[str, Any]] = []
-    # A Pareto front is of accuracy itself as soon as there is a predictor of it, not of a score that stands for it.
-    if not (method.is_pareto and accuracy):
-        for metric in METRICS:
-            source = {"seval": scores} if scores and metric in SCORES else table
-            objectives.append({"metric": metric, "source": source, "role": "fitness", "direction": "max"})
-    if accuracy:
+    role = "guide" if method.trains else "fitness"
+    objectives: list[dict[str, Any]] = [
+        {"metric": metric, "source": table, "role": role, "direction": "max"} for metric in METRICS
+    ]
+    start = round(cells * STARTS)
+    if method.trains:
+        trained = {**table, "start": 0, "networks": TRAINED // method.rounds}
         role = "pareto" if method.is_pareto else "fitness"
-        objectives.append({"metric": "accuracy", "source": {"seval": accuracy}, "role": role, "direction": "max"})
+        objectives.append({"metric": "accuracy", "source": {"seval": trained}, "role": role, "direction": "max"})
     if method.hardware is not None:
+        measured = {**table, "start": start, "networks": (cells - start) // method.rounds} if method.rounds else None
         term: dict[str, Any] = {
             "metric": benchmark.metric,
-            "source": table if method.hardware == "true" else {"seval": hardware},
+            "source": table if method.hardware == "true" else {"seval": measured or hardware},
             "role": method.role,
             "direction": benchmark.direction,
         }
@@ -187,15 +168,14 @@ def search_config(
         objectives.append(term)
     options: dict[str, Any] = {} if method.algorithm == "random" else dict(sizes)
     options |= method.options
-    if accuracy:
-        options |= method.onward
     if method.algorithm == "freerea-minus":
         options["tournament"] = min(5, sizes["tournament"])  # as in the public code
     if method.algorithm == NSGA2:
         options.pop("tournament")
-    return {
+    config = {
         "space": f"nats-tss/{benchmark.dataset}",
         "search": {"algorithm": method.algorithm, **options, "seeds": [seed]},
         "budget": dict(budget),
         "objectives": objectives,
     }
+    return {**config, "refine": {"rounds": method.rounds}} if method.rounds else config

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TEXTS = ("dataset", "metric", "unit", "direction", "method", "cells", "seed", "status", "error", "folder")
 NUMBERS = (
     *("quantile", "regret", "violated", "remeasured_regret", "remeasured", "tau", "hypervolume", "igd_plus"),
-    *("remeasured_hypervolume", "remeasured_igd_plus", "front"),
+    "front",
     *("metric_s", "predictor_s", "predictor_cpu_s", "loop_s", "prepare_s"),
 )
 #: What methods are compared with: the best that any predictor could do for FreeREA's loop.
@@ -180,10 +180,9 @@ def _conclusion(page: Page, runs: pd.DataFrame) -> None:
     """Begin with what the tables show: the best methods, and what prediction costs."""
     sentences = []
     bounded, fronts = runs[runs["quantile"].notna()], runs[runs["hypervolume"].notna()]
-    volume = fronts["remeasured_hypervolume"].fillna(fronts["hypervolume"])
     for rows, column, text_of, best_of in (
         (bounded, bounded["after"], "Under a bound, {0} has the least regret, {1} points", min),
-        (fronts, volume, "Of the fronts, {0} has the largest hypervolume, {1} of the true one", max),
+        (fronts, fronts["hypervolume"], "Of the fronts, {0} has the largest hypervolume, {1} of the true one", max),
     ):
         means = {
             name: interquartile_mean(values.dropna().to_numpy())
@@ -429,15 +428,14 @@ def _fronts(page: Page, folder: Path, runs: pd.DataFrame, styles: dict[str, Styl
         first = rows.iloc[0]
         fronts = {}
         for (name,), own in groups(rows, name=None):
-            volumes = own["remeasured_hypervolume"].fillna(own["hypervolume"])
-            median = own.iloc[np.argsort(volumes.to_numpy(), kind="stable")[len(own) // 2]]
+            median = own.iloc[np.argsort(own["hypervolume"].to_numpy(), kind="stable")[len(own) // 2]]
             fronts[name] = read_points(folder / median["folder"] / "front.csv") if median["folder"] else []
         true = read_points(folder / "true-fronts" / f"{first['dataset']}-{first['metric']}.csv")
         if true or any(fronts.values()):
             panels[benchmark] = front_figure(fronts, true, first, styles)
     if panels:
         page.figure(
-            "True values of the fronts of the searches, leaders included, beside the true front but for its lowest "
+            "True values of the fronts of the searches, beside the true front but for its lowest "
             "quarter: of each method the run with the median hypervolume. The legend shows and hides methods.",
             panels,
             shared_legend=True,
@@ -481,11 +479,10 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[f
 
 
 def _front_table(page: Page, title: str, runs: pd.DataFrame, fold: bool = False) -> None:
-    names = {"hypervolume": "hypervolume", "igd_plus": "IGD+", "remeasured_hypervolume": "hypervolume with leaders"}
+    names = {"hypervolume": "hypervolume", "igd_plus": "IGD+"}
     page.table(
         f"Normalised hypervolume of a front's true values, as a fraction of the true front's (1 is best), and IGD+, "
-        f"its distance from the true front (0 is best; Ishibuchi 2015), {title}. With leaders: once the best of the "
-        "networks that were measured on the way have joined it. Size: networks, with them.",
+        f"its distance from the true front (0 is best; Ishibuchi 2015), {title}.",
         ["method", "runs", *(f"{name}, {what}" for name in names.values() for what in STATISTICS), "size"],
         [
             [

@@ -15,15 +15,14 @@ from pathlib import Path
 import pytest
 
 from experiments.search import integration
-from experiments.search.benchmarks import read_benchmark
+from experiments.search.benchmarks import read_benchmark, write_made_up_tables
 from experiments.search.cells import run_cell
 from experiments.search.grid import Grid
 from experiments.search.integration import COLUMNS, GRIDS, Rows, main, read_grid, run_grid
 from experiments.search.methods import METHODS
-from experiments.search.outcomes import metric_seconds, read_search
+from experiments.search.outcomes import read_search
 from experiments.tables import RowJournal
 from freerea_patch import Budget, InputError
-from freerea_seval.runs.folder import RunFolder
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -43,7 +42,7 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_smoke_grid_runs_every_method(smoke: Path) -> None:
     rows = rows_of(smoke)
     assert [row["error"] for row in rows if row["status"] != "ok"] == []
-    assert [row["method"] for row in rows] == [method.name for method in METHODS]
+    assert [row["method"] for row in rows] == [method.name for method in METHODS if not method.trains]
     fronts = [row for row in rows if row["quantile"] == ""]
     assert all(0 < float(row["hypervolume"]) <= 1 for row in fronts)
     truth = read_benchmark(smoke, "cifar10", "edgegpu_latency")
@@ -53,26 +52,34 @@ def test_the_smoke_grid_runs_every_method(smoke: Path) -> None:
         if row["cells"]:
             assert 0 < float(row["predictor_cpu_s"]) < 60
             assert float(row["predictor_s"]) > 0
-            assert float(row["tau"]) > 0.5
+            assert row["tau"] == "" if "ed" in row["method"][-2:] else float(row["tau"]) > 0.5
         else:
             assert (float(row["predictor_s"]), float(row["predictor_cpu_s"]), row["tau"]) == (0, 0, "")
     answered = {row["method"]: row["violated"] for row in rows if row["quantile"]}
-    assert [answered[name] for name in ("freerea+true", "ranked+true", "ranked+seval-leaders")] == ["0", "0", "0"]
+    assert [answered[name] for name in ("freerea+true", "ranked+true", "ranked+measured")] == ["0", "0", "0"]
 
 
 @pytest.mark.slow
-def test_a_second_step_goes_on_from_the_first_and_what_is_known_costs_nothing(smoke: Path) -> None:
-    (row,) = (row for row in rows_of(smoke) if row["method"] == "ranked+seval-leaders")
-    places = [smoke / row["folder"] / f"step-{number}" for number in (1, 2)]
-    first, second = (read_search(place).history for place in places)
-    given = RunFolder.open(places[1]).config.search.options()["start"]
-    assert given
-    assert {c.genotype for c in first} >= set(given)
-    assert [c.genotype for c in second][: len(given)] == list(given)
-    assert len(second) > len(given)
-    explored = {c.genotype: metric_seconds(c) for c in (*first, *second)}
-    assert int(row["explored"]) == len(explored)
-    assert float(row["metric_s"]) == pytest.approx(sum(explored.values()))
+def test_a_search_in_rounds_answers_with_what_was_measured_and_measures_no_more_than_the_others(smoke: Path) -> None:
+    truth = read_benchmark(smoke, "cifar10", "edgegpu_latency")
+    (row,) = (row for row in rows_of(smoke) if row["method"] == "ranked+measured")
+    search = read_search(smoke / row["folder"])
+    assert 28 < int(row["drawn"]) == search.history.evaluated <= int(row["cells"]) == 70
+    for candidate in search.history.all_candidates():
+        assert candidate.values["edgegpu_latency"] == truth.values[truth.rows[candidate.genotype]]
+
+
+@pytest.mark.long
+def test_searches_that_train_have_true_accuracies_and_train_no_more_than_they_may(tmp_path: Path) -> None:
+    grid = read_grid(GRIDS / "smoke.yaml").model_copy(update={"methods": ["ranked+trained", "pareto+trained"]})
+    write_made_up_tables(tmp_path, grid.datasets)
+    rows = run_cell(tmp_path, grid, "cifar10", 0, set())
+    truth = read_benchmark(tmp_path, "cifar10", "edgegpu_latency")
+    for row in rows:
+        assert row["status"] == "ok", row["error"]
+        trained = {c.genotype: c.values["accuracy"] for c in read_search(tmp_path / str(row["folder"])).history}
+        assert 10 <= len(trained) <= 50
+        assert all(value == truth.accuracies[truth.rows[genotype]] for genotype, value in trained.items())
 
 
 @pytest.mark.slow
@@ -86,7 +93,7 @@ def test_a_grid_that_was_stopped_goes_on_with_what_is_missing(smoke: Path, tmp_p
     shutil.rmtree(lost)
     main(["--smoke", "-o", str(folder)])
     again = rows_of(folder)
-    assert (lost / "within-0.25" / "seed-0" / "step-1" / "seed-0" / "result.json").is_file()
+    assert (lost / "within-0.25" / "seed-0" / "seed-0" / "result.json").is_file()
     whole = rows_of(smoke)
     # What failed is tried again, and so comes behind what did not.
     again.insert(1, next(row for row in again if row["method"] == whole[1]["method"]))
@@ -214,7 +221,7 @@ def test_the_grids_that_are_shipped_are_valid(path: Path) -> None:
         ("methods: [freerae]", "unknown method 'freerae'; valid methods: random,"),
         ("methods: [freerea, random, freerea]", "'freerea' is listed 2 times"),
         ("metrics: [edgegpu_latencyy]", "unknown metric 'edgegpu_latencyy'; valid metrics: edgegpu_latency,"),
-        ("{cells: [40], methods: [ranked+seval-leaders]}", "measures 50 leaders"),
+        ("{cells: [20], methods: [ranked+measured]}", "'cells' must be 25 or more, got 20"),
         ("{", "cannot read the grid"),
     ],
 )
@@ -240,6 +247,6 @@ def test_accuracy_under_attack_is_measured_on_cifar10_only() -> None:
     assert "pgd" not in grid.measured("cifar100")
 
 
-def test_leaders_are_measured_out_of_the_smallest_number_of_cells() -> None:
-    grid = Grid(cells=[1000, 100], methods=["ranked+seval", "ranked+seval-leaders", "ranked+true"])
+def test_rounds_measure_the_smallest_number_of_cells() -> None:
+    grid = Grid(cells=[1000, 100], methods=["ranked+seval", "ranked+measured", "ranked+true"])
     assert [grid.learned_from(method) for method in grid.chosen()] == [[1000, 100], [100], [None]]
