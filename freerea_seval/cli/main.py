@@ -168,7 +168,8 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="boosted, ordered, shallow, robust, gp, additive, ridge, mlp, t5 or ensemble; auto chooses by cross-validation."
+            help="boosted, ordered, shallow, robust, gp, additive, ridge, mlp, t5 or ensemble;"
+            " auto chooses by cross-validation."
         ),
     ] = "auto",
     scale: Annotated[str, typer.Option(help="Learn on a linear, log, rank or blend scale; auto chooses.")] = "auto",

@@ -45,7 +45,8 @@ class Fake:
         assert not model.strings & set(strings), "a network that it was trained on"
         rng = np.random.default_rng(len(name))
         scores = np.array([self.hidden[string] for string in strings])
-        return np.repeat((scores + self.noise.get(name, 20.0) * rng.standard_normal(len(scores)))[:, None], model.metrics, axis=1)
+        scores += self.noise.get(name, 20.0) * rng.standard_normal(len(scores))
+        return np.repeat(scores[:, None], model.metrics, axis=1)
 
 
 @pytest.fixture
