@@ -145,7 +145,8 @@ class MetricSection(_Section):
     @property
     def is_learnable(self) -> bool:
         """Whether a predictor is to be trained on measurements that the search asks for."""
-        return self.source_name == "seval" and isinstance(self.source_argument, dict)
+        argument = self.source_argument
+        return self.source_name == "seval" and isinstance(argument, dict) and "predictor" not in argument
 
     @property
     def source_argument(self) -> Any:

@@ -41,7 +41,7 @@ def open_seval(context: Context, argument: Any) -> PredictedSource:
     Raises:
         InputError: see :class:`PredictedSource` and :class:`LearnedSource`.
     """
-    if context.refines and isinstance(argument, dict):
+    if context.refines and isinstance(argument, dict) and "predictor" not in argument:
         return LearnedSource(context, argument)
     return PredictedSource(context, argument)
 

@@ -6,7 +6,7 @@ import gc
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +22,7 @@ from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.files import read_json, write_atomically
 from freerea_seval.predictor.model_card import ADVICE, PredictorInfo
 from freerea_seval.sources.live import prepare_torch
-from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
+from freerea_seval.sources.registry import Context, MetricInfo, Source, builtin_metric, load_registry
 from freerea_seval.strings.views import View, check_view, default_view
 from freerea_seval.units import direction_of, unit_of
 
@@ -41,11 +41,17 @@ class PredictedSource:
 
     Args:
         context: the search that it serves; what it measures and trains is kept in ``context.folder``.
-        argument: the folder of a predictor; or ``{measure: latency, networks: N}``.
+        argument: the folder of a predictor; ``{predictor: FOLDER, proxies: SOURCE}`` for one that learned from proxies
+            beside strings, which come from the source ``zero-cost`` unless another is named, and whose seconds are
+            charged to the predicted metric; or ``{measure: latency, networks: N}``.
 
     Raises:
-        InputError: the folder holds no predictor, or the argument is neither of the two.
+        InputError: the folder holds no predictor, the argument is none of these, or the source of proxies cannot be
+            opened or lacks one of them.
     """
+
+    #: Gives the proxies that the predictor learned from beside strings.
+    _proxies: Source | None = None
 
     def __init__(self, context: Context, argument: Any) -> None:
         prepare_torch(context.live)
@@ -55,27 +61,29 @@ class PredictedSource:
         #: Seconds that preparing the predictor took, for the search's ledger.
         self.preparation: dict[str, float] = {}
         self._advice = ADVICE
+        proxies: Any = None
+        if isinstance(argument, dict) and "predictor" in argument:
+            argument, proxies = _with_proxies(argument)
         if isinstance(argument, dict):
             self._advice = "raise 'networks', the number to measure"
             folder, self.preparation = _calibrate(context, argument)
         else:
             folder = context.path(argument, "source 'seval'")
         predictor, info = load_predictor(folder)
-        if predictor.proxies_:
-            raise InputError(
-                f"predictor {folder}: learned from {predictor.proxies_} proxies beside strings, which a search"
-                " does not compute; train one on strings alone"
-            )
+        self._proxies = _open_proxies(context, folder, info, proxies)
         self.strings = shared_strings(context.space, info.view)
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
         self._adopt(predictor, info)
         # The first prediction imports packages, whose time is not to be charged to the networks of the search.
-        self.predictions([context.space.sample(Random(context.seed))])
+        unknown = np.zeros((1, len(info.proxies))) if info.proxies else None
+        predictor.predict(self.strings.strings([context.space.sample(Random(context.seed))]), unknown)
         _settle()
 
     def _adopt(self, predictor: SEvalPredictor, info: PredictorInfo) -> None:
         self.predictor, self.info = predictor, info
         self._last: dict[str, Values] = {}
+        #: Proxies of the networks that were predicted, and the seconds that they took.
+        self._computed: dict[str, tuple[list[float], float]] = {}
 
     def describe(self, metric: str) -> MetricInfo:
         """Return the predicted metric's unit, and its direction unless the metric's name says the opposite."""
@@ -105,14 +113,18 @@ class PredictedSource:
             )
         return PredictedBound(self, column, side, confidence)
 
-    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
-        """Return the predictions of all networks, made as one batch."""
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterable[Mapping[str, Measured]]:
+        """Return the predictions of all networks, made as one batch; with proxies one by one, as these take time."""
+        if self._proxies is not None and len(genotypes) > 1:
+            return (row for genotype in genotypes for row in self.evaluate([genotype], metrics))
         if not genotypes:
             return []
         with TORCH_LOCK:
             began = time.perf_counter()
             predictions = self.predictions(genotypes)
             seconds = (time.perf_counter() - began) / len(genotypes)
+        if self._proxies is not None:  # a cached proxy has the seconds that it took once
+            seconds = self._computed[genotypes[0]][1]
         columns = {info.name: column for column, info in enumerate(self.info.metrics)}
         return [
             {metric: Measured(_supported(row[columns[metric]]), seconds / len(metrics)) for metric in metrics}
@@ -126,9 +138,54 @@ class PredictedSource:
         """
         with TORCH_LOCK:
             if not self._last.keys() >= set(genotypes):
-                predictions = self.predictor.predict(self.strings.strings(genotypes)).reshape(len(genotypes), -1)
+                strings, table = self.strings.strings(genotypes), self._proxies_of(genotypes)
+                predictions = self.predictor.predict(strings, table).reshape(len(genotypes), -1)
                 self._last = dict(zip(genotypes, predictions, strict=True))
             return np.stack([self._last[genotype] for genotype in genotypes])
+
+    def _proxies_of(self, genotypes: Sequence[str]) -> Values | None:
+        """Return the proxies ``(n, k)`` that the predictor learned from beside strings, None if there are none."""
+        if self._proxies is None:
+            return None
+        names = self.info.proxies
+        new = [genotype for genotype in genotypes if genotype not in self._computed]
+        for genotype, row in zip(new, self._proxies.evaluate(new, names), strict=True):
+            values, seconds = [float(row[name].value) for name in names], sum(row[name].seconds for name in names)
+            self._computed[genotype] = values, seconds
+        return np.array([self._computed[genotype][0] for genotype in genotypes])
+
+
+def _with_proxies(argument: Mapping[str, Any]) -> tuple[str, Any]:
+    """Return the folder and the source of proxies of ``{predictor: FOLDER, proxies: SOURCE}``."""
+    if set(argument) - {"predictor", "proxies"} or not isinstance(argument["predictor"], str):
+        raise InputError(
+            f"source 'seval': expected {{predictor: FOLDER, proxies: SOURCE}}, got {dict(argument)!r:.200}"
+        )
+    return argument["predictor"], argument.get("proxies")
+
+
+def _open_proxies(context: Context, folder: Path, info: PredictorInfo, source: Any) -> Source | None:
+    """Return the opened source of a predictor's proxies, None if it reads strings alone."""
+    if not info.proxies:
+        if source is not None:
+            raise InputError(f"predictor {folder}: learned from strings alone; leave 'proxies' out")
+        return None
+    spec = source or "zero-cost"
+    if not isinstance(spec, str) and not (isinstance(spec, Mapping) and len(spec) == 1):
+        raise InputError(
+            f"source 'seval': 'proxies' must be a source, such as zero-cost or {{table: FILE}}, not {spec!r}"
+        )
+    name, argument = (spec, None) if isinstance(spec, str) else next(iter(spec.items()))
+    opened = load_registry().open(name, argument, context)
+    for proxy in info.proxies:
+        try:
+            opened.describe(proxy)
+        except InputError as error:
+            raise InputError(
+                f"predictor {folder}: it learned from the proxies {', '.join(info.proxies)}, and source {name!r} does"
+                f" not give {proxy!r} ({error}); name another source as {{predictor: {folder}, proxies: SOURCE}}"
+            ) from error
+    return opened
 
 
 @cache

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import pickle
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -70,13 +71,49 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return calls
 
 
-def test_a_predictor_of_more_than_strings_is_refused_at_opening(folder: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def with_proxies(folder: Path, tmp_path: Path) -> Path:
+    """A folder with ``more``, a predictor that also learned from two proxies, and their table ``proxies.csv``."""
     predictor, info = load_predictor(folder)
     strings = SpaceStrings(TopologySpace()).strings(CELLS)
-    predictor.fit(strings, [convolutions(cell) for cell in CELLS], np.ones((len(CELLS), 2)))
-    save_predictor(tmp_path / "more", predictor, info)
-    with pytest.raises(InputError, match=r"more: learned from 2 proxies beside strings.*; train one on"):
-        PredictedSource(Context(TopologySpace(), base=tmp_path), "more")
+    proxies = np.random.default_rng(0).normal(size=(len(CELLS), 2))
+    predictor.fit(strings, [convolutions(cell) for cell in CELLS], proxies)
+    save_predictor(tmp_path / "more", predictor, replace(info, proxies=("snip", "wide")))
+    rows = [f"{cell},{first!r},0.5,{second!r}" for cell, (first, second) in zip(CELLS, proxies.tolist(), strict=True)]
+    (tmp_path / "proxies.csv").write_text("\n".join(["genotype,snip,snip_seconds,wide", *rows]))
+    return tmp_path
+
+
+def test_a_predictor_that_learned_from_proxies_gets_them_from_a_source_and_is_charged_for_them(
+    with_proxies: Path,
+) -> None:
+    argument = {"predictor": "more", "proxies": {"table": "proxies.csv"}}
+    source = PredictedSource(Context(TopologySpace(), base=with_proxies), argument)
+    rows = list(source.evaluate(CELLS[:7], ["energy"]))
+    predictor, _ = load_predictor(with_proxies / "more")
+    table = np.random.default_rng(0).normal(size=(len(CELLS), 2))[:7]
+    expected = predictor.predict(SpaceStrings(TopologySpace()).strings(CELLS[:7]), table)
+    assert [row["energy"].value for row in rows] == expected.tolist()
+    assert [row["energy"].seconds for row in rows] == [0.5] * 7
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("more", "learned from the proxies snip, wide, and source 'zero-cost' does not give 'wide'"),
+        ({"predictor": "more", "proxies": "cost"}, "source 'cost' does not give 'snip'"),
+        ({"predictor": "more", "proxies": 3}, "'proxies' must be a source, such as zero-cost"),
+        ({"predictor": "more", "proxy": "cost"}, "expected {predictor: FOLDER, proxies: SOURCE}, got"),
+        ({"predictor": "p", "proxies": "cost"}, "learned from strings alone; leave 'proxies' out"),
+    ],
+)
+def test_proxies_that_cannot_be_had_are_refused_at_opening(
+    with_proxies: Path, folder: Path, argument: object, message: str
+) -> None:
+    if not (with_proxies / "p").exists():
+        (with_proxies / "p").symlink_to(folder)
+    with pytest.raises(InputError, match=re.escape(message)):
+        PredictedSource(Context(TopologySpace(), base=with_proxies), argument)
 
 
 def test_a_folder_predicts_with_its_own_unit_and_direction(folder: Path) -> None:
@@ -195,9 +232,9 @@ def test_a_bound_is_learned_from_the_prediction_that_was_just_made(
     asked: list[list[str]] = []
     predict = SEvalPredictor.predict
 
-    def counting(self: SEvalPredictor, strings: list[str]) -> Any:
+    def counting(self: SEvalPredictor, strings: list[str], proxies: object) -> Any:
         asked.append(strings)
-        return predict(self, strings)
+        return predict(self, strings, proxies)
 
     source = PredictedSource(Context(TopologySpace(), base=folder.parent), "p")
     monkeypatch.setattr(SEvalPredictor, "predict", counting)
