@@ -232,7 +232,7 @@ def test_a_bound_is_learned_from_the_prediction_that_was_just_made(
     asked: list[list[str]] = []
     predict = SEvalPredictor.predict
 
-    def counting(self: SEvalPredictor, strings: list[str], proxies: object) -> Any:
+    def counting(self: SEvalPredictor, strings: list[str], proxies: None) -> Any:
         asked.append(strings)
         return predict(self, strings, proxies)
 
