@@ -194,6 +194,14 @@ class LearnedSource(PredictedSource):
         """Whether values depend on when they are measured, as they do on a machine that is also used for other work."""
         return self.means.kind == "measure"
 
+    def conditions(self) -> dict[str, Any]:
+        """Return what values that are measured here depend on beside the network, as results record it."""
+        if self.means.kind != "measure":
+            return {}
+        from freerea_seval.measurement.run import conditions
+
+        return conditions("eager", self._context.live.device)
+
     def measure(
         self, genotypes: Sequence[str], output: Path, anchors: Mapping[str, float] | None = None
     ) -> Iterator[tuple[str, Measured]]:
