@@ -133,7 +133,7 @@ class LearnedSource(PredictedSource):
 
     Args:
         context: the search that it serves.
-        argument: ``{measure: latency}``, ``{ask: METRIC}`` or ``{SOURCE: ARGUMENT}``, with the options of
+        argument: ``{measure: METRIC}``, ``{ask: METRIC}`` or ``{SOURCE: ARGUMENT}``, with the options of
             :class:`Means`.
 
     Raises:
@@ -150,8 +150,9 @@ class LearnedSource(PredictedSource):
         self._where = "learned during the search"
         self._source: Source | None = None
         if self.means.kind == "measure":
-            if self.means.argument != "latency":
-                raise InputError(f"source 'seval': 'measure' can be latency, not {self.means.argument!r}")
+            from freerea_seval.sources.device import check_measurable
+
+            check_measurable(self.means.argument, context.live.device)
         elif self.means.kind == "ask":
             if not isinstance(self.means.argument, str):
                 raise InputError(f"source 'seval': 'ask' names a metric, not {self.means.argument!r}")
@@ -190,13 +191,18 @@ class LearnedSource(PredictedSource):
         self.strings = SpaceStrings(self._context.space, self.means.view or default_view(self.metric))
 
     @property
+    def is_measured_here(self) -> bool:
+        """Whether this machine measures, all networks of a round together."""
+        return self.means.kind == "measure"
+
+    @property
     def drifts(self) -> bool:
         """Whether values depend on when they are measured, as they do on a machine that is also used for other work."""
-        return self.means.kind == "measure"
+        return self.is_measured_here and self.metric != "memory"
 
     def conditions(self) -> dict[str, Any]:
         """Return what values that are measured here depend on beside the network, as results record it."""
-        if self.means.kind != "measure":
+        if not self.is_measured_here:
             return {}
         from freerea_seval.measurement.run import conditions
 
@@ -215,17 +221,15 @@ class LearnedSource(PredictedSource):
         """
         assert not self.asks
         if self._source is None:
-            from freerea_seval.sources.device import measure_latency_ms
+            from freerea_seval.sources.device import measure
 
             began = time.perf_counter()
-            space, live = self._context.space, self._context.live
-            names = list(dict.fromkeys([*(anchors or {}), *genotypes]))
-            latencies_ms = measure_latency_ms(
-                space, names, device=live.device, progress=self._context.progress, output=output
-            )
+            anchors = anchors if anchors and self.drifts else {}
+            names = list(dict.fromkeys([*anchors, *genotypes]))
+            measured = measure(self._context, self.metric, names, output)
             seconds = (time.perf_counter() - began) / max(len(genotypes), 1)
-            values = dict(zip(names, latencies_ms, strict=True))
-            changes = np.array([values[name] / earlier for name, earlier in (anchors or {}).items()])
+            values = dict(zip(names, measured, strict=True))
+            changes = np.array([values[name] / earlier for name, earlier in anchors.items()])
             changes = changes[np.isfinite(changes)]
             drift = float(np.median(changes)) if len(changes) else 1.0
             for genotype in genotypes:
