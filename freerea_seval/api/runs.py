@@ -134,7 +134,7 @@ def search(
                 raise NothingFeasible(f"{error}; {mend}") from error
             raise
         except InputError as error:
-            if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
+            if any(any(path.glob(kept)) for kept in ("measured-*", "predictor-*", "seed-*/measured-*")):
                 raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
             folder.discard()
             raise

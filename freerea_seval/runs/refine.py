@@ -219,7 +219,7 @@ class Refinement:
                 self._ask()
             if missing:
                 # What is measured together is resumed together, though a part of it may be recorded already.
-                networks = list(self.log.wanted[key]) if learned.source.is_measured_here else missing
+                networks = list(self.log.wanted[key]) if learned.source.is_measured_together else missing
                 output = self._path / f"measured-{learned.column}-{number}.csv"
                 anchors = self._anchors(learned, number)
                 with self._progress.task(f"measuring {learned.column}, round {number} of {self._rounds}") as show:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_patch.imports import TORCH_LOCK
@@ -16,6 +17,9 @@ from freerea_seval.measurement.run import measure_networks
 from freerea_seval.progress import Progress
 from freerea_seval.sources.live import prepare_torch
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
+
+if TYPE_CHECKING:
+    from freerea_seval.measurement.ssh import SshMachine
 
 #: What is measured, and its column of results; see :func:`freerea_seval.measurement.measure_networks`.
 COLUMNS = {"latency": "latency_ms", "memory": "peak_mb", "energy": "energy_mj"}
@@ -91,6 +95,26 @@ def measure_latency_ms(
         InputError: the device does not exist, no network can run, or one cannot be built.
     """
     return _measured(space_networks(space, genotypes), genotypes, "latency", device, progress, output)
+
+
+def measure_elsewhere(machine: SshMachine, context: Context, genotypes: Sequence[str], output: Path) -> list[float]:
+    """Return the latencies of networks on another machine, in milliseconds.
+
+    Args:
+        machine: the other machine.
+        context: the search.
+        genotypes: the networks.
+        output: as for :func:`measure_latency_ms`.
+
+    Returns:
+        ``(n,)`` latencies; :data:`~freerea_patch.UNSUPPORTED` for a network that cannot run there, or not as ONNX.
+
+    Raises:
+        InputError: as :meth:`freerea_seval.measurement.ssh.SshMachine.measure`.
+    """
+    networks = space_networks(context.space, genotypes)
+    latency_ms = machine.measure(networks, output, ROUNDS, context.progress)
+    return [float(latency_ms.get(genotype) or UNSUPPORTED) for genotype in genotypes]
 
 
 def _measured(

@@ -23,6 +23,7 @@ from freerea_seval.strings.views import View, check_view, default_view
 from freerea_seval.units import direction_of
 
 if TYPE_CHECKING:
+    from freerea_seval.measurement.ssh import SshMachine
     from freerea_seval.predictor.models.gp import JointPosterior
 
 Values = npt.NDArray[np.float64]
@@ -32,6 +33,8 @@ FEWEST_TO_BELIEVE = 5
 #: Probability with which the recorded intervals of predictions contain the value.
 INTERVAL = 0.9
 _OPTIONS = ("start", "networks", "view")
+#: Options of ``measure``: another machine, and its Python.
+_REMOTE_OPTIONS = ("ssh", "python")
 
 
 def open_seval(context: Context, argument: Any) -> PredictedSource:
@@ -94,6 +97,7 @@ class Means:
         argument: the metric, or the argument of the metric source.
         start, networks: numbers of networks that differ from those of the section ``refine``.
         view: of the networks in strings; None for the one that suits the metric.
+        remote: arguments of :class:`~freerea_seval.measurement.ssh.SshMachine`; None for this machine.
     """
 
     kind: str
@@ -101,6 +105,7 @@ class Means:
     start: int | None = None
     networks: int | None = None
     view: View | None = None
+    remote: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, argument: Mapping[str, Any]) -> Means:
@@ -109,11 +114,13 @@ class Means:
         Raises:
             InputError: no means or several, or an option that is not valid.
         """
-        kinds = [name for name in argument if name not in _OPTIONS]
-        if len(kinds) != 1:
+        is_remote = "ssh" in argument
+        kinds = [name for name in argument if name not in (*_OPTIONS, *(_REMOTE_OPTIONS if is_remote else ()))]
+        if len(kinds) != 1 or (is_remote and kinds != ["measure"]):
             raise InputError(
                 "source 'seval': expected one of 'measure: latency', 'ask: METRIC' or 'SOURCE: ARGUMENT', with"
-                f" {', '.join(_OPTIONS)} as options, got {', '.join(map(repr, argument)) or 'nothing'}"
+                f" {', '.join(_OPTIONS)}, and for 'measure' {' and '.join(_REMOTE_OPTIONS)}, as options, got"
+                f" {', '.join(map(repr, argument)) or 'nothing'}"
             )
         counts: dict[str, int | None] = {}
         for name, least in (("start", 0), ("networks", 0)):
@@ -125,7 +132,9 @@ class Means:
                 )
             counts[name] = count
         view = argument.get("view")
-        return cls(kinds[0], argument[kinds[0]], view=None if view is None else check_view(view), **counts)
+        view = None if view is None else check_view(view)
+        remote = {"host": argument["ssh"], "python": argument.get("python", "python3")} if is_remote else None
+        return cls(kinds[0], argument[kinds[0]], view=view, remote=remote, **counts)
 
 
 class LearnedSource(PredictedSource):
@@ -149,10 +158,18 @@ class LearnedSource(PredictedSource):
         self._context = context
         self._where = "learned during the search"
         self._source: Source | None = None
+        self._remote: SshMachine | None = None
         if self.means.kind == "measure":
             from freerea_seval.sources.device import check_measurable
 
-            check_measurable(self.means.argument, context.live.device)
+            if self.means.remote is None:
+                check_measurable(self.means.argument, context.live.device)
+            elif self.means.argument != "latency":
+                raise InputError(f"source 'seval': over ssh, 'measure' can be latency, not {self.means.argument!r}")
+            else:
+                from freerea_seval.measurement.ssh import SshMachine
+
+                self._remote = SshMachine(**self.means.remote, threads=context.live.threads or 1)
         elif self.means.kind == "ask":
             if not isinstance(self.means.argument, str):
                 raise InputError(f"source 'seval': 'ask' names a metric, not {self.means.argument!r}")
@@ -191,19 +208,21 @@ class LearnedSource(PredictedSource):
         self.strings = SpaceStrings(self._context.space, self.means.view or default_view(self.metric))
 
     @property
-    def is_measured_here(self) -> bool:
-        """Whether this machine measures, all networks of a round together."""
+    def is_measured_together(self) -> bool:
+        """Whether this machine, or another over SSH, measures all networks of a round together."""
         return self.means.kind == "measure"
 
     @property
     def drifts(self) -> bool:
         """Whether values depend on when they are measured, as they do on a machine that is also used for other work."""
-        return self.is_measured_here and self.metric != "memory"
+        return self.is_measured_together and self.metric != "memory"
 
     def conditions(self) -> dict[str, Any]:
-        """Return what values that are measured here depend on beside the network, as results record it."""
-        if not self.is_measured_here:
+        """Return what measurements of a machine depend on beside the network, as results record it."""
+        if not self.is_measured_together:
             return {}
+        if self._remote is not None:
+            return self._remote.conditions()
         from freerea_seval.measurement.run import conditions
 
         return conditions("eager", self._context.live.device)
@@ -221,12 +240,15 @@ class LearnedSource(PredictedSource):
         """
         assert not self.asks
         if self._source is None:
-            from freerea_seval.sources.device import measure
+            from freerea_seval.sources.device import measure, measure_elsewhere
 
             began = time.perf_counter()
             anchors = anchors if anchors and self.drifts else {}
             names = list(dict.fromkeys([*anchors, *genotypes]))
-            measured = measure(self._context, self.metric, names, output)
+            if self._remote is None:
+                measured = measure(self._context, self.metric, names, output)
+            else:
+                measured = measure_elsewhere(self._remote, self._context, names, output)
             seconds = (time.perf_counter() - began) / max(len(genotypes), 1)
             values = dict(zip(names, measured, strict=True))
             changes = np.array([values[name] / earlier for name, earlier in anchors.items()])

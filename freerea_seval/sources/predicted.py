@@ -248,6 +248,10 @@ def _calibration(argument: dict[str, Any], device: str) -> tuple[str, int, View]
     """Check ``{measure: latency, networks: N, view: executed}``."""
     from freerea_seval.sources.device import check_measurable
 
+    if "ssh" in argument:
+        raise InputError(
+            "source 'seval': 'ssh' measures during a search; add 'refine: {start: 12, rounds: 3, networks: 12}'"
+        )
     for key in argument:
         if key not in ("measure", "networks", "view"):
             raise unknown_name("key of source 'seval'", key, ("measure", "networks", "view"))

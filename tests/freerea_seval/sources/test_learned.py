@@ -52,7 +52,7 @@ def test_only_what_drifts_is_measured_with_networks_of_before(
     values = list(source.measure(CELLS[:2], tmp_path / "m.csv", {CELLS[4]: 2.0}))
     assert asked == [*CELLS[4:5] * anchored, *CELLS[:2]]
     assert [value.value for _, value in values] == [6.0 / (3.0 if anchored else 1.0)] * 2
-    assert source.is_measured_here
+    assert source.is_measured_together
 
 
 def test_what_this_machine_cannot_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
