@@ -89,7 +89,7 @@ def read_earlier(folder: RunFolder, setup: Setup) -> Earlier:
     values: dict[str, dict[str, list[float]]] = {}
     explored: dict[str, Candidate] = {}
     for run in _copies(folder.path):
-        known = [found for copy in _with_copies(run) for found in _values(copy, folder, setup)]
+        known = [row for copy in _with_copies(run) for row in _values(copy, folder, setup)]
         if not known:
             names = " or ".join(repr(section.column) for section, _ in _learned(setup))
             raise InputError(f"{_origin(run)}: it has no values of {names}; leave it out")
