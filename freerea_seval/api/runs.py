@@ -47,6 +47,7 @@ def search(
     override: Sequence[str] | None = None,
     resume: str | Path | None = None,
     answers: str | Path | None = None,
+    start_from: str | Path | Sequence[str | Path] | None = None,
     trust: bool = False,
     workers: int | None = None,
     progress: bool = True,
@@ -69,6 +70,8 @@ def search(
         resume: continue this run folder instead of starting one; takes no other argument but ``answers``, ``workers``
             and ``trust``.
         answers: with ``resume``, a CSV of values that the search asked for: the run's ``wanted.csv``, filled in.
+        start_from: earlier runs with a section ``refine``, of the same space. Their measurements and answers of the
+            metrics that this search learns count as known, and it starts from the networks that they explored.
         trust: of a run folder from elsewhere, import the code that its config names; not needed where you have run that
             config yourself.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
@@ -95,7 +98,8 @@ def search(
         raise InputError(f"--workers must be 1 or more, got {workers}")
     bars = progress_bars(progress)
     if resume is not None:
-        if any(value is not None and value != [] for value in (config, output, seeds, device, batch, override)):
+        others = (config, output, seeds, device, batch, override, start_from)
+        if any(value is not None and value != [] for value in others):
             raise InputError("--resume continues a run with its own config; leave out the config and the other options")
         folder = RunFolder.open(Path(resume).absolute(), trust)  # code of a user may change the working folder
         with folder.locked():
@@ -117,7 +121,8 @@ def search(
     # To the microsecond, so that searches that are started together have folders of their own.
     path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}" if output is None else Path(output)
     path = path.absolute()  # code of a user may change the working folder
-    folder = RunFolder.create(path, settings, base)
+    earlier = [start_from] if isinstance(start_from, (str, Path)) else list(start_from or [])
+    folder = RunFolder.create(path, settings, base, lambda draft: _take_over(settings, earlier, draft))
     with folder.locked():
         try:
             _execute(folder, workers, bars)
@@ -129,11 +134,22 @@ def search(
                 raise NothingFeasible(f"{error}; {mend}") from error
             raise
         except InputError as error:
-            if any(path.glob("measured-*")) or any(path.glob("predictor-*")):
+            if any(any(path.glob(kept)) for kept in ("measured-*", "predictor-*", "seed-*/measured-*")):
                 raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
             folder.discard()
             raise
     return Run(folder)
+
+
+def _take_over(config: Config, runs: Sequence[str | Path], draft: Path) -> None:
+    """Copy what a run starts from into its folder."""
+    if not runs:
+        return
+    if config.refine is None:
+        raise InputError("--start-from takes measurements over, and this config has no section 'refine'; add it")
+    from freerea_seval.runs.earlier import copy_runs
+
+    copy_runs([Path(run) for run in runs], draft)
 
 
 def load_run(folder: str | Path, *, trust: bool = False) -> Run:

@@ -91,6 +91,10 @@ def search(
     answers: Annotated[
         Path | None, typer.Option(help="With --resume: CSV of the values that the search asked for.")
     ] = None,
+    start_from: Annotated[
+        list[Path] | None,
+        typer.Option(help="Take over measurements, answers and networks of this earlier run; repeatable."),
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust", help="With --resume: import the code that a run folder from elsewhere names.")
     ] = False,
@@ -109,6 +113,7 @@ def search(
             override=override,
             resume=resume,
             answers=answers,
+            start_from=start_from,
             trust=trust,
             workers=workers,
         )

@@ -378,7 +378,7 @@ def _check_plain(value: Any, where: str, key: str = "", depth: int = 0) -> None:
 
 
 def foreign_names(config: Config, space_alone: bool = False) -> list[str]:
-    """Return what a config names to be imported, ``pkg.module:name``, or to be written, the cache.
+    """Return what a config names to be imported, ``pkg.module:name``, to be connected to, or written, the cache.
 
     Args:
         config: the config.
@@ -397,6 +397,8 @@ def foreign_names(config: Config, space_alone: bool = False) -> list[str]:
     if space_alone:
         return names
     collect([config.search.algorithm, config.live.batch])
+    sources = [section.source_argument for section in (*config.objectives, *config.report)]
+    names += [f"ssh {argument['ssh']}" for argument in sources if isinstance(argument, dict) and "ssh" in argument]
     collect([section.source for section in (*config.objectives, *config.report)])
     cache = config.live.cache
     return list(dict.fromkeys([*names, *([] if cache in (None, "off") else [cache])]))

@@ -33,12 +33,12 @@ def check_memory(backend: str, device: str) -> None:
         InputError: memory cannot be measured on this system, or with this backend or device.
     """
     if (backend, device) != ("eager", "cpu"):
-        raise InputError("--memory measures --backend eager on --device cpu; leave it out for others")
+        raise InputError("memory is measured with --backend eager on --device cpu; leave it out for others")
     try:
         _CLEAR.write_text(_RESET_PEAK)
     except OSError:
         raise InputError(
-            "--memory needs Linux and permission to write /proc/self/clear_refs; leave it out here"
+            "measuring memory needs Linux and permission to write /proc/self/clear_refs; leave it out here"
         ) from None
 
 

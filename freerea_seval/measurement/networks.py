@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError, SearchSpace
+from freerea_patch import InputError, SearchSpace, importable_from
 from freerea_seval.measurement.timing import NotReadyError, Runnable
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _ORDERED = 300
 #: Length scale of the kernel that chose the best sets of 10 to 100 networks.
 _LENGTH_SCALE = 2.7
 
-#: How another process builds a network, as JSON: ``{"space", "genotype", "batch_size", "seed"}`` or
+#: How another process builds a network, as JSON: ``{"space", "base", "genotype", "batch_size", "seed"}`` or
 #: ``{"network", "inputs", "seed"}``.
 NetworkSpec = Mapping[str, Any]
 
@@ -65,7 +65,12 @@ class Networks:
 
 
 def space_networks(
-    space: SearchSpace, genotypes: Sequence[str], batch_size: int = 1, seed: int = 0, space_name: str = ""
+    space: SearchSpace,
+    genotypes: Sequence[str],
+    batch_size: int = 1,
+    seed: int = 0,
+    space_name: str | Mapping[str, Any] = "",
+    base: Path = Path(),
 ) -> Networks:
     """Return networks of a space, with random weights and images.
 
@@ -75,13 +80,15 @@ def space_networks(
         batch_size: images a pass.
         seed: of the images.
         space_name: the space as a config names it, which is needed to measure memory, in another process.
+        base: the folder in which the modules of a space of one's own are searched first.
     """
 
     def make(genotype: str) -> tuple[nn.Module, Inputs]:
         return _build(space, genotype, batch_size, seed)
 
     def spec(genotype: str) -> NetworkSpec:
-        return {"space": space_name, "genotype": genotype, "batch_size": batch_size, "seed": seed}
+        place = {"space": space_name, "base": str(base.absolute())}
+        return {**place, "genotype": genotype, "batch_size": batch_size, "seed": seed}
 
     about = {"space": space.name, "input": [[batch_size, *space.input_shape]]}
     return Networks("genotype", list(dict.fromkeys(genotypes)), make, spec, about)
@@ -99,7 +106,9 @@ def build_from_spec(spec: NetworkSpec) -> tuple[nn.Module, Inputs]:
     if "network" in spec:
         module = build_network(spec["network"])
         return module, random_inputs(make_tensors(spec["inputs"], module), spec["seed"])
-    return _build(make_space(spec["space"]), spec["genotype"], spec["batch_size"], spec["seed"])
+    base = Path(spec.get("base", ""))
+    with importable_from(base):
+        return _build(make_space(spec["space"], base), spec["genotype"], spec["batch_size"], spec["seed"])
 
 
 def _build(space: SearchSpace, genotype: str, batch_size: int, seed: int) -> tuple[nn.Module, Inputs]:

@@ -136,13 +136,11 @@ def measure_networks(
     if memory:
         check_memory(backend, device)
     config: dict[str, Any] = {
-        "backend": backend,
-        "device": device,
+        **conditions(backend, device),
         "threads": threads,
         "seed": seed,
         **networks.about,
         "networks": list(networks.names),
-        "machine": describe_machine(device),
     }
     journal = VisitJournal(None if output is None else journal_path(output), config)
 
@@ -180,6 +178,7 @@ def measure_networks(
         )
     if output is not None:
         facts = {name: value for name, value in config.items() if name != "networks"} | {
+            **conditions(backend, device, threads),
             "rounds": rounds,
             "passes": f"{WARM_UPS} to warm up, then a round: {REWARM} that does not count,"
             f" the median of {BURST} that do",
@@ -191,6 +190,18 @@ def measure_networks(
         }
         write_results(output, results, facts)
     return results
+
+
+def conditions(backend: str, device: str, threads: int | None = None) -> dict[str, Any]:
+    """Return what a measurement on this machine depends on, beside the networks; see :func:`measure_networks`."""
+    import torch
+
+    return {
+        "backend": backend,
+        "device": device,
+        "threads": torch.get_num_threads() if threads is None else threads,
+        "machine": describe_machine(device),
+    }
 
 
 def results_table(

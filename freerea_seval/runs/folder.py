@@ -5,6 +5,7 @@
     RUN/
       config.yaml              the config as resolved
       run.json                 versions, seeds, where relative paths start, what the user was told of the search
+      earlier/                 what the search takes over of other runs; see :mod:`freerea_seval.runs.earlier`
       measured-METRIC.csv      measurements that a source made for the run
       predictor-METRIC/        the predictor that was trained on them
       front.csv                the results of all seeds
@@ -22,7 +23,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,13 +263,16 @@ class RunFolder:
             os.close(self._lock)
 
     @classmethod
-    def create(cls, path: Path, config: Config, base: Path) -> RunFolder:
+    def create(
+        cls, path: Path, config: Config, base: Path, fill: Callable[[Path], object] = lambda draft: None
+    ) -> RunFolder:
         """Start a new run, which is locked until the first :meth:`locked` ends.
 
         Args:
             path: a folder that does not exist, or is empty.
             config: the config of the run.
             base: the folder that the config's relative paths start from.
+            fill: puts further files into the folder before it appears.
 
         Raises:
             InputError: the folder has something in it.
@@ -287,6 +291,7 @@ class RunFolder:
             with new_folder(path) as draft:
                 write_atomically(draft / "run.json", json.dumps(record, indent=2) + "\n")
                 write_atomically(draft / "config.yaml", dump_config(config))
+                fill(draft)
                 if os.name != "nt":  # Windows has no such lock, and cannot rename a folder with an open file
                     folder._lock = open_locked(draft / _LOCK)
         except FileExistsError as error:  # another process has made it in the meantime
@@ -295,7 +300,8 @@ class RunFolder:
 
     def discard(self) -> None:
         """Remove a locked run in which nothing was evaluated, unless something else is in its folder."""
-        ours = {self.path / name for name in ("config.yaml", "run.json", _LOCK)}
+        ours = {self.path / name for name in ("config.yaml", "run.json", _LOCK, "earlier")}
+        ours |= set((self.path / "earlier").rglob("*"))
         for seed in self.config.search.seeds:
             journal = self.journal(seed).path
             ours |= {self.seed(seed), *([journal] if journal.is_file() and not journal.stat().st_size else [])}

@@ -46,6 +46,7 @@ from freerea_seval.files import temporary_folder
 from freerea_seval.predictor.acquisition import Axis, Known, choose, within
 from freerea_seval.progress import Progress
 from freerea_seval.runs.answers import headers_of, read_answers, write_wanted
+from freerea_seval.runs.earlier import read_earlier
 from freerea_seval.runs.folder import Journal, Recorder, RunFolder
 from freerea_seval.runs.refine_log import RefineLog
 from freerea_seval.runs.results import leaders_of, report_front, summarise
@@ -73,12 +74,14 @@ class Learned:
         section: of the config.
         source: measures and predicts.
         start, networks: how many networks are measured before the search, and after each of its parts.
+        known: number of values from earlier runs.
     """
 
     section: ObjectiveSection
     source: LearnedSource
     start: int
     networks: int
+    known: int
 
     @property
     def column(self) -> str:
@@ -139,6 +142,7 @@ class Refinement:
         self._path.mkdir(exist_ok=True)
         self._rounds = section.rounds
         self._bound = setup.bound
+        earlier = read_earlier(folder, setup)
         order = {"measure": 0, "ask": 2}  # what costs least is known first
         self.learned = sorted(
             (
@@ -147,6 +151,7 @@ class Refinement:
                     bound.source,
                     section.start if bound.source.means.start is None else bound.source.means.start,
                     section.networks if bound.source.means.networks is None else bound.source.means.networks,
+                    len(earlier.values.get(bound.section.column, ())),
                 )
                 for bound in self._bound
                 if isinstance(bound.source, LearnedSource)
@@ -154,9 +159,11 @@ class Refinement:
             key=lambda learned: (learned.selects, order.get(learned.source.means.kind, 1)),
         )
         self._check()
-        self.log = RefineLog(self._path / "refine.jsonl")
-        self._journals: dict[int, list[Candidate]] = {}
+        self.log = RefineLog(self._path / "refine.jsonl", earlier.values)
         self._memory: dict[int, dict[str, dict[str, float]]] = {}
+        #: The candidates of every part of the search; those of part 0 are from earlier runs.
+        self._journals: dict[int, list[Candidate]] = {0: earlier.explored}
+        self._remember(earlier.explored)
 
     def _check(self) -> None:
         guided = any(bound.section.role == "guide" for bound in self._bound)
@@ -170,7 +177,7 @@ class Refinement:
             if learned.column.strip(". ") == "" or set(learned.column) & set("/\\:\0"):
                 raise InputError(f"objective {learned.column!r}: its name is also one of files; give it another 'name'")
             later = learned.start == 0 and (guided or others or not learned.selects)
-            if learned.start < FEWEST_TO_LEARN and not later:
+            if max(learned.start, learned.known) < FEWEST_TO_LEARN and not later:
                 raise InputError(
                     f"objective {learned.column!r}: a predictor needs 'start' of at least {FEWEST_TO_LEARN} networks,"
                     f" got {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
@@ -212,9 +219,9 @@ class Refinement:
                 self._ask()
             if missing:
                 # What is measured together is resumed together, though a part of it may be recorded already.
-                networks = list(self.log.wanted[key]) if learned.source.drifts else missing
+                networks = list(self.log.wanted[key]) if learned.source.is_measured_together else missing
                 output = self._path / f"measured-{learned.column}-{number}.csv"
-                anchors = self._anchors(learned) if number else {}
+                anchors = self._anchors(learned, number)
                 with self._progress.task(f"measuring {learned.column}, round {number} of {self._rounds}") as show:
                     measured = learned.source.measure(networks, output, anchors)
                     for count, (genotype, value) in enumerate(measured, start=1):
@@ -223,9 +230,12 @@ class Refinement:
                         show(count / len(networks), "")
         self._take_values()
 
-    def _anchors(self, learned: Learned) -> dict[str, float]:
-        """Return networks of the first measurement, from its fast, middle and slow quarters, with their values."""
-        values = self.log.known(learned.column, before=1)
+    def _anchors(self, learned: Learned, number: int) -> dict[str, float]:
+        """Return networks of the first measurement, from its fast, middle and slow quarters, with their values.
+
+        Those to start with are measured with networks of earlier runs, if there are any.
+        """
+        values = self.log.known(learned.column, before=min(number, 1))
         ordered = sorted((genotype for genotype, value in values.items() if value > 0), key=values.__getitem__)
         places = sorted({len(ordered) * quarter // 4 for quarter in (1, 2, 3)})
         return {ordered[place]: values[ordered[place]] for place in places if place < len(ordered)}
@@ -263,7 +273,7 @@ class Refinement:
         from freerea_seval.predictor.features.vectorizer import StringFeatures
 
         count = max(other.start for other in self.learned)
-        if not learned.start:
+        if learned.start <= learned.known:
             return []
         space = self._setup.space
         genotypes = draw(space, max(_START_POOL, 2 * count), self._seed, least=1)
@@ -272,12 +282,13 @@ class Refinement:
         strings = learned.source.strings.strings(ordered)
         costs = StringFeatures().fit(strings).matrix(strings)[:, 0]  # the multiply-adds
         extremes = [ordered[int(place(costs))] for place in (np.argmin, np.argmax)]
-        return list(dict.fromkeys([*extremes, *ordered]))[: learned.start]
+        unknown = [g for g in dict.fromkeys([*extremes, *ordered]) if g not in learned.source.measured]
+        return unknown[: learned.start - learned.known]
 
     def _choose(self, learned: Learned, number: int) -> list[str]:
         """Return the networks whose value of a metric is worth most."""
         done = len(self.log.known(learned.column))
-        count = learned.start + number * learned.networks - done
+        count = max(learned.start, learned.known) + number * learned.networks - done
         earlier = self.learned[: self.learned.index(learned)]
         candidates = self._candidates(number)
         for other in (o for o in earlier if o.networks or o.start):
@@ -456,7 +467,7 @@ class Refinement:
     def _explored(self, number: int) -> list[Candidate]:
         """Return the candidates of the parts up to a round, each once, with the values of their first evaluation."""
         explored: dict[str, Candidate] = {}
-        for part in range(1, number + 1):
+        for part in range(number + 1):
             if part not in self._journals:
                 steps = Journal(self._path / f"round-{part}.jsonl").steps()
                 self._journals[part] = [Candidate(s.proposal, s.evaluation, 0, True) for s in steps]
@@ -527,7 +538,7 @@ class Refinement:
             ledger.charge(candidate.evaluation.seconds)
         result = SearchResult(leaders, history, ledger, Times(0.0, 0.0), "budget")
         summary = summarise(self._seed, result, leaders, reported)
-        return {**summary, "explored": len(explored), "measured": history.evaluated}
+        return {**summary, "explored": len(explored) - len(self._journals[0]), "measured": history.evaluated}
 
     def _predictions(self, learned: Learned, genotypes: Sequence[str]) -> list[Prediction]:
         """Return the predictions that were made before networks were measured, or by models that had not seen them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -23,17 +23,22 @@ class RefineLog:
 
     Args:
         path: the file.
+        earlier: values from earlier runs by column and network; see :mod:`freerea_seval.runs.earlier`.
 
     Raises:
         InputError: a line is neither a choice nor a value.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, earlier: Mapping[str, Mapping[str, Sequence[float]]] | None = None) -> None:
         self._lines = JsonLines(path)
         #: By round and column: the chosen networks, with the predictions at that time.
         self.wanted: dict[tuple[int, str], dict[str, Prediction]] = {}
-        #: By column and network: all values with their rounds; NaN for a network that is not supported.
-        self.values: dict[str, dict[str, list[tuple[int, float]]]] = {}
+        #: By column and network: all values with their rounds; NaN for a network that is not supported. Those of
+        #: earlier runs are from before the first round, which is 0.
+        self.values: dict[str, dict[str, list[tuple[int, float]]]] = {
+            column: {genotype: [(-1, value) for value in values] for genotype, values in by_network.items()}
+            for column, by_network in (earlier or {}).items()
+        }
         #: Seconds by what they were spent on.
         self.seconds: dict[str, float] = {}
         what = "a choice or a value"

@@ -64,7 +64,8 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     """
     space = make_space(config.whole_space, base)
     seed, refines = config.search.seeds[0], config.refine is not None
-    context = Context(space, config.live, base, folder, seed, progress or Progress(), refines)
+    progress = progress or Progress()
+    context = Context(space, config.live, base, folder, seed, progress, refines, config.whole_space)
     if config.only is not None:
         from freerea_seval.sources.table import Table  # imports pandas
 

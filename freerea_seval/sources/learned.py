@@ -23,6 +23,7 @@ from freerea_seval.strings.views import View, check_view, default_view
 from freerea_seval.units import direction_of
 
 if TYPE_CHECKING:
+    from freerea_seval.measurement.ssh import SshMachine
     from freerea_seval.predictor.models.gp import JointPosterior
     from freerea_seval.predictor.models.target_transform import Scale, ScaleName
 
@@ -33,6 +34,8 @@ FEWEST_TO_BELIEVE = 5
 #: Probability with which the recorded intervals of predictions contain the value.
 INTERVAL = 0.9
 _OPTIONS = ("start", "networks", "view")
+#: Options of ``measure``: another machine, and its Python.
+_REMOTE_OPTIONS = ("ssh", "python")
 
 
 def open_seval(context: Context, argument: Any) -> PredictedSource:
@@ -95,6 +98,7 @@ class Means:
         argument: the metric, or the argument of the metric source.
         start, networks: numbers of networks that differ from those of the section ``refine``.
         view: of the networks in strings; None for the one that suits the metric.
+        remote: arguments of :class:`~freerea_seval.measurement.ssh.SshMachine`; None for this machine.
     """
 
     kind: str
@@ -102,6 +106,7 @@ class Means:
     start: int | None = None
     networks: int | None = None
     view: View | None = None
+    remote: Mapping[str, Any] | None = None
 
     @classmethod
     def read(cls, argument: Mapping[str, Any]) -> Means:
@@ -110,11 +115,13 @@ class Means:
         Raises:
             InputError: no means or several, or an option that is not valid.
         """
-        kinds = [name for name in argument if name not in _OPTIONS]
-        if len(kinds) != 1:
+        is_remote = "ssh" in argument
+        kinds = [name for name in argument if name not in (*_OPTIONS, *(_REMOTE_OPTIONS if is_remote else ()))]
+        if len(kinds) != 1 or (is_remote and kinds != ["measure"]):
             raise InputError(
                 "source 'seval': expected one of 'measure: latency', 'ask: METRIC' or 'SOURCE: ARGUMENT', with"
-                f" {', '.join(_OPTIONS)} as options, got {', '.join(map(repr, argument)) or 'nothing'}"
+                f" {', '.join(_OPTIONS)}, and for 'measure' {' and '.join(_REMOTE_OPTIONS)}, as options, got"
+                f" {', '.join(map(repr, argument)) or 'nothing'}"
             )
         counts: dict[str, int | None] = {}
         for name, least in (("start", 0), ("networks", 0)):
@@ -126,7 +133,9 @@ class Means:
                 )
             counts[name] = count
         view = argument.get("view")
-        return cls(kinds[0], argument[kinds[0]], view=None if view is None else check_view(view), **counts)
+        view = None if view is None else check_view(view)
+        remote = {"host": argument["ssh"], "python": argument.get("python", "python3")} if is_remote else None
+        return cls(kinds[0], argument[kinds[0]], view=view, remote=remote, **counts)
 
 
 class LearnedSource(PredictedSource):
@@ -134,7 +143,7 @@ class LearnedSource(PredictedSource):
 
     Args:
         context: the search that it serves.
-        argument: ``{measure: latency}``, ``{ask: METRIC}`` or ``{SOURCE: ARGUMENT}``, with the options of
+        argument: ``{measure: METRIC}``, ``{ask: METRIC}`` or ``{SOURCE: ARGUMENT}``, with the options of
             :class:`Means`.
 
     Raises:
@@ -150,9 +159,18 @@ class LearnedSource(PredictedSource):
         self._context = context
         self._where = "learned during the search"
         self._source: Source | None = None
+        self._remote: SshMachine | None = None
         if self.means.kind == "measure":
-            if self.means.argument != "latency":
-                raise InputError(f"source 'seval': 'measure' can be latency, not {self.means.argument!r}")
+            from freerea_seval.sources.device import check_measurable
+
+            if self.means.remote is None:
+                check_measurable(self.means.argument, context.live.device)
+            elif self.means.argument != "latency":
+                raise InputError(f"source 'seval': over ssh, 'measure' can be latency, not {self.means.argument!r}")
+            else:
+                from freerea_seval.measurement.ssh import SshMachine
+
+                self._remote = SshMachine(**self.means.remote, threads=context.live.threads or 1)
         elif self.means.kind == "ask":
             if not isinstance(self.means.argument, str):
                 raise InputError(f"source 'seval': 'ask' names a metric, not {self.means.argument!r}")
@@ -191,9 +209,24 @@ class LearnedSource(PredictedSource):
         self.strings = shared_strings(self._context.space, self.means.view or default_view(self.metric))
 
     @property
+    def is_measured_together(self) -> bool:
+        """Whether this machine, or another over SSH, measures all networks of a round together."""
+        return self.means.kind == "measure"
+
+    @property
     def drifts(self) -> bool:
         """Whether values depend on when they are measured, as they do on a machine that is also used for other work."""
-        return self.means.kind == "measure"
+        return self.is_measured_together and self.metric != "memory"
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what measurements of a machine depend on beside the network, as results record it."""
+        if not self.is_measured_together:
+            return {}
+        if self._remote is not None:
+            return self._remote.conditions()
+        from freerea_seval.measurement.run import conditions
+
+        return conditions("eager", self._context.live.device)
 
     def measure(
         self, genotypes: Sequence[str], output: Path, anchors: Mapping[str, float] | None = None
@@ -208,17 +241,18 @@ class LearnedSource(PredictedSource):
         """
         assert not self.asks
         if self._source is None:
-            from freerea_seval.sources.device import measure_latency_ms
+            from freerea_seval.sources.device import measure, measure_elsewhere
 
             began = time.perf_counter()
-            space, live = self._context.space, self._context.live
-            names = list(dict.fromkeys([*(anchors or {}), *genotypes]))
-            latencies_ms = measure_latency_ms(
-                space, names, device=live.device, progress=self._context.progress, output=output
-            )
+            anchors = anchors if anchors and self.drifts else {}
+            names = list(dict.fromkeys([*anchors, *genotypes]))
+            if self._remote is None:
+                measured = measure(self._context, self.metric, names, output)
+            else:
+                measured = measure_elsewhere(self._remote, self._context, names, output)
             seconds = (time.perf_counter() - began) / max(len(genotypes), 1)
-            values = dict(zip(names, latencies_ms, strict=True))
-            changes = np.array([values[name] / earlier for name, earlier in (anchors or {}).items()])
+            values = dict(zip(names, measured, strict=True))
+            changes = np.array([values[name] / earlier for name, earlier in anchors.items()])
             changes = changes[np.isfinite(changes)]
             drift = float(np.median(changes)) if len(changes) else 1.0
             for genotype in genotypes:

@@ -41,9 +41,8 @@ class PredictedSource:
 
     Args:
         context: the search that it serves; what it measures and trains is kept in ``context.folder``.
-        argument: the folder of a predictor; ``{predictor: FOLDER, proxies: SOURCE}`` for one that learned from proxies
-            beside strings, which come from the source ``zero-cost`` unless another is named, and whose seconds are
-            charged to the predicted metric; or ``{measure: latency, networks: N}``.
+    from freerea_seval.sources.device import measure
+    from freerea_seval.strings.encode import shared_strings
 
     Raises:
         InputError: the folder holds no predictor, the argument is none of these, or the source of proxies cannot be
@@ -244,10 +243,10 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     """
     from freerea_seval.predictor.folder import save_predictor
     from freerea_seval.predictor.training import Target, train_predictor
-    from freerea_seval.sources.device import measure_latency_ms
+    from freerea_seval.sources.device import measure
     from freerea_seval.strings.encode import shared_strings
 
-    metric, count, view = _calibration(argument)
+    metric, count, view = _calibration(argument, context.live.device)
     if context.folder is None:
         raise InputError("source 'seval' can measure and train only within a run; give it a predictor's folder")
     folder = context.folder / f"predictor-{metric}"
@@ -261,9 +260,8 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
         if len(genotypes) < count:
             genotypes[space.sample(rng)] = None
     began = time.perf_counter()
-    measured_ms = measure_latency_ms(space, list(genotypes), device=context.live.device, progress=context.progress)
     # Training takes infinity for a network that cannot run, and NaN for one that was not measured.
-    values = [math.inf if math.isnan(latency) else latency for latency in measured_ms]
+    values = [math.inf if math.isnan(value) else value for value in measure(context, metric, list(genotypes))]
     measured = time.perf_counter()
     info = builtin_metric("device", metric)
     assert info.direction is not None
@@ -302,18 +300,23 @@ def write_measurements(path: Path, metric: str, unit: str, values: Mapping[str, 
     write_atomically(path, to_csv(DataFrame({"genotype": list(values), column if unit_of(column) else metric: cells})))
 
 
-def _calibration(argument: dict[str, Any]) -> tuple[str, int, View]:
+def _calibration(argument: dict[str, Any], device: str) -> tuple[str, int, View]:
     """Check ``{measure: latency, networks: N, view: executed}``."""
+    from freerea_seval.sources.device import check_measurable
+
+    if "ssh" in argument:
+        raise InputError(
+            "source 'seval': 'ssh' measures during a search; add 'refine: {start: 12, rounds: 3, networks: 12}'"
+        )
     for key in argument:
         if key not in ("measure", "networks", "view"):
             raise unknown_name("key of source 'seval'", key, ("measure", "networks", "view"))
     from freerea_seval.predictor.seval import FEWEST
 
     metric, count = argument.get("measure"), argument.get("networks", 32)
-    if metric != "latency":
-        raise InputError(f"source 'seval': 'measure' can be latency, not {metric!r}")
+    check_measurable(metric, device)
     if isinstance(count, bool) or not isinstance(count, int) or not FEWEST <= count <= _MOST_NETWORKS:
         raise InputError(
             f"source 'seval': 'networks' must be a whole number from {FEWEST} to {_MOST_NETWORKS}, not {count!r}"
         )
-    return metric, count, check_view(argument.get("view", default_view(metric)))
+    return str(metric), count, check_view(argument.get("view", default_view(str(metric))))

@@ -60,8 +60,9 @@ class Context:
         base: the folder that relative paths of the config start from.
         folder: where a source may keep files that belong to the run; None outside of runs.
         seed: of what the source prepares at random.
-        refines: whether sources that learn are given measurements during the search, in rounds.
         progress: shows the steps of long preparations.
+        refines: whether sources that learn are given measurements during the search, in rounds.
+        space_name: the space as the config names it, from which another process makes it.
     """
 
     space: SearchSpace
@@ -71,6 +72,7 @@ class Context:
     seed: int = 0
     progress: Progress = field(default_factory=Progress)
     refines: bool = False
+    space_name: str | Mapping[str, Any] = ""
 
     @property
     def batch(self) -> str:
@@ -318,7 +320,11 @@ _RECORDS = (
         "device",
         "measured on this machine, in eager PyTorch",
         "freerea_seval.sources.device:DeviceSource",
-        metrics=(MetricInfo("latency", "min", "ms", "median latency of one image on this machine"),),
+        metrics=(
+            MetricInfo("latency", "min", "ms", "median latency of one image on this machine"),
+            MetricInfo("memory", "min", "MB", "peak of inference on one image, in a process of its own (Linux, cpu)"),
+            MetricInfo("energy", "min", "mJ", "of the processor, for one image (Intel's RAPL counters, Linux)"),
+        ),
     ),
     SourceRecord(
         "table",
@@ -364,7 +370,7 @@ _RECORDS = (
         "predicted from the network's string",
         "freerea_seval.sources.learned:open_seval",
         "the folder of a trained predictor; {measure: latency, networks: N, view: executed} to measure this machine"
-        " and train one first; with 'refine', also {ask: METRIC} or {SOURCE: ARGUMENT}, such as"
+        " (or memory, energy) and train one first; with 'refine', also {ask: METRIC} or {SOURCE: ARGUMENT}, such as"
         " {python: pkg.module:callable}",
     ),
 )

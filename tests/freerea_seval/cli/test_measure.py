@@ -272,7 +272,7 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
     "a network that is not there": (("measure_nets:smal", *IMAGE, *OUT), "'measure_nets' has no 'smal'"),
     "an input that is none": (("measure_nets:small", "--input", "1x3", *OUT), "--input '1x3': expected sizes"),
     "a space where nothing runs": (("--space", "measure_nets:Broken", "--networks", "2", *OUT), "none of 2 networks can run"),
-    "memory of another backend": ((*SPACE, *OUT, "--memory", "--backend", "compile"), "--memory measures --backend eager"),
+    "memory of another backend": ((*SPACE, *OUT, "--memory", "--backend", "compile"), "memory is measured with --backend eager"),
     "a wrong word": (("exprt", *SPACE, *OUT), "'exprt' is not a cell of the topology space"),
     "an export to nowhere": (("export", *SPACE), "add -o FOLDER"),
     "an import of nothing": (("import", "none/results.csv", *OUT), "manifest.json cannot be used"),

@@ -125,7 +125,7 @@ CONFIGS = {
     "no NATS-Bench folder": (with_source("{nats-bench: nowhere}", "test_accuracy"), "nowhere"),
     "no FreeREA folder": (with_source("{freerea-cache: nowhere}", "naswot"), "nowhere"),
     "no predictor folder": (with_source("{seval: nowhere}"), "nowhere"),
-    "a predictor from nothing": (with_source("{seval: {measure: energy}}"), "'measure' can be latency, not 'energy'"),
+    "a predictor from nothing": (with_source("{seval: {measure: ttft}}"), "'measure' can be latency, memory or energy, not 'ttft'"),
     "a device that is not here": (lambda t: with_source("device", "latency")(t).replace("cache: off", "cache: off, device: cuda:7"), "device 'cuda:7' cannot be used here"),
     "a missing batch": (lambda t: with_source("training-free", "naswot", "role: fitness")(t).replace("cache: off", "cache: off, batch: b.npz"), "b.npz: no such file"),
     "a cache that is no cache": (lambda t: with_source("training-free", "naswot", "role: fitness")(t).replace("cache: off", "cache: good.csv"), "good.csv cannot be used (file is not a database)"),

@@ -71,6 +71,6 @@ def test_peak_memory_grows_with_width_and_batch_and_depends_on_nothing_before() 
 
 
 def test_memory_is_that_of_eager_networks_on_the_cpu() -> None:
-    with pytest.raises(InputError, match="--memory measures --backend eager on --device cpu"):
+    with pytest.raises(InputError, match="memory is measured with --backend eager on --device cpu"):
         check_memory("onnx", "cpu")
     assert list(peaks_mb([])) == []

@@ -1,20 +1,25 @@
-"""Latency of this machine."""
+"""Latency, memory and energy of this machine."""
 
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import InputError, TopologySpace
+from freerea_patch import InputError, SizeSpace, TopologySpace
+from freerea_seval.measurement import run
+from freerea_seval.measurement.machine import EnergyMeter
 from freerea_seval.measurement.timing import BURST, REWARM, WARM_UPS
 from freerea_seval.progress import Progress
-from freerea_seval.sources.device import ROUNDS, DeviceSource, measure_latency_ms
+from freerea_seval.sources import device
+from freerea_seval.sources.device import ROUNDS, DeviceSource, measure, measure_latency_ms
 from freerea_seval.sources.registry import Context
 
 CELL = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_1x1~2|"
@@ -103,3 +108,38 @@ def test_it_is_a_mistake_if_no_network_can_run() -> None:
         match=r"none of 1 networks can run on 'cpu' with backend 'eager' \(.* failed with RuntimeError: mat1 and mat2",
     ):
         measure_latency_ms(Broken(), [CELL.replace("none", "skip_connect")])
+
+
+WIDTHS = ("8:8:8:8:8", "64:64:64:64:64")
+#: Bytes of the weights of the second of them, in megabytes; the first takes less for all of its inference.
+WEIGHTS_MB = 2.85
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_memory_is_the_peak_of_a_process_of_its_own_and_resumes(tmp_path: Path) -> None:
+    context = Context(SizeSpace(), space_name={"name": "nats-sss", "dataset": "cifar100"})
+    narrow, wide = measure(context, "memory", WIDTHS, tmp_path / "m.csv")
+    assert wide > WEIGHTS_MB > narrow > 0
+    assert measure(context, "memory", WIDTHS, tmp_path / "m.csv") == [narrow, wide]
+    (row,) = DeviceSource(context, None).evaluate(WIDTHS[:1], ["latency", "memory"])
+    assert 0 < row["memory"].value < WEIGHTS_MB
+    assert row["latency"].value > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_memory_of_a_space_of_ones_own_is_measured_where_the_config_is(tmp_path: Path) -> None:
+    (tmp_path / "wide_space.py").write_text("from freerea_patch import SizeSpace as Wide\n")
+    context = Context(SizeSpace(), base=tmp_path, space_name="wide_space:Wide")
+    (memory,) = measure(context, "memory", WIDTHS[1:])
+    assert memory > WEIGHTS_MB
+
+
+def test_energy_is_that_of_the_counters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Meter(EnergyMeter):
+        def read_mj(self) -> float:
+            self._total_uj += 6 * BURST
+            return self._total_uj / 2.0
+
+    for module in (device, run):
+        monkeypatch.setattr(module, "find_meter", lambda: Meter([]))
+    assert measure(Context(Sleepers()), "energy", ["0.0", "0.001"]) == [3.0, 3.0]

@@ -332,7 +332,7 @@ def test_a_run_trains_on_the_view_that_it_is_given(tmp_path: Path, said: dict[st
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ({"measure": "energy"}, "'measure' can be latency, not 'energy'"),
+        ({"measure": "power"}, "'measure' can be latency, memory or energy, not 'power'"),
         ({"measure": "latency", "networks": 3}, "must be a whole number from 10 to 100000, not 3"),
         ({"measure": "latency", "networks": "many"}, "must be a whole number from 10 to 100000, not 'many'"),
         ({"measure": "latency", "network": 30}, "unknown key of source 'seval' 'network'; did you mean 'networks'?"),

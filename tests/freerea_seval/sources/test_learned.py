@@ -1,0 +1,65 @@
+"""How a learned metric is measured: what it takes, and what is measured together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from freerea_patch import InputError, TopologySpace
+from freerea_seval.measurement.machine import EnergyMeter
+from freerea_seval.sources import device
+from freerea_seval.sources.learned import LearnedSource
+from freerea_seval.sources.registry import Context
+
+CELLS = list(TopologySpace().genotypes()[::3000])
+
+
+def learned(argument: dict[str, Any], metric: str, base: Path) -> LearnedSource:
+    source = LearnedSource(Context(TopologySpace(), base=base, refines=True, space_name="nats-tss"), argument)
+    info = source.describe(metric)
+    source.specify(info.unit, info.direction)
+    return source
+
+
+@pytest.fixture
+def energy_meter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A processor with a counter that stands still."""
+    (tmp_path / "max_energy_range_uj").write_text("1000")
+    (tmp_path / "energy_uj").write_text("5")
+    monkeypatch.setattr(device, "find_meter", lambda: EnergyMeter([tmp_path]))
+
+
+@pytest.mark.usefixtures("energy_meter")
+@pytest.mark.parametrize(
+    ("metric", "unit", "anchored"), [("latency", "ms", 1), ("energy", "mJ", 1), ("memory", "MB", 0)]
+)
+def test_only_what_drifts_is_measured_with_networks_of_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, unit: str, anchored: int
+) -> None:
+    asked: list[str] = []
+
+    def measured(context: Context, name: str, genotypes: Sequence[str], output: Path) -> list[float]:
+        assert name == metric
+        asked.extend(genotypes)
+        return [6.0] * len(genotypes)
+
+    monkeypatch.setattr(device, "measure", measured)
+    source = learned({"measure": metric}, metric, tmp_path)
+    assert source.describe(metric).unit == unit
+    values = list(source.measure(CELLS[:2], tmp_path / "m.csv", {CELLS[4]: 2.0}))
+    assert asked == [*CELLS[4:5] * anchored, *CELLS[:2]]
+    assert [value.value for _, value in values] == [6.0 / (3.0 if anchored else 1.0)] * 2
+    assert source.is_measured_together
+
+
+def test_what_this_machine_cannot_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="'measure' can be latency, memory or energy, not 'ttft'; measure others by a"):
+        learned({"measure": "ttft"}, "ttft", tmp_path)
+    monkeypatch.setattr(device, "find_meter", lambda: None)
+    with pytest.raises(
+        InputError, match=r"needs Linux and permission to read /sys/class/powercap/intel-rapl:\*/energy_uj"
+    ):
+        learned({"measure": "energy"}, "energy", tmp_path)
