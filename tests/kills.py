@@ -62,6 +62,15 @@ LIVE = """
   - {metric: logsynflow, source: training-free, role: constraint, min: -1.0e+9}
   - {metric: count, source: {python: "nets:convolutions"}, direction: min}
 """
+REFINED = """
+space: {name: nats-tss, only: table.csv}
+search: {population: 4, tournament: 2}
+budget: {evaluations: 8}
+objectives:
+  - {metric: worth, source: {table: table.csv}, direction: max}
+  - {metric: latency_ms, source: {seval: {table: table.csv}}, direction: min, role: pareto}
+refine: {start: 10, rounds: 2, networks: 2}
+"""
 BROKEN = '  - {metric: broken, source: {python: "nets:fails"}, direction: min}\n'
 RESULTS = "network,latency_ms,latency_iqr_ms,rounds,machine,reason\n{}"
 #: Seconds and dates, in the JSON of runs and measurements, and in their CSV.
@@ -104,6 +113,7 @@ def commands() -> list[Command]:
     return [
         Command("search", ("search", "search.yaml", "-o", "run"), "run", ("search", "--resume", "run"), "run"),
         Command("live", ("search", "live.yaml", "-o", "live"), "live", ("search", "--resume", "live"), "live"),
+        Command("refined", ("search", "refined.yaml", "-o", "ref"), "ref", ("search", "--resume", "ref"), "ref"),
         Command("resume", ("search", "--resume", "begun")),
         Command("report", ("report", "done", "--html", "page.html")),
         Command("train", ("train", "few.csv", *train, "-o", "trained"), "trained"),
@@ -268,6 +278,8 @@ def files(folder: Path) -> Files:
         elif path.is_file():
             content = path.read_bytes()
             text = path.suffix in (".json", ".jsonl", ".csv", ".html")
+            if path.name == "refine.jsonl":  # a killed training is repeated, and its time recorded again
+                content = b"".join(line for line in content.splitlines(keepends=True) if b"trained_s" not in line)
             found[name] = here.sub(b"", re.sub(_MEASURED, b"", content)) if text else content
         else:
             found[name] = b""
@@ -310,6 +322,7 @@ class Place:
         (self.inputs / "live.yaml").write_text(
             SEARCH.replace("[0, 1]", "[0]").replace("evaluations: 8", "evaluations: 5") + LIVE
         )
+        (self.inputs / "refined.yaml").write_text(REFINED)
         (self.inputs / "broken.yaml").write_text(SEARCH + BROKEN)
         by_name = {command.name: command for command in commands()}
         # In this process, so that forks of it have all that is imported and computed once.
