@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-untyped, import-not-found"
 """Methods that are compared with the measured search: how each spends measured latencies and trained networks.
 
 References:
@@ -19,6 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -173,23 +175,27 @@ class Method(Protocol):
 
 
 class Peer(NamedTuple):
-    """A method, what it can search for, and the package that it needs."""
+    """A method, what it can search for, and the package that it needs, with its least major version."""
 
     search: Method
     bounds: bool = True
     fronts: bool = False
-    package: str | None = None
+    package: tuple[str, int] | None = None
 
     def check(self) -> None:
-        """Raise :class:`InputError` if the package is not installed."""
-        if self.package is not None:
-            try:
-                import_module(self.package)
-            except ImportError:
-                raise InputError(
-                    f"this method needs the package {self.package}: pip install -c constraints.txt {self.package};"
-                    " or choose others with --methods"
-                ) from None
+        """Raise :class:`InputError` if the package is not installed, or too old."""
+        if self.package is None:
+            return
+        name, least = self.package
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            installed = ""
+        if not installed or int(installed.partition(".")[0]) < least:
+            raise InputError(
+                f"expected the package {name}, {least} or later, got {installed or 'none'}; pip install -c"
+                f" constraints.txt {name}, or choose other --methods"
+            )
 
 
 def random_search(task: Task, rng: np.random.Generator) -> None:
@@ -229,8 +235,7 @@ def local_search(task: Task, rng: np.random.Generator) -> None:
 
 def optuna_search(task: Task, rng: np.random.Generator, *, sampler: str) -> None:
     """Let a sampler of Optuna propose the six operations (Akiba 2019)."""
-    import optuna
-
+    optuna: Any = import_module("optuna")  # typed only where it is installed
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     seed = int(rng.integers(2**31))
     samplers = {
@@ -239,7 +244,9 @@ def optuna_search(task: Task, rng: np.random.Generator, *, sampler: str) -> None
         "gp": lambda: optuna.samplers.GPSampler(n_startup_trials=task.first, deterministic_objective=True, seed=seed),
     }
     directions = ["maximize"] if task.bound is not None else ["maximize", "minimize"]
-    study = optuna.create_study(sampler=samplers[sampler](), directions=directions)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # some options may change later
+        study = optuna.create_study(sampler=samplers[sampler](), directions=directions)
     edges = [f"edge {number}" for number in range(len(EDGES))]
     known = 0
     while not task.spent:
@@ -454,12 +461,12 @@ PEERS: dict[str, Peer] = {
     "random": Peer(random_search, fronts=True),
     "evolution": Peer(evolution),
     "local-search": Peer(local_search),
-    "optuna-nsga2": Peer(partial(optuna_search, sampler="nsga2"), fronts=True, package="optuna"),
-    "optuna-tpe": Peer(partial(optuna_search, sampler="tpe"), fronts=True, package="optuna"),
+    "optuna-nsga2": Peer(partial(optuna_search, sampler="nsga2"), fronts=True, package=("optuna", 5)),
+    "optuna-tpe": Peer(partial(optuna_search, sampler="tpe"), fronts=True, package=("optuna", 5)),
     "best-flops": Peer(partial(best_by, score="flops")),
     "best-naswot": Peer(partial(best_by, score="naswot")),
     "constrained-ei": Peer(constrained_improvement),
     "bananas": Peer(bananas),
-    "optuna-gp": Peer(partial(optuna_search, sampler="gp"), package="optuna"),
-    "botorch-qnehvi": Peer(noisy_hypervolume_improvement, bounds=False, fronts=True, package="botorch"),
+    "optuna-gp": Peer(partial(optuna_search, sampler="gp"), package=("optuna", 5)),
+    "botorch-qnehvi": Peer(noisy_hypervolume_improvement, bounds=False, fronts=True, package=("botorch", 0)),
 }

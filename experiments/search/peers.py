@@ -87,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not options.smoke and (options.cache is None or options.hw_nas_bench is None):
         raise InputError("the comparison needs --cache and --hw-nas-bench, the published tables; or try --smoke")
     budgets = list(map(Budget.read, options.budgets))
+    for method in options.methods:
+        if method != OURS:
+            PEERS[method].check()
     journal = RowJournal(options.output, {"smoke": options.smoke}, COLUMNS)
     if options.smoke:
         write_made_up_tables(options.output, options.datasets)
@@ -98,9 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for metric in options.metrics
     }
     cells = {dataset: _cells(options.output, dataset) for dataset in options.datasets}
-    for method in options.methods:
-        if method != OURS:
-            PEERS[method].check()
     jobs = (
         (seed, budget, dataset, metric, quantile, method)
         for seed in range(options.seeds)
