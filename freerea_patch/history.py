@@ -224,6 +224,10 @@ class History:
             return rank_scores(values, self._weights, self._ascending if self._over_history else None)
         return fitness_scores(values, self._weights, self._largest if self._over_history else None)
 
+    def refer_to(self, values: Mapping[str, float]) -> None:
+        """Let scores over the history also refer to a network that is no candidate, by its values of fitness terms."""
+        self._extend_reference(np.array([t.oriented(values[t.name]) for t in self._fitness_terms]))
+
     def _extend_reference(self, values: Floats) -> None:
         """Add a candidate's values to what scores over the history refer to."""
         if np.isfinite(values).all():

@@ -517,6 +517,7 @@ class Refinement:
         networks = [g for g in self._measured() if all(g in ln.source.measured for ln in self.learned)]
         history = self._history(ObjectiveSet(self._objectives(guides=False, all_learned=True)), networks)
         explored = self._explored(self._rounds)
+        self._refer_to(history, explored)
         if not len(history):
             self._keep_what_was_learned()
             raise NothingFeasible(
@@ -539,6 +540,15 @@ class Refinement:
         result = SearchResult(leaders, history, ledger, Times(0.0, 0.0), "budget")
         summary = summarise(self._seed, result, leaders, reported)
         return {**summary, "explored": len(explored) - len(self._journals[0]), "measured": history.evaluated}
+
+    def _refer_to(self, history: History, explored: Sequence[Candidate]) -> None:
+        """Let scores rank the measured networks, which are a selection, among all that were explored."""
+        names = {term.name for term in history.terms if term.role == "fitness"}
+        if names.isdisjoint(learned.column for learned in self.learned):
+            scored = {candidate.genotype for candidate in history}
+            for candidate in explored:
+                if candidate.genotype not in scored and names <= set(candidate.values):
+                    history.refer_to(candidate.values)
 
     def _predictions(self, learned: Learned, genotypes: Sequence[str]) -> list[Prediction]:
         """Return the predictions that were made before networks were measured, or by models that had not seen them."""

@@ -125,6 +125,21 @@ def test_scores_within_the_history_follow_it_as_it_grows() -> None:
     np.testing.assert_allclose(history.scores([last, first]), [1.0, 0.25])
 
 
+@pytest.mark.parametrize("aggregation", ["sum", "ranks"])
+def test_scores_can_refer_to_networks_that_are_no_candidates(aggregation: str) -> None:
+    alone, all_of_them = (History(FITNESS, aggregation=aggregation, normalisation="history") for _ in range(2))  # type: ignore[arg-type]
+    values = [(1.0, 5.0), (100.0, 4.0), (2.0, 1.0), (3.0, 9.0)]
+    for i, (a, b) in enumerate(values):
+        add(all_of_them, f"{i}", a=a, b=b)
+        if i % 2:
+            add(alone, f"{i}", a=a, b=b)
+        else:
+            alone.refer_to({"a": a, "b": b})
+    expected = all_of_them.scores([c for c in all_of_them if int(c.genotype) % 2])
+    np.testing.assert_array_equal(alone.scores(list(alone)), expected)
+    assert [c.genotype for c in alone] == ["1", "3"]
+
+
 @pytest.mark.parametrize(("option", "known"), [("aggregation", "ranks, sum"), ("normalisation", "history, pool")])
 def test_an_unknown_way_of_scoring_is_refused(option: str, known: str) -> None:
     options: dict[str, Any] = {option: "mean"}

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +159,23 @@ def test_a_bound_holds_for_measured_values(tmp_path: Path) -> None:
     run = search(write_config(tmp_path, BOUND, objective), tmp_path / "run")
     assert len(run.front)
     assert (run.front["price"] <= 3.2).all()
+
+
+def test_scores_rank_the_measured_networks_among_all_that_were_explored(tmp_path: Path) -> None:
+    objective = {**QUALITY, "role": "fitness"}
+    settings = {"population": 6, "tournament": 3, "seeds": [4], "aggregation": "ranks", "normalisation": "history"}
+    run = search(write_config(tmp_path, BOUND, objective, search=settings), tmp_path / "run")
+    explored = {row["genotype"]: row["values"].get("quality") for row in rounds_of(tmp_path / "run/seed-4")}
+    values = {g: value for g, value in explored.items() if value is not None}
+    values |= dict(zip(run.history["genotype"], run.history["quality"], strict=True))
+    values = {g: value for g, value in values.items() if not math.isnan(value)}
+    for genotype, score in zip(run.front["genotype"], run.front["score"], strict=True):
+        assert score == pytest.approx(sum(v < values[genotype] for v in values.values()) / (len(values) - 1))
+
+
+def rounds_of(seed: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(seed.glob("round-*.jsonl")):
+        yield from map(json.loads, path.read_text().splitlines())
 
 
 def test_a_guide_steers_until_the_metric_is_learned(tmp_path: Path) -> None:
