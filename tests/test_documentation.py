@@ -24,10 +24,9 @@ ENVIRONMENT = {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     "PYTHONPATH": str(ROOT),
 }
-#: Commands that take long, and what is run instead: .ci/run carries out the whole default search.
-QUICK = {
-    "freerea-seval search -o first": "freerea-seval search -o first --set live.batch_size=8 --set live.initialisations=1",
-}
+DEFAULT_SEARCH = "freerea-seval search -o first"
+#: What is run instead of a long command: .ci/run carries out the whole default search.
+QUICK = {DEFAULT_SEARCH: f"{DEFAULT_SEARCH} --set live.batch_size=8 --set live.initialisations=1"}
 #: Commands that other tests carry out: tests/experiments/search/test_integration.py.
 ELSEWHERE = ("python -m experiments.search.integration --smoke -o smoke",)
 
