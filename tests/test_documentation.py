@@ -26,7 +26,9 @@ ENVIRONMENT = {
 }
 DEFAULT_SEARCH = "freerea-seval search -o first"
 #: What is run instead of a long command: .ci/run carries out the whole default search.
-QUICK = {DEFAULT_SEARCH: f"{DEFAULT_SEARCH} --set live.batch_size=8 --set live.initialisations=1"}
+QUICK = {
+    DEFAULT_SEARCH: f"{DEFAULT_SEARCH} --set budget.evaluations=40 --set live.batch_size=8 --set live.initialisations=1"
+}
 #: Commands that other tests carry out: tests/experiments/search/test_integration.py.
 ELSEWHERE = ("python -m experiments.search.integration --smoke -o smoke",)
 
