@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from freerea_patch import InputError
 from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor, LinearCostModel
-from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
+from tests.freerea_seval.predictor.conftest import chain
 
 Values = npt.NDArray[np.float64]
 
@@ -109,10 +109,6 @@ def test_the_seed_is_all_the_randomness(strings: list[str], values: list[float])
     assert np.array_equal(first.predict(strings), again.predict(strings))
     assert first.state() == again.state() != other.state()
     assert share(first) == share(again) != share(other)
-
-
-def test_fresh_processes_with_other_hashes_and_threads_predict_the_same_bits() -> None:
-    assert len(set(in_fresh_processes("BoostedPredictor(n_estimators=50).fit(strings, values).predict(strings)"))) == 1
 
 
 GOOD = [chain(seed) for seed in range(6)]
