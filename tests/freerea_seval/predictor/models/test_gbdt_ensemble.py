@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xgboost
 from scipy.stats import kendalltau
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -252,3 +253,20 @@ def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str
         del metric["scale"]
     with pytest.raises(Exception, match=message):
         BoostedPredictor().restore(state, files)
+
+
+def test_trees_are_those_of_xgboosts_own_training(
+    strings: list[str], values: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[dict[str, Any], xgboost.DMatrix]] = []
+
+    class Booster(xgboost.Booster):  # type: ignore[misc]
+        def __init__(self, settings: dict[str, Any], data: list[xgboost.DMatrix]) -> None:
+            seen.append((settings, data[0]))
+            super().__init__(settings, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(xgboost, "Booster", Booster)
+        predictor = BoostedPredictor(n_estimators=30).fit(strings, values)
+    expected = xgboost.train(*seen[-1], 30).save_raw("json")
+    assert predictor.blends_[0].trees.save_raw("json") == expected
