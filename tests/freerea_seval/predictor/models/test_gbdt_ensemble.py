@@ -260,7 +260,7 @@ def test_trees_are_those_of_xgboosts_own_training(
 ) -> None:
     seen: list[tuple[dict[str, Any], xgboost.DMatrix]] = []
 
-    class Booster(xgboost.Booster):  # type: ignore[misc]
+    class Booster(xgboost.Booster):
         def __init__(self, settings: dict[str, Any], data: list[xgboost.DMatrix]) -> None:
             seen.append((settings, data[0]))
             super().__init__(settings, data)
