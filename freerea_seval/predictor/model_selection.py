@@ -213,12 +213,25 @@ class _Comparison:
 
     def bootstrap_selections(self, seed: int) -> dict[str, int]:
         """Return how often each candidate has the largest tau-b on a bootstrap sample of the networks."""
-        count = dict.fromkeys(self.predictions, 0)
-        rng = np.random.default_rng(seed)
-        for _ in range(_BOOTSTRAP_SAMPLES):
-            taus = self.taus(rng.integers(0, max(1, len(self.values)), len(self.values)))
-            count[max(taus, key=lambda name: taus[name])] += 1
-        return count
+        n, rng = len(self.values), np.random.default_rng(seed)
+        samples = [rng.integers(0, max(1, n), n) for _ in range(_BOOTSTRAP_SAMPLES)]
+        # How often a sample has each network. The sums over pairs of networks below are whole numbers, hence exact.
+        counts = np.array([np.bincount(sample, minlength=n) for sample in samples], dtype=np.float64)
+
+        def pairs(first: Values, second: Values) -> Values:
+            return np.asarray(((counts @ (first * second)) * counts).sum(axis=1) / 2)
+
+        def signs(values: Values) -> Values:
+            return np.asarray(np.sign(values[:, None] - values))
+
+        order = signs(self.values)
+        taus = []
+        for predicted in map(signs, self.predictions.values()):
+            with np.errstate(invalid="ignore"):  # of a sample whose values are all equal
+                tau = pairs(order, predicted) / np.sqrt(pairs(order, order)) / np.sqrt(pairs(predicted, predicted))
+            taus.append(np.nan_to_num(tau, nan=0.0))
+        chosen = np.bincount(np.argmax(taus, axis=0), minlength=len(taus))
+        return dict(zip(self.predictions, chosen.tolist(), strict=True))
 
 
 def ensemble_weights(selections: Mapping[str, int], candidates: Mapping[str, Sequence[str]]) -> dict[str, float]:

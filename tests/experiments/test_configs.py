@@ -18,7 +18,10 @@ from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.costs.module_counts import network_cost
 
 CONFIGS = Path(__file__).parents[2] / "experiments" / "configs"
-SMALL = ("search.population=5", "search.tournament=3", "budget.evaluations=12", "live.batch_size=4", "live.cache=off")
+SMALL = (
+    *("search.population=5", "search.tournament=3", "budget.evaluations=12"),
+    *("live.batch_size=4", "live.initialisations=1", "live.cache=off"),
+)
 
 
 def column(data_dir: Path, metric: str) -> list[float]:
@@ -109,7 +112,7 @@ def test_the_size_space_is_searched_under_a_bound_on_parameters(place: Path) -> 
 def test_a_space_of_ones_own_has_a_front_on_the_latency_of_this_machine(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [argument for override in (*SMALL, "live.initialisations=1") for argument in ("--set", override)]
+    settings = [argument for override in SMALL for argument in ("--set", override)]
     settings += ["--set", "refine={start: 10, rounds: 1, networks: 3}"]
     assert call("search", place / "own_space.yaml", "-o", place / "run", *settings) == 0
     front = json.loads((place / "run" / "seed-0" / "result.json").read_text())["front"]

@@ -237,7 +237,11 @@ class BoostedPredictor(StringRegressor):
         }
         try:
             data = xgboost.DMatrix(self._visible(matrix), targets, weight=weights, nthread=1)
-            return xgboost.train(settings, data, trees)
+            # As xgboost.train does, without its monitoring of every tree: a quarter of the time on few networks.
+            booster = xgboost.Booster(settings, [data])
+            for number in range(trees):
+                booster.update(data, number)
+            return booster[:]  # without what is kept for further training
         except (xgboost.core.XGBoostError, TypeError) as error:
             raise InputError(
                 f"xgboost cannot train with {self} ({first_line(error)}); correct its parameters"

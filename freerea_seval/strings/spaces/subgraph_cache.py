@@ -194,8 +194,12 @@ class SubgraphCache:
         for inner in part.parts:  # most often they read what the whole part reads, and no second trace is needed
             with suppress(NotComposableError):
                 self._subgraphs[inner.identity, source] = self.subgraph(inner, source)
+
+        def find(inner: Part, source: Spec) -> Subgraph | None:
+            return self._subgraphs.get((inner.identity, source))
+
         while True:
-            placeholders = [_Placeholder(*inner, self._subgraphs) for inner in enumerate(part.parts)]
+            placeholders = [_Placeholder(*inner, find) for inner in enumerate(part.parts)]
             try:
                 graph, signature = self._trace(part.make(*placeholders), source)
             except _UnknownPart as unknown:
@@ -253,16 +257,16 @@ class _UnknownPart(Exception):  # noqa: N818 - a message from a placeholder to i
 class _Placeholder(nn.Module):
     """Stands for an inner part: it returns a tensor of the right shape, and is recorded as one node."""
 
-    def __init__(self, number: int, part: Part, subgraphs: Mapping[tuple[Hashable, Spec], Subgraph]) -> None:
+    def __init__(self, number: int, part: Part, find: Callable[[Part, Spec], Subgraph | None]) -> None:
         super().__init__()
         self._number = number
         self._part = part
-        self._subgraphs = subgraphs
+        self._find = find  # a function: a tracer that copies the module does not copy all subgraphs with it
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a tensor like the part's result."""
         source = spec_of(x)
-        subgraph = self._subgraphs.get((self._part.identity, source))
+        subgraph = self._find(self._part, source)
         if subgraph is None:
             raise _UnknownPart(self._part, source)
         if subgraph.result.dtype != source.dtype:

@@ -299,9 +299,14 @@ def test_the_same_data_and_seed_give_the_same_bits(strings: list[str], table: Va
 
 @pytest.mark.slow
 def test_fresh_processes_with_other_hashes_and_threads_predict_the_same_bits() -> None:
-    for model in ("auto", "mlp"):
-        expression = f"SEvalPredictor({model!r}).fit(strings[:40], values[:40]).predict(strings, interval=0.9)"
-        assert len(set(in_fresh_processes(expression))) == 1
+    seval = "SEvalPredictor(**{}).fit(strings[:40], values[:40]).predict(strings, interval=0.9)"
+    expressions = (
+        seval.format({}),
+        seval.format({"model": "mlp", "parameters": {"epochs": 5}}),
+        "MLPPredictor(width=64, epochs=5).fit(strings, values).predict(strings)",
+        "BoostedPredictor(n_estimators=50).fit(strings, values).predict(strings)",
+    )
+    assert len(set(in_fresh_processes(f"np.concatenate([np.ravel(x) for x in ({', '.join(expressions)})])"))) == 1
 
 
 def test_progress_is_told(strings: list[str], values: list[float]) -> None:

@@ -117,19 +117,28 @@ READERS: dict[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
-@pytest.mark.parametrize("count", [60, pytest.param(850, marks=pytest.mark.long)])
-@pytest.mark.parametrize("kind", READERS)
-def test_a_mutation_gives_an_answer_or_one_line(tmp_path: Path, kind: str, count: int) -> None:
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, with measurements beside it."""
+    folder = tmp_path_factory.mktemp("mutated")
     config = write_search(
-        tmp_path, budget="evaluations: 12, wall_seconds: 1000", options="population: 6, tournament: 2, "
+        folder, budget="evaluations: 12, wall_seconds: 1000", options="population: 6, tournament: 2, "
     )
-    whole = tmp_path / "whole"
+    whole = folder / "whole"
     assert call("search", config, "-o", whole) == 0
     visits = VisitJournal(whole / "visits.jsonl", MEASUREMENT)
     visits.add("a", Timing(0, 1.5, 0.1, energy_mj=3.0))
     visits.add("b", Timing(0, None, 0.1, reason="too large"))
     visits.add_peak("a", 7.5)
     visits.close()
+    return whole
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(850, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", READERS)
+def test_a_mutation_gives_an_answer_or_one_line(tmp_path: Path, searched: Path, kind: str, count: int) -> None:
+    whole = tmp_path / "whole"
+    copytree(searched, whole)
     name, read = READERS[kind]
     if read is resume:
         (whole / "seed-3" / "result.json").unlink()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import xgboost
 from scipy.stats import kendalltau
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -17,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from freerea_patch import InputError
 from freerea_seval.predictor.models.gbdt_ensemble import BoostedPredictor, LinearCostModel
-from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
+from tests.freerea_seval.predictor.conftest import chain
 
 Values = npt.NDArray[np.float64]
 
@@ -109,10 +110,6 @@ def test_the_seed_is_all_the_randomness(strings: list[str], values: list[float])
     assert np.array_equal(first.predict(strings), again.predict(strings))
     assert first.state() == again.state() != other.state()
     assert share(first) == share(again) != share(other)
-
-
-def test_fresh_processes_with_other_hashes_and_threads_predict_the_same_bits() -> None:
-    assert len(set(in_fresh_processes("BoostedPredictor(n_estimators=50).fit(strings, values).predict(strings)"))) == 1
 
 
 GOOD = [chain(seed) for seed in range(6)]
@@ -256,3 +253,20 @@ def test_a_state_that_does_not_fit_together_is_refused(damage: str, message: str
         del metric["scale"]
     with pytest.raises(Exception, match=message):
         BoostedPredictor().restore(state, files)
+
+
+def test_trees_are_those_of_xgboosts_own_training(
+    strings: list[str], values: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[dict[str, Any], xgboost.DMatrix]] = []
+
+    class Booster(xgboost.Booster):
+        def __init__(self, settings: dict[str, Any], data: list[xgboost.DMatrix]) -> None:
+            seen.append((settings, data[0]))
+            super().__init__(settings, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(xgboost, "Booster", Booster)
+        predictor = BoostedPredictor(n_estimators=30).fit(strings, values)
+    expected = xgboost.train(*seen[-1], 30).save_raw("json")
+    assert predictor.blends_[0].trees.save_raw("json") == expected

@@ -14,7 +14,7 @@ from sklearn.exceptions import NotFittedError
 
 from freerea_patch import InputError
 from freerea_seval.predictor.models.mlp import MLPPredictor
-from tests.freerea_seval.predictor.conftest import chain, in_fresh_processes
+from tests.freerea_seval.predictor.conftest import chain
 
 pytest.importorskip("torch")
 
@@ -106,12 +106,6 @@ def test_the_seed_is_all_the_randomness_and_the_callers_is_left_alone(strings: l
     assert torch.rand(1) == expected
     assert first.state() == again.state()
     assert first.state() != other.state()
-
-
-@pytest.mark.slow
-def test_fresh_processes_with_other_hashes_and_threads_predict_the_same_bits() -> None:
-    expression = "MLPPredictor(width=64, epochs=5).fit(strings, values).predict(strings)"
-    assert len(set(in_fresh_processes(expression))) == 1
 
 
 def test_a_state_restores_the_same_bits(joint: MLPPredictor, strings: list[str]) -> None:

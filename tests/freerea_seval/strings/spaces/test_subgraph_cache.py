@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from freerea_patch import InputError, Part, SizeSpace, TopologySpace
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import subgraph_cache as module
-from freerea_seval.strings.spaces.subgraph_cache import NotComposableError, SubgraphCache, chained
+from freerea_seval.strings.spaces.subgraph_cache import NotComposableError, Subgraph, SubgraphCache, chained
 from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import record, trace_module
 from tests.freerea_seval.strings.example_spaces import RELU, TANH, Bare, Parted, chain, conv, function, named, residual
@@ -198,3 +199,18 @@ def test_a_tied_parameter_stays_tied_inside_a_whole() -> None:
     graph = SubgraphCache().subgraph(part, IMAGE).graph
     assert graph == trace_module(part.build(), [torch.zeros(IMAGE.shape)])
     assert graph.parameters == 9 * 4
+
+
+def test_a_tracer_that_copies_what_it_traces_copies_no_subgraphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[Subgraph] = []
+
+    def copy(subgraph: Subgraph, memo: object) -> Subgraph:
+        copied.append(subgraph)
+        return subgraph
+
+    monkeypatch.setattr(Subgraph, "__deepcopy__", copy, raising=False)
+    tracer = partial(trace_module, inplace=True)
+    cache = SubgraphCache(lambda network, specs: tracer(network, [torch.zeros(spec.shape) for spec in specs]))
+    parts = SizeSpace("cifar10").parts("8:16:16:24:8")
+    assert len(cache.chain(parts, Spec((1, 3, 32, 32)))) > 3
+    assert copied == []
