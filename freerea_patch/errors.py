@@ -30,8 +30,11 @@ class InputError(ValueError):
     """A user's input cannot be used.
 
     The message is one line: what was expected, what was received, and how to correct it. The command line prints it
-    unchanged and exits with code 2.
+    unchanged and exits with code 2. Lines of a message, which another library's error in it may have, become one.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(" ".join(map(str.strip, message.splitlines())))
 
 
 class NothingFeasible(InputError):  # noqa: N818 - also a possible result of a search
