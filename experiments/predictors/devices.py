@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     table = read_devices(options.table)
     for device in options.devices or []:
         if device not in table:
-            raise InputError(f"{options.table} has no column {device!r}; it has {', '.join(table)}")
+            raise InputError(f"{options.table} has no column {device!r}; it has {', '.join(map(str, table))}")
     journal = RowJournal(options.output, {}, ROW)
     strings = strings_of("executed")
     devices = options.devices or list(table)

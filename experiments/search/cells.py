@@ -109,7 +109,7 @@ def _search(folder: Path, grid: Grid, run: Run, benchmark: Benchmark, seed: int)
     if method.is_pareto:
         return row | front_quality(benchmark, search.history, folder / run.path)
     assert bound is not None
-    return row | answers(benchmark, bound, ranking(search.history))
+    return row | answers(benchmark, bound, ranking(search))
 
 
 def _run(folder: Path, path: str, config: Mapping[str, Any]) -> FinishedSearch:

@@ -32,6 +32,7 @@ class FinishedSearch(NamedTuple):
         loop_s: those of the loop; NaN for a search in rounds.
         predicted: the metrics that predictors gave.
         explored: how many different networks kept the bounds, by what the search knew of them.
+        reported: the networks that the search itself reports, best first.
     """
 
     history: History
@@ -40,6 +41,7 @@ class FinishedSearch(NamedTuple):
     loop_s: float
     predicted: frozenset[str]
     explored: int
+    reported: list[str]
 
 
 def read_search(path: Path) -> FinishedSearch:
@@ -56,7 +58,8 @@ def read_search(path: Path) -> FinishedSearch:
     predicted = frozenset(o.metric for o in folder.config.objectives if o.source_name == "seval")
     clock = folder.seed(seed) / "clock.json"
     loop_s = json.loads(clock.read_text())["loop_s"] if clock.exists() else math.nan
-    return FinishedSearch(history, result["seconds"], read_cpu_s(path), loop_s, predicted, result["explored"])
+    reported = [row["genotype"] for row in result["front"]]
+    return FinishedSearch(history, result["seconds"], read_cpu_s(path), loop_s, predicted, result["explored"], reported)
 
 
 def read_cpu_s(path: Path) -> float:
@@ -65,9 +68,10 @@ def read_cpu_s(path: Path) -> float:
     return float(json.loads(file.read_text())["predictor_cpu_s"]) if file.exists() else 0.0
 
 
-def ranking(history: History) -> list[str]:
-    """Return the feasible genotypes, best first, as the search itself ranks its history."""
-    return [c.genotype for c in history.ranked(list(history))]
+def ranking(search: FinishedSearch) -> list[str]:
+    """Return the feasible genotypes, best first: what the search reports, then the others as its history ranks them."""
+    ranked = (candidate.genotype for candidate in search.history.ranked(list(search.history)))
+    return list(dict.fromkeys([*search.reported, *ranked]))
 
 
 def answers(benchmark: Benchmark, bound: float, ranked: Sequence[str]) -> dict[str, object]:

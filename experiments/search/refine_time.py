@@ -31,7 +31,7 @@ _STEPS = ("train", "believe", "choose")
 class Widths:
     """Networks of five layers, each of which has one of ten widths."""
 
-    name, input_shape = "widths/5", (16,)
+    name, input_shape = "widths/5", (1, 1, 16)
 
     def genotypes(self) -> list[str]:
         """Return all networks."""

@@ -289,7 +289,7 @@ class LearnedSource(PredictedSource):
         values = np.array(list(self.measured.values()), dtype=np.float64)
         return list(self.measured), np.where(np.isnan(values), np.inf, values)
 
-    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
+    def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[Mapping[str, Measured]]:
         """Return the measured values, and the predictions of the other networks."""
         unknown = [genotype for genotype in genotypes if genotype not in self.measured]
         if unknown and not self.trained:
@@ -297,11 +297,11 @@ class LearnedSource(PredictedSource):
                 f"{self.metric} is learned during a search, and there is no predictor of it yet; after a search, take"
                 f" 'source: {{seval: RUN/predictor-{self.metric}}}'"
             )
-        predicted = iter(super().evaluate(unknown, metrics) if unknown else [])
+        predicted = dict(zip(unknown, super().evaluate(unknown, metrics) if unknown else [], strict=True))
         return [
             {metric: Measured(self.measured[genotype]) for metric in metrics}
             if genotype in self.measured
-            else next(predicted)
+            else predicted[genotype]
             for genotype in genotypes
         ]
 

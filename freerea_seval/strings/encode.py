@@ -96,14 +96,14 @@ def shared_strings(space: SearchSpace, view: View = "executed") -> SpaceStrings:
     Raises:
         InputError: an unknown view.
     """
-    found = next((kept for kept in _KEPT if kept.view == view and _equal(kept.space, space)), None)
-    if found is None:
-        found = SpaceStrings(space, view)
+    shared = next((kept for kept in _KEPT if kept.view == view and _equal(kept.space, space)), None)
+    if shared is None:
+        shared = SpaceStrings(space, view)
     else:
-        _KEPT.remove(found)
-    _KEPT.append(found)
+        _KEPT.remove(shared)
+    _KEPT.append(shared)
     del _KEPT[:-_MOST_KEPT]
-    return found
+    return shared
 
 
 def _equal(one: SearchSpace, other: SearchSpace) -> bool:

@@ -152,7 +152,7 @@ def test_a_run_that_fails_is_a_row_with_its_reason(smoke: Path, tmp_path: Path) 
     shutil.copytree(smoke / "tables", folder / "tables")
     grid = read_grid(GRIDS / "smoke.yaml").model_copy(update={"methods": ["random", "freerea"]})
     assert [row["status"] for row in run_cell(folder, grid, "cifar10", 3, set())] == ["ok", "ok"]
-    (folder / "runs/cifar10/any/random/seed-3/step-1/run.json").write_text("{")
+    (folder / "runs/cifar10/any/random/seed-3/run.json").write_text("{")
     failed, fine = run_cell(folder, grid, "cifar10", 3, set())
     assert failed["status"] == "failed"
     assert "run.json" in str(failed["error"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from experiments.search.benchmarks import Benchmark
 from experiments.search.methods import ABLATION, METHODS, Method
-from experiments.search.outcomes import answers, front_quality, ranking_tau
+from experiments.search.outcomes import FinishedSearch, answers, front_quality, ranking, ranking_tau
 from freerea_patch import Evaluation, History, Objective, Proposal
 
 CELLS = ("a", "b", "c", "d")
@@ -29,7 +30,38 @@ def history(role: str, **predicted: float) -> History:
 
 def test_an_answer_that_breaks_the_bound_has_no_regret_until_the_next_ones_are_measured() -> None:
     row = answers(TRUTH, 5.0, ["a", "c", "b"])
+    assert row == {
+        "bound": 5.0,
+        "best_accuracy": 80.0,
+        "violated": 1,
+        "accuracy": 90.0,
+        "regret": "",
+        "remeasured": 2,
+        "remeasured_accuracy": 70.0,
+        "remeasured_regret": 10.0,
+    }
+
+
+def test_an_answer_within_the_bound_needs_no_other() -> None:
+    row = answers(TRUTH, 5.0, ["b", "a"])
+    assert (row["violated"], row["regret"], row["remeasured"], row["remeasured_regret"]) == (0, 0.0, 1, 0.0)
+
+
+def test_a_search_without_anything_within_the_bound_has_no_answer() -> None:
+    assert "remeasured" not in answers(TRUTH, 1.0, ["a", "b"])
+    assert answers(TRUTH, 5.0, []) == {"bound": 5.0, "best_accuracy": 80.0}
+
+
+def test_a_front_that_the_device_cannot_run_is_worth_nothing(tmp_path: Path) -> None:
+    unsupported = replace(TRUTH, values=np.array([np.nan, 5.0, 4.0, 1.0]))
+    row = front_quality(unsupported, history("pareto", a=9.0), tmp_path)
     assert row == {"front": 1, "hypervolume": 0.0, "igd_plus": ""}
+
+
+def test_the_ranking_begins_with_what_the_search_reports_and_leaves_the_infeasible_out() -> None:
+    searched = history("constraint", a=9.0, b=5.0, c=4.0, d=1.0)
+    search = FinishedSearch(searched, {}, 0.0, 0.0, frozenset(), 4, ["c"])
+    assert ranking(search) == ["c", "b", "d"]
 
 
 def test_tau_is_over_all_that_was_generated() -> None:
