@@ -89,7 +89,7 @@ def rounds(candidates: int, count: int) -> Iterator[dict[str, float]]:
             source.train()
         spent["train"] = time.process_time() - began
         began = time.process_time()
-        bounded, optimised = latency.belief(genotypes, [3.0]), accuracy.belief(genotypes, alone=True)
+        bounded, optimised = latency.belief(genotypes, [3.0]), accuracy.belief(genotypes)
         feasible = within(bounded.belief.mean, bounded.belief.std, -np.inf, bounded.bounds[0])
         spent["believe"] = time.process_time() - began
         began = time.process_time()

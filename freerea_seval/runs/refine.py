@@ -352,13 +352,12 @@ class Refinement:
         networks, n = [*candidates, *self._feasible_measured()], len(candidates)
         axes: list[Axis] = []
         feasible = np.ones(n)
-        alone = sum(other.selects for other in self.learned) == 1 and not self._known_terms()
         for learned in self.learned:
             if not learned.source.believes():
                 continue
             objective = learned.section.objectives()[0]
             bounds = [bound for bound in (objective.lower, objective.upper) if bound is not None]
-            belief, supported, mapped = learned.source.belief(networks, bounds, alone=alone and learned.selects)
+            belief, supported, mapped = learned.source.belief(networks, bounds)
             feasible *= supported[:n]
             if learned.selects:
                 axes.append(_Oriented(belief, 1.0 if objective.direction == "max" else -1.0))

@@ -25,7 +25,7 @@ from freerea_seval.units import direction_of
 if TYPE_CHECKING:
     from freerea_seval.measurement.ssh import SshMachine
     from freerea_seval.predictor.models.gp import JointPosterior
-    from freerea_seval.predictor.models.target_transform import Scale, ScaleName
+    from freerea_seval.predictor.models.target_transform import Scale
 
 Values = npt.NDArray[np.float64]
 
@@ -320,13 +320,12 @@ class LearnedSource(PredictedSource):
         """Whether enough networks are measured for a :meth:`belief`."""
         return int(np.isfinite(self._training_data()[1]).sum()) >= FEWEST_TO_BELIEVE
 
-    def belief(self, genotypes: Sequence[str], bounds: Sequence[float] = (), *, alone: bool = False) -> Beliefs:
+    def belief(self, genotypes: Sequence[str], bounds: Sequence[float] = ()) -> Beliefs:
         """Return what a Gaussian process believes of the metric, on the scale that it learns on.
 
         Args:
             genotypes: ``n`` networks; the values of measured ones are known.
             bounds: values to map to the scale.
-            alone: whether nothing else is optimised. Then only the order of values matters.
         """
         from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
         from freerea_seval.predictor.models.gp import MOST
@@ -334,8 +333,7 @@ class LearnedSource(PredictedSource):
 
         names, values = self._training_data()
         finite = np.flatnonzero(np.isfinite(values))
-        name: ScaleName = "log" if self.strings.view == "executed" else "rank" if alone else "blend"
-        scale = fit_scale(name, values)
+        scale = fit_scale("blend" if self.strings.view == "functional" else "log", values)
         drawn = finite if len(finite) <= MOST else np.sort(np.random.default_rng(0).permutation(finite)[:MOST])
         training = self.strings.strings([names[i] for i in drawn])
         strings = self.strings.strings(genotypes)
