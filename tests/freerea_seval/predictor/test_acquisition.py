@@ -52,6 +52,12 @@ def test_the_probability_of_bounds_is_the_share_of_draws() -> None:
     assert within(np.array([5.0]), np.zeros(1), -np.inf, np.inf).tolist() == [1.0]
 
 
+def test_the_probability_of_feasibility_counts_squared() -> None:
+    best = 1.0
+    axis = Known(np.array([5.0, 3.0, best]))  # improvements of 4 and 2; 0.3 * 4 > 0.5 * 2, but 0.09 * 4 < 0.25 * 2
+    assert choose([axis], np.array([0.3, 0.5]), 2, ["a", "b"]) == [1, 0]
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 5), st.integers(0, 10_000))
 def test_the_expected_hypervolume_improvement_is_the_mean_of_draws(size: int, seed: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from freerea_patch import InputError, TopologySpace
@@ -63,3 +64,22 @@ def test_what_this_machine_cannot_measure_is_refused(tmp_path: Path, monkeypatch
         InputError, match=r"needs Linux and permission to read /sys/class/powercap/intel-rapl:\*/energy_uj"
     ):
         learned({"measure": "energy"}, "energy", tmp_path)
+
+
+def test_where_costs_are_sums_beliefs_begin_with_them(tmp_path: Path) -> None:
+    def additive_ms(genotype: str) -> float:
+        return 1.0 + 0.5 * genotype.count("conv_3x3") + 0.3 * genotype.count("conv_1x1")
+
+    cells = list(TopologySpace().genotypes()[::200])
+    slow, fast = (sorted(cells, key=additive_ms)[part] for part in (slice(-40, None), slice(0, 20)))
+    source = learned({"ask": "latency"}, "latency", tmp_path)
+    source.measured = {genotype: additive_ms(genotype) for genotype in slow}
+    errors = []
+    for trains in (False, True):  # without a predictor, nothing says that costs are sums
+        if trains:
+            source.train()
+        beliefs = source.belief(fast, [1.0, 2.0])
+        low, high = beliefs.bounds
+        predicted_ms = np.exp((beliefs.belief.mean - low) / (high - low) * np.log(2.0))
+        errors.append(np.abs(predicted_ms / [additive_ms(genotype) for genotype in fast] - 1).max())
+    assert errors[1] < 0.1 < errors[0]
