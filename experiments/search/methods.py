@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from experiments.search.benchmarks import Benchmark
@@ -130,6 +131,8 @@ def search_config(
     bound: float | None = None,
     hardware: str = "",
     cells: int = 0,
+    trained: int = TRAINED,
+    table: Path | None = None,
 ) -> dict[str, Any]:
     """Return the config of a method.
 
@@ -141,23 +144,22 @@ def search_config(
         sizes: population and tournament.
         bound: of the hardware metric, if the method has one.
         hardware: folder of the predictor of the hardware metric, if the method predicts it from random cells.
-        cells: how many are measured, if the method measures in rounds.
+        cells, trained: how many are measured, and how many of them trained, if the method does so in rounds.
+        table: of the benchmark; by default that of the experiment's folder, in which the search runs.
     """
-    table = {"table": f"tables/{benchmark.dataset}.csv"}
+    source = {"table": str(table or f"tables/{benchmark.dataset}.csv")}
     role = "guide" if method.trains else "fitness"
     objectives: list[dict[str, Any]] = [
-        {"metric": metric, "source": table, "role": role, "direction": "max"} for metric in METRICS
+        {"metric": metric, "source": source, "role": role, "direction": "max"} for metric in METRICS
     ]
-    start = round(cells * STARTS)
-    if method.trains:
-        trained = {**table, "start": 0, "networks": TRAINED // method.rounds}
-        role = "pareto" if method.is_pareto else "fitness"
-        objectives.append({"metric": "accuracy", "source": {"seval": trained}, "role": role, "direction": "max"})
     if method.hardware is not None:
-        measured = {**table, "start": start, "networks": (cells - start) // method.rounds} if method.rounds else None
+        predicted: str | dict[str, Any] = hardware
+        if method.rounds:
+            networks = (cells - round(cells * STARTS)) // method.rounds
+            predicted = {**source, "start": cells - method.rounds * networks, "networks": networks}
         term: dict[str, Any] = {
             "metric": benchmark.metric,
-            "source": table if method.hardware == "true" else {"seval": measured or hardware},
+            "source": source if method.hardware == "true" else {"seval": predicted},
             "role": method.role,
             "direction": benchmark.direction,
         }
@@ -166,6 +168,10 @@ def search_config(
             if method.confidence is not None and method.hardware == "seval":
                 term["confidence"] = method.confidence
         objectives.append(term)
+    if method.trains:  # after the hardware: of two metrics that select, the first one is measured first
+        asked = {**source, "start": 0, "networks": trained // method.rounds}
+        role = "pareto" if method.is_pareto else "fitness"
+        objectives.append({"metric": "accuracy", "source": {"seval": asked}, "role": role, "direction": "max"})
     options: dict[str, Any] = {} if method.algorithm == "random" else dict(sizes)
     options |= method.options
     if method.algorithm == "freerea-minus":

@@ -31,6 +31,8 @@ from experiments.search.benchmarks import (
     write_made_up_tables,
     write_published_tables,
 )
+from experiments.search.methods import METHODS as METHODS_OF_GRIDS
+from experiments.search.methods import search_config
 from experiments.search.peer_methods import PEERS, Cells, Task
 from experiments.search.statistics import paired_p
 from experiments.tables import RowJournal, as_command, experiment_parser, markdown
@@ -44,8 +46,7 @@ QUANTILES = (0.1, 0.25, 0.5)
 FRONT = "front"
 KEY = ("seed", "budget", "dataset", "metric", "quantile", "method")
 COLUMNS = (*KEY, "regret", "answered", "hypervolume", "igd_plus", "measured", "trained", "seconds")
-#: Parts of the measured search.
-_ROUNDS = 5
+_OURS = {method.name: method for method in METHODS_OF_GRIDS}
 
 
 class Budget(NamedTuple):
@@ -136,31 +137,17 @@ def ours_config(
     benchmark: Benchmark, table: Path, measured: int, trained: int, bound: float | None, seed: int
 ) -> dict[str, Any]:
     """Return the config of the measured search for a budget: under a bound, or for a front if it is None."""
-    source = {"table": str(table.resolve())}
-    networks = measured * 3 // 5 // _ROUNDS
-    latency = {**source, "start": measured - _ROUNDS * networks, "networks": networks}
-    accuracy = {**source, "start": 0, "networks": trained // _ROUNDS}
-    role: dict[str, Any] = {"role": "pareto"} if bound is None else {"role": "constraint", "max": bound}
-    return {
-        "space": f"nats-tss/{benchmark.dataset}",
-        "search": {"algorithm": "freerea-ranked", "population": 20, "tournament": 5, "seeds": [seed], "unseen": 10},
-        "budget": {"evaluations": 600},
-        "objectives": [
-            *(
-                {"metric": metric, "source": source, "role": "guide", "direction": "max"}
-                for metric in ("naswot", "logsynflow", "skip")
-            ),
-            {"metric": benchmark.metric, "source": {"seval": latency}, "unit": benchmark.unit, **role},
-            {
-                "metric": "accuracy",
-                "source": {"seval": accuracy},
-                "role": "fitness" if bound is not None else "pareto",
-                "direction": "max",
-                "unit": "%",
-            },
-        ],
-        "refine": {"rounds": _ROUNDS},
-    }
+    return search_config(
+        _OURS["pareto+trained" if bound is None else "ranked+trained"],
+        benchmark,
+        seed=seed,
+        budget={"evaluations": 600},
+        sizes={"population": 20, "tournament": 5},
+        bound=bound,
+        cells=measured,
+        trained=trained,
+        table=table.resolve(),
+    )
 
 
 def search_with_ours(task: Task, table: Path, seed: int) -> None:

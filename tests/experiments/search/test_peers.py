@@ -159,6 +159,8 @@ def test_the_config_of_ours_asks_for_the_budget(benchmark: Benchmark) -> None:
     front = ours_config(benchmark, Path("table.csv"), 100, 50, None, 7)["objectives"]
     assert [section["role"] for section in front[-2:]] == ["pareto", "pareto"]
     assert "max" not in front[-2]
+    # Of two metrics that select, the first one is measured first, and only such networks are trained.
+    assert [section["metric"] for section in front[-2:]] == [benchmark.metric, "accuracy"]
 
 
 @pytest.mark.slow
