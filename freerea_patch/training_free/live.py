@@ -1,8 +1,7 @@
 """FreeREA's training-free metrics as a metric source: build each network, initialise it, compute, cache the values.
 
 This module also holds what every source on live networks needs: the batch of images, the cache of metric values on
-    disk,
-and the device. torch is imported for the first network.
+disk, and the device. torch is imported for the first network.
 """
 
 from __future__ import annotations

@@ -29,10 +29,9 @@ def most_informative(strings: Sequence[str], count: int, seed: int = 0, length_s
     """Choose the networks whose measurement is expected to be the most informative about all networks.
 
     The choice is greedy: each network is the one that reduces the posterior variance, summed over all networks, the
-        most (Cohn
-    1996). The variance does not depend on values, so that all networks are chosen before any is measured. They are not
-    a random sample: conformal intervals learned from them alone have no guarantee (on NAS-Bench-201 their coverage is
-    above the nominal one).
+    most (Cohn 1996). The variance does not depend on values, so that all networks are chosen before any is measured.
+    They are not a random sample: conformal intervals learned from them alone have no guarantee (on NAS-Bench-201 their
+    coverage is above the nominal one).
 
     Args:
         strings: ``(n,)`` network strings; equal ones are weighted by their number.

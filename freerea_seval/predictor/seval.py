@@ -1,8 +1,7 @@
 """The predictor: a scikit-learn regressor from network strings to metrics in their units, with conformal intervals.
 
 ``fit`` and ``predict`` go through the same steps: a classifier of supported networks, model selection and training on
-    the
-scale of each metric, rounding of metrics that take few values, the value of networks with a constant output, and
+the scale of each metric, rounding of metrics that take few values, the value of networks with a constant output, and
 intervals.
 """
 

@@ -1,8 +1,7 @@
 """From network strings to the tensors of :class:`~freerea_seval.predictor.t5.encoder.T5ForNetworkRegression`.
 
 Two tokenizers: :func:`~freerea_seval.predictor.features.dataflow.word_tokenizer`, the package's own, whose tokens carry
-    numbers
-and belong to operations; and the tokenizer of a pretrained T5, which reads strings as plain text.
+numbers and belong to operations; and the tokenizer of a pretrained T5, which reads strings as plain text.
 """
 
 from __future__ import annotations
