@@ -99,9 +99,7 @@ def fresh(folder: Path, strings: Sequence[str], seed: int) -> str:
         shape = {name: t5.PUBLISHED[name] for name in ("d_model", "d_ff", "num_layers", "num_heads")}
         with isolated_seed(seed, torch.device("cpu")):
             model = make_model(_WORDS, 1, "mse", **shape, d_kv=shape["d_model"] // shape["num_heads"])
-        fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-            tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"
-        )
+        fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
         model.transformer.save_pretrained(folder)
         fast.save_pretrained(folder)
     return str(folder)

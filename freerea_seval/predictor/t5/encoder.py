@@ -39,7 +39,7 @@ MOST_LAYERS = 256
 MOST_WIDTH = 2**20
 
 
-class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[no-untyped-call]
+class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[misc]
     """A T5 encoder (Raffel 2020) that predicts metrics from a network string, as in SEval-NAS (arXiv 2603.00099).
 
     Args:
@@ -52,15 +52,15 @@ class T5ForNetworkRegression(T5PreTrainedModel):  # type: ignore[no-untyped-call
         super().__init__(config)
         self.transformer = T5EncoderModel(config)
         self.operations = OperationEmbedding(config.d_model) if config.operations else None
-        self.regressor = nn.Linear(config.d_model, config.num_labels)  # type: ignore[arg-type]
-        self.post_init()  # type: ignore[no-untyped-call]
+        self.regressor = nn.Linear(config.d_model, config.num_labels)
+        self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise T5's modules as T5 does, and the linear layers outside of the encoder as PyTorch does."""
         if isinstance(module, nn.Linear):
             module.reset_parameters()
         else:
-            super()._init_weights(module)  # type: ignore[no-untyped-call]
+            super()._init_weights(module)
 
     def pooled(
         self,
@@ -215,8 +215,8 @@ def load_pretrained(
         config = T5Config.from_pretrained(source, dropout_rate=dropout_rate)
         model = T5ForNetworkRegression(_config(config, metrics, loss, operations=False))
         model.transformer = T5EncoderModel.from_pretrained(source, config=model.config)
-        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(source)  # type: ignore[assignment]
-        return model.float(), tokenizer  # type: ignore[no-untyped-call]
+        tokenizer: PreTrainedTokenizerFast = AutoTokenizer.from_pretrained(source)
+        return model.float(), tokenizer
     except Exception as error:  # the hub, the file system and the parsers have error types of their own
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(

@@ -277,8 +277,8 @@ class T5Predictor(StringRegressor):
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise InputError(f"the files of a t5 predictor do not fit together ({reason}); train it anew") from error
         self.tokenizer_, self.centre_, self.scale_, self.flat_, self.history_ = tokenizer, centre, scale, flat, history
-        model.to(check_device(self.device))  # type: ignore[arg-type]
-        self.model_ = model.eval()  # type: ignore[no-untyped-call]
+        model.to(check_device(self.device))
+        self.model_ = model.eval()
 
     def _check(self) -> None:
         """Raise :class:`InputError` for a parameter that cannot be used."""

@@ -39,7 +39,7 @@ def to_bytes(tokenizer: Tokenizer | PreTrainedTokenizerFast) -> bytes:
 def from_bytes(content: bytes, *, text: bool) -> Tokenizer | PreTrainedTokenizerFast:
     """Return the tokenizer of a ``tokenizer.json``, with ``text`` that of a pretrained T5; raises various errors."""
     if text:
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer.from_buffer(content))  # type: ignore[no-untyped-call]
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizers.Tokenizer.from_buffer(content))
     with temporary_folder() as folder:
         (folder / "tokenizer.json").write_bytes(content)
         return Tokenizer.load(folder / "tokenizer.json")

@@ -106,7 +106,7 @@ def train(
         if patience is not None and validation is not None:
             trainer.add_callback(EarlyStoppingCallback(patience))
         trainer.remove_callback(PrinterCallback)
-        last = get_last_checkpoint(str(folder))  # type: ignore[no-untyped-call]
+        last = get_last_checkpoint(str(folder))
         try:
             trainer.train(resume_from_checkpoint=last)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -116,7 +116,7 @@ def train(
                 f"checkpoints {checkpoints}: {Path(last).name} cannot be resumed ({str(error).partition(chr(10))[0]});"
                 " delete it to resume from an earlier one, or the folder to train from the start"
             ) from error
-        model.eval()  # type: ignore[no-untyped-call]
+        model.eval()
         return _history(trainer.state.log_history)
 
 
@@ -132,7 +132,7 @@ def validation_metrics(predicted: Values, values: Values) -> dict[str, float]:
     return {"mse": float(errors.mean()) if measured.any() else 0.0, "tau": float(np.mean(taus)) if taus else 0.0}
 
 
-class _Progress(TrainerCallback):
+class _Progress(TrainerCallback):  # type: ignore[misc]
     """Reports every epoch to ``show`` and stops a training that diverged."""
 
     def __init__(self, show: Show | None) -> None:
@@ -192,14 +192,14 @@ def _claim(folder: Path, identity: str) -> None:
 def quiet() -> Iterator[None]:
     """Silence transformers' log and its progress bars, which appear for every file that is read or written."""
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 @contextmanager

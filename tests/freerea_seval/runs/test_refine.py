@@ -212,7 +212,7 @@ def test_a_run_interrupted_anywhere_resumes_to_the_same_result(tmp_path: Path, m
         patch.setattr(JsonLines, "append", counted)
         search(config, tmp_path / "again")
     assert outcome(tmp_path / "again") == expected
-    for stop in (2, 11, 13, total // 2, total - 1):
+    for stop in (2, 13, total - 1):
         (tmp_path / "calls.txt").unlink(missing_ok=True)
         with interrupted_after(stop):
             search(config, tmp_path / f"run-{stop}")

@@ -21,7 +21,7 @@ def make(operations: bool = True, **shape: int) -> T5ForNetworkRegression:
     model = make_model(20, 3, "mse", **SMALL | shape)
     if not operations:
         model.operations = None
-    model.eval()  # type: ignore[no-untyped-call]
+    model.eval()
     return model
 
 
@@ -156,7 +156,7 @@ def test_weights_go_into_a_model_of_their_own_shape_alone() -> None:
     config = model.config.to_dict()
     state = torch.random.get_rng_state()
     restored = load_weights(config, weights)
-    restored.eval()  # type: ignore[no-untyped-call]
+    restored.eval()
     torch.testing.assert_close(predict(restored, batch()), predict(model, batch()))
     assert torch.equal(torch.random.get_rng_state(), state)
     name = "regressor.weight"

@@ -287,9 +287,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> str:
     words = {"<pad>": 0, "<unk>": 1, "conv": 2, "relu": 3, "add": 4, "k": 5, "3": 6}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>"
-    )
+    fast: Any = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>")
     fast.save_pretrained(folder)
     T5EncoderModel(T5Config(vocab_size=9, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2)).save_pretrained(
         folder
