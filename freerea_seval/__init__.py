@@ -13,6 +13,7 @@ from freerea_seval._version import __version__
 
 if TYPE_CHECKING:
     from freerea_patch import Budget, FreeREA, InputError, Objective, SearchSpace, SizeSpace, TopologySpace
+    from freerea_seval.api.calibrating import Calibration, calibrate
     from freerea_seval.api.encoding import encode
     from freerea_seval.api.evaluator import Evaluator
     from freerea_seval.api.measuring import measure
@@ -26,6 +27,7 @@ else:
 __all__ = [
     "AnswersWanted",
     "Budget",
+    "Calibration",
     "Config",
     "Evaluator",
     "FreeREA",
@@ -37,6 +39,7 @@ __all__ = [
     "SizeSpace",
     "TopologySpace",
     "__version__",
+    "calibrate",
     "encode",
     "load_predictor",
     "load_run",

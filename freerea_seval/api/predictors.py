@@ -111,13 +111,13 @@ def train(
     metrics = [metric] if isinstance(metric, str) else list(metric)
     named = space
     space = as_space(space)
-    genotypes, values, space = _read_table(table, metrics, space, unsupported, missing)
+    genotypes, values, space = read_measurements(table, metrics, space, unsupported, missing)
     own = isinstance(named, str) and ":" in named and not isinstance(space, _Modules)
     space_name = str(named) if own else space.name
     better = _directions(direction, metrics)
     bases = load_bases([Path(folder) for folder in base or ()], metrics, (space_name, space.name), view)
     known_proxies = None if proxies is None else Proxies(*_read_proxies(proxies, space, genotypes, without=metrics))
-    strings = _strings(space, bases.view, genotypes, progress)
+    strings = read_strings(space, bases.view, genotypes, progress)
     bases.check_data(data_hash(strings, values))
     bars = progress_bars(progress)
     with bars.task(f"training on {len(genotypes)} networks") as show:
@@ -278,7 +278,7 @@ class Predictor:
                         raise
                     raise InputError(f"{error}; a network as pkg.module:factory needs --input 1,3,32,32") from None
             others = self._proxies_of(proxies, chosen, names)
-            strings = _strings(chosen, self.view, names, progress)
+            strings = read_strings(chosen, self.view, names, progress)
         else:
             if space is not None or self.info.proxies or proxies is not None:
                 raise InputError("--input belongs to modules, which have no search space and no proxies; leave it out")
@@ -360,9 +360,9 @@ class Predictor:
             output = Path(output).absolute()  # before code of a user changes the folder
             check_new(output)
         chosen = self._space_of(space)
-        genotypes, values, chosen = _read_table(table, self.metrics, chosen, unsupported, missing)
+        genotypes, values, chosen = read_measurements(table, self.metrics, chosen, unsupported, missing)
         others = self._proxies_of(proxies, chosen, genotypes)
-        strings = _strings(chosen, self.view, genotypes, progress)
+        strings = read_strings(chosen, self.view, genotypes, progress)
         predicted, low, high = (
             part.reshape(values.shape) for part in self.model.predict(strings, others, interval=interval)
         )
@@ -485,7 +485,7 @@ class Predictor:
         write_atomically(output / "scores.json", json.dumps(facts, indent=2) + "\n")
 
 
-def _read_table(
+def read_measurements(
     table: str | Path | DataFrame,
     metrics: Sequence[str],
     space: SearchSpace,
@@ -600,7 +600,8 @@ class _Modules:
         return [serialize_graph(view_of(parse_graph(string), view)) for string in strings]
 
 
-def _strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress: bool) -> list[str]:
+def read_strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress: bool) -> list[str]:
+    """Return the strings of genotypes, and show the progress."""
     if isinstance(space, _Modules):
         return space.strings(genotypes, view)
     prepare_torch()

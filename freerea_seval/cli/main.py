@@ -6,6 +6,7 @@ Every command has the parameter names and defaults of its Python twin. A user's 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from freerea_seval import __version__
 from freerea_seval.progress import printable
 
 if TYPE_CHECKING:
+    from freerea_seval.api.calibrating import Calibration
     from freerea_seval.api.predictors import Predictor
     from freerea_seval.api.runs import Run
 
@@ -39,6 +41,8 @@ SpaceOption = Annotated[
 
 #: The largest seed of NumPy.
 _LARGEST_SEED = 2**32 - 1
+#: More measurements pay if half of them have a larger error by this factor.
+_PAYS = 1.2
 #: Scores in the order of printing; those in the metric's unit may be a millionth or a million.
 _PRINTED_SCORES = ("kendall_tau", "spearman", "r2", "rmse", "auc", "kendall_tau_all", "coverage", "width")
 _IN_UNIT = ("rmse", "width")
@@ -466,6 +470,117 @@ def measure_import(
 
     latencies = import_results(results, output)["latency_ms"]
     _echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
+
+
+calibrate_commands = typer.Typer(
+    no_args_is_help=True, help="Predict the cost of networks on a device that few measurements exist of."
+)
+app.add_typer(calibrate_commands, name="calibrate")
+
+PlannedOption = Annotated[int, typer.Option("--n", help="How many networks to measure.")]
+DeviceBaseOption = Annotated[
+    list[Path] | None, typer.Option(help="Predictor of the metric for other devices; repeatable.")
+]
+EarlierOption = Annotated[
+    list[Path] | None, typer.Option(help="CSV of an earlier calibration to the device; repeatable.")
+]
+
+
+@calibrate_commands.command("plan")
+def calibrate_plan(
+    output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write, with a column genotype.")],
+    n: PlannedOption = 10,
+    space: SpaceOption = "nats-tss",
+    genotypes: GenotypesOption = None,
+    base: DeviceBaseOption = None,
+    earlier: EarlierOption = None,
+    seed: Annotated[int, typer.Option(help="Draws random networks.", min=0, max=_LARGEST_SEED)] = 0,
+) -> None:
+    """Choose the networks to measure on a device, among 400 random ones or --genotypes."""
+    from freerea_seval.api.calibrating import plan
+
+    chosen = plan(n, space, genotypes, base or (), earlier or (), seed, output)
+    _echo(
+        f"{output}: {len(chosen)} networks; measure them on the device: freerea-seval measure (here), or measure export"
+        f" and import, with --genotypes {output}"
+    )
+
+
+@calibrate_commands.command("fit")
+def calibrate_fit(
+    tables: Annotated[list[Path], typer.Argument(help="CSV files of at least ten measurements on the device.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictor.")],
+    metric: Annotated[str, typer.Option(help="The column to predict.")] = "latency_ms",
+    base: DeviceBaseOption = None,
+    space: SpaceOption = "nats-tss",
+    unit: Annotated[str | None, typer.Option(help="Unit; by default from the column's name.")] = None,
+    unsupported: UnsupportedOption = None,
+    seed: Annotated[int, typer.Option(help="Fixes the training.", min=0, max=_LARGEST_SEED)] = 0,
+) -> None:
+    """Train a predictor from measurements on the device."""
+    from freerea_seval.api.calibrating import calibrate
+
+    calibration = calibrate(
+        tables,
+        output,
+        metric=metric,
+        base=base or (),
+        space=space,
+        unit=unit,
+        unsupported=unsupported,
+        seed=seed,
+    )
+    _echo(_calibrated(output, calibration))
+
+
+@calibrate_commands.command("run")
+def calibrate_run(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictor; measurements beside it.")],
+    n: PlannedOption = 10,
+    space: SpaceOption = "nats-tss",
+    genotypes: GenotypesOption = None,
+    base: DeviceBaseOption = None,
+    earlier: EarlierOption = None,
+    ssh: Annotated[str | None, typer.Option(help="Host that measures; by default this machine.")] = None,
+    python: Annotated[str, typer.Option(help="Its Python, with onnxruntime and numpy.")] = "python3",
+    backend: Annotated[str, typer.Option(help="eager, compile (torch.compile) or onnx (ONNX Runtime).")] = "eager",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+    batch_size: BatchSizeOption = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of a network.")] = 1,
+    seed: Annotated[int, typer.Option(help="Draws random networks.", min=0, max=_LARGEST_SEED)] = 0,
+) -> None:
+    """Choose networks, measure their latency on this machine or over SSH, and train a predictor."""
+    from freerea_seval.api.calibrating import measure_and_calibrate
+
+    calibration = measure_and_calibrate(
+        output,
+        n,
+        space,
+        genotypes,
+        base=base or (),
+        earlier=earlier or (),
+        ssh=ssh,
+        python=python,
+        backend=backend,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+        seed=seed,
+    )
+    _echo(_calibrated(output, calibration))
+
+
+def _calibrated(output: Path, calibration: Calibration) -> str:
+    """Return in two lines how good a calibrated predictor is, and whether more measurements would make it better."""
+    (metric,) = calibration.predictor.info.metrics
+    lines = [
+        f"{output}: predicts {metric.name} from {metric.samples} networks; of networks left out of training, the median"
+        f" error is {calibration.error:.1%}, {_scores(metric.scores)}"
+    ]
+    if math.isfinite(calibration.error_of_half):
+        more = "more would pay" if calibration.error_of_half > _PAYS * calibration.error else "more would change little"
+        lines.append(f"from half of the measurements, it is {calibration.error_of_half:.1%}: {more}")
+    return "\n".join(lines)
 
 
 @app.command()

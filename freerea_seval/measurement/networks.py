@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from freerea_seval.measurement.backends import Inputs
+    from freerea_seval.predictor.seval import SEvalPredictor
 
 #: Samples per network that is asked for, before a space without a list is taken to be exhausted.
 _TRIES = 20
@@ -186,6 +187,7 @@ def most_informative_first(
     space: SearchSpace,
     genotypes: Sequence[str],
     show: Callable[[float, str], object] = lambda fraction, note: None,
+    base: Sequence[SEvalPredictor] = (),
 ) -> list[str]:
     """Return networks in the order of :func:`~freerea_seval.predictor.active_learning.most_informative`.
 
@@ -196,6 +198,7 @@ def most_informative_first(
         space: the search space.
         genotypes: its networks.
         show: called with the fraction done and a note.
+        base: predictors for other devices, which will be calibrated with the measurements.
 
     Raises:
         InputError: as :class:`freerea_seval.strings.encode.SpaceStrings`.
@@ -204,6 +207,6 @@ def most_informative_first(
     from freerea_seval.strings.encode import shared_strings
 
     strings = shared_strings(space, "executed").strings(genotypes, show)
-    first = most_informative(strings, min(_ORDERED, len(set(strings))), length_scale=_LENGTH_SCALE).tolist()
+    first = most_informative(strings, min(_ORDERED, len(set(strings))), length_scale=_LENGTH_SCALE, base=base).tolist()
     others = sorted(set(range(len(genotypes))) - set(first))
     return [genotypes[index] for index in (*first, *others)]

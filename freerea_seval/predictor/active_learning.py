@@ -15,7 +15,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import check_strings
+from freerea_seval.predictor.models.calibrated import prior_covariance
 from freerea_seval.predictor.models.gp import GaussianProcessPredictor, Kernel, between
+from freerea_seval.predictor.seval import SEvalPredictor
 
 Indices = npt.NDArray[np.int64]
 
@@ -25,7 +27,13 @@ _AMPLITUDE, _SLOPE, _NOISE = 0.0, -3.0, -2.0
 _MOST = 5000
 
 
-def most_informative(strings: Sequence[str], count: int, seed: int = 0, length_scale: float = 1.0) -> Indices:
+def most_informative(
+    strings: Sequence[str],
+    count: int,
+    seed: int = 0,
+    length_scale: float = 1.0,
+    base: Sequence[SEvalPredictor] = (),
+) -> Indices:
     """Choose the networks whose measurement is expected to be the most informative about all networks.
 
     The choice is greedy: each network is the one that reduces the posterior variance, summed over all networks, the
@@ -39,6 +47,8 @@ def most_informative(strings: Sequence[str], count: int, seed: int = 0, length_s
         seed: draws the candidates if there are more than 5,000 different strings.
         length_scale: of the kernel. 1 is best for accuracies with a hundred networks; fewer networks, and smoother
             metrics such as latency, want a longer one.
+        base: predictors for other devices, to which the predictor that learns from the measurements will be calibrated
+            (:mod:`freerea_seval.predictor.models.calibrated`). What they know already is not measured again.
 
     Returns:
         ``(count,)`` row numbers of different strings in the order of choice; a smaller ``count`` gives a prefix.
@@ -57,13 +67,19 @@ def most_informative(strings: Sequence[str], count: int, seed: int = 0, length_s
     candidates = [different[i] for i in drawn]
     if not 0 < length_scale < np.inf:
         raise InputError(f"expected a positive number as length_scale, got {length_scale}")
-    # With equal parameters for all blocks, one block is equivalent.
-    points = [GaussianProcessPredictor().learn_points(candidates)]
-    parameters = np.array([_AMPLITUDE, np.log(length_scale), _SLOPE, _NOISE])
     with threadpool_limits(1):  # the number of threads decides the order of sums, and rounding the choice
-        prior = Kernel(*between(points, points)).covariance(parameters)
+        if base:
+            devices = np.concatenate([predictor.standardised(candidates) for predictor in base], axis=1)
+            prior, noise = prior_covariance(candidates, devices)
+        else:
+            # With equal parameters for all blocks, one block is equivalent.
+            points = [GaussianProcessPredictor().learn_points(candidates)]
+            prior = Kernel(*between(points, points)).covariance(
+                np.array([_AMPLITUDE, np.log(length_scale), _SLOPE, _NOISE])
+            )
+            noise = float(np.exp(_NOISE))
         weights = np.array([counts[string] for string in candidates], dtype=np.float64)
-        chosen = _greedy_choice(prior, weights, float(np.exp(_NOISE)), count)
+        chosen = _greedy_choice(prior, weights, noise, count)
     first: dict[str, int] = {}
     for row, string in enumerate(strings):
         first.setdefault(string, row)

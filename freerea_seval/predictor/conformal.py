@@ -23,6 +23,8 @@ Values = npt.NDArray[np.float64]
 
 #: Largest number of errors that are kept; of more, an evenly spaced subset of the sorted ones.
 _MAX_KEPT = 2_000
+#: The exponential of a larger number is not representable as a double.
+_LARGEST_LOGARITHM = 700.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +41,18 @@ class Conformal:
 
     Unsupported networks have no error: bounds are conditional on a network being supported.
 
+    Errors of costs grow with the cost. Where all values and predictions are positive, errors are differences of
+    logarithms, if intervals of 90 % are narrower then for the geometric mean of the predictions.
+
     Args:
         samples: number of errors, ``n``.
-        errors: ``(k,)`` kept errors, measured minus predicted, ascending, in the metric's unit.
+        errors: ``(k,)`` kept errors, ascending: measured minus predicted, in the metric's unit, or as logarithms.
+        relative: whether errors are differences of logarithms.
     """
 
     samples: int
     errors: Values
+    relative: bool = False
 
     @classmethod
     def fit(cls, measured: npt.ArrayLike, out_of_fold: npt.ArrayLike) -> Conformal:
@@ -63,8 +70,15 @@ class Conformal:
         finite = np.isfinite(values)
         if not np.isfinite(predicted[finite]).all():
             raise InputError("predictions of measured networks must be finite numbers to learn intervals from")
-        errors = np.sort(values[finite] - predicted[finite])
-        return cls(len(errors), errors[_ranks(len(errors)) - 1])
+        values, predicted = values[finite], predicted[finite]
+        errors, relative = values - predicted, False
+        if len(values) and (values > 0).all() and (predicted > 0).all():
+            logarithms = np.log(values / predicted)
+            narrower = np.quantile(np.abs(logarithms), 0.9) * np.exp(np.log(predicted).mean())
+            relative = bool(narrower < np.quantile(np.abs(errors), 0.9))
+            errors = logarithms if relative else errors
+        errors = np.sort(errors)
+        return cls(len(errors), errors[_ranks(len(errors)) - 1], relative)
 
     def bounds(self, predicted: npt.ArrayLike, coverage: float) -> tuple[Values, Values]:
         """Return the interval that contains the value with probability ``coverage``, with equal error on both sides.
@@ -86,27 +100,27 @@ class Conformal:
         side = (1 + _probability(coverage, "coverage")) / 2
         if self._rank(side) > self.samples >= self._rank(coverage):
             error = float(np.abs(self.errors).max())
-            return _shift(predicted, -error), _shift(predicted, error)
+            return self._shift(predicted, -error), self._shift(predicted, error)
         return self.lower(predicted, side), self.upper(predicted, side)
 
     def upper(self, predicted: npt.ArrayLike, confidence: float) -> Values:
         """Return ``(n,)`` values that the metric does not exceed with probability ``confidence``."""
         rank = self._rank(confidence)
         if rank > self.samples:
-            return _shift(predicted, math.inf)
+            return self._shift(predicted, math.inf)
         # If not all errors are kept, the next larger one that is.
-        return _shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank)])
+        return self._shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank)])
 
     def lower(self, predicted: npt.ArrayLike, confidence: float) -> Values:
         """Return ``(n,)`` values that the metric reaches with probability ``confidence``; see :meth:`bounds`."""
         rank = self.samples + 1 - self._rank(confidence)
         if rank < 1:
-            return _shift(predicted, -math.inf)
-        return _shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank, side="right") - 1])
+            return self._shift(predicted, -math.inf)
+        return self._shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank, side="right") - 1])
 
     def state(self) -> dict[str, Any]:
         """Return values for JSON: at most 2,000 numbers."""
-        return {"samples": self.samples, "errors": self.errors.tolist()}
+        return {"samples": self.samples, "errors": self.errors.tolist(), "relative": self.relative}
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Conformal:
@@ -116,16 +130,23 @@ class Conformal:
             InputError: the state is invalid.
         """
         samples: Any = state.get("samples")
-        errors = state.get("errors")
+        errors, relative = state.get("errors"), state.get("relative")
         numbers = isinstance(errors, list) and all(isinstance(e, float) and math.isfinite(e) for e in errors)
-        if len(state) != 2 or type(samples) is not int or not numbers:
-            raise InputError("intervals: expected 'samples' and 'errors' as they were saved; train anew")
+        if len(state) != 3 or type(samples) is not int or type(relative) is not bool or not numbers:
+            raise InputError("intervals: expected 'samples', 'errors' and 'relative' as they were saved; train anew")
         ascending = np.array(errors, dtype=np.float64)
         if len(ascending) != (kept := min(samples, _MAX_KEPT)) or (np.diff(ascending) < 0).any():
             raise InputError(
                 f"intervals: expected {kept} ascending errors of {samples} samples, got {len(ascending)}; train anew"
             )
-        return cls(samples, ascending)
+        return cls(samples, ascending, relative)
+
+    def _shift(self, predicted: npt.ArrayLike, error: float) -> Values:
+        """Add an error to the finite ones among ``(n,)`` predictions."""
+        bound = check_numbers(predicted, "predictions").copy()
+        finite = np.isfinite(bound)
+        bound[finite] += np.abs(bound[finite]) * np.expm1(min(error, _LARGEST_LOGARITHM)) if self.relative else error
+        return bound
 
     def _rank(self, confidence: float) -> int:
         """Return ceil((n + 1) c), which may be ``n + 1`` (Lei 2018)."""
@@ -137,13 +158,6 @@ def samples_needed(probability: float) -> int:
     """Return the number of errors from which an interval, or a one-sided bound, is finite."""
     confidence = _probability(probability, "a probability")
     return math.ceil(confidence / (1 - confidence) - 1e-9)  # the smallest n with ceil((n + 1) c) <= n
-
-
-def _shift(predicted: npt.ArrayLike, error: float) -> Values:
-    """Add an error to the finite ones among ``(n,)`` predictions."""
-    bound = check_numbers(predicted, "predictions").copy()
-    bound[np.isfinite(bound)] += error
-    return bound
 
 
 def _ranks(samples: int) -> npt.NDArray[np.int64]:

@@ -21,7 +21,7 @@ from freerea_seval.predictor.models.gbdt_ensemble import first_line
 from freerea_seval.predictor.seval import SEvalPredictor
 
 #: Increased when files, strings or features change so that an older predictor would be misread.
-FORMAT = 7
+FORMAT = 8
 KIND = "seval"
 #: The files of a predictor have at most this length each; JSON, which takes up to 20 times its length in memory, less.
 MOST_BYTES = 2**32

@@ -75,7 +75,7 @@ def select(
     parameters: Mapping[str, Any],
     distinct: bool,
     show: Show,
-    base: bool = False,
+    more: Sequence[str] = (),
 ) -> Selection:
     """Select models and scales.
 
@@ -87,13 +87,15 @@ def select(
         parameters: of the model, if one is named.
         distinct: hold equal strings out together, and compare candidates on strings instead of networks.
         show: called with the completed fraction and a note.
-        base: whether predictions of base predictors are among the proxies.
+        more: candidates of ``auto`` beside the usual ones.
     """
     groups = np.unique(np.array(strings), return_inverse=True)[1] if distinct else None
-    folds = _folds(len(strings), seed, groups)
+    # Ten measurements are too few to leave out two.
+    leave_one_out = model == "calibrated" and len(strings) <= _FEW
+    folds = _folds(len(strings), seed, groups, len(strings) if leave_one_out else _FOLDS)
     candidates = {
         name: members(name, len(strings), proxies is not None)
-        for name in _candidates(model, len(strings), proxies is not None, base)
+        for name in _candidates(model, len(strings), proxies is not None, more)
     }
     models = sorted({member for parts in candidates.values() for member in parts})
     # With few networks, the blend is as good as the better of linear and rank, and a comparison would be noise.
@@ -254,11 +256,11 @@ def _tau(values: Values, predicted: Values) -> float:
     return kendall_tau(values, predicted)
 
 
-def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[str]:
+def _candidates(model: str, networks: int, proxies: bool, more: Sequence[str]) -> list[str]:
     if model != "auto":
         return [model]
     if networks <= MOST_FOR_GP:
-        return ["boosted", "gp", "additive", "boosted+gp", "additive+gp", *(["gp+ridge"] if base else [])]
+        return ["boosted", "gp", "additive", "boosted+gp", "additive+gp", *more]
     names = ["boosted", "ordered"] if networks <= MANY else ["ordered", "shallow", "robust"]
     if members("ensemble", networks, proxies) != ("boosted",):  # another model is available
         names.append("mlp")
@@ -266,14 +268,14 @@ def _candidates(model: str, networks: int, proxies: bool, base: bool) -> list[st
     return ["+".join(some) for size in range(1, _MOST_COMBINED + 1) for some in combinations(names, size)]
 
 
-def _folds(networks: int, seed: int, groups: Indices | None) -> list[Fold]:
+def _folds(networks: int, seed: int, groups: Indices | None, folds: int) -> list[Fold]:
     """Return pairs of training and held-out rows; a group is held out as a whole."""
     groups = np.arange(networks) if groups is None else groups
     numbers = np.arange(groups.max() + 1)
     if networks > MANY:
         cuts = [train_test_split(numbers, test_size=1 / _FOLDS, random_state=seed)]
     else:
-        cuts = list(KFold(min(_FOLDS, len(numbers)), shuffle=True, random_state=seed).split(numbers))
+        cuts = list(KFold(min(folds, len(numbers)), shuffle=True, random_state=seed).split(numbers))
     return [(np.flatnonzero(np.isin(groups, train)), np.flatnonzero(np.isin(groups, test))) for train, test in cuts]
 
 

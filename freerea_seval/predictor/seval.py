@@ -131,7 +131,7 @@ class SEvalPredictor(StringRegressor):
             parameters,
             self.distinct,
             lambda fraction, note: show(0.6 * fraction, note),
-            base=bool(self.base_),
+            self._models_on_base(values[rows]),
         )
         self.members_, self.weights_, self.scales_ = selection.members, selection.weights, selection.scales
         self.choice_, self.compared_ = selection.reason, selection.compared
@@ -157,6 +157,13 @@ class SEvalPredictor(StringRegressor):
         ]
         show(1.0, "trained")
         return self
+
+    def _models_on_base(self, values: Values) -> list[str]:
+        """Return the models that use predictions of base predictors alone, if they can learn ``(n, m)`` values."""
+        if not self.base_:
+            return []
+        costs = not self.proxies_ and bool(np.nanmin(values) > 0)
+        return ["gp+ridge", *(["calibrated"] if costs else [])]
 
     def _check_settings(self) -> None:
         """Raise :class:`InputError` unless the types of the constructor's arguments are right."""
@@ -232,6 +239,10 @@ class SEvalPredictor(StringRegressor):
         bounds = [getattr(c, side)(column, confidence) for c, column in zip(self.conformals_, values.T, strict=True)]
         return self._shaped(np.stack(bounds, axis=1))
 
+    def standardised(self, strings: Sequence[str]) -> Values:
+        """Return ``(n, m)`` predictions on the scales that metrics were learned on; NaN for unsupported networks."""
+        return self._to_scales(self._values(strings, None))
+
     def supported(self, strings: Sequence[str]) -> Values:
         """Return the probabilities that networks are supported, shaped as predictions; 1 if none was unsupported."""
         check_is_fitted(self, "models_")
@@ -293,7 +304,7 @@ class SEvalPredictor(StringRegressor):
             if table.shape != (len(strings), self.proxies_):
                 raise InputError(f"expected proxies of shape {(len(strings), self.proxies_)}, got {table.shape}")
             columns.append(table)
-        columns += [base._to_scales(base._values(strings, None)) for base in self.base_]
+        columns += [base.standardised(strings) for base in self.base_]
         return np.concatenate(columns, axis=1) if columns else None
 
     def _to_scales(self, values: Values) -> Values:

@@ -60,7 +60,8 @@ def _libraries() -> Any:
     return ThreadpoolController().select(user_api="blas")
 
 
-def _one_thread() -> AbstractContextManager[object]:
+def one_thread() -> AbstractContextManager[object]:
+    """Let BLAS use one thread: the order of a sum depends on their number."""
     limit: AbstractContextManager[object] = _libraries().limit(limits=1)
     return limit
 
@@ -214,7 +215,7 @@ class JointPosterior:
         scale: float,
     ) -> None:
         self._parts, self._parameters, self._scale = parts, posterior.parameters, scale
-        with _one_thread():
+        with one_thread():
             across = Kernel(*between(parts, training)).covariance(posterior.parameters)
             factor = Kernel(*between(training, training)).factor(posterior.parameters)
             self.mean = centre + scale * (across @ posterior.weights)  # 2.25
@@ -230,7 +231,7 @@ class JointPosterior:
 
     def observe(self, row: int) -> None:
         """Condition on a measurement of a network that has the expected value."""
-        with _one_thread():
+        with one_thread():
             kernel = Kernel(*between(self._parts, [part[row : row + 1] for part in self._parts]))
             column = kernel.covariance(self._parameters)[:, 0] - self._factors.T @ self._factors[:, row]
         column /= np.sqrt(self._variance[row] + np.exp(self._parameters[-1]))
@@ -285,7 +286,7 @@ class GaussianProcessPredictor(StringRegressor):
         parts = self._parts(self.points_)
         rng = np.random.default_rng(self.seed)
         self.posteriors_ = []
-        with _one_thread():  # the order of a sum depends on the number of threads
+        with one_thread():  # the order of a sum depends on the number of threads
             everything = Kernel(*between(parts, parts))
             for column in ((values - self.mean_) / self.scale_).T:
                 rows = np.flatnonzero(~np.isnan(column))
@@ -346,7 +347,7 @@ class GaussianProcessPredictor(StringRegressor):
         if len(strings):
             columns = np.log1p(self.features_.matrix(strings).astype(np.float64))
             points = self._points(self._with_proxies(columns, proxies))
-            with _one_thread():
+            with one_thread():
                 for start in range(0, len(points), _BATCH):
                     part = slice(start, start + _BATCH)
                     mean[part], spread[part] = self._ask(points[part], return_std)

@@ -20,6 +20,7 @@ Show = Callable[[float, str], None]
 _CLASSES = {
     "gp": "freerea_seval.predictor.models.gp:GaussianProcessPredictor",
     "additive": "freerea_seval.predictor.models.additive:AdditivePredictor",
+    "calibrated": "freerea_seval.predictor.models.calibrated:CalibratedPredictor",
     "ridge": "freerea_seval.predictor.models.ridge:RidgePredictor",
     "mlp": "freerea_seval.predictor.models.mlp:MLPPredictor",
     "t5": "freerea_seval.predictor.t5.estimator:T5Predictor",
@@ -36,9 +37,9 @@ _TREES: Mapping[str, Mapping[str, Any]] = {
 #: Names of models beside ``auto``. ``ridge`` uses base predictors and proxies alone; ``ensemble`` is a mean of two.
 MODELS = (*_TREES, *_CLASSES, "ensemble")
 #: Models that use proxies; the others read strings alone.
-USE_PROXIES = (*_TREES, "gp", "ridge")
+USE_PROXIES = (*_TREES, "gp", "calibrated", "ridge")
 #: Models that learn values in the unit of a metric, whose sums mean something; the others learn scores.
-LEARN_VALUES = ("additive",)
+LEARN_VALUES = ("additive", "calibrated")
 #: Above this number of networks a Gaussian process takes too long: its time grows with the cube.
 MOST_FOR_GP = 1000
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -27,11 +28,20 @@ def draw(rng: np.random.Generator, n: int) -> tuple[Values, Values]:
     return predicted + 0.7 + scale * rng.exponential(size=n), predicted
 
 
+def draw_costs(rng: np.random.Generator, n: int) -> tuple[Values, Values]:
+    """Return positive values over three orders of magnitude with relative errors, and the predictions."""
+    predicted = np.exp(rng.uniform(-3.0, 4.0, n))
+    return predicted * np.exp(rng.normal(0.05, 0.1, n)), predicted
+
+
+@pytest.mark.parametrize("drawn", [draw, draw_costs])
 @pytest.mark.parametrize(("n", "coverage"), [(9, 0.9), (12, 0.9), (20, 0.9), (60, 0.9), (60, 0.5), (200, 0.8)])
-def test_intervals_cover_a_new_value_as_often_as_they_promise(n: int, coverage: float) -> None:
+def test_intervals_cover_a_new_value_as_often_as_they_promise(
+    n: int, coverage: float, drawn: Callable[[np.random.Generator, int], tuple[Values, Values]]
+) -> None:
     rng, draws, hits = np.random.default_rng(n), 1_500, 0
     for _ in range(draws):  # marginal coverage: a new calibration set and one new value each time
-        measured, predicted = draw(rng, n + 1)
+        measured, predicted = drawn(rng, n + 1)
         low, high = Conformal.fit(measured[:n], predicted[:n]).bounds(predicted[n:], coverage)
         hits += int(low[0] <= measured[n] <= high[0])
     # Without ties each side errs as often as its rank says, at most 1 / (n + 1) less than half of the rest.
@@ -41,6 +51,23 @@ def test_intervals_cover_a_new_value_as_often_as_they_promise(n: int, coverage: 
     assert coverage <= exact + 1e-9
     least, most = binom.interval(1 - 1e-5, draws, exact)
     assert least <= hits <= most
+
+
+def test_intervals_of_costs_are_relative_and_positive() -> None:
+    rng = np.random.default_rng(3)
+    intervals = Conformal.fit(*draw_costs(rng, 40))
+    assert intervals.relative
+    low, high = intervals.bounds([0.1, 100.0], 0.9)
+    assert high / low == pytest.approx(high[0] / low[0])
+    assert 0 < low[0] < 0.1 < high[0] < 0.13
+    assert np.array_equal(
+        Conformal.restore(json.loads(json.dumps(intervals.state()))).upper([3.0], 0.8), intervals.upper([3.0], 0.8)
+    )
+    # A model may predict a negative cost all the same; its bounds are in order.
+    assert intervals.lower([-1.0], 0.8) < intervals.upper([-1.0], 0.8)
+    # Accuracies of good networks differ less than those of bad ones.
+    accuracies = 95.0 - np.exp(rng.uniform(-2.0, 4.0, 40))
+    assert not Conformal.fit(accuracies + rng.normal(0.0, 0.05, 40) * (95.0 - accuracies), accuracies).relative
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.75, 0.9])
@@ -169,7 +196,7 @@ STATE = PLAIN.state()
         (lambda: PLAIN.bounds(["a"], 0.5), "expected a list of numbers as predictions, got list"),
         (lambda: Conformal.fit([1, 2], [1]), r"expected predictions of shape \(2,\), one a network, got shape \(1,\)"),
         (lambda: Conformal.fit([1, 2], [1, math.inf]), "predictions of measured networks must be finite numbers"),
-        (lambda: Conformal.restore({}), "intervals: expected 'samples' and 'errors' as they were saved"),
+        (lambda: Conformal.restore({}), "intervals: expected 'samples', 'errors' and 'relative' as they were saved"),
         (lambda: Conformal.restore({**STATE, "more": 1}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "samples": True}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "errors": [0.0, 1.0, math.nan]}), "as they were saved; train anew"),

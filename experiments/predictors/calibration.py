@@ -1,0 +1,162 @@
+"""How well a predictor of many devices is calibrated to a new one with ten measurements: HELP's protocol.
+
+``python -m experiments.predictors.calibration --table TABLE.csv [--split help|validation|nasflat-5]``
+
+The table has the column ``index``, the number of a cell in NAS-Bench-201, and a column of milliseconds a device. The
+base predictor learns 900 cells of each training device (Lee 2021); with ``--split validation``, each training device of
+HELP is held out in turn, which is what models and their constants were selected by. The measured cells of a new device
+are random, or planned (:func:`freerea_seval.predictor.active_learning.most_informative`); scores are of other cells.
+
+References:
+    Lee 2021: Lee, Lee, Chong, Hwang, HELP: Hardware-Adaptive Efficient Latency Prediction for NAS via Meta-Learning.
+    Akhauri 2024: Akhauri, Abdelfattah, On Latency Predictors for Neural Architecture Search; the split ``nasflat-5``,
+        as far as the table has its devices.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from experiments.predictors.benchmark import strings_of
+from experiments.predictors.devices import read_devices
+from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
+from freerea_patch import InputError
+from freerea_seval.predictor.active_learning import most_informative
+from freerea_seval.predictor.scores import spearman
+from freerea_seval.predictor.seval import SEvalPredictor
+
+_HELP = (
+    "1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r", "samsung_a50", "pixel3", "essential_ph_1",
+    "samsung_s7",
+)  # fmt: skip
+_NASFLAT_5 = (
+    "titan_rtx_1", "titan_rtx_32", "titanx_1", "1080ti_1", "titanx_32", "1080ti_32", "gold_6226", "samsung_s7",
+    "silver_4114", "gold_6240", "silver_4210r", "samsung_a50", "pixel2",
+)  # fmt: skip
+#: Training and test devices, by the name of the split.
+SPLITS = {
+    "help": (_HELP, ("titan_rtx_256", "gold_6226", "fpga", "pixel2", "raspi4", "eyeriss")),
+    "nasflat-5": (_NASFLAT_5, ("eyeriss",)),
+    "validation": (_HELP, _HELP),
+}
+#: ``calibrated``: the base predictor is calibrated with random cells; ``planned``: with chosen ones; ``elsewhere``:
+#: with random cells that no training device has measured. ``auto``, ``without``: the default model, with and without
+#: the base.
+WAYS = ("calibrated", "planned", "elsewhere", "auto", "without")
+_BASE_NETWORKS, _POOL, _TESTED = 900, 400, 1500
+ROW = (
+    "split", "device", "way", "networks", "draw", "spearman", "median_error", "coverage", "coverage_of_fast", "train_s"
+)  # fmt: skip
+Rows = npt.NDArray[np.int64]
+
+
+class RememberingBase(SEvalPredictor):
+    """A base predictor that predicts each cell once."""
+
+    def remember(self, strings: Sequence[str]) -> None:
+        """Predict these cells."""
+        self._remembered = dict(zip(strings, super()._values(strings, None), strict=True))
+
+    def _values(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
+        return np.array([self._remembered[string] for string in strings])
+
+
+class Devices(NamedTuple):
+    """Milliseconds of all cells, and their strings."""
+
+    table: pd.DataFrame
+    strings: Sequence[str]
+
+    def pick(self, rows: Rows) -> list[str]:
+        """Return the strings of rows."""
+        return [self.strings[row] for row in rows.tolist()]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment."""
+    parser = experiment_parser("predictors.calibration", __doc__)
+    parser.add_argument("--table", required=True, help="CSV: index, and milliseconds a device")
+    parser.add_argument("--split", choices=list(SPLITS), default="help")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["calibrated", "planned", "elsewhere", "without"])
+    parser.add_argument("--networks", nargs="+", type=int, default=[10, 20, 50])
+    parser.add_argument("--draws", type=int, default=20)
+    parser.output("runs/predictors/calibration")
+    options = parser.parse_args(arguments)
+    devices = Devices(read_devices(options.table), strings_of("executed"))
+    training, test = SPLITS[options.split]
+    if missing := set(training + test) - set(devices.table):
+        raise InputError(f"{options.table} lacks the devices {', '.join(sorted(missing))} of split {options.split!r}")
+    journal = RowJournal(options.output, {}, ROW)
+
+    @cache
+    def base_of(device: str) -> SEvalPredictor:
+        return train_base(devices, [other for other in training if other != device])
+
+    jobs = [
+        (options.split, device, way, networks, draw)
+        for device in test
+        for way in options.ways
+        for networks in options.networks
+        for draw in range(options.draws)
+    ]
+    for split, device, way, networks, draw in journal.missing(ROW[:5], jobs, "calibrations"):
+        row = judge(devices, device, base_of(device), way, networks, draw)
+        journal.append({"split": split, "device": device, "way": way, "networks": networks, "draw": draw, **row})
+    print(summary(journal.frame()))
+
+
+def train_base(devices: Devices, names: Sequence[str]) -> SEvalPredictor:
+    """Return a predictor of all training devices from 900 cells."""
+    rows = np.random.default_rng(0).permutation(len(devices.strings))[:_BASE_NETWORKS]
+    base = RememberingBase("gp", "log")
+    base.fit(devices.pick(rows), devices.table[list(names)].to_numpy(float)[rows])
+    base.remember(devices.strings)
+    return base
+
+
+def judge(devices: Devices, device: str, base: SEvalPredictor, way: str, networks: int, draw: int) -> dict[str, str]:
+    """Calibrate a predictor to a device with some measurements, and score it on other cells."""
+    values, rng = devices.table[device].to_numpy(float), np.random.default_rng(draw)
+    order = rng.permutation(len(values))
+    if way == "elsewhere":  # no training device has measured these networks
+        of_base = np.random.default_rng(0).permutation(len(values))[:_BASE_NETWORKS]
+        order = order[~np.isin(order, of_base)]
+    measured, tested = order[:networks], order[-_TESTED:]
+    if way == "planned":
+        pool = order[:_POOL]
+        measured = pool[most_informative(devices.pick(pool), networks, base=[base])]
+    began = time.perf_counter()
+    model = {"auto": "auto", "without": "auto"}.get(way, "calibrated")
+    predictor = SEvalPredictor(model, seed=draw)
+    predictor.fit(devices.pick(measured), values[measured], base=[] if way == "without" else [base])
+    seconds = time.perf_counter() - began
+    predicted, low, high = predictor.predict(devices.pick(tested), interval=0.9)
+    true = values[tested]
+    covered, fast = (low <= true) & (true <= high), true <= np.quantile(true, 0.1)
+    error = np.median(np.abs(predicted / true - 1))
+    numbers = (spearman(true, predicted), error, covered.mean(), covered[fast].mean(), seconds)
+    return {name: f"{number:.6g}" for name, number in zip(ROW[5:], numbers, strict=True)}
+
+
+def summary(rows: pd.DataFrame) -> str:
+    """Return a Markdown table, a line a way and number of networks: the mean over devices, then each device."""
+    lines: list[list[object]] = []
+    for (split, way, networks), group in groups(rows, split=None, way=None, networks=None):
+        means = [f"{group[name].mean():.3f}" for name in ROW[5:9]]
+        devices = groups(group, device=None)
+        each = ", ".join(f"{device} {part['spearman'].mean():.3f}" for (device,), part in devices)
+        worst = group.sort_values("spearman").iloc[0]
+        lines.append([split, way, networks, *means, f"{worst['spearman']:.3f} ({worst['device']})", each])
+    header = ["split", "way", "cells", "Spearman", "median error", "coverage of 90 %", "of the fastest tenth"]
+    return markdown([*header, "worst draw", "by device"], lines)
+
+
+if __name__ == "__main__":
+    as_command(main)

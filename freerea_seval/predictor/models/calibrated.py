@@ -1,0 +1,254 @@
+"""The model ``calibrated``: a cost on a device with few measurements, from predictions for other devices.
+
+Devices share most of what makes a network slow, and differ in the price of each operation. A Bayesian linear model of
+the logarithm of a cost y of a network x, given the predictions for D other devices:
+
+=========  ===========================================================================================================
+f_d(x)     the prediction for device d, standardised on the scale that its predictor learned on
+m(x)       the mean of f_d(x) over the devices
+r(x)       the deviations ``f_d(x) - m(x)``, divided by sqrt(D)
+z(x)       costs of each kind of operation of x, standardised and divided by the root of their number
+log y(x)   ``a + b ((1 + s) m(x) + r(x) . u + z(x) . v + e)``
+s, u, v    normal, with mean 0 and the variances S, U and V
+a, b       level and spread of the device: a flat prior, and a log-normal one
+e          Student's t with 4 degrees of freedom; the logarithm of its squared scale has a normal prior
+=========  ===========================================================================================================
+
+a, s, u and v are integrated out in closed form (Rasmussen 2006, chapter 2), b and the scale of e on a grid. The t
+distribution is a normal one whose precision is weighted for each measurement by expectation maximisation (Lange 1989),
+so that an outlier counts little.
+
+References:
+    Rasmussen 2006: Rasmussen, Williams, Gaussian Processes for Machine Learning.
+    Lange 1989: Lange, Little, Taylor, Robust Statistical Modeling Using the t Distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.validation import check_is_fitted
+
+from freerea_patch import InputError
+from freerea_seval.predictor.features.vectorizer import StringFeatures
+from freerea_seval.predictor.models.gp import one_thread
+from freerea_seval.predictor.models.validation import StringRegressor, Values, checked, read_count
+
+#: Variances of s, u and v, the median of the squared scale of e, and the variance of the level a. Selected by holding
+#: out each of nine devices in turn: ``python -m experiments.predictors.calibration --validate``.
+_SHARED, _DEVIATIONS, _COSTS, _NOISE, _LEVEL = 0.11, 0.27, 0.17, 0.037, 100.0
+#: Median of b and the standard deviation of its logarithm.
+_SPREAD, _SPREAD_DEVIATION = 0.35, 0.6
+#: Grids of log b and of the logarithm of the factor of the noise variance, whose prior is standard normal.
+_SPREADS, _NOISES = np.linspace(-3.0, 1.0, 41), np.linspace(-3.0, 3.0, 13)
+_DEGREES = 4.0
+_STEPS = 5
+#: Standardised costs are clipped here, so that a network of another size is not arbitrarily far from all others.
+_FARTHEST = 4.0
+
+
+class _Posterior(NamedTuple):
+    """The posterior mean of the logarithm of one metric.
+
+    Attributes:
+        spread: mean of b.
+        centre: of the measured logarithms.
+        weights: ``(p,)`` means of b times the coefficients of the columns of :func:`prior_columns`.
+    """
+
+    spread: float
+    centre: float
+    weights: Values
+
+
+class CalibratedPredictor(StringRegressor):
+    """A scikit-learn regressor from network strings and predictions for other devices to positive metrics.
+
+    Args:
+        seed: unused; part of the contract of all models.
+
+    Attributes:
+        features_: the fitted :class:`~freerea_seval.predictor.features.vectorizer.StringFeatures`.
+        posteriors_: one a metric.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def fit(
+        self, strings: Sequence[str], y: npt.ArrayLike, proxies: npt.ArrayLike | None = None
+    ) -> CalibratedPredictor:
+        """Learn metrics.
+
+        Args:
+            strings: ``(n,)`` network strings.
+            y: ``(n,)`` positive values of a metric, or ``(n, m)`` of several; NaN among several is a missing value.
+            proxies: ``(n, d)`` predictions for other devices, standardised.
+
+        Raises:
+            InputError: there are no predictions for other devices, a value is not positive, fewer than five values of a
+                metric, or a string that is not a network string.
+        """
+        values = checked(strings, y)
+        if proxies is None:
+            raise InputError("model 'calibrated' starts from predictors of other devices; give them with --base")
+        if (lowest := np.nanmin(values)) <= 0:
+            raise InputError(
+                f"model 'calibrated' learns positive costs, such as milliseconds, got {lowest:g}; name another model"
+            )
+        self.single_ = np.ndim(y) == 1
+        self._learn_costs(strings, np.shape(proxies)[1])
+        mean, columns = self._columns(strings, proxies)
+        self.posteriors_ = []
+        with one_thread():
+            for metric in np.log(values).T:
+                rows = np.flatnonzero(~np.isnan(metric))
+                self.posteriors_.append(_posterior(mean[rows], columns[rows], metric[rows]))
+        return self
+
+    def _learn_costs(self, strings: Sequence[str], devices: int) -> None:
+        """Learn the costs and their scales."""
+        self.proxies_ = devices
+        self.features_ = StringFeatures().fit(strings)
+        costs = self._costs(strings)
+        differs = np.ptp(costs, axis=0) > 0
+        self.centre_, self.spread_ = costs.mean(axis=0), np.where(differs, costs.std(axis=0), 1.0)
+        self.share_ = differs / np.sqrt(max(1, differs.sum()))
+
+    def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
+        """Predict ``(n,)`` or ``(n, m)`` values, shaped as in training: the medians of the predictive distributions.
+
+        Raises:
+            InputError: a string is not a network string, or the number of other devices differs from that of training.
+            sklearn.exceptions.NotFittedError: before :meth:`fit`.
+        """
+        check_is_fitted(self, "posteriors_")
+        mean, columns = self._columns(strings, proxies)
+        # A sum over each row, unlike a matrix product, gives a row the same bits in any batch.
+        logarithms = [p.centre + p.spread * mean + (columns * p.weights).sum(axis=1) for p in self.posteriors_]
+        values: Values = np.exp(np.stack(logarithms, axis=1))
+        return values[:, 0] if self.single_ else values
+
+    def _columns(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> tuple[Values, Values]:
+        """Return m ``(n,)``, and the columns ``(n, p)`` of the coefficients, each times its prior deviation."""
+        devices = np.asarray(proxies if proxies is not None else np.empty((len(strings), 0)), dtype=np.float64)
+        if devices.shape != (len(strings), self.proxies_):
+            raise InputError(f"expected predictions for {self.proxies_} devices, got shape {devices.shape}")
+        standardised = (self._costs(strings) - self.centre_) / self.spread_
+        costs = np.minimum(np.maximum(standardised, -_FARTHEST), _FARTHEST) * self.share_
+        return prior_columns(devices, costs)
+
+    def _costs(self, strings: Sequence[str]) -> Values:
+        """Return ``(n, k)`` costs: for each kind of operation its number, elements and multiply-adds."""
+        return np.asarray(self.features_.matrix(strings)[:, self.features_.costs_], dtype=np.float64)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what was learned: values for JSON, and no files."""
+        check_is_fitted(self, "posteriors_")
+        content = {
+            "single": bool(self.single_),
+            "vocabulary": self.features_.vocabulary_,
+            "devices": self.proxies_,
+            "costs": [self.centre_.tolist(), self.spread_.tolist(), self.share_.tolist()],
+            "metrics": [[p.spread, p.centre, p.weights.tolist()] for p in self.posteriors_],
+        }
+        return content, {}
+
+    def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take up what :meth:`state` returned; any exception means that the parts do not fit together."""
+        self.single_, self.proxies_ = bool(state["single"]), read_count(state["devices"])
+        self.features_ = StringFeatures.of(state["vocabulary"])
+        self.centre_, self.spread_, self.share_ = (np.array(row, dtype=np.float64) for row in state["costs"])
+        self.posteriors_ = [
+            _Posterior(float(spread), float(centre), np.array(weights, dtype=np.float64))
+            for spread, centre, weights in state["metrics"]
+        ]
+        if self.single_ and len(self.posteriors_) != 1:
+            raise ValueError(f"expected one metric, got {len(self.posteriors_)}")
+        columns = self.features_.costs_
+        k = columns.stop - columns.start
+        arrays = [self.centre_, self.spread_, self.share_, *(p.weights for p in self.posteriors_)]
+        if [a.shape for a in arrays] != [(k,)] * 3 + [(2 + self.proxies_ + k,)] * len(self.posteriors_):
+            raise ValueError("its arrays do not fit together")
+        if not all(np.isfinite(a).all() for a in [*arrays, *((p.spread, p.centre) for p in self.posteriors_)]):
+            raise ValueError("expected finite numbers")
+
+
+def prior_columns(devices: Values, costs: Values) -> tuple[Values, Values]:
+    """Return m ``(n,)``, and columns whose coefficients are standard normal before anything is measured.
+
+    Args:
+        devices: ``(n, d)`` standardised predictions for other devices.
+        costs: ``(n, k)`` standardised costs, divided by the root of their number.
+
+    Returns:
+        m, and ``(n, 2 + d + k)`` columns of the level, s, u and v.
+    """
+    mean = devices.mean(axis=1)
+    parts = [
+        np.full((len(mean), 1), np.sqrt(_LEVEL)),
+        np.sqrt(_SHARED) * mean[:, None],
+        np.sqrt(_DEVIATIONS / devices.shape[1]) * (devices - mean[:, None]),
+        np.sqrt(_COSTS) * costs,
+    ]
+    return mean, np.concatenate(parts, axis=1)
+
+
+def prior_covariance(strings: Sequence[str], devices: Values) -> tuple[Values, float]:
+    """Return what is believed of networks before one of them is measured.
+
+    Args:
+        strings: ``(n,)`` network strings.
+        devices: ``(n, d)`` standardised predictions for other devices.
+
+    Returns:
+        The covariance ``(n, n)`` of their logarithmic costs and the variance of the noise, in units of the spread b.
+
+    Raises:
+        InputError: a string is not a network string.
+    """
+    empty = CalibratedPredictor()
+    empty._learn_costs(strings, devices.shape[1])
+    mean, columns = empty._columns(strings, devices)
+    return columns @ columns.T + _SPREAD_DEVIATION**2 * np.outer(mean, mean), _NOISE
+
+
+def _posterior(mean: Values, columns: Values, logarithms: Values) -> _Posterior:
+    """Return the posterior given ``(n,)`` logarithms, with m ``(n,)`` and columns ``(n, p)``."""
+    centre = float(np.median(logarithms))
+    targets, kernel = logarithms - centre, columns @ columns.T
+    precision = np.ones(len(targets))  # the weight of each measurement
+    for _ in range(_STEPS):
+        grid = [_given_noise(kernel, _NOISE * np.exp(factor) / precision, mean, targets) for factor in _NOISES]
+        density = np.array([logs - 0.5 * factor**2 for factor, (logs, _) in zip(_NOISES, grid, strict=True)])
+        density = np.exp(density - density.max())
+        density /= density.sum()  # (noises, spreads)
+        # The residual of a measurement is the variance of its noise times its weight in the dual solution.
+        expected = np.zeros(len(targets))
+        for share, factor, (_, dual) in zip(density, _NOISES, grid, strict=True):
+            variance = _NOISE * np.exp(factor)
+            squares = (variance / precision * dual) ** 2 / variance
+            expected += (share[:, None] * (_DEGREES + 1.0) / (_DEGREES + squares)).sum(axis=0)
+        precision = expected
+    spreads = np.exp(_SPREADS)
+    dual = sum(((share * spreads)[:, None] * dual).sum(axis=0) for share, (_, dual) in zip(density, grid, strict=True))
+    return _Posterior(float(density.sum(axis=0) @ spreads), centre, columns.T @ np.asarray(dual))
+
+
+def _given_noise(kernel: Values, noise: Values, mean: Values, targets: Values) -> tuple[Values, Values]:
+    """Return the log density of every spread b, with its prior, and the dual solutions, ``(g,)`` and ``(g, n)``.
+
+    The eigenvalues of the covariance serve all spreads.
+    """
+    eigenvalues, vectors = np.linalg.eigh(kernel + np.diag(noise))
+    residuals = (vectors.T @ targets)[None] / np.exp(_SPREADS)[:, None] - vectors.T @ mean
+    logs = (
+        -0.5 * (residuals**2 / eigenvalues).sum(axis=1)
+        - 0.5 * np.log(eigenvalues).sum()
+        - len(targets) * _SPREADS
+        - 0.5 * ((_SPREADS - np.log(_SPREAD)) / _SPREAD_DEVIATION) ** 2
+    )
+    return logs, (residuals / eigenvalues) @ vectors.T
