@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from freerea_seval.measurement.ssh import SshMachine
     from freerea_seval.predictor.models.gp import JointPosterior
     from freerea_seval.predictor.models.target_transform import Scale
+    from freerea_seval.predictor.transfer import Bases
 
 Values = npt.NDArray[np.float64]
 
@@ -33,7 +34,7 @@ Values = npt.NDArray[np.float64]
 FEWEST_TO_BELIEVE = 5
 #: Probability with which the recorded intervals of predictions contain the value.
 INTERVAL = 0.9
-_OPTIONS = ("start", "networks", "view")
+_OPTIONS = ("start", "networks", "view", "base")
 #: Options of ``measure``: another machine, and its Python.
 _REMOTE_OPTIONS = ("ssh", "python")
 
@@ -98,6 +99,7 @@ class Means:
         argument: the metric, or the argument of the metric source.
         start, networks: numbers of networks that differ from those of the section ``refine``.
         view: of the networks in strings; None for the one that suits the metric.
+        base: folders of predictors of the metric for other devices.
         remote: arguments of :class:`~freerea_seval.measurement.ssh.SshMachine`; None for this machine.
     """
 
@@ -106,6 +108,7 @@ class Means:
     start: int | None = None
     networks: int | None = None
     view: View | None = None
+    base: tuple[str, ...] = ()
     remote: Mapping[str, Any] | None = None
 
     @classmethod
@@ -134,8 +137,12 @@ class Means:
             counts[name] = count
         view = argument.get("view")
         view = None if view is None else check_view(view)
+        base = argument.get("base", [])
+        base = [base] if isinstance(base, str) else base
+        if not (isinstance(base, list) and all(isinstance(folder, str) for folder in base)):
+            raise InputError(f"source 'seval': 'base' is {base!r:.80}, expected the folder of a predictor, or several")
         remote = {"host": argument["ssh"], "python": argument.get("python", "python3")} if is_remote else None
-        return cls(kinds[0], argument[kinds[0]], view=view, remote=remote, **counts)
+        return cls(kinds[0], argument[kinds[0]], view=view, base=tuple(base), remote=remote, **counts)
 
 
 class LearnedSource(PredictedSource):
@@ -177,9 +184,18 @@ class LearnedSource(PredictedSource):
         else:
             self._source = load_registry().open(self.means.kind, self.means.argument, context)
         self.metric = self.means.argument if self._source is None else ""
+        self._bases = self._load_bases()
         #: Values of measured networks; NaN where the network is not supported.
         self.measured: dict[str, float] = {}
         self.trained = False
+
+    def _load_bases(self) -> Bases | None:
+        if not self.means.base:
+            return None
+        from freerea_seval.predictor.transfer import load_bases
+
+        folders = [self._context.path(folder, "source 'seval', 'base'") for folder in self.means.base]
+        return load_bases(folders, [self.metric], (), self.means.view)
 
     @property
     def asks(self) -> bool:
@@ -206,7 +222,8 @@ class LearnedSource(PredictedSource):
         from freerea_seval.strings.encode import shared_strings
 
         self._unit, self._direction = unit, direction or self._direction or "min"
-        self.strings = shared_strings(self._context.space, self.means.view or default_view(self.metric))
+        view = self._bases.view if self._bases else self.means.view or default_view(self.metric)
+        self.strings = shared_strings(self._context.space, view)
 
     @property
     def is_measured_together(self) -> bool:
@@ -280,6 +297,7 @@ class LearnedSource(PredictedSource):
                 space_name=self._context.space.name,
                 view=self.strings.view,
                 seed=self._context.seed,
+                base=self._bases.predictors if self._bases else None,
             )
         )
         return time.perf_counter() - began
@@ -352,16 +370,25 @@ class LearnedSource(PredictedSource):
     def _posterior(
         self, training: Sequence[str], values: Values, scale: Scale, strings: Sequence[str]
     ) -> JointPosterior:
-        """Return the posterior of strings; its prior mean is additive where an additive model predicts best."""
-        from freerea_seval.predictor.models.additive import AdditivePredictor
+        """Return the posterior of strings; a model of values that predicts best is the prior mean."""
         from freerea_seval.predictor.models.gp import GaussianProcessPredictor
+        from freerea_seval.predictor.models.registry import LEARN_VALUES, ask, train
 
         model, scores = GaussianProcessPredictor(self._context.seed), scale.score(values)
         weights = dict(zip(self.predictor.members_, self.predictor.weights_[:, 0], strict=True)) if self.trained else {}
-        if scale.name != "log" or weights.get("additive", 0.0) < 0.5:
+        name = max(LEARN_VALUES, key=lambda name: weights.get(name, 0.0))
+        if scale.name != "log" or weights.get(name, 0.0) < 0.5:
             return model.fit(training, scores).joint(strings)
-        additive, least = AdditivePredictor().fit(training, values), values.min() / 10
-        prior, mean = (scale.score(np.maximum(additive.predict(some), least)) for some in (training, strings))
+        bases = self._bases.predictors.values() if self._bases else ()
+        tables = [
+            np.concatenate([base.standardised(some) for base in bases], axis=1) if bases else None
+            for some in (training, strings)
+        ]
+        learned = train(name, training, values, tables[0], self._context.seed, {}, False)
+        prior, mean = (
+            scale.score(np.maximum(ask(name, learned, some, table), values.min() / 10))
+            for some, table in zip((training, strings), tables, strict=True)
+        )
         posterior = model.fit(training, scores - prior).joint(strings)
         posterior.mean = posterior.mean + mean
         return posterior

@@ -63,6 +63,8 @@ def _check(content: Mapping[str, Any]) -> None:
     counted = int(model["gbtree_model_param"]["num_trees"]) == len(trees) and rounds == list(range(len(trees) + 1))
     _demand(counted and int(model["gbtree_model_param"]["num_parallel_tree"]) == 1, "another number of trees")
     _demand(model["tree_info"] == [0] * len(trees), "trees of more than one output")
+    # XGBoost puts each tree in the place that its id names; a place that stays empty crashes the process.
+    _demand([repr(tree["id"]) for tree in trees] == [str(number) for number in range(len(trees))], "numbers of trees")
     for number, tree in enumerate(trees):
         _check_tree(tree, int(parameters["num_feature"]), f"tree {number}")
 
