@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pandas import DataFrame
 
+import freerea_seval as fs
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.measurement.machine import EnergyMeter
 from freerea_seval.sources import device
@@ -83,3 +85,33 @@ def test_where_costs_are_sums_beliefs_begin_with_them(tmp_path: Path) -> None:
         predicted_ms = np.exp((beliefs.belief.mean - low) / (high - low) * np.log(2.0))
         errors.append(np.abs(predicted_ms / [additive_ms(genotype) for genotype in fast] - 1).max())
     assert errors[1] < 0.1 < errors[0]
+
+
+def test_a_search_learns_from_predictors_of_other_devices(tmp_path: Path) -> None:
+    def cost(genotype: str, convolution: float, pooling: float) -> float:
+        return 1.0 + convolution * genotype.count("conv_3x3") + pooling * genotype.count("avg_pool")
+
+    cells = list(TopologySpace().genotypes()[::200])
+    phone, board = ([cost(genotype, *prices) for genotype in cells] for prices in ((0.5, 0.2), (0.2, 0.3)))
+    table = DataFrame({"genotype": cells, "phone_ms": phone, "board_ms": board})
+    fs.train(table, ["phone_ms", "board_ms"], tmp_path / "others", model="gp", scale="log", progress=False)
+    source = learned({"ask": "latency", "base": "others"}, "latency", tmp_path)
+    source.measured = {genotype: 4.0 * cost(genotype, 0.35, 0.25) for genotype in cells[::7]}
+    source.train()
+    assert source.info.base[0].startswith("phone_ms, board_ms of nats-tss/cifar10")
+    other = cells[1::7]
+    predicted = np.array([prediction.value for prediction in source.predict(other)])
+    true = np.array([4.0 * cost(genotype, 0.35, 0.25) for genotype in other])
+    assert np.median(np.abs(predicted / true - 1)) < 0.05
+    belief = source.belief(other, [1.0, np.e])
+    low, high = belief.bounds
+    assert (belief.belief.mean - low) / (high - low) == pytest.approx(np.log(true), abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [(3, "'base' is 3, expected the folder of a predictor, or several"), ("nowhere", "no such folder")],
+)
+def test_a_base_that_is_no_predictor_is_refused(tmp_path: Path, base: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        learned({"ask": "latency", "base": base}, "latency", tmp_path)
