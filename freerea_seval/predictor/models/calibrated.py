@@ -181,13 +181,16 @@ def prior_columns(devices: Values, costs: Values) -> tuple[Values, Values]:
     """Return m ``(n,)``, and columns whose coefficients are standard normal before anything is measured.
 
     Args:
-        devices: ``(n, d)`` standardised predictions for other devices.
+        devices: ``(n, d)`` standardised predictions for other devices; NaN for a network that one cannot run, which is
+            then expected to be about as for the others.
         costs: ``(n, k)`` standardised costs, divided by the root of their number.
 
     Returns:
         m, and ``(n, 2 + d + k)`` columns of the level, s, u and v.
     """
-    mean = devices.mean(axis=1)
+    known = ~np.isnan(devices)
+    mean = np.where(known, devices, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    devices = np.where(known, devices, mean[:, None])
     parts = [
         np.full((len(mean), 1), np.sqrt(_LEVEL)),
         np.sqrt(_SHARED) * mean[:, None],

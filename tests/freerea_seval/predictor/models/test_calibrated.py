@@ -115,6 +115,15 @@ def test_a_metric_that_was_measured_of_some_networks_only_is_learned_from_these(
     assert np.median(np.abs(found[:, 1] / both[:, 0] / 3.0 - 1)) < 0.02
 
 
+def test_a_device_that_cannot_run_a_network_says_nothing_about_it() -> None:
+    rows, values = measured(12)
+    base = BASE.copy()
+    base[::3, 2] = np.nan
+    base[5] = np.nan
+    model = CalibratedPredictor().fit([STRINGS[row] for row in rows], values[rows], base[rows])
+    assert np.median(np.abs(model.predict(STRINGS, base) / values - 1)) < 0.05
+
+
 def test_the_state_goes_through_json_and_is_checked() -> None:
     rows, values = measured(10)
     model = CalibratedPredictor().fit([STRINGS[row] for row in rows], values[rows], BASE[rows])
