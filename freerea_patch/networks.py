@@ -249,6 +249,18 @@ def conv_bn_relu(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: in
     return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
 
 
+class ChannelShuffle(nn.Module):
+    """A shuffle after which each group has channels of all groups; ``nn.ChannelShuffle`` cannot be written as ONNX."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reorder the channels of ``(n, c, h, w)``."""
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
 class InvertedResidual(nn.Module):
     """FBNet's block: a 1x1 convolution that widens, a depthwise one, and a 1x1 convolution without ReLU.
 
@@ -260,7 +272,7 @@ class InvertedResidual(nn.Module):
         width = c_in * block.expansion
         self.body = nn.Sequential(
             conv_bn_relu(c_in, width, 1, groups=block.groups),
-            *([nn.ChannelShuffle(block.groups)] if block.groups > 1 else []),
+            *([ChannelShuffle(block.groups)] if block.groups > 1 else []),
             conv_bn_relu(width, width, block.kernel, stride, groups=width),
             nn.Conv2d(width, c_out, 1, groups=block.groups, bias=False),
             nn.BatchNorm2d(c_out),
