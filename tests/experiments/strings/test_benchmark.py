@@ -141,8 +141,8 @@ def test_speed_is_timed_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[
         ["published way", "", "2"],
         ["first conversion", "executed", "2"],
         ["first conversion", "functional", "2"],
-        ["3 cells", "executed", "2"],
-        ["3 cells", "functional", "2"],
+        ["3 networks", "executed", "2"],
+        ["3 networks", "functional", "2"],
     ]
     assert rows[0][-1] == "1.0"
     assert [row["round"] for row in raw(tmp_path)] == ["0"] * 5 + ["1"] * 5
