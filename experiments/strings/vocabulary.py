@@ -27,7 +27,7 @@ from freerea_seval.strings.graph.simplify import simplify
 from freerea_seval.strings.text.tokenizer import DEFAULT, Tokenizer
 
 VIEWS = ("executed", "functional")
-SPACES = (TopologySpace, SizeSpace)
+SPACES: tuple[type[TopologySpace | SizeSpace], ...] = (TopologySpace, SizeSpace)
 
 IMAGE, TEXT, TALK = ("pixel_values", (1, 3, 224, 224)), ("input_ids", (1, 16)), ("decoder_input_ids", (1, 8))
 _SMALL = {
