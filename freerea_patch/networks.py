@@ -1,8 +1,8 @@
-"""PyTorch networks of the NATS-Bench spaces, and the initialisation of networks.
+"""PyTorch networks of the built-in spaces, and the initialisation of networks.
 
-Both spaces share one skeleton (Dong 2020, figure 1; Dong 2021, section 3): a 3x3 convolution with batch norm as stem,
-cells with residual blocks of stride 2 between the stages, then batch norm, ReLU, global average pooling and a linear
-classifier.
+The spaces of NATS-Bench share one skeleton (Dong 2020, figure 1; Dong 2021, section 3): a 3x3 convolution with batch
+norm as stem, cells with residual blocks of stride 2 between the stages, then batch norm, ReLU, global average pooling
+and a linear classifier. FBNet's has inverted residual blocks (Wu 2019, table 1 and figure 3).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
+from freerea_patch.fbnet import STAGES, Block, Skeleton
 from freerea_patch.imports import TORCH_LOCK
 from freerea_patch.spaces import EDGES, Part
 
@@ -240,3 +241,75 @@ def size_network(widths: Sequence[int], operations: Sequence[str], classes: int)
     for layer, (c_in, c_out) in enumerate(zip((widths[0], *widths), widths, strict=False)):
         layers.append(_part(ResidualBlock, c_in, c_out) if layer % 2 else cell(operations, c_in, c_out))
     return Part("chain", nn.Sequential, (*layers, _part(head, widths[-1], classes)))
+
+
+def conv_bn_relu(c_in: int, c_out: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
+    """Return convolution without bias, batch norm, ReLU: ``(n, c_in, h, w)`` to ``(n, c_out, h/s, w/s)``."""
+    conv = nn.Conv2d(c_in, c_out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(c_out), nn.ReLU())
+
+
+class ChannelShuffle(nn.Module):
+    """A shuffle after which each group has channels of all groups; ``nn.ChannelShuffle`` cannot be written as ONNX."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reorder the channels of ``(n, c, h, w)``."""
+        return x.reshape(x.shape[0], self.groups, -1, *x.shape[2:]).transpose(1, 2).flatten(1, 2)
+
+
+class InvertedResidual(nn.Module):
+    """FBNet's block: a 1x1 convolution that widens, a depthwise one, and a 1x1 convolution without ReLU.
+
+    Where the shape stays, the input is added. Channels are shuffled behind the first convolution if it has groups.
+    """
+
+    def __init__(self, block: Block, c_in: int, c_out: int, stride: int) -> None:
+        super().__init__()
+        width = c_in * block.expansion
+        self.body = nn.Sequential(
+            conv_bn_relu(c_in, width, 1, groups=block.groups),
+            *([ChannelShuffle(block.groups)] if block.groups > 1 else []),
+            conv_bn_relu(width, width, block.kernel, stride, groups=width),
+            nn.Conv2d(width, c_out, 1, groups=block.groups, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
+        self.is_residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(n, c_in, h, w)`` to ``(n, c_out, h/s, w/s)``."""
+        y: Tensor = self.body(x)
+        return x + y if self.is_residual else y
+
+
+def fbnet_layer(block: Block | None, c_in: int, c_out: int, stride: int) -> nn.Module:
+    """Return a layer: a block, or a skip, which is a 1x1 convolution where the shape changes."""
+    if block is not None:
+        return InvertedResidual(block, c_in, c_out, stride)
+    return nn.Identity() if stride == 1 and c_in == c_out else conv_bn_relu(c_in, c_out, 1, stride)
+
+
+def fbnet_head(c_in: int, width: int, classes: int) -> nn.Sequential:
+    """Return the classifier: ``(n, c_in, h, w)`` to ``(n, classes)``."""
+    return nn.Sequential(conv_bn_relu(c_in, width, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, classes))
+
+
+def fbnet_network(blocks: Sequence[Block | None], skeleton: Skeleton, classes: int) -> Part:
+    """Return the network of a block a layer.
+
+    Args:
+        blocks: of the 22 layers; None is a skip.
+        skeleton: what surrounds them.
+        classes: number of outputs.
+    """
+    before = STAGES[0][0]
+    layers = [_part(conv_bn_relu, 3, before, 3, skeleton.stem_stride)]
+    remaining = iter(blocks)
+    for (width, count), stride in zip(STAGES, skeleton.strides, strict=True):
+        for layer in range(count):
+            layers.append(_part(fbnet_layer, next(remaining), before, width, 1 if layer else stride))
+            before = width
+    return Part("chain", nn.Sequential, (*layers, _part(fbnet_head, before, skeleton.head_width, classes)))

@@ -1,5 +1,7 @@
 """Search spaces: the interface of a space, the two spaces of NATS-Bench, and how a config names a space.
 
+FBNet's space is in :mod:`freerea_patch.fbnet`.
+
 The topology space has the cells of NAS-Bench-201 (Dong 2020): four nodes, and on each of the six edges one of five
 operations. A genotype reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``: one block per node, one ``op~source`` per incoming
 edge. The size space has one cell with five widths (Dong 2021); a genotype reads ``64:32:8:40:16``.
@@ -188,13 +190,14 @@ def skip_length(operations: Sequence[str]) -> float:
 
 
 class DatasetSpace(ABC):
-    """A space whose networks are built for one of the data sets of NATS-Bench.
+    """A space whose networks are built for one of several image data sets.
 
     Args:
-        dataset: ``"cifar10"``, ``"cifar100"`` or ``"ImageNet16-120"``: input shape and classes.
+        dataset: one of :attr:`datasets`: input shape and classes.
 
     Attributes:
         kind: the space's name in a config.
+        datasets: by name; those of NATS-Bench unless a space has its own.
         name: the space's name with the data set.
         dataset, input_shape, classes: of the data set.
 
@@ -203,12 +206,13 @@ class DatasetSpace(ABC):
     """
 
     kind: str
+    datasets: Mapping[str, Dataset] = DATASETS
 
     def __init__(self, dataset: str = "cifar10") -> None:
-        if dataset not in DATASETS:
-            raise unknown_name("data set", dataset, DATASETS)
+        if dataset not in self.datasets:
+            raise unknown_name("data set", dataset, self.datasets)
         self.dataset = dataset
-        self.input_shape, self.classes = DATASETS[dataset]
+        self.input_shape, self.classes = self.datasets[dataset]
         self.name = f"{self.kind}/{dataset}"
 
     @abstractmethod
@@ -438,6 +442,7 @@ class Subspace:
 SPACES: Mapping[str, type[Any] | str] = {
     "nats-tss": TopologySpace,
     "nats-sss": SizeSpace,
+    "fbnet": "freerea_patch.fbnet:FBNetSpace",
 }
 
 
@@ -458,8 +463,9 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
     """Return the search space that a config describes.
 
     Args:
-        spec: ``nats-tss`` or ``nats-sss``, optionally followed by ``/DATASET`` (by default CIFAR-10);
-            ``pkg.module:Class`` for a space of your own; or a mapping of ``name`` and the space's options.
+        spec: ``nats-tss``, ``nats-sss`` or ``fbnet``, optionally followed by ``/DATASET`` (by default CIFAR-10, of
+            ``fbnet`` CIFAR-100); ``pkg.module:Class`` for a space of your own; or a mapping of ``name`` and the space's
+            options.
         base: the folder in which ``pkg.module`` is searched first.
 
     Raises:

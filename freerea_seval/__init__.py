@@ -12,7 +12,7 @@ from freerea_patch.imports import lazy_exports
 from freerea_seval._version import __version__
 
 if TYPE_CHECKING:
-    from freerea_patch import Budget, FreeREA, InputError, Objective, SearchSpace, SizeSpace, TopologySpace
+    from freerea_patch import Budget, FBNetSpace, FreeREA, InputError, Objective, SearchSpace, SizeSpace, TopologySpace
     from freerea_seval.api.calibrating import Calibration, calibrate
     from freerea_seval.api.encoding import encode
     from freerea_seval.api.evaluator import Evaluator
@@ -30,6 +30,7 @@ __all__ = [
     "Calibration",
     "Config",
     "Evaluator",
+    "FBNetSpace",
     "FreeREA",
     "InputError",
     "Objective",

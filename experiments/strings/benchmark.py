@@ -20,7 +20,7 @@ from experiments.strings.speed import speed
 from experiments.strings.twins import equality
 from experiments.strings.views import PUBLISHED, STRINGS, sample, strings_of
 from experiments.tables import ExperimentParser, RowJournal, as_command, experiment_parser, groups, markdown
-from freerea_patch import InputError, SizeSpace, TopologySpace
+from freerea_patch import SPACES, InputError, SizeSpace, TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
 
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     added.add_argument("--published", type=int, default=500, help="networks of a space in the published format")
     added.add_argument("--t5", type=Path, help="folder of a T5 tokenizer, for the published format")
     added = command("speed", speed, "networks a second, beside the published way")
+    added.add_argument("--space", choices=SPACES, default="nats-tss")
     added.shared("--rounds", default=5)
     added.add_argument("--fresh", type=int, default=4, help="first conversions a round")
     added.add_argument("--batch", type=int, default=64, help="images that the published way runs on")

@@ -12,23 +12,26 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.strings.views import PUBLISHED, VIEWS, Space, authors_network, published_batch, sample, strings_of
+from experiments.strings.views import PUBLISHED, VIEWS, authors_network, published_batch, strings_of
 from experiments.tables import RowJournal, groups, markdown
-from freerea_patch import InputError, TopologySpace
+from freerea_patch import InputError, SearchSpace, find_space
+from freerea_seval.measurement import draw
 from freerea_seval.progress import terminal_progress
 
 #: Networks whose strings are compared before anything is timed.
 CHECKED = 5
+#: Networks of a space that are converted in a round: all of NAS-Bench-201.
+MOST = 15_625
 
 
 def speed(options: argparse.Namespace) -> None:
     """Time conversions of never seen networks and of the whole space, round by round, and print medians."""
     import torch
 
-    space = TopologySpace()
-    config = {name: getattr(options, name) for name in ("seed", "threads", "cells", "fresh", "batch")}
+    space = find_space(options.space)()
+    config = {name: getattr(options, name) for name in ("space", "seed", "threads", "cells", "fresh", "batch")}
     journal = RowJournal(options.output, config, ("round", "way", "view", "seconds"))
-    genotypes = [space.genotypes()[index] for index in sample(space, options.cells, options.seed)]
+    genotypes = draw(space, options.cells or MOST, options.seed)
     before = torch.get_num_threads()
     torch.set_num_threads(options.threads)
     try:
@@ -51,14 +54,14 @@ def speed(options: argparse.Namespace) -> None:
     print(speed_summary(journal.frame(), len(genotypes)))
 
 
-def publish(space: Space, genotype: str, batch: Any) -> str:
+def publish(space: SearchSpace, genotype: str, batch: Any) -> str:
     """Return the published string the published way: build, forward in training mode, walk and write."""
     from freerea_seval.strings.trace.sevalnas_format import format_result
 
     return format_result(authors_network(space, genotype)(batch))
 
 
-def convert(space: Space, view: str, genotypes: Sequence[str]) -> list[str]:
+def convert(space: SearchSpace, view: str, genotypes: Sequence[str]) -> list[str]:
     """Return the strings of networks, with an empty cache."""
     return list(strings_of(space, view, genotypes))
 
@@ -70,7 +73,7 @@ def timed(work: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - began
 
 
-def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
+def agree(space: SearchSpace, genotypes: Sequence[str], batch: Any) -> None:
     """Check that the timed ways give the strings of the plain way.
 
     Raises:
@@ -99,7 +102,7 @@ def agree(space: Space, genotypes: Sequence[str], batch: Any) -> None:
 
 def speed_summary(rows: pd.DataFrame, cells: int) -> str:
     """Return a Markdown table, a line a way and view; the ratio to the published way is of medians over rounds."""
-    names = {"published": "published way", "first": "first conversion", "space": f"{cells} cells"}
+    names = {"published": "published way", "first": "first conversion", "space": f"{cells} networks"}
     times_ms = {key: 1e3 * group["seconds"] for key, group in groups(rows.fillna({"view": ""}), way=names, view=None)}
     reference = times_ms["published", ""].median()
     lines = [
@@ -109,4 +112,4 @@ def speed_summary(rows: pd.DataFrame, cells: int) -> str:
         ]
         for (way, view), ms in times_ms.items()
     ]
-    return markdown(["way", "view", "rounds", "ms a cell", "range", "times faster"], lines)
+    return markdown(["way", "view", "rounds", "ms a network", "range", "times faster"], lines)

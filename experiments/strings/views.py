@@ -7,7 +7,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, cast
 
-from freerea_patch import SizeSpace, TopologySpace
+from freerea_patch import SearchSpace, SizeSpace, TopologySpace
 from freerea_patch.spaces import EDGES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def sample(space: Space, cells: int | None, seed: int) -> list[int]:
     return Random(seed).sample(range(count), count)[:cells]
 
 
-def strings_of(space: Space, view: str, genotypes: Sequence[str]) -> Iterator[str]:
+def strings_of(space: SearchSpace, view: str, genotypes: Sequence[str]) -> Iterator[str]:
     """Yield the strings of networks in a view, or in the published format."""
     from freerea_seval.strings.encode import SpaceStrings
     from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
@@ -43,7 +43,7 @@ def strings_of(space: Space, view: str, genotypes: Sequence[str]) -> Iterator[st
         yield from strings.strings(genotypes[start : start + BATCH])
 
 
-def authors_network(space: Space, genotype: str) -> Any:
+def authors_network(space: SearchSpace, genotype: str) -> Any:
     """Return a network as SEval-NAS's authors have it, from NATS-Bench's public code.
 
     It computes the same. But every sum in a cell starts from 0, as Python's ``sum`` does, which the format writes as an

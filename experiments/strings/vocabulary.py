@@ -2,7 +2,7 @@
 
 ``python -m experiments.strings.vocabulary [-o FILE] [--size 768] [--networks 150] [--views executed functional]``
 
-The strings are of random networks of the benchmarks' spaces, on all data sets, of torch's layers, and of published
+The strings are of random networks of NATS-Bench's spaces, on all data sets, of torch's layers, and of published
 architectures, which are built from their configs; nothing is downloaded.
 """
 
@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from experiments.tables import as_command, experiment_parser, markdown
-from freerea_patch import SPACES, InputError, find_space
+from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_patch.spaces import DATASETS
 from freerea_seval.progress import terminal_progress
 from freerea_seval.strings import Inputs, serialize_graph, trace_module
@@ -27,6 +27,7 @@ from freerea_seval.strings.graph.simplify import simplify
 from freerea_seval.strings.text.tokenizer import DEFAULT, Tokenizer
 
 VIEWS = ("executed", "functional")
+SPACES: tuple[type[TopologySpace | SizeSpace], ...] = (TopologySpace, SizeSpace)
 
 IMAGE, TEXT, TALK = ("pixel_values", (1, 3, 224, 224)), ("input_ids", (1, 16)), ("decoder_input_ids", (1, 8))
 _SMALL = {
@@ -89,11 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def networks(count: int, seed: int) -> Iterator[tuple[str, nn.Module, Inputs]]:
-    """Yield random networks of every space and data set, with the space's name and an input."""
-    for name, dataset in itertools.product(SPACES, DATASETS):
-        space = find_space(name)(dataset)
-        for genotype in Random(seed).sample(list(space.genotypes()), count):  # type: ignore[attr-defined]
-            yield name, space.build(genotype), [torch.zeros(1, *space.input_shape)]
+    """Yield random networks of each space and data set, with the space's name and an input."""
+    for make, dataset in itertools.product(SPACES, DATASETS):
+        space = make(dataset)
+        for genotype in Random(seed).sample(list(space.genotypes()), count):
+            yield space.kind, space.build(genotype), [torch.zeros(1, *space.input_shape)]
 
 
 def architectures(names: Sequence[str]) -> Iterator[tuple[str, nn.Module, Inputs]]:

@@ -116,8 +116,9 @@ class TrainingFree:
         """
         if metric == "skip" and not hasattr(self.space, "skip"):
             raise InputError(
-                f"space {self.space.name!r} does not define the metric skip; add a method skip(genotype) -> float, or"
-                " use other metrics: naswot and logsynflow of source 'training-free', those of source 'zero-cost'"
+                f"space {self.space.name!r} does not define the metric skip; use other metrics: naswot and logsynflow"
+                " of source 'training-free', those of source 'zero-cost'; or in a space of your own, add a method"
+                " skip(genotype) -> float"
             )
 
     def _skip(self, genotype: str) -> float:

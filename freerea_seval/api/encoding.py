@@ -152,7 +152,10 @@ def _space_strings(space: str | SearchSpace, view: str, published: bool, progres
     name, space = space if isinstance(space, str) else space.name, as_space(space)
     genotypes: Sequence[str] | None = getattr(space, "genotypes", lambda: None)()
     if genotypes is None:
-        raise InputError(f"space {name!r} does not list its networks; give it a method genotypes()")
+        raise InputError(
+            f"space {name!r} does not list its networks, so that it cannot be encoded as a whole; encode single"
+            " networks, or in a space of your own, add a method genotypes()"
+        )
     if not len(genotypes):
         raise InputError(f"space {name!r} lists no networks; its genotypes() must return at least one")
     prepare_torch()

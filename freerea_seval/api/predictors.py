@@ -65,8 +65,8 @@ def train(
             needed.
         metric: the column to predict; several are learned together.
         output: folder to save the predictor in; None to save it later.
-        space: the search space of the genotypes: ``"nats-tss"``, ``"nats-sss"``, ``"nats-tss/cifar100"``,
-            ``"pkg.module:Class"``, or the space itself.
+        space: the search space of the genotypes: ``"nats-tss"``, ``"nats-sss"``, ``"fbnet"``,
+            ``"nats-tss/cifar100"``, ``"pkg.module:Class"``, or the space itself.
         direction: which values are better, ``"min"`` or ``"max"``: of all metrics, or one a metric; None for what the
             names say, such as ``"max"`` for ``accuracy``.
         unit: unit of the metrics; None for the ending of a column's name (``latency_ms``).

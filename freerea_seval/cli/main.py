@@ -35,7 +35,7 @@ app = typer.Typer(
 )
 
 SpaceOption = Annotated[
-    str, typer.Option(help="nats-tss or nats-sss, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class.")
+    str, typer.Option(help="nats-tss, nats-sss or fbnet, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class.")
 ]
 
 
@@ -374,7 +374,7 @@ InformativeOption = Annotated[
     ),
 ]
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
-SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: nats-tss, nats-sss, ...")]
+SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: nats-tss, nats-sss, fbnet, ...")]
 
 
 @measure_commands.command("run")

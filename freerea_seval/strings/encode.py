@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
-from freerea_patch import InputError, SearchSpace, SizeSpace, TopologySpace
+from freerea_patch import FBNetSpace, InputError, SearchSpace, SizeSpace, TopologySpace
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import ChainStrings, NotComposableError
 from freerea_seval.strings.text.serialize import serialize_graph as write
@@ -19,7 +19,7 @@ _PROGRESS_INTERVAL = 64
 #: Spaces and views whose strings are kept for the next caller, the latest last.
 _KEPT: list[SpaceStrings] = []
 _MOST_KEPT = 4
-_NAMED = (TopologySpace, SizeSpace)
+_NAMED = (TopologySpace, SizeSpace, FBNetSpace)
 
 
 def encode_module(network: nn.Module, inputs: Inputs, view: View = "executed") -> str:

@@ -132,8 +132,23 @@ def test_a_summary_of_tokens_has_median_and_maximum() -> None:
     assert table(tokens_summary(pd.DataFrame(rows))) == [["s", "executed", "3", "2", "9", "20", "90"]]
 
 
-def test_speed_is_timed_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["speed", "--cells", "3", "--fresh", "1", "--batch", "2", "--threads", "1", "-o", str(tmp_path)]
+@pytest.mark.parametrize("space", ["nats-tss", "fbnet"])
+def test_speed_is_timed_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[str], space: str) -> None:
+    arguments = [
+        "speed",
+        "--space",
+        space,
+        "--cells",
+        "3",
+        "--fresh",
+        "1",
+        "--batch",
+        "2",
+        "--threads",
+        "1",
+        "-o",
+        str(tmp_path),
+    ]
     main([*arguments, "--rounds", "1"])
     main([*arguments, "--rounds", "2"])
     rows = table(capsys.readouterr().out)[-5:]
@@ -141,8 +156,8 @@ def test_speed_is_timed_in_rounds(tmp_path: Path, capsys: pytest.CaptureFixture[
         ["published way", "", "2"],
         ["first conversion", "executed", "2"],
         ["first conversion", "functional", "2"],
-        ["3 cells", "executed", "2"],
-        ["3 cells", "functional", "2"],
+        ["3 networks", "executed", "2"],
+        ["3 networks", "functional", "2"],
     ]
     assert rows[0][-1] == "1.0"
     assert [row["round"] for row in raw(tmp_path)] == ["0"] * 5 + ["1"] * 5

@@ -232,7 +232,9 @@ def test_a_space_without_skip_says_how_to_give_it_one() -> None:
         name = "plain"
         input_shape = (3, 4, 4)
 
-    with pytest.raises(InputError, match="space 'plain' does not define the metric skip; add a method skip"):
+    with pytest.raises(
+        InputError, match="space 'plain' does not define the metric skip; use other metrics: naswot and log"
+    ):
         next(TrainingFree(Plain()).evaluate(["x"], ["skip"]))  # type: ignore[arg-type]
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from freerea_patch import InputError, SizeSpace, TopologySpace
+from freerea_patch import FBNetSpace, InputError, SizeSpace, TopologySpace
+from freerea_patch.fbnet import BLOCKS, STAGES, format_blocks, parse_blocks
 from freerea_patch.networks import CELLS_A_STAGE, STAGE_WIDTHS, cell_operation
 from freerea_patch.spaces import OPERATIONS, all_cells, format_cell, parse_cell
 from freerea_seval.costs import Counts, SpaceCosts, network_counts
@@ -51,6 +52,56 @@ def test_params_and_macs_equal_those_that_nats_bench_publishes(space: str, index
     cost = count(chosen.build(chosen.genotypes()[index]), chosen.input_shape)
     assert (cost.params / 1e6, cost.macs / 1e6) == pytest.approx(PUBLISHED[space, index, dataset], rel=1e-12)
     assert SpaceCosts(chosen).counts(chosen.genotypes()[index]) == cost
+
+
+#: The blocks of FBNet's three networks, as Facebook's public code mobile-vision has them (fbnet_modeldef_cls_fbnet.py).
+FBNETS = {
+    "A": format_blocks("8208872427657356177677"),
+    "B": format_blocks("0340076377786704674773"),
+    "C": format_blocks("0380076737677777677773"),
+}
+
+
+@pytest.mark.parametrize(("network", "millions"), [("A", 249), ("B", 295), ("C", 375)])
+def test_fbnets_have_the_published_multiply_adds(network: str, millions: int) -> None:
+    # The publication's last convolution has 1504 channels instead of 1984, each with 352 inputs at 7 x 7 positions, and
+    # 1000 weights in the classifier. The remaining 0.3% to 0.9% are more than rounding: for blocks of FBNet-B and
+    # FBNet-C, comments in the public code name other ones.
+    macs = SpaceCosts(FBNetSpace("imagenet")).counts(FBNETS[network]).macs - (1984 - 1504) * (352 * 7 * 7 + 1000)
+    assert macs / 1e6 == pytest.approx(millions, rel=0.01)
+
+
+def test_fbnet_c_has_the_published_parameters() -> None:
+    # timm's documentation of fbnetc_100, whose last convolution has 1984 channels: 5.57 million.
+    assert round(SpaceCosts(FBNetSpace("imagenet")).counts(FBNETS["C"]).params / 1e6, 2) == 5.57
+
+
+@pytest.mark.parametrize("dataset", ["cifar100", "imagenet"])
+@pytest.mark.parametrize("genotype", [*FBNETS.values(), FBNetSpace().sample(Random(5)), FBNetSpace().sample(Random(6))])
+def test_costs_of_fbnets_are_those_of_a_formula(dataset: str, genotype: str) -> None:
+    space = FBNetSpace(dataset)
+    # Of every convolution: outputs, weights an output, side of the result; batch norms have two parameters an output.
+    side, head = (112, 1984) if dataset == "imagenet" else (32, 1504)
+    convolutions, c_in, layers = [(16, 27, side)], 16, iter(parse_blocks(genotype))
+    strides = (1, 2 if dataset == "imagenet" else 1, 2, 2, 1, 2, 1)
+    for (c_out, repeats), stride in zip(STAGES, strides, strict=True):
+        for layer in range(repeats):
+            block, before = BLOCKS[next(layers)], side
+            side //= 1 if layer else stride
+            if block is not None:
+                width = c_in * block.expansion
+                convolutions += [
+                    (width, c_in // block.groups, before),
+                    (width, block.kernel**2, side),
+                    (c_out, width // block.groups, side),
+                ]
+            elif (c_in, before) != (c_out, side):
+                convolutions.append((c_out, c_in, side))
+            c_in = c_out
+    convolutions.append((head, 352, side))
+    cost = SpaceCosts(space).counts(genotype)
+    assert cost.params == sum(n * (weights + 2) for n, weights, _ in convolutions) + (head + 1) * space.classes
+    assert cost.macs == sum(n * weights * s * s for n, weights, s in convolutions) + (head + 1) * space.classes
 
 
 def test_flops_follow_the_regression_of_nas_bench_suite_zero() -> None:

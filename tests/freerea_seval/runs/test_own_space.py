@@ -95,7 +95,7 @@ def test_the_metric_skip_is_refused_for_a_space_that_does_not_define_it(
     config.write_text(CONFIG.replace("metric: logsynflow", "metric: skip"))
     assert call("search", config, "-o", config.parent / "run") == 2
     error = capsys.readouterr().err
-    assert "'towers/5' does not define the metric skip; add a method skip(genotype) -> float, or use other" in error
+    assert "'towers/5' does not define the metric skip; use other metrics: naswot and logsynflow of source" in error
     assert "naswot and logsynflow of source 'training-free', those of source 'zero-cost'" in error
     assert not (config.parent / "run").exists()  # nothing was measured before
 

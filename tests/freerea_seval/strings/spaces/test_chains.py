@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from freerea_patch import Part, SizeSpace, TopologySpace
+from freerea_patch import FBNetSpace, Part, SizeSpace, TopologySpace
 from freerea_patch.spaces import format_cell
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.text.parse import parse_graph
@@ -75,6 +75,13 @@ def test_random_widths_read_as_their_whole_networks_do(view: View, dataset: str)
     space, random = SizeSpace(dataset), Random(dataset + view)
     sizes = [*(space.sample(random) for _ in range(10)), "8:8:8:8:8", "64:64:64:64:64"]
     assert SpaceStrings(space, view).strings(sizes) == [naive(space, size, view) for size in sizes]
+
+
+@pytest.mark.parametrize("dataset", FBNetSpace.datasets)
+def test_random_blocks_read_as_their_whole_networks_do(view: View, dataset: str) -> None:
+    space, random = FBNetSpace(dataset), Random(dataset + view)
+    chosen = [*(space.sample(random) for _ in range(6)), ":".join("8" * 22), ":".join("1" * 22)]
+    assert SpaceStrings(space, view).strings(chosen) == [naive(space, genotype, view) for genotype in chosen]
 
 
 def test_a_disconnected_cell_forgets_its_input_in_the_functional_view() -> None:
