@@ -46,10 +46,10 @@ SPLITS = {
     "nasflat-5": (_NASFLAT_5, ("eyeriss",)),
     "validation": (_HELP, _HELP),
 }
-#: ``calibrated``: the base predictor is calibrated with random cells; ``planned``: with chosen ones; ``elsewhere``:
-#: with random cells that no training device has measured. ``auto``, ``without``: the default model, with and without
-#: the base.
-WAYS = ("calibrated", "planned", "elsewhere", "auto", "without")
+#: ``calibrated``: with the base predictor, from random cells; ``planned``: from chosen ones; ``elsewhere``: from random
+#: cells that no training device has measured. ``alone``, ``planned-alone``: the same model without a base predictor;
+#: ``auto``: the default of ``train``, without a base predictor.
+WAYS = ("calibrated", "planned", "elsewhere", "alone", "planned-alone", "auto")
 _BASE_NETWORKS, _POOL, _TESTED = 900, 400, 1500
 ROW = (
     "split", "device", "way", "networks", "draw", "spearman", "median_error", "coverage", "coverage_of_fast", "train_s"
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = experiment_parser("predictors.calibration", __doc__)
     parser.add_argument("--table", required=True, help="CSV: index, and milliseconds a device")
     parser.add_argument("--split", choices=list(SPLITS), default="help")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=["calibrated", "planned", "elsewhere", "without"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--networks", nargs="+", type=int, default=[10, 20, 50])
     parser.add_argument("--draws", type=int, default=20)
     parser.output("runs/predictors/calibration")
@@ -129,13 +129,13 @@ def judge(devices: Devices, device: str, base: SEvalPredictor, way: str, network
         of_base = np.random.default_rng(0).permutation(len(values))[:_BASE_NETWORKS]
         order = order[~np.isin(order, of_base)]
     measured, tested = order[:networks], order[-_TESTED:]
-    if way == "planned":
+    bases = [] if "alone" in way or way == "auto" else [base]
+    if "planned" in way:
         pool = order[:_POOL]
-        measured = pool[most_informative(devices.pick(pool), networks, base=[base])]
+        measured = pool[most_informative(devices.pick(pool), networks, base=bases)]
     began = time.perf_counter()
-    model = {"auto": "auto", "without": "auto"}.get(way, "calibrated")
-    predictor = SEvalPredictor(model, seed=draw)
-    predictor.fit(devices.pick(measured), values[measured], base=[] if way == "without" else [base])
+    predictor = SEvalPredictor("auto" if way == "auto" else "calibrated", seed=draw)
+    predictor.fit(devices.pick(measured), values[measured], base=bases)
     seconds = time.perf_counter() - began
     predicted, low, high = predictor.predict(devices.pick(tested), interval=0.9)
     true = values[tested]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,7 +86,7 @@ class Calibration(NamedTuple):
     Attributes:
         predictor: of the metric on the device; ``info.metrics`` has its cross-validated scores.
         error: median relative error of predictions of measured networks by models that have not seen them.
-        error_of_half: the same from half of the measurements; NaN without base predictors.
+        error_of_half: the same from half of the measurements.
     """
 
     predictor: Predictor
@@ -107,15 +106,14 @@ def calibrate(
     seed: int = 0,
     progress: bool = True,
 ) -> Calibration:
-    """Train a predictor for a device from a few measurements, and from predictors for other devices.
+    """Train a predictor for a device from a few measurements, and from predictors for other devices, if there are any.
 
     Args:
         table: CSV file or DataFrame of at least ten measurements, as :func:`freerea_seval.measure` writes them; or
             several files, which are learned together.
         output: folder to save the predictor in; None to save it later.
         metric: the column to predict: a cost, such as latency, energy or memory.
-        base: folders of predictors of this metric for other devices. Without any, the predictor learns from the table
-            alone, which takes several times as many measurements.
+        base: folders of predictors of this metric for other devices.
         space: the search space of the genotypes.
         unit: unit of the metric; None for the ending of the column's name.
         unsupported: number that marks networks that the device cannot run, such as -1.
@@ -155,7 +153,7 @@ def calibrate(
             [Target(metric, unit_of(metric) if unit is None else unit, "min")],
             space_name=named if isinstance(named, str) and ":" in named else space.name,
             view=bases.view,
-            model="calibrated" if base else "auto",
+            model="calibrated",
             seed=seed,
             base=bases.predictors,
             show=show,
@@ -232,16 +230,16 @@ def _error_of_half(
     """Return the median relative error of predictions of one half of the measurements from the other."""
     from freerea_seval.predictor.models.calibrated import CalibratedPredictor
 
-    if not predictor.base_:
-        return math.nan
-    devices = np.concatenate([base.standardised(strings) for base in predictor.base_], axis=1)
+    tables = [base.standardised(strings) for base in predictor.base_]
+    devices = np.concatenate(tables, axis=1) if tables else None
     rng, errors = np.random.default_rng(seed), []
     for _ in range(_HALVINGS):
         order = rng.permutation(len(values))
         for half in (order[: len(order) // 2], order[len(order) // 2 :]):
             rest = np.setdiff1d(order, half)
-            model = CalibratedPredictor().fit([strings[row] for row in half], values[half], devices[half])
-            errors.append(model.predict([strings[row] for row in rest], devices[rest]) / values[rest] - 1.0)
+            known, other = (None if devices is None else devices[rows] for rows in (half, rest))
+            model = CalibratedPredictor().fit([strings[row] for row in half], values[half], known)
+            errors.append(model.predict([strings[row] for row in rest], other) / values[rest] - 1.0)
     return float(np.median(np.abs(np.concatenate(errors))))
 
 

@@ -6,7 +6,6 @@ Every command has the parameter names and defaults of its Python twin. A user's 
 from __future__ import annotations
 
 import errno
-import math
 import os
 import sys
 from collections.abc import Mapping
@@ -573,14 +572,12 @@ def calibrate_run(
 def _calibrated(output: Path, calibration: Calibration) -> str:
     """Return in two lines how good a calibrated predictor is, and whether more measurements would make it better."""
     (metric,) = calibration.predictor.info.metrics
-    lines = [
+    line = (
         f"{output}: predicts {metric.name} from {metric.samples} networks; of networks left out of training, the median"
         f" error is {calibration.error:.1%}, {_scores(metric.scores)}"
-    ]
-    if math.isfinite(calibration.error_of_half):
-        more = "more would pay" if calibration.error_of_half > _PAYS * calibration.error else "more would change little"
-        lines.append(f"from half of the measurements, it is {calibration.error_of_half:.1%}: {more}")
-    return "\n".join(lines)
+    )
+    more = "more would pay" if calibration.error_of_half > _PAYS * calibration.error else "more would change little"
+    return f"{line}\nfrom half of the measurements, it is {calibration.error_of_half:.1%}: {more}"
 
 
 @app.command()

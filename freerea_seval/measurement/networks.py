@@ -187,7 +187,7 @@ def most_informative_first(
     space: SearchSpace,
     genotypes: Sequence[str],
     show: Callable[[float, str], object] = lambda fraction, note: None,
-    base: Sequence[SEvalPredictor] = (),
+    base: Sequence[SEvalPredictor] | None = None,
 ) -> list[str]:
     """Return networks in the order of :func:`~freerea_seval.predictor.active_learning.most_informative`.
 
@@ -198,7 +198,7 @@ def most_informative_first(
         space: the search space.
         genotypes: its networks.
         show: called with the fraction done and a note.
-        base: predictors for other devices, which will be calibrated with the measurements.
+        base: as of :func:`~freerea_seval.predictor.active_learning.most_informative`.
 
     Raises:
         InputError: as :class:`freerea_seval.strings.encode.SpaceStrings`.

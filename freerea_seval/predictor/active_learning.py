@@ -32,7 +32,7 @@ def most_informative(
     count: int,
     seed: int = 0,
     length_scale: float = 1.0,
-    base: Sequence[SEvalPredictor] = (),
+    base: Sequence[SEvalPredictor] | None = None,
 ) -> Indices:
     """Choose the networks whose measurement is expected to be the most informative about all networks.
 
@@ -47,8 +47,8 @@ def most_informative(
         seed: draws the candidates if there are more than 5,000 different strings.
         length_scale: of the kernel. 1 is best for accuracies with a hundred networks; fewer networks, and smoother
             metrics such as latency, want a longer one.
-        base: predictors for other devices, to which the predictor that learns from the measurements will be calibrated
-            (:mod:`freerea_seval.predictor.models.calibrated`). What they know already is not measured again.
+        base: if not None, the model that learns from the measurements is
+            :mod:`~freerea_seval.predictor.models.calibrated`, with these predictors for other devices, if any.
 
     Returns:
         ``(count,)`` row numbers of different strings in the order of choice; a smaller ``count`` gives a prefix.
@@ -68,9 +68,9 @@ def most_informative(
     if not 0 < length_scale < np.inf:
         raise InputError(f"expected a positive number as length_scale, got {length_scale}")
     with threadpool_limits(1):  # the number of threads decides the order of sums, and rounding the choice
-        if base:
-            devices = np.concatenate([predictor.standardised(candidates) for predictor in base], axis=1)
-            prior, noise = prior_covariance(candidates, devices)
+        if base is not None:
+            tables = [predictor.standardised(candidates) for predictor in base]
+            prior, noise = prior_covariance(candidates, np.concatenate(tables, axis=1) if tables else None)
         else:
             # With equal parameters for all blocks, one block is equivalent.
             points = [GaussianProcessPredictor().learn_points(candidates)]

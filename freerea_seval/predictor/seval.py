@@ -131,7 +131,7 @@ class SEvalPredictor(StringRegressor):
             parameters,
             self.distinct,
             lambda fraction, note: show(0.6 * fraction, note),
-            self._models_on_base(values[rows]),
+            self._more_models(values[rows]),
         )
         self.members_, self.weights_, self.scales_ = selection.members, selection.weights, selection.scales
         self.choice_, self.compared_ = selection.reason, selection.compared
@@ -158,12 +158,10 @@ class SEvalPredictor(StringRegressor):
         show(1.0, "trained")
         return self
 
-    def _models_on_base(self, values: Values) -> list[str]:
-        """Return the models that use predictions of base predictors alone, if they can learn ``(n, m)`` values."""
-        if not self.base_:
-            return []
+    def _more_models(self, values: Values) -> list[str]:
+        """Return the models that suit base predictors, and those that suit positive values, which may be costs."""
         costs = not self.proxies_ and bool(np.nanmin(values) > 0)
-        return ["gp+ridge", *(["calibrated"] if costs else [])]
+        return [*(["gp+ridge"] if self.base_ else []), *(["calibrated"] if costs else [])]
 
     def _check_settings(self) -> None:
         """Raise :class:`InputError` unless the types of the constructor's arguments are right."""

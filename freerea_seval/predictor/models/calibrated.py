@@ -1,11 +1,12 @@
-"""The model ``calibrated``: a cost on a device with few measurements, from predictions for other devices.
+"""The model ``calibrated``: a cost on a device with few measurements, from reference costs.
 
 Devices share most of what makes a network slow, and differ in the price of each operation. A Bayesian linear model of
-the logarithm of a cost y of a network x, given the predictions for D other devices:
+the logarithm of a cost y of a network x, given D reference costs: the logarithms of its multiply-adds, of its elements
+(the traffic of memory) and of its number of operations, and predictions for other devices, if there are any:
 
 =========  ===========================================================================================================
-f_d(x)     the prediction for device d, standardised on the scale that its predictor learned on
-m(x)       the mean of f_d(x) over the devices
+f_d(x)     reference cost d, a logarithm, standardised
+m(x)       the mean of f_d(x) over the references
 r(x)       the deviations ``f_d(x) - m(x)``, divided by sqrt(D)
 z(x)       costs of each kind of operation of x, standardised and divided by the root of their number
 log y(x)   ``a + b ((1 + s) m(x) + r(x) . u + z(x) . v + e)``
@@ -33,12 +34,13 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_is_fitted
 
 from freerea_patch import InputError
+from freerea_seval.predictor.features.segment_features import TOTALS
 from freerea_seval.predictor.features.vectorizer import StringFeatures
 from freerea_seval.predictor.models.gp import one_thread
 from freerea_seval.predictor.models.validation import StringRegressor, Values, checked, read_count
 
 #: Variances of s, u and v, the median of the squared scale of e, and the variance of the level a. Selected by holding
-#: out each of nine devices in turn: ``python -m experiments.predictors.calibration --validate``.
+#: out each of nine devices in turn: ``python -m experiments.predictors.calibration --split validation``.
 _SHARED, _DEVIATIONS, _COSTS, _NOISE, _LEVEL = 0.11, 0.27, 0.17, 0.037, 100.0
 #: Median of b and the standard deviation of its logarithm.
 _SPREAD, _SPREAD_DEVIATION = 0.35, 0.6
@@ -48,6 +50,10 @@ _DEGREES = 4.0
 _STEPS = 5
 #: Standardised costs are clipped here, so that a network of another size is not arbitrarily far from all others.
 _FARTHEST = 4.0
+#: Logarithms of predictions are clipped here, where doubles have their limits.
+_LARGEST = 700.0
+#: The columns of features with the references, in logarithms.
+_TOTALS = [TOTALS.index(f"total {name}") for name in ("multiply-adds", "elements", "operations")]
 
 
 class _Posterior(NamedTuple):
@@ -65,7 +71,7 @@ class _Posterior(NamedTuple):
 
 
 class CalibratedPredictor(StringRegressor):
-    """A scikit-learn regressor from network strings and predictions for other devices to positive metrics.
+    """A scikit-learn regressor from network strings to positive metrics, and from predictions for other devices.
 
     Args:
         seed: unused; part of the contract of all models.
@@ -89,18 +95,16 @@ class CalibratedPredictor(StringRegressor):
             proxies: ``(n, d)`` predictions for other devices, standardised.
 
         Raises:
-            InputError: there are no predictions for other devices, a value is not positive, fewer than five values of a
-                metric, or a string that is not a network string.
+            InputError: a value is not positive, fewer than five values of a metric, or a string that is not a network
+                string.
         """
         values = checked(strings, y)
-        if proxies is None:
-            raise InputError("model 'calibrated' starts from predictors of other devices; give them with --base")
         if (lowest := np.nanmin(values)) <= 0:
             raise InputError(
                 f"model 'calibrated' learns positive costs, such as milliseconds, got {lowest:g}; name another model"
             )
         self.single_ = np.ndim(y) == 1
-        self._learn_costs(strings, np.shape(proxies)[1])
+        self._learn_costs(strings, 0 if proxies is None else np.shape(proxies)[1])
         mean, columns = self._columns(strings, proxies)
         self.posteriors_ = []
         with one_thread():
@@ -115,8 +119,7 @@ class CalibratedPredictor(StringRegressor):
         self.features_ = StringFeatures().fit(strings)
         costs = self._costs(strings)
         differs = np.ptp(costs, axis=0) > 0
-        self.centre_, self.spread_ = costs.mean(axis=0), np.where(differs, costs.std(axis=0), 1.0)
-        self.share_ = differs / np.sqrt(max(1, differs.sum()))
+        self.centre_, self.factor_ = costs.mean(axis=0), differs / np.where(differs, costs.std(axis=0), 1.0)
 
     def predict(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
         """Predict ``(n,)`` or ``(n, m)`` values, shaped as in training: the medians of the predictive distributions.
@@ -129,7 +132,7 @@ class CalibratedPredictor(StringRegressor):
         mean, columns = self._columns(strings, proxies)
         # A sum over each row, unlike a matrix product, gives a row the same bits in any batch.
         logarithms = [p.centre + p.spread * mean + (columns * p.weights).sum(axis=1) for p in self.posteriors_]
-        values: Values = np.exp(np.stack(logarithms, axis=1))
+        values = np.exp(np.minimum(np.maximum(np.stack(logarithms, axis=1), -_LARGEST), _LARGEST))
         return values[:, 0] if self.single_ else values
 
     def _columns(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> tuple[Values, Values]:
@@ -137,13 +140,16 @@ class CalibratedPredictor(StringRegressor):
         devices = np.asarray(proxies if proxies is not None else np.empty((len(strings), 0)), dtype=np.float64)
         if devices.shape != (len(strings), self.proxies_):
             raise InputError(f"expected predictions for {self.proxies_} devices, got shape {devices.shape}")
-        standardised = (self._costs(strings) - self.centre_) / self.spread_
-        costs = np.minimum(np.maximum(standardised, -_FARTHEST), _FARTHEST) * self.share_
-        return prior_columns(devices, costs)
+        standardised = (self._costs(strings) - self.centre_) * self.factor_
+        totals, costs = standardised[:, : len(_TOTALS)], standardised[:, len(_TOTALS) :]
+        differ = np.count_nonzero(self.factor_[len(_TOTALS) :])
+        costs = np.minimum(np.maximum(costs, -_FARTHEST), _FARTHEST) / np.sqrt(max(1, differ))
+        return prior_columns(np.concatenate([devices, totals], axis=1), costs)
 
     def _costs(self, strings: Sequence[str]) -> Values:
-        """Return ``(n, k)`` costs: for each kind of operation its number, elements and multiply-adds."""
-        return np.asarray(self.features_.matrix(strings)[:, self.features_.costs_], dtype=np.float64)
+        """Return the totals, and the number, elements and multiply-adds of each kind of operation, ``(n, 3 + k)``."""
+        matrix = self.features_.matrix(strings)
+        return np.concatenate([matrix[:, _TOTALS], matrix[:, self.features_.costs_]], axis=1).astype(np.float64)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: values for JSON, and no files."""
@@ -152,7 +158,7 @@ class CalibratedPredictor(StringRegressor):
             "single": bool(self.single_),
             "vocabulary": self.features_.vocabulary_,
             "devices": self.proxies_,
-            "costs": [self.centre_.tolist(), self.spread_.tolist(), self.share_.tolist()],
+            "costs": [self.centre_.tolist(), self.factor_.tolist()],
             "metrics": [[p.spread, p.centre, p.weights.tolist()] for p in self.posteriors_],
         }
         return content, {}
@@ -161,7 +167,7 @@ class CalibratedPredictor(StringRegressor):
         """Take up what :meth:`state` returned; any exception means that the parts do not fit together."""
         self.single_, self.proxies_ = bool(state["single"]), read_count(state["devices"])
         self.features_ = StringFeatures.of(state["vocabulary"])
-        self.centre_, self.spread_, self.share_ = (np.array(row, dtype=np.float64) for row in state["costs"])
+        self.centre_, self.factor_ = (np.array(row, dtype=np.float64) for row in state["costs"])
         self.posteriors_ = [
             _Posterior(float(spread), float(centre), np.array(weights, dtype=np.float64))
             for spread, centre, weights in state["metrics"]
@@ -169,43 +175,43 @@ class CalibratedPredictor(StringRegressor):
         if self.single_ and len(self.posteriors_) != 1:
             raise ValueError(f"expected one metric, got {len(self.posteriors_)}")
         columns = self.features_.costs_
-        k = columns.stop - columns.start
-        arrays = [self.centre_, self.spread_, self.share_, *(p.weights for p in self.posteriors_)]
-        if [a.shape for a in arrays] != [(k,)] * 3 + [(2 + self.proxies_ + k,)] * len(self.posteriors_):
+        k = len(_TOTALS) + columns.stop - columns.start
+        arrays = [self.centre_, self.factor_, *(p.weights for p in self.posteriors_)]
+        if [a.shape for a in arrays] != [(k,)] * 2 + [(2 + self.proxies_ + k,)] * len(self.posteriors_):
             raise ValueError("its arrays do not fit together")
         if not all(np.isfinite(a).all() for a in [*arrays, *((p.spread, p.centre) for p in self.posteriors_)]):
             raise ValueError("expected finite numbers")
 
 
-def prior_columns(devices: Values, costs: Values) -> tuple[Values, Values]:
+def prior_columns(references: Values, costs: Values) -> tuple[Values, Values]:
     """Return m ``(n,)``, and columns whose coefficients are standard normal before anything is measured.
 
     Args:
-        devices: ``(n, d)`` standardised predictions for other devices; NaN for a network that one cannot run, which is
-            then expected to be about as for the others.
+        references: ``(n, d)`` standardised reference costs; NaN for a network that a device cannot run, which is then
+            expected to cost there what the other references say.
         costs: ``(n, k)`` standardised costs, divided by the root of their number.
 
     Returns:
         m, and ``(n, 2 + d + k)`` columns of the level, s, u and v.
     """
-    known = ~np.isnan(devices)
-    mean = np.where(known, devices, 0.0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    devices = np.where(known, devices, mean[:, None])
+    known = ~np.isnan(references)
+    mean = np.where(known, references, 0.0).sum(axis=1) / known.sum(axis=1)
+    deviations = np.where(known, references - mean[:, None], 0.0)
     parts = [
         np.full((len(mean), 1), np.sqrt(_LEVEL)),
         np.sqrt(_SHARED) * mean[:, None],
-        np.sqrt(_DEVIATIONS / devices.shape[1]) * (devices - mean[:, None]),
+        np.sqrt(_DEVIATIONS / references.shape[1]) * deviations,
         np.sqrt(_COSTS) * costs,
     ]
     return mean, np.concatenate(parts, axis=1)
 
 
-def prior_covariance(strings: Sequence[str], devices: Values) -> tuple[Values, float]:
+def prior_covariance(strings: Sequence[str], devices: Values | None = None) -> tuple[Values, float]:
     """Return what is believed of networks before one of them is measured.
 
     Args:
         strings: ``(n,)`` network strings.
-        devices: ``(n, d)`` standardised predictions for other devices.
+        devices: ``(n, d)`` standardised predictions for other devices, if there are any.
 
     Returns:
         The covariance ``(n, n)`` of their logarithmic costs and the variance of the noise, in units of the spread b.
@@ -214,7 +220,7 @@ def prior_covariance(strings: Sequence[str], devices: Values) -> tuple[Values, f
         InputError: a string is not a network string.
     """
     empty = CalibratedPredictor()
-    empty._learn_costs(strings, devices.shape[1])
+    empty._learn_costs(strings, 0 if devices is None else devices.shape[1])
     mean, columns = empty._columns(strings, devices)
     return columns @ columns.T + _SPREAD_DEVIATION**2 * np.outer(mean, mean), _NOISE
 

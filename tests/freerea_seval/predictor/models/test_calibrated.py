@@ -93,6 +93,14 @@ def test_ten_measurements_calibrate_a_device_that_resembles_others() -> None:
     assert spearman(predicted(rows, values), values) > spearman(alone, values)
 
 
+def test_without_other_devices_it_starts_from_costs_of_its_own() -> None:
+    rows, values = measured(10)
+    strings = [STRINGS[row] for row in rows]
+    found = CalibratedPredictor().fit(strings, values[rows]).predict(STRINGS)
+    assert np.median(np.abs(found / values - 1)) < 0.02
+    assert spearman(found, values) > spearman(SEvalPredictor("gp").fit(strings, values[rows]).predict(STRINGS), values)
+
+
 def test_an_outlier_counts_little() -> None:
     rows, values = measured(12)
     disturbed = values.copy()
@@ -156,7 +164,6 @@ def test_the_prior_expects_similar_networks_to_cost_alike() -> None:
 @pytest.mark.parametrize(
     ("values", "base", "message"),
     [
-        (np.ones(10), None, "starts from predictors of other devices; give them with --base"),
         (np.arange(10.0), BASE[:10], "learns positive costs, such as milliseconds, got 0; name another model"),
         (np.ones(4), BASE[:4], "at least 5 values of each metric, got 4"),
     ],
