@@ -132,7 +132,7 @@ class CalibratedPredictor(StringRegressor):
         mean, columns = self._columns(strings, proxies)
         # A sum over each row, unlike a matrix product, gives a row the same bits in any batch.
         logarithms = [p.centre + p.spread * mean + (columns * p.weights).sum(axis=1) for p in self.posteriors_]
-        values = np.exp(np.minimum(np.maximum(np.stack(logarithms, axis=1), -_LARGEST), _LARGEST))
+        values: Values = np.exp(np.minimum(np.maximum(np.stack(logarithms, axis=1), -_LARGEST), _LARGEST))
         return values[:, 0] if self.single_ else values
 
     def _columns(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> tuple[Values, Values]:
@@ -142,7 +142,7 @@ class CalibratedPredictor(StringRegressor):
             raise InputError(f"expected predictions for {self.proxies_} devices, got shape {devices.shape}")
         standardised = (self._costs(strings) - self.centre_) * self.factor_
         totals, costs = standardised[:, : len(_TOTALS)], standardised[:, len(_TOTALS) :]
-        differ = np.count_nonzero(self.factor_[len(_TOTALS) :])
+        differ = int(np.count_nonzero(self.factor_[len(_TOTALS) :]))
         costs = np.minimum(np.maximum(costs, -_FARTHEST), _FARTHEST) / np.sqrt(max(1, differ))
         return prior_columns(np.concatenate([devices, totals], axis=1), costs)
 

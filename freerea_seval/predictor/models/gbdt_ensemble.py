@@ -300,5 +300,5 @@ class BoostedPredictor(StringRegressor):
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message, or the error's name if the message is empty."""
-    return next((line for line in str(error).splitlines() if line), type(error).__name__)
+    """Return the beginning of the first line of an error's message, or the error's name if the message is empty."""
+    return next((line[:200] for line in str(error).splitlines() if line), type(error).__name__)

@@ -322,6 +322,7 @@ def replace_model(content: bytes) -> Callable[[Path], None]:
         (edit(state__parameters={"depth": 3}), r"damaged \(Invalid parameter 'depth'"),
         (edit(state__parts={}), r"damaged \("),
         (edit(state__scales=[]), r"damaged \("),
+        (edit(state__scales=[{"name": "x" * 50_000, "values": []}] * 2), r"damaged \(.{1,200}\); copy it again"),
         (edit(state__weights=[1.0]), r"damaged \(weights of shape \(1,\), expected one for each model and metric"),
         (edit(state__conformals=[]), r"damaged \("),
         (edit(state__proxies=10**10), r"damaged \(10000000000 proxies, expected at most 10000\)"),
