@@ -229,35 +229,26 @@ def _posterior(mean: Values, columns: Values, logarithms: Values) -> _Posterior:
     """Return the posterior given ``(n,)`` logarithms, with m ``(n,)`` and columns ``(n, p)``."""
     centre = float(np.median(logarithms))
     targets, kernel = logarithms - centre, columns @ columns.T
+    spreads, noises = np.exp(_SPREADS), _NOISE * np.exp(_NOISES)
+    prior = -0.5 * ((_SPREADS - np.log(_SPREAD)) / _SPREAD_DEVIATION) ** 2 - 0.5 * _NOISES[:, None] ** 2
     precision = np.ones(len(targets))  # the weight of each measurement
     for _ in range(_STEPS):
-        grid = [_given_noise(kernel, _NOISE * np.exp(factor) / precision, mean, targets) for factor in _NOISES]
-        density = np.array([logs - 0.5 * factor**2 for factor, (logs, _) in zip(_NOISES, grid, strict=True)])
-        density = np.exp(density - density.max())
-        density /= density.sum()  # (noises, spreads)
+        # The eigenvalues of the weighted covariance serve all noises and spreads: a noise is added to each of them.
+        root = np.sqrt(precision)
+        eigenvalues, vectors = np.linalg.eigh(root[:, None] * kernel * root)
+        variances = np.maximum(eigenvalues, 0.0) + noises[:, None]  # (noises, n)
+        residuals = (root * targets) @ vectors / spreads[:, None] - (root * mean) @ vectors  # (spreads, n)
+        logs = (
+            prior
+            - 0.5 * (residuals**2 / variances[:, None]).sum(axis=2)
+            - 0.5 * np.log(variances).sum(axis=1)[:, None]
+            - len(targets) * _SPREADS
+        )
+        density = np.exp(logs - logs.max())
+        density /= density.sum()
+        dual = root * (residuals / variances[:, None] @ vectors.T)  # (noises, spreads, n)
         # The residual of a measurement is the variance of its noise times its weight in the dual solution.
-        expected = np.zeros(len(targets))
-        for share, factor, (_, dual) in zip(density, _NOISES, grid, strict=True):
-            variance = _NOISE * np.exp(factor)
-            squares = (variance / precision * dual) ** 2 / variance
-            expected += (share[:, None] * (_DEGREES + 1.0) / (_DEGREES + squares)).sum(axis=0)
-        precision = expected
-    spreads = np.exp(_SPREADS)
-    dual = sum(((share * spreads)[:, None] * dual).sum(axis=0) for share, (_, dual) in zip(density, grid, strict=True))
-    return _Posterior(float(density.sum(axis=0) @ spreads), centre, columns.T @ np.asarray(dual))
-
-
-def _given_noise(kernel: Values, noise: Values, mean: Values, targets: Values) -> tuple[Values, Values]:
-    """Return the log density of every spread b, with its prior, and the dual solutions, ``(g,)`` and ``(g, n)``.
-
-    The eigenvalues of the covariance serve all spreads.
-    """
-    eigenvalues, vectors = np.linalg.eigh(kernel + np.diag(noise))
-    residuals = (vectors.T @ targets)[None] / np.exp(_SPREADS)[:, None] - vectors.T @ mean
-    logs = (
-        -0.5 * (residuals**2 / eigenvalues).sum(axis=1)
-        - 0.5 * np.log(eigenvalues).sum()
-        - len(targets) * _SPREADS
-        - 0.5 * ((_SPREADS - np.log(_SPREAD)) / _SPREAD_DEVIATION) ** 2
-    )
-    return logs, (residuals / eigenvalues) @ vectors.T
+        squares = noises[:, None, None] * (dual / precision) ** 2
+        precision = (density[:, :, None] * (_DEGREES + 1.0) / (_DEGREES + squares)).sum(axis=(0, 1))
+    weights = columns.T @ (density[:, :, None] * spreads[:, None] * dual).sum(axis=(0, 1))
+    return _Posterior(float(density.sum(axis=0) @ spreads), centre, weights)
