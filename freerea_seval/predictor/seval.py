@@ -35,6 +35,9 @@ Values = npt.NDArray[np.float64]
 
 #: Cross-validation needs two samples a fold.
 FEWEST = 10
+#: Up to this number of networks, a model that starts from reference costs is a candidate; from more, the others rank as
+#: well without it.
+_FEW_COSTS = 24
 #: The largest seed of NumPy and scikit-learn.
 _LARGEST_SEED = 2**32 - 1
 
@@ -160,7 +163,7 @@ class SEvalPredictor(StringRegressor):
 
     def _more_models(self, values: Values) -> list[str]:
         """Return the models that suit base predictors, and those that suit positive values, which may be costs."""
-        costs = not self.proxies_ and bool(np.nanmin(values) > 0)
+        costs = not self.proxies_ and bool(np.nanmin(values) > 0) and (self.base_ or len(values) <= _FEW_COSTS)
         return [*(["gp+ridge"] if self.base_ else []), *(["calibrated"] if costs else [])]
 
     def _check_settings(self) -> None:

@@ -101,6 +101,19 @@ def test_without_other_devices_it_starts_from_costs_of_its_own() -> None:
     assert spearman(found, values) > spearman(SEvalPredictor("gp").fit(strings, values[rows]).predict(STRINGS), values)
 
 
+def test_it_is_a_candidate_for_few_positive_values_and_for_all_beside_other_devices() -> None:
+    _, values = measured(10)
+
+    def candidates(count: int, values: Values, base: list[SEvalPredictor]) -> set[str]:
+        return set(SEvalPredictor().fit(STRINGS[:count], values[:count], base=base).compared_)
+
+    base = SEvalPredictor("gp", "log").fit(STRINGS, DEVICES)
+    assert "calibrated" in candidates(24, values, [])
+    assert "calibrated" not in candidates(25, values, [])
+    assert "calibrated" not in candidates(24, -values, [])
+    assert "calibrated" in candidates(25, values, [base])
+
+
 def test_an_outlier_counts_little() -> None:
     rows, values = measured(12)
     disturbed = values.copy()
