@@ -29,6 +29,8 @@ from experiments.predictors.devices import read_devices
 from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
 from freerea_patch import InputError
 from freerea_seval.predictor.active_learning import most_informative
+from freerea_seval.predictor.features.segment_features import TOTALS
+from freerea_seval.predictor.features.vectorizer import StringFeatures
 from freerea_seval.predictor.scores import spearman
 from freerea_seval.predictor.seval import SEvalPredictor
 
@@ -48,8 +50,9 @@ SPLITS = {
 }
 #: ``calibrated``: with the base predictor, from random cells; ``planned``: from chosen ones; ``elsewhere``: from random
 #: cells that no training device has measured. ``alone``, ``planned-alone``: the same model without a base predictor;
-#: ``auto``: the default of ``train``, without a base predictor.
-WAYS = ("calibrated", "planned", "elsewhere", "alone", "planned-alone", "auto")
+#: ``auto``: the default of ``train``, without a base predictor. ``nearest``: the true latencies of the training device
+#: whose latencies correlate best over the measured cells; ``multiply-adds`` needs no measurement.
+WAYS = ("calibrated", "planned", "elsewhere", "alone", "planned-alone", "auto", "nearest", "multiply-adds")
 _BASE_NETWORKS, _POOL, _TESTED = 900, 400, 1500
 ROW = (
     "split", "device", "way", "networks", "draw", "spearman", "median_error", "coverage", "coverage_of_fast", "train_s"
@@ -107,7 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for draw in range(options.draws)
     ]
     for split, device, way, networks, draw in journal.missing(ROW[:5], jobs, "calibrations"):
-        row = judge(devices, device, base_of(device), way, networks, draw)
+        if way in ("nearest", "multiply-adds"):
+            row = judge_ranking(devices, device, [other for other in training if other != device], way, networks, draw)
+        else:
+            row = judge(devices, device, base_of(device), way, networks, draw)
         journal.append({"split": split, "device": device, "way": way, "networks": networks, "draw": draw, **row})
     print(summary(journal.frame()))
 
@@ -143,6 +149,21 @@ def judge(devices: Devices, device: str, base: SEvalPredictor, way: str, network
     error = np.median(np.abs(predicted / true - 1))
     numbers = (spearman(true, predicted), error, covered.mean(), covered[fast].mean(), seconds)
     return {name: f"{number:.6g}" for name, number in zip(ROW[5:], numbers, strict=True)}
+
+
+def judge_ranking(
+    devices: Devices, device: str, training: Sequence[str], way: str, networks: int, draw: int
+) -> dict[str, str]:
+    """Score what ranks cells without a predictor."""
+    order = np.random.default_rng(draw).permutation(len(devices.strings))
+    measured, tested = order[:networks], order[-_TESTED:]
+    table = devices.table
+    if way == "nearest":
+        name = max(training, key=lambda other: spearman(table[other].iloc[measured], table[device].iloc[measured]))
+        ranking = table[name].to_numpy(float)[tested]
+    else:
+        ranking = StringFeatures().fit_transform(devices.pick(tested))[:, TOTALS.index("total multiply-adds")]
+    return {name: "" for name in ROW[5:]} | {"spearman": f"{spearman(table[device].iloc[tested], ranking):.6g}"}
 
 
 def summary(rows: pd.DataFrame) -> str:
