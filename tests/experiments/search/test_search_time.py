@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -28,6 +30,7 @@ from experiments.search.search_time import (
     summary,
 )
 from freerea_patch import Budget, Objective, TopologySpace, make_search, run
+from freerea_seval.sources import predicted
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 CELLS = TopologySpace().genotypes()
@@ -60,6 +63,8 @@ def test_all_ways_are_timed_and_a_finished_run_only_sums_up(
     arguments = [*arguments, "--role", role]
     monkeypatch.setattr(search_time, "CELLS", 20)
     monkeypatch.setattr(search_time, "MODEL", "gp")
+    # Predictions are charged in seconds of CPU here: on a busy machine, those of the wall may exceed the budget's rest.
+    monkeypatch.setattr(predicted, "time", SimpleNamespace(perf_counter=time.process_time))
     monkeypatch.setattr(search_time, "published_seconds", lambda threads: Seconds(2.0, 0.5))
     main(arguments)
     printed = capsys.readouterr().out
@@ -70,8 +75,7 @@ def test_all_ways_are_timed_and_a_finished_run_only_sums_up(
     assert without["metric_s"] == 45.0
     assert without["explored"] == without["drawn"] == 180
     assert without["predictions"] == without["batches"] == without["share"] == 0
-    # A batch that has begun is finished, and its predictions are slow while the machine is busy.
-    assert 45.0 <= plugin["metric_s"] + plugin["predictor_s"] < 48.0
+    assert 45.0 <= plugin["metric_s"] + plugin["predictor_s"] < 45.25
     assert plugin["metric_s"] == 0.25 * plugin["explored"]
     assert plugin["drawn"] == plugin["predictions"] > plugin["batches"] > 0
     # A bound leaves networks out, which are predicted all the same; an axis of the front leaves out none.
