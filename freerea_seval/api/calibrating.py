@@ -12,7 +12,7 @@ import numpy.typing as npt
 from freerea_patch import InputError, SearchSpace
 from freerea_seval.api.arguments import as_space, prepare_torch, progress_bars
 from freerea_seval.api.measuring import measure
-from freerea_seval.api.predictors import Predictor, read_measurements, read_strings
+from freerea_seval.api.predictors import Predictor, read_measurements, read_strings, recorded_name
 from freerea_seval.files import check_new, write_atomically
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ _POOL = 400
 _REPEATABLE = 1.5
 #: Splits into halves from which is estimated what more measurements are worth.
 _HALVINGS = 5
-#: Visits to every network.
-_ROUNDS = 11
 
 
 def plan(
@@ -35,7 +33,7 @@ def plan(
     space: str | SearchSpace = "nats-tss",
     genotypes: str | Path | None = None,
     base: Sequence[str | Path] = (),
-    measured: Sequence[str | Path] = (),
+    earlier: Sequence[str | Path] = (),
     seed: int = 0,
     output: str | Path | None = None,
     *,
@@ -49,7 +47,7 @@ def plan(
         genotypes: file of the networks to choose from, a genotype a line or a CSV with a column ``genotype``; by
             default 400 random ones.
         base: folders of predictors for other devices, to which the new device will be calibrated.
-        measured: CSV files of earlier calibrations, whose networks are not chosen again.
+        earlier: CSV files of earlier calibrations, whose networks are not chosen again.
         seed: draws the random networks.
         output: CSV to write, with the column ``genotype``.
         progress: show progress bars on a terminal.
@@ -67,7 +65,7 @@ def plan(
         raise InputError(f"--n must be from 1 to {_POOL}, got {n}")
     space = as_space(space)
     prepare_torch()
-    known = {genotype for file in measured for genotype in read_genotypes(Path(file), space)}
+    known = {genotype for file in earlier for genotype in read_genotypes(Path(file), space)}
     pool = draw(space, _POOL, seed, least=n) if genotypes is None else read_genotypes(Path(genotypes), space)
     candidates = [genotype for genotype in pool if genotype not in known]
     if len(candidates) < n:
@@ -133,7 +131,7 @@ def calibrate(
         >>> fs.calibrate(board, base=[base]).predictor.metrics
         ['latency_ms']
     """
-    from freerea_seval.predictor.training import Target, train_predictor
+    from freerea_seval.predictor.training import Target, data_hash, train_predictor
     from freerea_seval.predictor.transfer import load_bases
     from freerea_seval.units import unit_of
 
@@ -146,12 +144,13 @@ def calibrate(
     _check_values(metric, values)
     bases = load_bases([Path(folder) for folder in base], [metric], (), None)
     strings = read_strings(space, bases.view, genotypes, progress)
+    bases.check_data(data_hash(strings, table_values))
     with progress_bars(progress).task(f"calibrating to {len(genotypes)} networks") as show:
         fitted, info = train_predictor(
             strings,
             values,
             [Target(metric, unit_of(metric) if unit is None else unit, "min")],
-            space_name=named if isinstance(named, str) and ":" in named else space.name,
+            space_name=recorded_name(named, space),
             view=bases.view,
             model="calibrated",
             seed=seed,
@@ -176,6 +175,7 @@ def _merged(table: str | Path | DataFrame | Sequence[str | Path], metric: str) -
     """
     import pandas as pd
 
+    from freerea_seval.sources.table import KEY_COLUMNS
     from freerea_seval.tables import read_csv
 
     if isinstance(table, pd.DataFrame):
@@ -183,7 +183,7 @@ def _merged(table: str | Path | DataFrame | Sequence[str | Path], metric: str) -
     else:
         files = [table] if isinstance(table, (str, Path)) else list(table)
         frame = pd.concat([read_csv(Path(file)) for file in files], ignore_index=True)
-    key = next((name for name in ("genotype", "index", "network") if name in frame), None)
+    key = next((name for name in frame if name in KEY_COLUMNS | {"network"}), None)
     if key is None or metric not in frame or not frame[key].duplicated().any():
         return frame
     numbers = pd.to_numeric(frame[metric], errors="coerce")
@@ -229,9 +229,9 @@ def _error_of_half(
 ) -> float:
     """Return the median relative error of predictions of one half of the measurements from the other."""
     from freerea_seval.predictor.models.calibrated import CalibratedPredictor
+    from freerea_seval.predictor.seval import base_predictions
 
-    tables = [base.standardised(strings) for base in predictor.base_]
-    devices = np.concatenate(tables, axis=1) if tables else None
+    devices = base_predictions(predictor.base_, strings)
     rng, errors = np.random.default_rng(seed), []
     for _ in range(_HALVINGS):
         order = rng.permutation(len(values))
@@ -295,9 +295,10 @@ def measure_and_calibrate(
     else:
         from freerea_seval.measurement.networks import space_networks
         from freerea_seval.measurement.ssh import SshMachine
+        from freerea_seval.measurement.timing import ROUNDS
 
         if (backend, device) != ("eager", "cpu"):
             raise InputError("over ssh, networks run in ONNX Runtime on the CPU; leave out --backend and --device")
         networks = space_networks(as_space(space), chosen, batch_size or 1, seed, space)
-        SshMachine(ssh, python, threads).measure(networks, measured, _ROUNDS, progress_bars(progress))
+        SshMachine(ssh, python, threads).measure(networks, measured, ROUNDS, progress_bars(progress))
     return calibrate([*earlier, measured], folder, base=base, space=space, seed=seed, progress=progress)

@@ -112,8 +112,7 @@ def train(
     named = space
     space = as_space(space)
     genotypes, values, space = read_measurements(table, metrics, space, unsupported, missing)
-    own = isinstance(named, str) and ":" in named and not isinstance(space, _Modules)
-    space_name = str(named) if own else space.name
+    space_name = recorded_name(named, space)
     better = _directions(direction, metrics)
     bases = load_bases([Path(folder) for folder in base or ()], metrics, (space_name, space.name), view)
     known_proxies = None if proxies is None else Proxies(*_read_proxies(proxies, space, genotypes, without=metrics))
@@ -598,6 +597,12 @@ class _Modules:
         if view == "executed":
             return strings
         return [serialize_graph(view_of(parse_graph(string), view)) for string in strings]
+
+
+def recorded_name(named: str | SearchSpace, space: SearchSpace) -> str:
+    """Return the name of a table's space as predictors record it: ``pkg.module:Class`` of a space of one's own."""
+    own = isinstance(named, str) and ":" in named and not isinstance(space, _Modules)
+    return str(named) if own else space.name
 
 
 def read_strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress: bool) -> list[str]:

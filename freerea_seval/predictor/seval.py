@@ -7,7 +7,7 @@ intervals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -123,6 +123,8 @@ class SEvalPredictor(StringRegressor):
             raise InputError(
                 f"model {self.model!r} reads strings alone; with proxies or base, expected boosted, ordered, gp or auto"
             )
+        if self.proxies_ and self.model == "calibrated":
+            raise InputError("model 'calibrated' starts from costs, which proxies are not; leave them out, or take gp")
         parameters = dict(self.parameters or {})
         selection = select(
             self.model,
@@ -305,7 +307,8 @@ class SEvalPredictor(StringRegressor):
             if table.shape != (len(strings), self.proxies_):
                 raise InputError(f"expected proxies of shape {(len(strings), self.proxies_)}, got {table.shape}")
             columns.append(table)
-        columns += [base.standardised(strings) for base in self.base_]
+        if (predictions := base_predictions(self.base_, strings)) is not None:
+            columns.append(predictions)
         return np.concatenate(columns, axis=1) if columns else None
 
     def _to_scales(self, values: Values) -> Values:
@@ -374,6 +377,12 @@ class SEvalPredictor(StringRegressor):
         self.single_, self.proxies_ = bool(state["single"]), read_count(state["proxies"])
         self.choice_, self.compared_ = str(state["choice"]), dict(state["compared"])
         self.predict(["input[1x1] output"], np.zeros((1, self.proxies_)) if self.proxies_ else None, interval=0.5)
+
+
+def base_predictions(base: Iterable[SEvalPredictor], strings: Sequence[str]) -> Values | None:
+    """Return the standardised predictions of all metrics of base predictors, ``(n, d)``; None if there are none."""
+    columns = [predictor.standardised(strings) for predictor in base]
+    return np.concatenate(columns, axis=1) if columns else None
 
 
 def _checked(strings: Sequence[str], y: npt.ArrayLike) -> Values:

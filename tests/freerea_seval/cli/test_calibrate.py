@@ -70,7 +70,7 @@ def test_a_plan_is_deterministic_and_leaves_out_what_was_measured(base: Path, ta
     assert chosen != plan(5, base=[base], seed=1, progress=False)
     measured = table.with_name("earlier.csv")
     pd.DataFrame({"genotype": chosen[:3], "latency_ms": on_board(chosen[:3])}).to_csv(measured, index=False)
-    assert not {*chosen[:3]} & {*plan(5, base=[base], measured=[measured], progress=False)}
+    assert not {*chosen[:3]} & {*plan(5, base=[base], earlier=[measured], progress=False)}
 
 
 def test_a_later_calibration_takes_up_an_earlier_one(base: Path, table: Path) -> None:
@@ -83,6 +83,12 @@ def test_a_later_calibration_takes_up_an_earlier_one(base: Path, table: Path) ->
     assert metric.samples == 12 + len(cells)  # the network that was measured twice counts once
     assert calibration.error < calibration.error_of_half
     assert calibration.predictor.info.base[0].startswith("phone_ms, server_ms of nats-tss/cifar10")
+
+
+def test_values_that_a_base_predictor_has_learned_are_refused(table: Path) -> None:
+    fs.train(table, "latency_ms", table.with_name("same"), model="gp", scale="log", progress=False)
+    with pytest.raises(InputError, match="was trained on these values: it would leak the target"):
+        fs.calibrate(table, base=[table.with_name("same")], progress=False)
 
 
 def test_without_other_devices_it_learns_from_the_table_alone(table: Path) -> None:

@@ -186,6 +186,13 @@ def test_what_cannot_be_learned_is_one_line(values: Values, base: Values | None,
         CalibratedPredictor().fit(STRINGS[: len(values)], values, base)
 
 
+def test_zero_cost_proxies_are_no_costs_on_other_devices() -> None:
+    rows, values = measured(10)
+    strings = [STRINGS[row] for row in rows]
+    with pytest.raises(InputError, match="starts from costs, which proxies are not; leave them out, or take gp"):
+        SEvalPredictor("calibrated").fit(strings, values[rows], BASE[rows])
+
+
 def test_it_predicts_from_as_many_devices_as_it_learned_from() -> None:
     rows, values = measured(10)
     model = CalibratedPredictor().fit([STRINGS[row] for row in rows], values[rows], BASE[rows])
