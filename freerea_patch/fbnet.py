@@ -14,7 +14,7 @@ from random import Random
 from typing import NamedTuple
 
 from freerea_patch.errors import InputError
-from freerea_patch.spaces import Dataset, DatasetSpace, Part, check_text
+from freerea_patch.spaces import Dataset, DatasetSpace, Part, check_text, uniform_crossover
 
 
 class Block(NamedTuple):
@@ -115,8 +115,7 @@ class FBNetSpace(DatasetSpace):
 
     def crossover(self, first: str, second: str, rng: Random) -> str:
         """Take the block of every layer from a random one of the two parents."""
-        pairs = zip(parse_blocks(first), parse_blocks(second), strict=True)
-        return format_blocks([pair[rng.getrandbits(1)] for pair in pairs])
+        return format_blocks(uniform_crossover(parse_blocks(first), parse_blocks(second), rng))
 
     def simplified(self, genotype: str) -> str:
         """Return the genotype unchanged: the output of every network depends on all of its operations."""

@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache, wraps
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from freerea_patch.errors import InputError, UserCodeError, unknown_name
 from freerea_patch.imports import import_object, importable_from
@@ -224,6 +224,14 @@ class DatasetSpace(ABC):
         return self.parts(genotype).build()
 
 
+_Gene = TypeVar("_Gene")
+
+
+def uniform_crossover(first: Sequence[_Gene], second: Sequence[_Gene], rng: Random) -> list[_Gene]:
+    """Return genes, each from a random one of two parents (Syswerda 1989)."""
+    return [pair[rng.getrandbits(1)] for pair in zip(first, second, strict=True)]
+
+
 _OTHER_OPERATIONS = {op: tuple(o for o in OPERATIONS if o != op) for op in OPERATIONS}
 
 
@@ -257,8 +265,7 @@ class TopologySpace(DatasetSpace):
 
     def crossover(self, first: str, second: str, rng: Random) -> str:
         """Take every edge from a random one of the two parents."""
-        pairs = zip(parse_cell(first), parse_cell(second), strict=True)
-        return format_cell([pair[rng.getrandbits(1)] for pair in pairs])
+        return format_cell(uniform_crossover(parse_cell(first), parse_cell(second), rng))
 
     def skip(self, genotype: str) -> float:
         """Return FreeREA's skip metric: see :func:`skip_length`."""
@@ -349,8 +356,7 @@ class SizeSpace(DatasetSpace):
 
     def crossover(self, first: str, second: str, rng: Random) -> str:
         """Take every width from a random one of the two parents."""
-        pairs = zip(parse_widths(first), parse_widths(second), strict=True)
-        return format_widths([pair[rng.getrandbits(1)] for pair in pairs])
+        return format_widths(uniform_crossover(parse_widths(first), parse_widths(second), rng))
 
     def skip(self, genotype: str) -> float:
         """Return FreeREA's skip metric of the fixed cell, which is the same for every network."""

@@ -17,7 +17,7 @@ from freerea_patch import InputError
 from freerea_seval.predictor.features.vectorizer import check_strings
 from freerea_seval.predictor.models.calibrated import prior_covariance
 from freerea_seval.predictor.models.gp import GaussianProcessPredictor, Kernel, between
-from freerea_seval.predictor.seval import SEvalPredictor
+from freerea_seval.predictor.seval import SEvalPredictor, base_predictions
 
 Indices = npt.NDArray[np.int64]
 
@@ -69,8 +69,7 @@ def most_informative(
         raise InputError(f"expected a positive number as length_scale, got {length_scale}")
     with threadpool_limits(1):  # the number of threads decides the order of sums, and rounding the choice
         if base is not None:
-            tables = [predictor.standardised(candidates) for predictor in base]
-            prior, noise = prior_covariance(candidates, np.concatenate(tables, axis=1) if tables else None)
+            prior, noise = prior_covariance(candidates, base_predictions(base, candidates))
         else:
             # With equal parameters for all blocks, one block is equivalent.
             points = [GaussianProcessPredictor().learn_points(candidates)]

@@ -373,6 +373,7 @@ class LearnedSource(PredictedSource):
         """Return the posterior of strings; a model of values that predicts best is the prior mean."""
         from freerea_seval.predictor.models.gp import GaussianProcessPredictor
         from freerea_seval.predictor.models.registry import LEARN_VALUES, ask, train
+        from freerea_seval.predictor.seval import base_predictions
 
         model, scores = GaussianProcessPredictor(self._context.seed), scale.score(values)
         weights = dict(zip(self.predictor.members_, self.predictor.weights_[:, 0], strict=True)) if self.trained else {}
@@ -380,10 +381,7 @@ class LearnedSource(PredictedSource):
         if scale.name != "log" or weights.get(name, 0.0) < 0.5:
             return model.fit(training, scores).joint(strings)
         bases = self._bases.predictors.values() if self._bases else ()
-        tables = [
-            np.concatenate([base.standardised(some) for base in bases], axis=1) if bases else None
-            for some in (training, strings)
-        ]
+        tables = [base_predictions(bases, some) for some in (training, strings)]
         learned = train(name, training, values, tables[0], self._context.seed, {}, False)
         prior, mean = (
             scale.score(np.maximum(ask(name, learned, some, table), values.min() / 10))

@@ -36,7 +36,7 @@ from sklearn.utils.validation import check_is_fitted
 from freerea_patch import InputError
 from freerea_seval.predictor.features.segment_features import TOTALS
 from freerea_seval.predictor.features.vectorizer import StringFeatures
-from freerea_seval.predictor.models.gp import one_thread
+from freerea_seval.predictor.models.gp import FARTHEST, one_thread
 from freerea_seval.predictor.models.validation import StringRegressor, Values, checked, read_count
 
 #: Variances of s, u and v, the median of the squared scale of e, and the variance of the level a. Selected by holding
@@ -48,8 +48,6 @@ _SPREAD, _SPREAD_DEVIATION = 0.35, 0.6
 _SPREADS, _NOISES = np.linspace(-3.0, 1.0, 41), np.linspace(-3.0, 3.0, 13)
 _DEGREES = 4.0
 _STEPS = 5
-#: Standardised costs are clipped here, so that a network of another size is not arbitrarily far from all others.
-_FARTHEST = 4.0
 #: Logarithms of predictions are clipped here, where doubles have their limits.
 _LARGEST = 700.0
 #: The columns of features with the references, in logarithms.
@@ -143,7 +141,7 @@ class CalibratedPredictor(StringRegressor):
         standardised = (self._costs(strings) - self.centre_) * self.factor_
         totals, costs = standardised[:, : len(_TOTALS)], standardised[:, len(_TOTALS) :]
         differ = int(np.count_nonzero(self.factor_[len(_TOTALS) :]))
-        costs = np.minimum(np.maximum(costs, -_FARTHEST), _FARTHEST) / np.sqrt(max(1, differ))
+        costs = np.minimum(np.maximum(costs, -FARTHEST), FARTHEST) / np.sqrt(max(1, differ))
         return prior_columns(np.concatenate([devices, totals], axis=1), costs)
 
     def _costs(self, strings: Sequence[str]) -> Values:

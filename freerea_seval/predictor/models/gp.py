@@ -46,7 +46,7 @@ _BLOCKS = (
     ("order",),
 )
 #: Standardised features are clipped here, so that a network of another size is not arbitrarily far from all others.
-_FARTHEST = 4.0
+FARTHEST = 4.0
 #: Number of networks that the kernel's parameters are learned from; more change them little and take long.
 _LEARNED_FROM = 400
 #: Networks predicted at a time.
@@ -413,7 +413,7 @@ class GaussianProcessPredictor(StringRegressor):
             self.share_[block] = differs[block] / np.sqrt(max(1, differs[block].sum()))
 
     def _points(self, columns: Values) -> Values:
-        clipped = np.minimum(np.maximum((columns - self.centre_) / self.spread_, -_FARTHEST), _FARTHEST)
+        clipped = np.minimum(np.maximum((columns - self.centre_) / self.spread_, -FARTHEST), FARTHEST)
         return np.asarray(clipped * self.share_, dtype=np.float64)
 
     def _blocks(self) -> list[Indices]:
