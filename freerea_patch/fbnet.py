@@ -10,11 +10,10 @@ Importing this module does not import torch; :mod:`freerea_patch.networks` does.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from random import Random
 from typing import NamedTuple
 
 from freerea_patch.errors import InputError
-from freerea_patch.spaces import Dataset, DatasetSpace, Part, check_text, uniform_crossover
+from freerea_patch.spaces import Dataset, DatasetSpace, Part
 
 
 class Block(NamedTuple):
@@ -88,6 +87,8 @@ class FBNetSpace(DatasetSpace):
     """
 
     kind = "fbnet"
+    gene_names = tuple(f"layer {number}" for number in range(1, LAYERS + 1))
+    gene_values = tuple(BLOCKS)
     datasets: Mapping[str, Dataset] = {
         "cifar100": Dataset((3, 32, 32), 100),
         "cifar10": Dataset((3, 32, 32), 10),
@@ -97,30 +98,11 @@ class FBNetSpace(DatasetSpace):
     def __init__(self, dataset: str = "cifar100") -> None:
         super().__init__(dataset)
 
-    def check(self, genotype: str) -> None:
-        """Raise :class:`InputError` if ``genotype`` is not of this space."""
-        check_text(genotype)
-        parse_blocks(genotype)
+    def _parse(self, genotype: str) -> Sequence[str]:
+        return parse_blocks(genotype)
 
-    def sample(self, rng: Random) -> str:
-        """Return uniformly random blocks."""
-        return format_blocks(rng.choices(tuple(BLOCKS), k=LAYERS))
-
-    def mutate(self, genotype: str, rng: Random) -> str:
-        """Replace the block of a uniformly random layer by one of the eight others."""
-        blocks = parse_blocks(genotype)
-        layer = rng.randrange(LAYERS)
-        blocks[layer] = rng.choice([block for block in BLOCKS if block != blocks[layer]])
-        return format_blocks(blocks)
-
-    def crossover(self, first: str, second: str, rng: Random) -> str:
-        """Take the block of every layer from a random one of the two parents."""
-        return format_blocks(uniform_crossover(parse_blocks(first), parse_blocks(second), rng))
-
-    def simplified(self, genotype: str) -> str:
-        """Return the genotype unchanged: the output of every network depends on all of its operations."""
-        parse_blocks(genotype)
-        return genotype
+    def _format(self, values: Sequence[str]) -> str:
+        return format_blocks(values)
 
     def parts(self, genotype: str) -> Part:
         """Return the parts of the network: stem, 22 layers, head."""

@@ -35,6 +35,8 @@ def import_object(spec: str, what: str) -> Any:
         raise InputError(f"{what}: expected pkg.module:name, got {spec!r}")
     try:
         value: Any = import_module(module_name)
+    except InputError:  # of a module that says what it needs
+        raise
     except USERS_EXCEPTIONS as error:  # a user's module may raise anything while it is imported
         raise InputError(
             f"{what}: cannot import {module_name!r} of {spec!r} ({type(error).__name__}: {error})"

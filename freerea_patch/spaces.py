@@ -34,14 +34,17 @@ class SearchSpace(Protocol):
     """A set of networks with genotypes; a space of your own is any object with these members.
 
     A genotype is a string, and every network has exactly one genotype. Every operator draws its randomness from the
-    generator that it receives and from nothing else. Four optional members enable more features:
+    generator that it receives and from nothing else. Optional members enable more features:
 
     - ``skip(genotype) -> float``: FreeREA's measure of skip connections;
     - ``genotypes() -> Sequence[str]``: all networks, in the order in which benchmark tables number them;
     - ``simplified(genotype) -> str``: the genotype of the same function without operations that the output does not
       depend on;
     - ``parts(genotype) -> Part``: the network as a tree of repeated parts, which makes it about a hundred times faster
-      to encode as a string.
+      to encode as a string;
+    - ``choices() -> Mapping[str, Sequence[str]]``: the genes by name, each with its possible values, with
+      ``compose(genes) -> str``: the genotype of a value for each gene, and ``genes(genotype) -> Mapping[str, str]``:
+      its inverse. Search engines that choose values of parameters, such as Optuna, need these three.
 
     Attributes:
         name: identifies the space and its options, in records and in cache keys.
@@ -189,8 +192,16 @@ def skip_length(operations: Sequence[str]) -> float:
     return sum(lengths) / len(lengths) if lengths else 0.0
 
 
+_Gene = TypeVar("_Gene")
+
+
+def uniform_crossover(first: Sequence[_Gene], second: Sequence[_Gene], rng: Random) -> list[_Gene]:
+    """Return genes, each from a random one of two parents (Syswerda 1989)."""
+    return [pair[rng.getrandbits(1)] for pair in zip(first, second, strict=True)]
+
+
 class DatasetSpace(ABC):
-    """A space whose networks are built for one of several image data sets.
+    """A space whose networks are built for one of several image data sets, and whose genes have the same values each.
 
     Args:
         dataset: one of :attr:`datasets`: input shape and classes.
@@ -198,6 +209,7 @@ class DatasetSpace(ABC):
     Attributes:
         kind: the space's name in a config.
         datasets: by name; those of NATS-Bench unless a space has its own.
+        gene_names, gene_values: the names of the genes, and the values that every gene can have.
         name: the space's name with the data set.
         dataset, input_shape, classes: of the data set.
 
@@ -207,6 +219,8 @@ class DatasetSpace(ABC):
 
     kind: str
     datasets: Mapping[str, Dataset] = DATASETS
+    gene_names: tuple[str, ...]
+    gene_values: tuple[str, ...]
 
     def __init__(self, dataset: str = "cifar10") -> None:
         if dataset not in self.datasets:
@@ -216,6 +230,14 @@ class DatasetSpace(ABC):
         self.name = f"{self.kind}/{dataset}"
 
     @abstractmethod
+    def _parse(self, genotype: str) -> Sequence[str]:
+        """Return the values of the genes, or raise :class:`InputError`."""
+
+    @abstractmethod
+    def _format(self, values: Sequence[str]) -> str:
+        """Return the genotype of the values of the genes."""
+
+    @abstractmethod
     def parts(self, genotype: str) -> Part:
         """Return the network as a tree of repeated parts."""
 
@@ -223,16 +245,50 @@ class DatasetSpace(ABC):
         """Return the network, mapping ``(n, *input_shape)`` to ``(n, classes)``."""
         return self.parts(genotype).build()
 
+    def check(self, genotype: str) -> None:
+        """Raise :class:`InputError` if ``genotype`` is not of this space."""
+        check_text(genotype)
+        self._parse(genotype)
 
-_Gene = TypeVar("_Gene")
+    def sample(self, rng: Random) -> str:
+        """Return a genotype of uniformly random genes."""
+        return self._format(rng.choices(self.gene_values, k=len(self.gene_names)))
 
+    def mutate(self, genotype: str, rng: Random) -> str:
+        """Replace the value of a uniformly random gene by one of the others."""
+        values = list(self._parse(genotype))
+        gene = rng.randrange(len(values))
+        values[gene] = rng.choice([value for value in self.gene_values if value != values[gene]])
+        return self._format(values)
 
-def uniform_crossover(first: Sequence[_Gene], second: Sequence[_Gene], rng: Random) -> list[_Gene]:
-    """Return genes, each from a random one of two parents (Syswerda 1989)."""
-    return [pair[rng.getrandbits(1)] for pair in zip(first, second, strict=True)]
+    def crossover(self, first: str, second: str, rng: Random) -> str:
+        """Take every gene from a random one of the two parents."""
+        return self._format(uniform_crossover(self._parse(first), self._parse(second), rng))
 
+    def simplified(self, genotype: str) -> str:
+        """Return the genotype without operations that the output does not depend on: here, it depends on all."""
+        self._parse(genotype)
+        return genotype
 
-_OTHER_OPERATIONS = {op: tuple(o for o in OPERATIONS if o != op) for op in OPERATIONS}
+    def choices(self) -> Mapping[str, Sequence[str]]:
+        """Return the genes by name, each with its possible values."""
+        return dict.fromkeys(self.gene_names, self.gene_values)
+
+    def compose(self, genes: Mapping[str, str]) -> str:
+        """Return the genotype of a value for each gene.
+
+        Raises:
+            InputError: the names are not those of the genes, or a value is none of theirs.
+        """
+        if genes.keys() != set(self.gene_names):
+            raise InputError(f"expected the genes {', '.join(self.gene_names)}, got {', '.join(map(str, genes))}")
+        genotype = self._format([genes[name] for name in self.gene_names])
+        self.check(genotype)
+        return genotype
+
+    def genes(self, genotype: str) -> Mapping[str, str]:
+        """Return the values of the genes by name: the inverse of :meth:`compose`."""
+        return dict(zip(self.gene_names, self._parse(genotype), strict=True))
 
 
 class TopologySpace(DatasetSpace):
@@ -246,26 +302,14 @@ class TopologySpace(DatasetSpace):
     """
 
     kind = "nats-tss"
+    gene_names = tuple(f"edge {source}-{target}" for source, target in EDGES)
+    gene_values = OPERATIONS
 
-    def check(self, genotype: str) -> None:
-        """Raise :class:`InputError` if ``genotype`` is not a cell of this space."""
-        check_text(genotype)
-        parse_cell(genotype)
+    def _parse(self, genotype: str) -> Sequence[str]:
+        return parse_cell(genotype)
 
-    def sample(self, rng: Random) -> str:
-        """Return a uniformly random cell."""
-        return format_cell(rng.choices(OPERATIONS, k=len(EDGES)))
-
-    def mutate(self, genotype: str, rng: Random) -> str:
-        """Replace the operation of a uniformly random edge by one of the four others."""
-        operations = list(parse_cell(genotype))
-        edge = rng.randrange(len(EDGES))
-        operations[edge] = rng.choice(_OTHER_OPERATIONS[operations[edge]])
-        return format_cell(operations)
-
-    def crossover(self, first: str, second: str, rng: Random) -> str:
-        """Take every edge from a random one of the two parents."""
-        return format_cell(uniform_crossover(parse_cell(first), parse_cell(second), rng))
+    def _format(self, values: Sequence[str]) -> str:
+        return format_cell(values)
 
     def skip(self, genotype: str) -> float:
         """Return FreeREA's skip metric: see :func:`skip_length`."""
@@ -337,36 +381,20 @@ class SizeSpace(DatasetSpace):
     """
 
     kind = "nats-sss"
+    gene_names = tuple(f"layer {number}" for number in range(1, LAYERS + 1))
+    gene_values = tuple(map(str, WIDTHS))
 
-    def check(self, genotype: str) -> None:
-        """Raise :class:`InputError` if ``genotype`` is not of this space."""
-        check_text(genotype)
+    def _parse(self, genotype: str) -> Sequence[str]:
         parse_widths(genotype)
+        return genotype.split(":")
 
-    def sample(self, rng: Random) -> str:
-        """Return uniformly random channel counts."""
-        return format_widths(rng.choices(WIDTHS, k=LAYERS))
-
-    def mutate(self, genotype: str, rng: Random) -> str:
-        """Replace the width of a uniformly random layer by one of the seven others."""
-        widths = parse_widths(genotype)
-        layer = rng.randrange(LAYERS)
-        widths[layer] = rng.choice([w for w in WIDTHS if w != widths[layer]])
-        return format_widths(widths)
-
-    def crossover(self, first: str, second: str, rng: Random) -> str:
-        """Take every width from a random one of the two parents."""
-        return format_widths(uniform_crossover(parse_widths(first), parse_widths(second), rng))
+    def _format(self, values: Sequence[str]) -> str:
+        return ":".join(values)
 
     def skip(self, genotype: str) -> float:
         """Return FreeREA's skip metric of the fixed cell, which is the same for every network."""
         parse_widths(genotype)
         return skip_length(parse_cell(SIZE_CELL))
-
-    def simplified(self, genotype: str) -> str:
-        """Return the genotype unchanged: the output of every network depends on all of its operations."""
-        parse_widths(genotype)
-        return genotype
 
     def genotypes(self) -> Sequence[str]:
         """Return all networks in NATS-Bench's order, which is the index of its tables."""
@@ -540,6 +568,7 @@ _GENOTYPE = ("a genotype, a text that UTF-8 can encode", _is_text)
 _RESULTS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "check": ("None, or InputError to be raised for a genotype of another space", lambda value: value is not False),
     **dict.fromkeys(("sample", "mutate", "crossover", "simplified"), _GENOTYPE),
+    "compose": _GENOTYPE,
     "build": ("a torch.nn.Module", _is_network),
     "skip": ("a number", lambda value: hasattr(value, "__float__")),
     "genotypes": ("a list of genotypes, texts that UTF-8 can encode", _are_texts),

@@ -16,7 +16,8 @@ PACKAGES = ("freerea_patch", "freerea_seval", "experiments")
 #: The rooms of ``freerea_seval``, each of which may import from those before it.
 ROOMS = (
     *("_version", "versions", "units", "files", "progress", "unpickle", "tables"),
-    *("strings", "costs", "proxies", "predictor", "config", "measurement", "sources", "runs", "api", "cli"),
+    *("strings", "costs", "proxies", "predictor", "config", "measurement", "sources", "runs", "api"),
+    *("integrations", "cli"),
 )
 #: Names that tell what happened to a thing and not what it is.
 VAGUE = {"told", "found", "said", "its", "mended"}

@@ -19,7 +19,7 @@ RANKED: Mapping[str, Any] = {"aggregation": "ranks", "normalisation": "history",
 ROUNDS, STARTS, TRAINED = 5, 0.4, 50
 REFINED: Mapping[str, Any] = {**RANKED, "unseen": 10}
 #: The algorithm of pymoo.
-NSGA2 = "experiments.search.nsga2:PymooNSGA2"
+NSGA2 = "pymoo:nsga2"
 #: With a population of 100 NSGA-II would end in its second generation; 20 was the best of 20, 50 and 100.
 SMALL: Mapping[str, Any] = {"population": 20}
 

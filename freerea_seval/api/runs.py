@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from freerea_patch import InputError, NothingFeasible, user_message
 from freerea_patch.errors import USERS_EXCEPTIONS
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
-from freerea_seval.config import Config
+from freerea_seval.config import Config, with_engine
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import LineProgress, Progress
 from freerea_seval.runs.folder import RunFolder
@@ -50,6 +50,7 @@ def search(
     start_from: str | Path | Sequence[str | Path] | None = None,
     trust: bool = False,
     workers: int | None = None,
+    engine: str | None = None,
     progress: bool = True,
 ) -> Run:
     """Search, and write a run folder.
@@ -76,6 +77,8 @@ def search(
             config yourself.
         workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
             below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
+        engine: the algorithm instead of the config's, such as ``"optuna:tpe"`` or ``"pymoo:nsga2"``; options that it
+            does not have are left out.
         progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and
             say there if nothing is feasible after a second, or a metric has no value for most networks.
 
@@ -98,7 +101,7 @@ def search(
         raise InputError(f"--workers must be 1 or more, got {workers}")
     bars = progress_bars(progress)
     if resume is not None:
-        others = (config, output, seeds, device, batch, override, start_from)
+        others = (config, output, seeds, device, batch, override, start_from, engine)
         if any(value is not None and value != [] for value in others):
             raise InputError("--resume continues a run with its own config; leave out the config and the other options")
         folder = RunFolder.open(Path(resume).absolute(), trust)  # code of a user may change the working folder
@@ -118,6 +121,11 @@ def search(
     if seeds is not None:
         overrides.append(f"search.seeds={parse_seeds(seeds)}")
     settings, base, name = as_config(config, overrides)
+    if engine is not None:
+        section, left_out = with_engine(settings.search, engine, base)
+        settings = settings.model_copy(update={"search": section})
+        if left_out:
+            bars.say(f"engine {engine} does not take the options {', '.join(left_out)} of the config")
     # To the microsecond, so that searches that are started together have folders of their own.
     path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}" if output is None else Path(output)
     path = path.absolute()  # code of a user may change the working folder

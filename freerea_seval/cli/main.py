@@ -102,6 +102,9 @@ def search(
         bool, typer.Option("--trust", help="With --resume: import the code that a run folder from elsewhere names.")
     ] = False,
     workers: Annotated[int | None, typer.Option(help="Processes that share the seeds; one by default.")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="Algorithm instead of the config's: optuna:tpe, pymoo:nsga2, freerea, ...")
+    ] = None,
 ) -> None:
     """Run a search and write a run folder."""
     from freerea_seval.api import runs
@@ -119,6 +122,7 @@ def search(
             start_from=start_from,
             trust=trust,
             workers=workers,
+            engine=engine,
         )
     )
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         foreign_names,
         load_config,
         resolve_algorithm,
+        with_engine,
     )
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)

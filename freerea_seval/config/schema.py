@@ -396,12 +396,48 @@ def foreign_names(config: Config, space_alone: bool = False) -> list[str]:
     collect(config.space)
     if space_alone:
         return names
-    collect([config.search.algorithm, config.live.batch])
+    collect([config.live.batch, *([] if config.search.algorithm in ENGINES else [config.search.algorithm])])
     sources = [section.source_argument for section in (*config.objectives, *config.report)]
     names += [f"ssh {argument['ssh']}" for argument in sources if isinstance(argument, dict) and "ssh" in argument]
     collect([section.source for section in (*config.objectives, *config.report)])
     cache = config.live.cache
     return list(dict.fromkeys([*names, *([] if cache in (None, "off") else [cache])]))
+
+
+#: Search engines of other libraries, as algorithms, by the name that a config uses.
+ENGINES: Mapping[str, str] = {
+    "optuna:gp": "freerea_seval.integrations.optuna:OptunaGP",
+    "optuna:nsga2": "freerea_seval.integrations.optuna:OptunaNSGA2",
+    "optuna:tpe": "freerea_seval.integrations.optuna:OptunaTPE",
+    "pymoo:nsga2": "freerea_seval.integrations.pymoo:NSGA2",
+}
+
+
+def _find_algorithm(name: str, base: Path) -> type[Search]:
+    """Return an algorithm of a config by name, which may be that of an engine."""
+    library = name.partition(":")[0]
+    if name not in ENGINES and any(engine.partition(":")[0] == library for engine in ENGINES):
+        raise unknown_name("engine", name, ENGINES)
+    with importable_from(base):
+        return find_algorithm(ENGINES.get(name, name))
+
+
+def with_engine(section: SearchSection, engine: str, base: Path) -> tuple[SearchSection, list[str]]:
+    """Return a section ``search`` with another algorithm, and the names of the options that this one does not take.
+
+    Args:
+        section: the section, whose options are kept where the other algorithm has them.
+        engine: the other algorithm.
+        base: the folder in which ``pkg.module:Class`` is searched first.
+
+    Raises:
+        InputError: an unknown algorithm.
+    """
+    takes = algorithm_options(_find_algorithm(engine, base))
+    options = section.options()
+    kept = {name: value for name, value in options.items() if name in takes}
+    other = SearchSection(algorithm=engine, seeds=section.seeds, **kept)
+    return other, [name for name in options if name not in takes]
 
 
 def resolve_algorithm(section: SearchSection, space: SearchSpace, base: Path) -> tuple[type[Search], SearchSection]:
@@ -418,8 +454,7 @@ def resolve_algorithm(section: SearchSection, space: SearchSpace, base: Path) ->
     Raises:
         InputError: an unknown algorithm or option, or a value that the option cannot have.
     """
-    with importable_from(base):
-        algorithm = find_algorithm(section.algorithm)
+    algorithm = _find_algorithm(section.algorithm, base)
     options = section.options()
     check_option_names(section.algorithm, algorithm, options)
     values = {name: _option_value(name, p, options) for name, p in algorithm_options(algorithm).items()}

@@ -278,7 +278,7 @@ class Refinement:
         space = self._setup.space
         genotypes = draw(space, max(_START_POOL, 2 * count), self._seed, least=1)
         with self._progress.task("choosing networks to start with") as show:
-            ordered = most_informative_first(space, genotypes, show)
+            ordered = most_informative_first(space, genotypes, show, learned.source.cost_bases)
         strings = learned.source.strings.strings(ordered)
         costs = StringFeatures().fit(strings).matrix(strings)[:, 0]  # the multiply-adds
         extremes = [ordered[int(place(costs))] for place in (np.argmin, np.argmax)]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from freerea_seval.measurement.ssh import SshMachine
     from freerea_seval.predictor.models.gp import JointPosterior
     from freerea_seval.predictor.models.target_transform import Scale
+    from freerea_seval.predictor.seval import SEvalPredictor
     from freerea_seval.predictor.transfer import Bases
 
 Values = npt.NDArray[np.float64]
@@ -224,6 +225,17 @@ class LearnedSource(PredictedSource):
         self._unit, self._direction = unit, direction or self._direction or "min"
         view = self._bases.view if self._bases else self.means.view or default_view(self.metric)
         self.strings = shared_strings(self._context.space, view)
+
+    @property
+    def cost_bases(self) -> Sequence[SEvalPredictor] | None:
+        """Predictors of the metric for other devices, or None for a metric that need not be a cost of a device.
+
+        Of a few costs, the model that learns most is the one of
+        :mod:`~freerea_seval.predictor.models.calibrated`.
+        """
+        if not self.is_measured_together:
+            return None
+        return list(self._bases.predictors.values()) if self._bases else []
 
     @property
     def is_measured_together(self) -> bool:

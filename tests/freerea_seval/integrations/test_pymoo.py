@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pymoo.algorithms.moo import nsga2
+from pymoo.optimize import minimize
 
-from experiments.search.nsga2 import PymooNSGA2
+import freerea_seval as fs
 from freerea_patch import Budget, Candidate, InputError, Objective, SearchResult, TopologySpace, run
 from freerea_patch.history import pareto_fronts
+from freerea_patch.imports import import_object
+from freerea_patch.spaces import all_cells
+from freerea_seval.integrations.pymoo import NSGA2, Problem
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
-
-pytest.importorskip("pymoo")
 
 LEADING = Objective("leading", role="pareto")
 TRAILING = Objective("trailing", "min", role="pareto")
@@ -41,7 +44,7 @@ def table() -> Formulas:
 
 def search_bits(*terms: Objective, bits: int = 9, evaluations: int = 200, seed: int = 0) -> SearchResult:
     bound = objectives(table(), *terms)
-    search = PymooNSGA2(BitSpace(bits), bound.terms, population=20, seed=seed)
+    search = NSGA2(BitSpace(bits), bound.terms, population=20, seed=seed)
     return run(search, bound, Budget(evaluations=evaluations))
 
 
@@ -76,7 +79,7 @@ def test_it_finds_the_true_front_within_a_constraint(seed: int) -> None:
 
 def test_it_goes_towards_feasible_ones_when_it_starts_with_none() -> None:
     bound = objectives(table(), TRAILING, Objective("leading", role="constraint", lower=8))
-    result = run(PymooNSGA2(BitSpace(9), bound.terms, population=10), bound, Budget(evaluations=2))
+    result = run(NSGA2(BitSpace(9), bound.terms, population=10), bound, Budget(evaluations=2))
     assert {c.genotype for c in result.history} == {"111111110", "111111111"}
     assert not any(c.feasible for c in list(result.history.all_candidates())[:10])
     assert result.history.evaluated < 150
@@ -91,7 +94,7 @@ def test_a_summed_score_alone_is_an_axis_as_well() -> None:
 def test_values_that_are_no_numbers_rank_last_and_end_nothing() -> None:
     source = Formulas(a=lambda g: math.nan if g[0] == "1" else noise("a")(g), trailing=trailing)
     bound = objectives(source, Objective("a"), TRAILING)
-    search = PymooNSGA2(BitSpace(8), bound.terms, population=10)
+    search = NSGA2(BitSpace(8), bound.terms, population=10)
     result = run(search, bound, Budget(evaluations=100))
     assert result.stopped == "budget"
     assert all(c.genotype[0] == "0" for c in result.front)
@@ -103,7 +106,7 @@ def test_parents_and_children_are_compared_by_scores_over_all_that_is_feasible_s
     bound = objectives(
         table(), Objective("a"), Objective("b", weight=2.0), LEADING, Objective("limit", "min", "constraint", upper=0.7)
     )
-    search = PymooNSGA2(BitSpace(8), bound.terms, population=10)
+    search = NSGA2(BitSpace(8), bound.terms, population=10)
     tell, told = search._algorithm.tell, []
 
     def check(infills: Any) -> None:
@@ -128,7 +131,7 @@ def test_parents_and_children_are_compared_by_scores_over_all_that_is_feasible_s
 def test_nothing_is_evaluated_twice_and_a_space_may_be_exhausted() -> None:
     source = table()
     bound = objectives(source, LEADING, TRAILING)
-    result = run(PymooNSGA2(BitSpace(5), bound.terms, population=8), bound, Budget(evaluations=1000))
+    result = run(NSGA2(BitSpace(5), bound.terms, population=8), bound, Budget(evaluations=1000))
     assert result.stopped == "exhausted"
     assert sorted(genotype for genotype, _ in source.asked) == ["".join(g) for g in product("01", repeat=5)]
 
@@ -151,7 +154,7 @@ def test_children_have_the_generation_and_the_parents_that_they_come_from() -> N
 def test_the_course_does_not_depend_on_how_many_are_taken_at_a_time() -> None:
     def course(limit: int | None) -> list[str]:
         bound = objectives(table(), LEADING, TRAILING, Objective("limit", role="constraint", upper=0.6))
-        search = PymooNSGA2(BitSpace(9), bound.terms, population=10)
+        search = NSGA2(BitSpace(9), bound.terms, population=10)
         while search.history.evaluated < 100:
             proposals = search.ask(limit)
             for proposal, evaluation in zip(proposals, bound.evaluate([p.genotype for p in proposals]), strict=True):
@@ -163,7 +166,7 @@ def test_the_course_does_not_depend_on_how_many_are_taken_at_a_time() -> None:
 
 def test_a_seed_fixes_the_course_whatever_the_hash_seed() -> None:
     code = (
-        "from tests.experiments.search.test_nsga2 import LEADING, TRAILING, Objective, search_bits\n"
+        "from tests.freerea_seval.integrations.test_pymoo import LEADING, TRAILING, Objective, search_bits\n"
         "result = search_bits(LEADING, TRAILING, Objective('limit', role='constraint', upper=0.6), evaluations=80)\n"
         "print(*[c.genotype for c in result.history.all_candidates()])"
     )
@@ -189,7 +192,7 @@ def test_genotypes_may_be_simplified() -> None:
         Objective("a", role="pareto"),
         Objective("convolutions", "min", "pareto"),
     )
-    search = PymooNSGA2(space, bound.terms, population=10, simplify=True)
+    search = NSGA2(space, bound.terms, population=10, simplify=True)
     run(search, bound, Budget(evaluations=50))
     genotypes = [c.genotype for c in search.history]
     assert genotypes == [space.simplified(g) for g in genotypes]
@@ -200,13 +203,45 @@ def test_pymoo_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_without_pymoo_there_is_one_line_that_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pymoo.algorithms.moo.nsga2", None)
+@pytest.mark.parametrize("library", ["pymoo", "optuna", "ray"])
+def test_without_the_library_there_is_one_line_that_says_what_to_install(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in list(sys.modules):
+        if name.partition(".")[0] == library:
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, library, None)
+    monkeypatch.delitem(sys.modules, f"freerea_seval.integrations.{library}", raising=False)
     with pytest.raises(InputError) as error:
-        PymooNSGA2(BitSpace(4), [LEADING])
-    assert str(error.value) == "NSGA-II needs the package pymoo: pip install 'freerea-seval[experiments]'"
+        import_object(f"freerea_seval.integrations.{library}:anything", "engine")
+    assert str(error.value) == f"this needs the package {library}: pip install 'freerea-seval[engines]'"
 
 
 def test_a_population_of_one_is_refused() -> None:
-    with pytest.raises(InputError, match="population must be at least 2, not 1"):
-        PymooNSGA2(BitSpace(4), [LEADING], population=1)
+    with pytest.raises(InputError, match="population must be a whole number from 2 to 100000, got 1"):
+        NSGA2(BitSpace(4), [LEADING], population=1)
+
+
+def test_the_problem_of_pymoo_has_the_values_of_our_search() -> None:
+    evaluator = fs.Evaluator.from_config(
+        {
+            "budget": {"evaluations": 1},
+            "objectives": [
+                {"metric": "params", "source": "cost", "role": "pareto"},
+                {"metric": "skip", "source": "training-free"},
+                {"metric": "flops", "source": "cost", "role": "constraint", "max": 100},
+            ],
+        }
+    )
+    problem = Problem(evaluator)
+    result = minimize(problem, nsga2.NSGA2(pop_size=12, **problem.operators()), ("n_gen", 4), seed=1)
+    genotypes = [individual.X[0] for individual in result.pop]
+    table = evaluator(genotypes)
+    assert len(set(genotypes)) == 12
+    assert table["feasible"].all()
+    assert np.array_equal(result.pop.get("F"), np.column_stack([table["params"], -table["skip"]]))
+    assert len(result.X) == (pareto_fronts(-result.pop.get("F")) == 0).sum()
+    first = Problem(evaluator).evaluate(np.array([[all_cells()[1462]]], dtype=object), return_values_of=["G"])
+    flops = evaluator([all_cells()[1462]])["flops"].iloc[0]
+    assert flops > 100
+    assert first.ravel().tolist() == pytest.approx([flops / 100 - 1, 0.0])

@@ -1,0 +1,60 @@
+"""Networks as points for engines that compare fixed numbers: axes to minimise, and violations of constraints."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from freerea_patch import InputError, Objective, SearchSpace
+from freerea_patch.algorithms import MOST_CANDIDATES
+
+
+def check_population(population: object) -> None:
+    """Raise :class:`InputError` if an option is no size of a population."""
+    if isinstance(population, bool) or not isinstance(population, int) or not 2 <= population <= MOST_CANDIDATES:
+        raise InputError(f"population must be a whole number from 2 to {MOST_CANDIDATES}, got {population!r}")
+
+
+def choices_of(space: SearchSpace) -> Mapping[str, Sequence[str]]:
+    """Return the genes of a space by name, each with its possible values.
+
+    Raises:
+        InputError: the space lacks one of the members that make genotypes from genes.
+    """
+    missing = [member for member in ("choices", "compose", "genes") if not hasattr(space, member)]
+    if missing:
+        raise InputError(
+            f"space {space.name} has no {' and no '.join(missing)}, which engines that choose values of genes need;"
+            " see freerea_patch.SearchSpace"
+        )
+    return {name: tuple(values) for name, values in space.choices().items()}  # type: ignore[attr-defined]
+
+
+def point(
+    values: Mapping[str, float], selecting: Sequence[Objective], constraints: Sequence[Objective], feasible: bool
+) -> tuple[list[float], list[float]]:
+    """Return the axes of a network, smaller is better, and its relative distances to the constraints, 0 within them.
+
+    Constraints are evaluated before what selects, and one that excludes a network ends its evaluation: a constraint
+    without a value counts 0, and so do the axes of an infeasible network. One more violation, the last, is infinite for
+    a network that is feasible and lacks a finite value of an axis.
+
+    Args:
+        values: by name of the objective.
+        selecting, constraints: the objectives.
+        feasible: whether all constraints admit the network.
+    """
+    axes = [-t.oriented(values[t.name]) if feasible else 0.0 for t in selecting]
+    defined = all(map(math.isfinite, axes))
+    violations = [t.excess(values[t.name]) if t.name in values else 0.0 for t in constraints]
+    return axes if defined else [0.0] * len(axes), [*violations, 0.0 if defined else math.inf]
+
+
+def without_unreached(row: Mapping[str, float], constraints: Sequence[Objective]) -> dict[str, float]:
+    """Return a row of an evaluator without the constraints that were not evaluated.
+
+    Of these, as of unsupported ones, the value is NaN; they were not evaluated if another one excludes the network.
+    """
+    excluded = any(0 < t.excess(row[t.name]) < math.inf for t in constraints)
+    unreached = {t.name for t in constraints if excluded and math.isnan(row[t.name])}
+    return {name: value for name, value in row.items() if name not in unreached}
