@@ -18,8 +18,8 @@ RANKED: Mapping[str, Any] = {"aggregation": "ranks", "normalisation": "history",
 #: trained in all. A part of the budget needs a small population, and goes on with networks that are new.
 ROUNDS, STARTS, TRAINED = 5, 0.4, 50
 REFINED: Mapping[str, Any] = {**RANKED, "unseen": 10}
-#: The algorithm of pymoo.
-NSGA2 = "pymoo:nsga2"
+#: The engines of other libraries, by the name of the algorithm.
+ENGINES = {"pymoo:nsga2": "NSGA-II of pymoo", "optuna:nsga2": "NSGA-II of Optuna", "optuna:tpe": "TPE of Optuna"}
 #: With a population of 100 NSGA-II would end in its second generation; 20 was the best of 20, 50 and 100.
 SMALL: Mapping[str, Any] = {"population": 20}
 
@@ -55,11 +55,9 @@ class Method:
     @property
     def description(self) -> str:
         """What its name stands for."""
-        algorithm = (
-            "NSGA-II of pymoo" if self.algorithm == NSGA2 else "FreeREA" if "freerea" in self.algorithm else "random"
-        )
+        algorithm = ENGINES.get(self.algorithm, "FreeREA" if "freerea" in self.algorithm else "random")
         parts = [algorithm + (" without mutation of the best" if self.algorithm == "freerea-minus" else "")]
-        if self.options and self.algorithm != NSGA2:
+        if self.options and self.algorithm not in ENGINES:
             parts.append(", ".join(f"{name} {value}" for name, value in self.options.items()))
         if self.hardware is None:
             parts.append("the hardware metric is unknown to it")
@@ -104,9 +102,15 @@ METHODS = (
     Method("pareto+true", hardware="true", role="pareto"),
     Method("pareto+seval", hardware="seval", role="pareto"),
     Method("pareto-ranked+seval", options=RANKED, hardware="seval", role="pareto"),
-    Method("nsga2+seval", NSGA2, SMALL, hardware="seval", role="pareto"),
+    Method("nsga2+seval", "pymoo:nsga2", SMALL, hardware="seval", role="pareto"),
     Method("random+seval", "random", hardware="seval", role="pareto"),
     Method("pareto+trained", "freerea", REFINED, "seval", "pareto", rounds=ROUNDS, trains=True),
+)
+#: Other engines on the config of ``freerea+seval``; TPE begins with ten random networks, as is its default.
+OTHER_ENGINES = (
+    Method("pymoo-nsga2+seval", "pymoo:nsga2", SMALL, hardware="seval"),
+    Method("optuna-nsga2+seval", "optuna:nsga2", SMALL, hardware="seval"),
+    Method("optuna-tpe+seval", "optuna:tpe", {"population": 10}, hardware="seval"),
 )
 #: One option of the loop at a time, and each taken away, on true values.
 ABLATION = (
@@ -176,7 +180,7 @@ def search_config(
     options |= method.options
     if method.algorithm == "freerea-minus":
         options["tournament"] = min(5, sizes["tournament"])  # as in the public code
-    if method.algorithm == NSGA2:
+    if method.algorithm in ENGINES:
         options.pop("tournament")
     config = {
         "space": f"nats-tss/{benchmark.dataset}",

@@ -172,7 +172,7 @@ class OptunaSearch(Search):
     def _learn_given(self) -> None:
         """Make trials of the candidates that are in the history already."""
         self._scale()
-        distributions = {
+        distributions: dict[str, optuna.distributions.BaseDistribution] = {
             name: optuna.distributions.CategoricalDistribution(values) for name, values in self._choices.items()
         }
         for candidate in self.history.all_candidates():

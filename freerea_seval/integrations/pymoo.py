@@ -78,11 +78,11 @@ class Problem(_Problem):  # type: ignore[misc]
 
     def _evaluate(self, X: Variables, out: dict[str, Any], *args: Any, **more: Any) -> None:  # noqa: N803
         table = self._evaluate_genotypes([str(genotype) for genotype in X[:, 0]])
-        rows = table[[t.name for t in (*self._constraints, *self._selecting)]].to_dict("records")
-        points = [
-            point(without_unreached(row, self._constraints), self._selecting, self._constraints, feasible)
-            for row, feasible in zip(rows, table["feasible"], strict=True)
-        ]
+        names = [t.name for t in (*self._constraints, *self._selecting)]
+        points = []
+        for feasible, *values in table[["feasible", *names]].itertuples(index=False):
+            row = without_unreached(dict(zip(names, values, strict=True)), self._constraints)
+            points.append(point(row, self._selecting, self._constraints, feasible))
         out["F"], out["G"] = (np.array(values) for values in zip(*points, strict=True))
 
     def operators(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from freerea_seval.integrations.points import choices_of
 try:
     from ray import tune
 except ImportError:
-    raise InputError("this needs the package ray: pip install 'freerea-seval[engines]'") from None
+    raise InputError("this needs the package ray: pip install 'freerea-seval[ray]'") from None
 
 if TYPE_CHECKING:
     from freerea_seval.api.evaluator import Evaluator
@@ -50,7 +50,8 @@ def trainable(evaluator: Evaluator) -> Callable[[Mapping[str, str]], dict[str, A
 
     def evaluate(genes: Mapping[str, str]) -> dict[str, Any]:
         genotype = evaluator.space.compose(dict(genes))  # type: ignore[attr-defined]
-        row: dict[str, Any] = evaluator([genotype]).iloc[0].to_dict()
-        return {**row, "feasible": bool(row["feasible"])}
+        row = evaluator([genotype]).iloc[0]
+        values = {term.name: float(row[term.name]) for term in evaluator.objectives}
+        return {"genotype": genotype, "feasible": bool(row["feasible"]), **values}
 
     return evaluate

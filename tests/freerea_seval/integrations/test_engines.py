@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ CONFIG: dict[str, Any] = {
         {"metric": "flops", "source": "cost", "role": "constraint", "max": 100},
     ],
 }
-CHEAP = sorted(set(ENGINES) - {"optuna:gp"})
+CHEAP = [name for name in sorted(ENGINES) if name != "optuna:gp" and find_spec(name.partition(":")[0])]
 
 
 def journal(run: fs.Run) -> str:

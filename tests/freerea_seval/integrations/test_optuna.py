@@ -7,14 +7,16 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
-import optuna
+import numpy as np
 import pytest
 
 import freerea_seval as fs
 from freerea_patch import Budget, Evaluation, InputError, Objective, Proposal, SearchResult, TopologySpace, run
 from freerea_patch.history import pareto_fronts
-from freerea_seval.integrations.optuna import OptunaGP, OptunaNSGA2, OptunaObjective, OptunaSearch, OptunaTPE
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
+
+optuna = pytest.importorskip("optuna")
+from freerea_seval.integrations.optuna import OptunaGP, OptunaNSGA2, OptunaObjective, OptunaSearch, OptunaTPE  # noqa: E402
 
 ENGINES = (OptunaTPE, OptunaNSGA2)
 CONFIG: dict[str, Any] = {
@@ -189,8 +191,6 @@ def test_genotypes_of_the_built_in_spaces_are_made_of_genes(space: Any) -> None:
 
 def test_a_front_of_trials_is_that_of_their_points() -> None:
     result = search_bits(OptunaNSGA2, Objective("a", role="pareto"), Objective("ones", "min", "pareto"))
-    import numpy as np
-
     everyone = list(result.history)
     points = np.array([(c.values["a"], -c.values["ones"]) for c in everyone])
     assert {c.genotype for c in result.front} == {

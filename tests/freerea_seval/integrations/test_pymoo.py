@@ -1,3 +1,4 @@
+# mypy: disable-error-code="import-untyped, import-not-found"
 """NSGA-II of pymoo as a search: what it finds, keeps, counts and compares."""
 
 from __future__ import annotations
@@ -214,7 +215,8 @@ def test_without_the_library_there_is_one_line_that_says_what_to_install(
     monkeypatch.delitem(sys.modules, f"freerea_seval.integrations.{library}", raising=False)
     with pytest.raises(InputError) as error:
         import_object(f"freerea_seval.integrations.{library}:anything", "engine")
-    assert str(error.value) == f"this needs the package {library}: pip install 'freerea-seval[engines]'"
+    extra = "ray" if library == "ray" else "engines"
+    assert str(error.value) == f"this needs the package {library}: pip install 'freerea-seval[{extra}]'"
 
 
 def test_a_population_of_one_is_refused() -> None:
