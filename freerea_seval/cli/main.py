@@ -101,7 +101,13 @@ def search(
     trust: Annotated[
         bool, typer.Option("--trust", help="With --resume: import the code that a run folder from elsewhere names.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes that share the seeds; one by default.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that evaluate networks, or search with whole seeds. By default: as many as physical cores"
+            " once training-free metrics have taken ten seconds; one where a metric is measured by a clock."
+        ),
+    ] = None,
 ) -> None:
     """Run a search and write a run folder."""
     from freerea_seval.api import runs
@@ -118,7 +124,7 @@ def search(
             answers=answers,
             start_from=start_from,
             trust=trust,
-            workers=workers,
+            workers="auto" if workers is None else workers,
         )
     )
 
