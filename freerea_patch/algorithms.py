@@ -97,8 +97,8 @@ class Search(ABC):
 
     @property
     def exhausted(self) -> bool:
-        """Whether :data:`PATIENCE` consecutive batches brought no new feasible candidate."""
-        return self._idle_batches >= PATIENCE
+        """Whether :data:`PATIENCE` consecutive batches, counted by size, brought no new feasible candidate."""
+        return self._idle_batches * self.batch_size >= PATIENCE * BATCH_SIZE
 
     def ask(self, limit: int | None = None) -> list[Proposal]:
         """Return the next candidates to evaluate, all of them new, at most ``limit``.
