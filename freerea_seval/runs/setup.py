@@ -103,9 +103,9 @@ def prepare(
     bound_terms = [term for bound in objectives for term in _terms(bound)]
     notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
     objective_set = ObjectiveSet(bound_terms)
-    sections = [bound.section for bound in (*objectives, *report)]
-    timed = any(opener.registry[section.source_name].workers == "clock" for section in sections)
-    spread = any(isinstance(bound.source, SpreadSource) for bound in (*objectives, *report))
+    metrics: list[Bound[Any]] = [*objectives, *report]
+    timed = any(opener.registry[bound.section.source_name].workers == "clock" for bound in metrics)
+    spread = any(isinstance(bound.source, SpreadSource) for bound in metrics)
     return Setup(
         resolved, space, algorithm, objective_set, objectives, report, opener.preparation, notes, spread, timed
     )

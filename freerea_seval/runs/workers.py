@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -104,7 +104,7 @@ class Workers:
                 executor.terminate()
             executor.shutdown(wait=True, cancel_futures=True)
 
-    def map(self, function: Callable[..., R], tasks: Sequence[tuple[Any, ...]]) -> Iterator[R]:
+    def map(self, function: Callable[..., R], tasks: Sequence[tuple[Any, ...]]) -> Generator[R, None, None]:
         """Yield the results of ``function(*task)``, in the order of the tasks, which are all submitted at once.
 
         If the iterator is closed early, tasks that have not begun are cancelled, and the others awaited: when it ends,
@@ -248,7 +248,9 @@ class SpreadSource:
             for row in rows:
                 yield next(computed) if row is None else row
 
-    def _computed(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
+    def _computed(
+        self, genotypes: Sequence[str], metrics: Sequence[str]
+    ) -> Generator[Mapping[str, Measured], None, None]:
         rest = list(genotypes)
         while rest and not self._workers.ready(self._recipe):
             began = time.perf_counter()

@@ -187,7 +187,7 @@ def test_a_round_of_several_tournaments_has_the_offspring_of_each_from_one_popul
 
 def test_several_tournaments_make_the_batches_of_the_start_larger_and_the_same_networks() -> None:
     given = [format(number, "016b") for number in range(0, 65536, 2048)]
-    batches = {}
+    batches: dict[int, list[list[Proposal]]] = {}
     for tournaments in (1, 3):
         search = FreeREA(BitSpace(16), TERMS, population=90, tournament=5, start=given, tournaments=tournaments)
         batches[tournaments] = []
