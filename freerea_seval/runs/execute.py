@@ -152,7 +152,7 @@ def _run_seeds_in_threads(
         except BaseException:
             for future in futures:
                 future.cancel()
-            workers.close(at_once=True)  # the threads end where they next need a worker
+            workers.close()  # the threads end where they next need a worker
             raise
 
 
@@ -167,6 +167,7 @@ def _run_seeds_in_workers(
     folder: RunFolder, setup: Setup, seeds: Sequence[int], progress: Progress, workers: Workers
 ) -> None:
     """Search with each seed in a worker as a whole: where metrics are looked up, the loop itself takes the time."""
+    workers.count = min(workers.count, len(seeds))
     terms = setup.objectives.terms
     tasks = [
         (folder.config, folder.base, folder.path, seed, folder.journal(seed).steps(terms), _of_one_seed(progress))

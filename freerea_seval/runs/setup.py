@@ -160,8 +160,8 @@ class _Opener:
         """Return a source whose values workers compute, if it is to be one."""
         workers, context = self._workers, self._context
         kinds = ("always", "asked") if workers and workers.asked else ("always",)
-        if workers is None or self.registry[name].workers not in kinds:
-            return source
+        if workers is None or self.registry[name].workers not in kinds or hasattr(source, "bounds"):
+            return source  # such as a predictor, whose bounds belong to its values
         live = context.live.model_copy(update={"cache": "off"})  # which the driver alone reads and writes
         recipe = Recipe(context.space_name, live, context.base.resolve(), context.seed, name, argument)
         return SpreadSource(source, recipe, workers)

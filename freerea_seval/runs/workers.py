@@ -24,7 +24,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExec
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import wraps
-from multiprocessing import active_children, get_context, parent_process
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Lock, Thread
 from types import TracebackType
@@ -93,14 +93,14 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close(at_once=error is not None)
+        self.close()
 
-    def close(self, at_once: bool) -> None:
-        """End the workers; at once, or when they have finished what they do."""
+    def close(self) -> None:
+        """End the workers, processes at once: nobody waits for a result any more."""
         with self._lock:
             self._closed, executor = True, self._executor
         if executor is not None:
-            if at_once and isinstance(executor, ProcessExecutor):
+            if isinstance(executor, ProcessExecutor):
                 executor.terminate()
             executor.shutdown(wait=True, cancel_futures=True)
 
@@ -195,12 +195,11 @@ class ProcessExecutor(ProcessPoolExecutor):
     """
 
     def __init__(self, count: int) -> None:
-        self._others = set(active_children())
         super().__init__(count, get_context("spawn"), _start_process)
 
     def terminate(self) -> None:
         """End all processes, whatever they do."""
-        for process in set(active_children()) - self._others:
+        for process in list((self._processes or {}).values()):
             process.terminate()
 
 

@@ -19,7 +19,16 @@ from typing import Any
 import pytest
 
 import freerea_seval as fs
-from freerea_patch import InputError, Measured, MetricCache, NothingFeasible, user_message
+from freerea_patch import (
+    BoundObjective,
+    InputError,
+    Measured,
+    MetricCache,
+    NothingFeasible,
+    Objective,
+    ObjectiveSet,
+    user_message,
+)
 from freerea_seval.config import LiveSettings, check_config, load_config
 from freerea_seval.progress import Progress
 from freerea_seval.runs import workers as module
@@ -186,6 +195,36 @@ def test_only_what_is_not_known_goes_to_workers_and_is_stored_here(sent: list[st
     assert source.computed == []
 
 
+def test_nothing_is_computed_by_workers_while_another_metric_is_measured_by_a_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    running: list[str] = []
+    beside: list[int] = []
+
+    def compute(recipe: Recipe, genotype: str, metrics: tuple[str, ...]) -> dict[str, Measured]:
+        running.append(genotype)
+        time.sleep(0.02)
+        running.remove(genotype)
+        return {"m": Measured(1.0)}
+
+    class Clock:
+        def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:
+            beside.append(len(running))
+            return [{"latency": Measured(2.0)} for _ in genotypes]
+
+    monkeypatch.setattr(module, "compute_row", compute)
+    with Workers(3, make_executor=threads) as workers:
+        spread = SpreadSource(Cached(), RECIPE, workers)
+        terms = [(Objective("m"), spread, "m"), (Objective("latency", "min"), Clock(), "latency")]
+        objectives = ObjectiveSet([BoundObjective(*term) for term in terms])
+        for genotypes in (["a", "b", "c"], ["d", "e", "f", "g", "h", "i", "j"], ["k", "l"]):
+            # The second batch is given up, as where a budget is spent.
+            evaluations = objectives.evaluate(genotypes)
+            for _ in genotypes[:3]:
+                next(evaluations)
+    assert beside == [0, 0, 0]
+
+
 def test_by_default_workers_start_when_this_process_has_computed_for_a_while(
     sent: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,6 +241,7 @@ def test_by_default_workers_start_when_this_process_has_computed_for_a_while(
         deadline = time.monotonic() + 10
         while not workers.ready(RECIPE) and time.monotonic() < deadline:
             time.sleep(0.01)
+        assert workers._executor is not None
         rows = list(spread.evaluate(["e", "ff"], ["m"]))
         assert [row["m"].value for row in rows] == [1.0, 2.0]
         assert (source.computed, sorted(sent)) == (["a", "b", "c", "d"], ["e", "ff"])
