@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Time searches and empty tasks, and print a table."""
     parser = experiment_parser("search.workers", __doc__)
     parser.add_argument("--cells", type=int, default=300, help="networks of the search on live metrics")
-    parser.add_argument("--evaluations", type=int, default=1000, help="networks of a search on a table")
+    parser.add_argument("--evaluations", type=int, default=5000, help="networks of a search on a table")
     parser.add_argument("--tasks", type=int, default=2000, help="empty tasks")
     parser.add_argument("--repeats", type=int, default=3)
     parser.shared("--batch-size")
