@@ -69,7 +69,7 @@ def search(
             config yourself.
         workers: processes that evaluate networks, or search with whole seeds where metrics are looked up or predicted;
             None or 1 for this process alone; ``"auto"`` for what the command line does, which is as many as there are
-            physical cores, once training-free metrics have taken ten seconds, and one where a metric is measured by a
+            physical cores, once training-free metrics have taken five seconds, and one where a metric is measured by a
             clock. A script that uses more than one calls this below ``if __name__ == "__main__":``, as
             :mod:`multiprocessing` requires.
         progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and

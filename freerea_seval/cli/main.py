@@ -105,7 +105,7 @@ def search(
         int | None,
         typer.Option(
             help="Processes that evaluate networks, or search with whole seeds. By default: as many as physical cores"
-            " once training-free metrics have taken ten seconds; one where a metric is measured by a clock."
+            " once training-free metrics have taken five seconds; one where a metric is measured by a clock."
         ),
     ] = None,
 ) -> None:

@@ -39,7 +39,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: By default, workers are started once this process has computed for so many seconds: a worker takes seconds to start.
-START_S = 10.0
+START_S = 5.0
 #: Executors that may break in a row without finishing a single task.
 MOST_BROKEN = 3
 

@@ -215,8 +215,8 @@ def test_nothing_is_computed_by_workers_while_another_metric_is_measured_by_a_cl
     monkeypatch.setattr(module, "compute_row", compute)
     with Workers(3, make_executor=threads) as workers:
         spread = SpreadSource(Cached(), RECIPE, workers)
-        terms = [(Objective("m"), spread, "m"), (Objective("latency", "min"), Clock(), "latency")]
-        objectives = ObjectiveSet([BoundObjective(*term) for term in terms])
+        latency = BoundObjective(Objective("latency", "min"), Clock(), "latency")
+        objectives = ObjectiveSet([BoundObjective(Objective("m"), spread, "m"), latency])
         for genotypes in (["a", "b", "c"], ["d", "e", "f", "g", "h", "i", "j"], ["k", "l"]):
             # The second batch is given up, as where a budget is spent.
             evaluations = objectives.evaluate(genotypes)
