@@ -24,10 +24,11 @@ PATIENCE = 1_000
 #: Random candidates per batch: sources can work on a batch, and a budget can end the search between batches.
 BATCH_SIZE = 16
 #: The largest population, the largest number of random candidates a tournament, and the most mutations of a duplicate;
-#: with these, a search of an exhausted space ends within seconds.
+#: with these, a search of an exhausted space ends within seconds. A round has at most :data:`MOST_TOURNAMENTS`.
 MOST_CANDIDATES = 100_000
 MOST_RANDOM = 1_000
 MOST_MUTATIONS = 100
+MOST_TOURNAMENTS = 1_000
 #: A package adds algorithms by entry points of this group: ``name = pkg.module:Class``.
 ENTRY_POINTS = "freerea_seval.algorithms"
 
@@ -51,6 +52,9 @@ class Search(ABC):
     Raises:
         InputError: an unknown aggregation or normalisation, or ``simplify`` in a space that does not support it.
     """
+
+    #: Candidates of a batch that need not wait for each other.
+    batch_size = BATCH_SIZE
 
     def __init__(
         self,
@@ -93,8 +97,8 @@ class Search(ABC):
 
     @property
     def exhausted(self) -> bool:
-        """Whether :data:`PATIENCE` consecutive batches brought no new feasible candidate."""
-        return self._idle_batches >= PATIENCE
+        """Whether :data:`PATIENCE` consecutive batches, counted by size, brought no new feasible candidate."""
+        return self._idle_batches * self.batch_size >= PATIENCE * BATCH_SIZE
 
     def ask(self, limit: int | None = None) -> list[Proposal]:
         """Return the next candidates to evaluate, all of them new, at most ``limit``.
@@ -150,7 +154,7 @@ class Search(ABC):
         """
         candidates: list[Candidate] = []
         while len(candidates) < count:
-            batch = [self.sample() for _ in range(min(BATCH_SIZE, count - len(candidates)))]
+            batch = [self.sample() for _ in range(min(self.batch_size, count - len(candidates)))]
             yield batch
             candidates += self.feasible(batch)
         return candidates
@@ -158,8 +162,9 @@ class Search(ABC):
     def evaluate_given(self, genotypes: Sequence[str]) -> Generator[Sequence[Proposal], None, list[Candidate]]:
         """Yield batches of proposals of ``genotypes``, and return the feasible candidates, each once."""
         candidates: dict[str, Candidate] = {}
-        for first in range(0, len(genotypes), BATCH_SIZE):
-            batch = [Proposal(self.simplified(g), origin="given") for g in genotypes[first : first + BATCH_SIZE]]
+        for first in range(0, len(genotypes), self.batch_size):
+            part = genotypes[first : first + self.batch_size]
+            batch = [Proposal(self.simplified(g), origin="given") for g in part]
             yield batch
             candidates |= {c.genotype: c for c in self.feasible(batch)}
         return list(candidates.values())
@@ -199,10 +204,16 @@ class FreeREA(Search):
     population. Then one member of the oldest generation is removed, and the best ``population`` of the rest survive.
     With Pareto objectives, NSGA-II's crowded comparison replaces the summed score (see :meth:`History.ranked`).
 
+    With ``tournaments``, a round has several tournaments in the same population, whose offspring are evaluated
+    together, and so at the same time where there are worker processes. Afterwards as many members of the oldest
+    generation are removed as there were tournaments, but no more than leaves ``population``.
+
     Args:
         space, terms, seed: see :class:`Search`.
         population: N, the number of survivors; at most :data:`MOST_CANDIDATES`.
         tournament: n, the number of candidates in a tournament.
+        tournaments: K, the number of tournaments a round, 1 as published; at most :data:`MOST_TOURNAMENTS`. Batches of
+            the initial population are K times as large, too.
         n_random: random candidates added to the offspring of every tournament; at most :data:`MOST_RANDOM`.
         aggregation, normalisation, simplify: see :class:`Search`.
         unseen: replace offspring that have been evaluated before by a mutation of them, up to this number of times,
@@ -230,12 +241,21 @@ class FreeREA(Search):
         simplify: bool = False,
         unseen: int = 0,
         start: Sequence[str] = (),
+        tournaments: int = 1,
     ) -> None:
         FreeREA.check_options(
-            space, population=population, tournament=tournament, n_random=n_random, unseen=unseen, start=start
+            space,
+            population=population,
+            tournament=tournament,
+            n_random=n_random,
+            unseen=unseen,
+            start=start,
+            tournaments=tournaments,
         )
         self.population = population
         self.tournament = tournament
+        self.tournaments = tournaments
+        self.batch_size = BATCH_SIZE * tournaments
         self.n_random = n_random
         self.unseen = unseen
         self.start = tuple(start)
@@ -250,6 +270,7 @@ class FreeREA(Search):
         _check_sizes(options["population"], options["tournament"])
         _check_count("n_random", options["n_random"], 0, MOST_RANDOM)
         _check_count("unseen", options["unseen"], 0, MOST_MUTATIONS)
+        _check_count("tournaments", options["tournaments"], 1, MOST_TOURNAMENTS)
         for genotype in options["start"]:
             space.check(genotype)
 
@@ -265,16 +286,8 @@ class FreeREA(Search):
         while True:
             generation += 1
             while True:
-                pool = self.rng.sample(list(population.values()), min(self.tournament, len(population)))
-                ranked = self.history.ranked(pool)
-                first, second = ranked[0], ranked[min(1, len(ranked) - 1)]
-                offspring = [
-                    self.mutate(first, generation),
-                    self.mutate(second, generation),
-                    self.crossover(first, second, generation),
-                    *(self.sample(generation) for _ in range(self.n_random)),
-                ]
-                offspring = [self._unseen(proposal, generation) for proposal in offspring]
+                members = list(population.values())
+                offspring = [p for _ in range(self.tournaments) for p in self._offspring(members, generation)]
                 yield offspring
                 for candidate in self.feasible(offspring):
                     # A candidate that was evaluated before rejoins with its recorded values and a new generation.
@@ -282,10 +295,23 @@ class FreeREA(Search):
                     population.setdefault(candidate.genotype, candidate)
                 if len(population) > self.population:
                     break
-            self._age(population)
+            for _ in range(min(self.tournaments, len(population) - self.population)):
+                self._age(population)
             if len(population) > self.population:
                 survivors = self.history.ranked(list(population.values()))[: self.population]
                 population = {c.genotype: c for c in survivors}
+
+    def _offspring(self, members: Sequence[Candidate], generation: int) -> list[Proposal]:
+        """Propose the offspring of one tournament."""
+        ranked = self.history.ranked(self.rng.sample(members, min(self.tournament, len(members))))
+        first, second = ranked[0], ranked[min(1, len(ranked) - 1)]
+        offspring = [
+            self.mutate(first, generation),
+            self.mutate(second, generation),
+            self.crossover(first, second, generation),
+            *(self.sample(generation) for _ in range(self.n_random)),
+        ]
+        return [self._unseen(proposal, generation) for proposal in offspring]
 
     def _unseen(self, proposal: Proposal, generation: int) -> Proposal:
         """Replace a proposal that has been evaluated before by a mutation of it, ``unseen`` times at most."""

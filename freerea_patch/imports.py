@@ -68,6 +68,19 @@ def share_cores() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Use this number of CPU threads in torch for a while; hold :data:`TORCH_LOCK`."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def lazy_exports(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` of a package that imports its exports under ``if TYPE_CHECKING:``.
 

@@ -6,17 +6,13 @@ or, on made-up tables and in a minute, ``python -m experiments.search.integratio
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
-from threading import Thread
 
 import yaml
 from pydantic import ValidationError
@@ -27,6 +23,7 @@ from experiments.search.grid import Grid, write_true_fronts
 from experiments.tables import RowJournal, as_command, experiment_parser
 from freerea_patch import InputError
 from freerea_seval.progress import terminal_progress
+from freerea_seval.runs.workers import ProcessExecutor
 
 COLUMNS = (
     *("dataset", "metric", "unit", "direction", "quantile", "bound", "method", "cells", "seed", "status", "error"),
@@ -125,7 +122,7 @@ def _work(
     """Run cells in processes, pass their rows to ``write``, and return the cells during which a process died."""
     waiting, lost = deque(cells), list[Cell]()
     while waiting:
-        pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_the_parent)
+        pool = ProcessExecutor(jobs)
         running: dict[Future[Rows], Cell] = {}
         try:
             while waiting or running:
@@ -138,25 +135,11 @@ def _work(
         except BrokenProcessPool:
             lost += running.values()
         except BaseException:
-            for process in active_children():
-                process.terminate()
+            pool.terminate()
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return lost
-
-
-def _end_with_the_parent() -> None:
-    """End a worker process as soon as its parent ends, for whatever reason, instead of after its cell."""
-    signal(SIGINT, SIG_IGN)  # the parent receives it, too, and ends its workers
-
-    def watch() -> None:
-        parent = parent_process()
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    Thread(target=watch, daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -122,6 +122,8 @@ ABLATION = (
     Method("ranked-in-pool", options={**RANKED, "normalisation": "pool"}, hardware="true"),
     Method("ranked-by-sum", options={**RANKED, "aggregation": "sum"}, hardware="true"),
     Method("ranked-unsimplified", options={**RANKED, "simplify": False}, hardware="true"),
+    Method("four-tournaments", options={"tournaments": 4}),
+    Method("eight-tournaments", options={"tournaments": 8}),
 )
 
 

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from freerea_patch.errors import USERS_EXCEPTIONS, InputError, unknown_name
-from freerea_patch.imports import TORCH_LOCK, import_object, share_cores
+from freerea_patch.imports import TORCH_LOCK, import_object, share_cores, torch_threads
 from freerea_patch.objective import BoundObjective, Measured, Objective, ObjectiveSet
 from freerea_patch.spaces import SearchSpace
 
@@ -59,6 +59,8 @@ class TrainingFree:
         seed: of the initialisations and the noise; the same for every network.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         cache: stores the values, if given.
+        threads: CPU threads of torch. The value of a network depends on their number, because it decides the order of
+            sums and the algorithms of convolutions; with one, it is the same in every process.
 
     Raises:
         InputError: the batch cannot be used, or torch has no such device.
@@ -74,6 +76,7 @@ class TrainingFree:
         seed: int = 0,
         device: str = "cpu",
         cache: MetricCache | None = None,
+        threads: int = 1,
     ) -> None:
         if initialisations < 1:
             raise InputError(f"initialisations must be at least 1, got {initialisations}")
@@ -85,6 +88,7 @@ class TrainingFree:
         self.seed = seed
         self.device = device
         self.cache = cache
+        self.threads = threads
         self._digest = batch_digest(batch)
         self._code = code_digest(space)
         self._computer: _Computer | None = None
@@ -99,14 +103,38 @@ class TrainingFree:
             if metric not in METRICS:
                 raise unknown_name("training-free metric", metric, METRICS)
         for genotype in genotypes:
-            row: dict[str, Measured] = {}
-            if "skip" in metrics:
-                row["skip"] = Measured(self._skip(genotype))
-            live = [metric for metric in metrics if metric != "skip"]
-            if live:
-                with TORCH_LOCK:
-                    row |= self._live(genotype, live)
+            with TORCH_LOCK:
+                row = self.known(genotype, metrics)
+                if row is None:
+                    row = self.compute(genotype, metrics)
+                    self.keep(genotype, row)
             yield row
+
+    def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:
+        """Return the row of a network that needs no computation, because all of it is in the cache; None otherwise."""
+        live = [metric for metric in metrics if metric != "skip"]
+        row: dict[str, Measured] = {"skip": Measured(self._skip(genotype))} if "skip" in metrics else {}
+        if not live:
+            return row
+        cached = {} if self.cache is None else self.cache.get_all(self._keys(genotype, [NETWORK, *live]))
+        return row | cached if cached else None
+
+    def compute(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
+        """Return the row of a network, computed."""
+        live = [metric for metric in metrics if metric != "skip"]
+        if self._computer is None:
+            self._computer = _Computer(self.images, self.space.input_shape, self.device)
+        row: dict[str, Measured] = {"skip": Measured(self._skip(genotype))} if "skip" in metrics else {}
+        with torch_threads(self.threads):
+            return row | self._computer.compute(
+                lambda: self.space.build(genotype), live, self.initialisations, self.seed, f"network {genotype!r}"
+            )
+
+    def keep(self, genotype: str, row: Mapping[str, Measured]) -> None:
+        """Store a computed row in the cache."""
+        if self.cache is not None:
+            live = [name for name in row if name != "skip"]
+            self.cache.put({key: row[name] for name, key in self._keys(genotype, live).items()})
 
     def check(self, metric: str) -> None:
         """Make sure that the space has what a metric needs.
@@ -128,21 +156,8 @@ class TrainingFree:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_computer": None}
 
-    def _live(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
-        """Return the metrics of one network, from the cache if it has all of them."""
-        if self._computer is None:
-            self._computer = _Computer(self.images, self.space.input_shape, self.device)
-        keys = {name: self._key(genotype, name) for name in (NETWORK, *metrics)} if self.cache else {}
-        if self.cache:
-            cached = {name: m for name, key in keys.items() if (m := self.cache.get(key)) is not None}
-            if len(cached) == len(keys):
-                return cached
-        row = self._computer.compute(
-            lambda: self.space.build(genotype), metrics, self.initialisations, self.seed, f"network {genotype!r}"
-        )
-        if self.cache:
-            self.cache.put({keys[name]: measured for name, measured in row.items()})
-        return row
+    def _keys(self, genotype: str, names: Sequence[str]) -> dict[str, str]:
+        return {name: self._key(genotype, name) for name in names}
 
     def _key(self, genotype: str, metric: str) -> str:
         settings = {
@@ -151,6 +166,7 @@ class TrainingFree:
             "batch": self._digest,
             "initialisations": self.initialisations,
             "seed": self.seed,
+            "threads": self.threads,
         }
         return live_metric_key(self.space, genotype, metric, self.device, settings)
 
@@ -258,7 +274,7 @@ def device_model(device: str) -> str:
 
 
 def _rounded(value: float) -> float:
-    """Round to ten digits: the further digits depend on the order of summation, and thus on the number of threads."""
+    """Round to ten digits: the further digits depend on the order of summation."""
     return float(f"{value:.10g}") if math.isfinite(value) else value
 
 
@@ -442,6 +458,11 @@ class MetricCache:
             raise self._unusable(sqlite3.DatabaseError("a value or its seconds are no numbers"))
         return Measured(value, row[1])
 
+    def get_all(self, keys: Mapping[str, str]) -> dict[str, Measured]:
+        """Return the values of keys by name, or none of them if one is missing."""
+        values = {name: measured for name, key in keys.items() if (measured := self.get(key)) is not None}
+        return values if len(values) == len(keys) else {}
+
     def put(self, values: Mapping[str, Measured]) -> None:
         """Store values by key, except under keys that exist; a failure stores none of them."""
         with self._connected() as connection:
@@ -501,6 +522,7 @@ def live_metric_key(space: SearchSpace, genotype: str, metric: str, device: str,
             their last digits.
         settings: whatever else the value depends on, such as the digest of the batch and the seed.
     """
+    share_cores()
     import torch
 
     return cache_key(

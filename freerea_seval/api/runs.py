@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cached_property
-from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
-from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from freerea_patch import InputError, NothingFeasible, user_message
-from freerea_patch.errors import USERS_EXCEPTIONS
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config, with_engine
 from freerea_seval.files import write_atomically
-from freerea_seval.progress import LineProgress, Progress
+from freerea_seval.progress import Progress
 from freerea_seval.runs.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -49,7 +42,7 @@ def search(
     answers: str | Path | None = None,
     start_from: str | Path | Sequence[str | Path] | None = None,
     trust: bool = False,
-    workers: int | None = None,
+    workers: int | Literal["auto"] | None = None,
     engine: str | None = None,
     progress: bool = True,
 ) -> Run:
@@ -75,8 +68,11 @@ def search(
             metrics that this search learns count as known, and it starts from the networks that they explored.
         trust: of a run folder from elsewhere, import the code that its config names; not needed where you have run that
             config yourself.
-        workers: processes that share the seeds; None or 1 for this process alone. A script that uses more calls this
-            below ``if __name__ == "__main__":``, as :mod:`multiprocessing` requires.
+        workers: processes that evaluate networks, or search with whole seeds where metrics are looked up or predicted;
+            None or 1 for this process alone; ``"auto"`` for what the command line does, which is as many as there are
+            physical cores, once training-free metrics have taken five seconds, and one where a metric is measured by a
+            clock. A script that uses more than one calls this below ``if __name__ == "__main__":``, as
+            :mod:`multiprocessing` requires.
         engine: the algorithm instead of the config's, such as ``"optuna:tpe"`` or ``"pymoo:nsga2"``; options that it
             does not have are left out.
         progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and
@@ -97,7 +93,7 @@ def search(
         >>> run.best.columns.tolist()
         ['seed', 'genotype', 'score', 'params']
     """
-    if workers is not None and workers < 1:
+    if isinstance(workers, int) and workers < 1:
         raise InputError(f"--workers must be 1 or more, got {workers}")
     bars = progress_bars(progress)
     if resume is not None:
@@ -369,89 +365,17 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
     return numbers
 
 
-def _execute(folder: RunFolder, workers: int | None, progress: Progress, answers: Path | None = None) -> None:
+def _execute(
+    folder: RunFolder, workers: int | Literal["auto"] | None, progress: Progress, answers: Path | None = None
+) -> None:
     from freerea_seval.runs.execute import execute
+    from freerea_seval.runs.workers import open_workers
 
     try:
-        _execute_in_processes(folder, workers or 1, progress)
-        execute(folder, progress, answers)
+        with open_workers(folder.config, workers) as pool:
+            execute(folder, progress, answers, pool)
     except SystemExit as error:  # of a user's space or algorithm, which would end the caller's program without a word
         raise InputError(user_message(error) or repr(error)) from error
     except KeyboardInterrupt:
         print(f"\nstopped; continue with: freerea-seval search --resume {folder.path}", file=sys.stderr)
         raise
-
-
-def _execute_in_processes(folder: RunFolder, workers: int, progress: Progress) -> None:
-    """Carry out the unfinished seeds in processes, if there are several of both."""
-    from freerea_seval.runs.setup import start
-
-    seeds = [seed for seed in folder.config.search.seeds if folder.result(seed) is None]
-    if min(workers, len(seeds)) < 2:
-        return
-    with folder.locked():
-        # Sources that measure do so here, once; the processes find the results in the run folder.
-        start(folder, progress)
-        others = set(active_children())
-        with (
-            ProcessPoolExecutor(min(workers, len(seeds)), get_context("spawn"), _start_process) as pool,
-            progress.task(f"searching, {len(seeds)} seeds") as show,
-        ):
-            silent = type(progress) is Progress
-            futures = [pool.submit(_execute_seed, folder.path, seed, silent) for seed in seeds]
-            try:
-                for done, future in enumerate(as_completed(futures), start=1):
-                    future.result()
-                    show(done / len(seeds), f"{done} done")
-            except BaseException:
-                for process in set(active_children()) - others:
-                    process.terminate()  # a journal that is cut off is continued by --resume
-                raise
-
-
-def _start_process() -> None:
-    """Let a process end without a traceback at an interrupt, and with the process that started it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    parent = parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)  # as if killed: who resumes the run must not meet a process that nobody waits for
-
-    Thread(target=end_with_parent, daemon=True).start()
-
-
-def _execute_seed(path: Path, seed: int, silent: bool) -> None:
-    from freerea_seval.runs.execute import execute
-
-    opened = RunFolder.open(path)
-    try:
-        one = _OneSeed(opened.path, opened.config, opened.base, seed)
-        execute(one, Progress() if silent else LineProgress())
-    except USERS_EXCEPTIONS as error:
-        message = user_message(error)  # whose traceback is lost on the way to another process
-        if message is None:
-            raise
-        raise InputError(message) from None
-
-
-class _OneSeed(RunFolder):
-    """One seed of a run that another process has locked and resolved: other seeds count as done."""
-
-    def __init__(self, path: Path, config: Config, base: Path, seed: int) -> None:
-        super().__init__(path, config, base, trusted=True)  # as that process has checked
-        self._seed = seed
-
-    def result(self, seed: int) -> dict[str, Any] | None:
-        """Return the result of the seed if it is done, and an empty one of any other seed."""
-        return super().result(seed) if seed == self._seed else {"seed": seed, "front": []}
-
-    def resolve(self, config: Config, notes: Sequence[str]) -> None:
-        """Take the resolved config, which is in the folder already."""
-        self.config = config
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock nothing."""
-        yield

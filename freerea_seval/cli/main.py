@@ -101,7 +101,13 @@ def search(
     trust: Annotated[
         bool, typer.Option("--trust", help="With --resume: import the code that a run folder from elsewhere names.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(help="Processes that share the seeds; one by default.")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that evaluate networks, or search with whole seeds. By default: as many as physical cores"
+            " once training-free metrics have taken five seconds; one where a metric is measured by a clock."
+        ),
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Algorithm instead of the config's: optuna:tpe, pymoo:nsga2, freerea, ...")
     ] = None,
@@ -121,7 +127,7 @@ def search(
             answers=answers,
             start_from=start_from,
             trust=trust,
-            workers=workers,
+            workers="auto" if workers is None else workers,
             engine=engine,
         )
     )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, Measured, SearchSpace, unknown_name
-from freerea_patch.imports import TORCH_LOCK
+from freerea_patch.imports import TORCH_LOCK, torch_threads
 from freerea_patch.training_free import (
     NETWORK,
     Images,
@@ -48,6 +48,7 @@ class ZeroCost:
         seed: fixes initialisation, noise and drawn labels; the same for every network.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         cache: the cache of values; None for none.
+        threads: CPU threads of torch, on whose number values depend; see :class:`freerea_patch.TrainingFree`.
 
     Raises:
         InputError: the batch or its labels cannot be used.
@@ -62,6 +63,7 @@ class ZeroCost:
         seed: int = 0,
         device: str = "cpu",
         cache: MetricCache | None = None,
+        threads: int = 1,
     ) -> None:
         self.space = space
         self.images: Images = load_batch(batch, size=batch_size, input_shape=space.input_shape, seed=seed)
@@ -69,6 +71,7 @@ class ZeroCost:
         self.seed = seed
         self.device = device
         self.cache = cache
+        self.threads = threads
         self._digest = batch_digest(self.images)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
@@ -84,20 +87,26 @@ class ZeroCost:
                 raise unknown_name("zero-cost proxy", metric, PROXIES)
         for genotype in genotypes:
             with TORCH_LOCK:
-                row = self._row(genotype, metrics)
+                row = self.known(genotype, metrics)
+                if row is None:
+                    row = self.compute(genotype, metrics)
+                    self.keep(genotype, row)
             yield row
 
-    def _row(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
-        """Return the proxies of one network, from the cache if it has all of them."""
+    def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:
+        """Return the row of a network if all of it is in the cache, None otherwise."""
         keys = {name: self._key(genotype, name) for name in (NETWORK, *metrics)} if self.cache else {}
+        return (self.cache.get_all(keys) if self.cache else None) or None
+
+    def keep(self, genotype: str, row: Mapping[str, Measured]) -> None:
+        """Store a computed row in the cache."""
         if self.cache:
-            cached = {name: m for name, key in keys.items() if (m := self.cache.get(key)) is not None}
-            if len(cached) == len(keys):
-                return cached
-        row = self._compute(genotype, metrics)
-        if self.cache:
-            self.cache.put({keys[name]: measured for name, measured in row.items()})
-        return row
+            self.cache.put({self._key(genotype, name): measured for name, measured in row.items()})
+
+    def compute(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
+        """Return the row of a network, computed."""
+        with torch_threads(self.threads):
+            return self._compute(genotype, metrics)
 
     def _compute(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
         import time
@@ -138,6 +147,7 @@ class ZeroCost:
             "batch": self._digest,
             "labels": None if self.labels is None else self.labels.tolist(),
             "seed": self.seed,
+            "threads": self.threads,
         }
         return live_metric_key(self.space, genotype, metric, self.device, settings)
 
@@ -180,5 +190,5 @@ def _load_labels(batch: str, size: int) -> Labels | None:
 
 
 def _rounded(value: float) -> float:
-    """Round to six digits, which do not depend on the number of threads in single precision."""
+    """Round to six digits, because the further ones depend on the order of summation in single precision."""
     return float(f"{value:.6g}") if math.isfinite(value) else value

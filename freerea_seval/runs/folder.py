@@ -195,11 +195,27 @@ class Journal:
         }
         if times is not None:
             row["clock"] = {"wall_s": times.wall_s, "loop_s": times.loop_s}
+        self.append_row(row)
+
+    def append_row(self, row: dict[str, Any]) -> None:
+        """Add a line."""
         self._lines.append(row)
 
     def close(self) -> None:
         """Close the file."""
         self._lines.close()
+
+
+class UnwrittenJournal(Journal):
+    """The new lines of a journal that another process writes."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.rows: list[dict[str, Any]] = []
+
+    def append_row(self, row: dict[str, Any]) -> None:
+        """Add a line."""
+        self.rows.append(row)
 
 
 class Recorder:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from freerea_patch import BoundObjective, FreeREA, InputError, ObjectiveSet, Search, SearchSpace, Subspace
 from freerea_seval.config import Config, MetricSection, ObjectiveSection, make_space, resolve_algorithm
 from freerea_seval.progress import Progress
 from freerea_seval.runs.folder import RunFolder
+from freerea_seval.runs.workers import Recipe, SpreadSource, Workers
 from freerea_seval.sources.registry import Context, Registry, Source, load_registry
 
 Section = TypeVar("Section", bound=MetricSection)
@@ -37,6 +38,8 @@ class Setup:
         bound: the sections of the objectives with their sources.
         report: metrics that are evaluated for the final front only.
         preparation: seconds that sources spent before the search.
+        spread: whether workers compute a metric.
+        timed: whether a metric is measured by a clock, so that nothing else may run meanwhile.
         notes: what the user should know of the search, one line each.
     """
 
@@ -48,9 +51,18 @@ class Setup:
     report: list[Bound[MetricSection]]
     preparation: dict[str, float]
     notes: list[str]
+    spread: bool = False
+    timed: bool = False
 
 
-def prepare(config: Config, base: Path, *, folder: Path | None = None, progress: Progress | None = None) -> Setup:
+def prepare(
+    config: Config,
+    base: Path,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    workers: Workers | None = None,
+) -> Setup:
     """Open every source of a config.
 
     Args:
@@ -58,6 +70,7 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
         base: the folder that its relative paths refer to.
         folder: the run's folder, for files that sources prepare.
         progress: shows long preparations.
+        workers: compute what takes long; None for this process alone.
 
     Raises:
         InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
@@ -72,7 +85,7 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
         # Sources know the whole space: its tables are numbered, and its predictors trained, in it.
         space = Subspace(space, Table(context.path(config.only, "space: 'only'"), space).genotypes)
     algorithm, search = resolve_algorithm(config.search, space, base)
-    opener = _Opener(load_registry(), context)
+    opener = _Opener(load_registry(), context, workers)
     # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:
         section.objectives()
@@ -90,7 +103,12 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
     bound_terms = [term for bound in objectives for term in _terms(bound)]
     notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
     objective_set = ObjectiveSet(bound_terms)
-    return Setup(resolved, space, algorithm, objective_set, objectives, report, opener.preparation, notes)
+    metrics: list[Bound[Any]] = [*objectives, *report]
+    timed = any(opener.registry[bound.section.source_name].workers == "clock" for bound in metrics)
+    spread = any(isinstance(bound.source, SpreadSource) for bound in metrics)
+    return Setup(
+        resolved, space, algorithm, objective_set, objectives, report, opener.preparation, notes, spread, timed
+    )
 
 
 def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
@@ -120,9 +138,10 @@ def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
 class _Opener:
     """Opens each source once, for all of its metrics."""
 
-    def __init__(self, registry: Registry, context: Context) -> None:
-        self._registry = registry
+    def __init__(self, registry: Registry, context: Context, workers: Workers | None) -> None:
+        self.registry = registry
         self._context = context
+        self._workers = workers
         self._open: dict[str, Source] = {}
         self.preparation: dict[str, float] = {}
         #: What sources say about their values, by column.
@@ -132,10 +151,20 @@ class _Opener:
         # A source that learns does so for one metric.
         key = repr((section.source_name, section.source_argument, section.is_learnable and section.metric))
         if key not in self._open:
-            source = self._registry.open(section.source_name, section.source_argument, self._context)
-            self._open[key] = source
+            source = self.registry.open(section.source_name, section.source_argument, self._context)
             self.preparation.update(getattr(source, "preparation", {}))
+            self._open[key] = self._spread(source, section.source_name, section.source_argument)
         return self._open[key]
+
+    def _spread(self, source: Source, name: str, argument: Any) -> Source:
+        """Return a source whose values workers compute, if it is to be one."""
+        workers, context = self._workers, self._context
+        kinds = ("always", "asked") if workers and workers.asked else ("always",)
+        if workers is None or self.registry[name].workers not in kinds or hasattr(source, "bounds"):
+            return source  # such as a predictor, whose bounds belong to its values
+        live = context.live.model_copy(update={"cache": "off"})  # which the driver alone reads and writes
+        recipe = Recipe(context.space_name, live, context.base.resolve(), context.seed, name, argument)
+        return SpreadSource(source, recipe, workers)
 
     def objective(self, section: ObjectiveSection) -> Bound[ObjectiveSection]:
         bound = self.metric(section)
@@ -159,14 +188,14 @@ class _Opener:
         return Bound(section.model_copy(update={"unit": unit, "direction": direction}), source)
 
 
-def start(folder: RunFolder, progress: Progress) -> Setup:
+def start(folder: RunFolder, progress: Progress, workers: Workers | None = None) -> Setup:
     """Open the sources of a run, and record its resolved config and its notes; a note is shown once.
 
     Raises:
         InputError: as :func:`prepare`; or the user has not agreed to run the code that the config names.
     """
     folder.check_trust()
-    setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress)
+    setup = prepare(folder.config, folder.base, folder=folder.path, progress=progress, workers=workers)
     known = folder.notes
     folder.resolve(setup.config, setup.notes)
     for note in setup.notes:

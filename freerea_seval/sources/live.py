@@ -70,7 +70,16 @@ class TrainingFreeSource:
             seed=live.seed,
             device=live.device,
             cache=open_cache(live, context.base),
+            threads=live.threads or 1,
         )
+
+    def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:
+        """Return what the cache has of a network: see :class:`freerea_seval.runs.workers.SpreadSource`."""
+        return self._metrics.known(genotype, metrics)
+
+    def keep(self, genotype: str, row: Mapping[str, Measured]) -> None:
+        """Store in the cache what another process has computed."""
+        self._metrics.keep(genotype, row)
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""
@@ -102,6 +111,7 @@ class ZeroCostSource(TrainingFreeSource):
             seed=live.seed,
             device=live.device,
             cache=open_cache(live, context.base),
+            threads=live.threads or 1,
         )
 
 

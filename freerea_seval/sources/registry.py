@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from freerea_patch import Direction, InputError, Measured, SearchSpace, import_object, unknown_name
 from freerea_seval.config import LiveSettings
@@ -104,6 +104,9 @@ class SourceRecord:
         factory: ``pkg.module:name`` of a :data:`SourceFactory`.
         argument: what the config has to give, as ``source: {name: argument}``; empty for nothing.
         metrics: the metrics of the source; empty if they depend on the argument.
+        workers: whether worker processes compute the values: ``always``, where these take long and depend on the
+            network alone; ``asked``, only if the user asks for workers, as this project does not know; ``never``, where
+            they take less time than a message to a worker; ``clock``, never either, and nothing else may run meanwhile.
     """
 
     name: str
@@ -111,6 +114,7 @@ class SourceRecord:
     factory: str
     argument: str = ""
     metrics: tuple[MetricInfo, ...] = ()
+    workers: Literal["always", "asked", "never", "clock"] = "asked"
 
     def load_factory(self) -> SourceFactory:
         """Import the factory.
@@ -284,12 +288,14 @@ _RECORDS = (
         "computed on the live network (Cavagnero 2023)",
         "freerea_seval.sources.live:TrainingFreeSource",
         metrics=_TRAINING_FREE,
+        workers="always",
     ),
     SourceRecord(
         "zero-cost",
         "the proxies of NAS-Bench-Suite-Zero on the live network, one initialisation (Krishnakumar 2022)",
         "freerea_seval.sources.live:ZeroCostSource",
         metrics=_ZERO_COST,
+        workers="always",
     ),
     SourceRecord(
         "cost",
@@ -315,6 +321,7 @@ _RECORDS = (
                 " live.batch_size inputs",
             ),
         ),
+        workers="never",
     ),
     SourceRecord(
         "device",
@@ -325,12 +332,14 @@ _RECORDS = (
             MetricInfo("memory", "min", "MB", "peak of inference on one image, in a process of its own (Linux, cpu)"),
             MetricInfo("energy", "min", "mJ", "of the processor, for one image (Intel's RAPL counters, Linux)"),
         ),
+        workers="clock",
     ),
     SourceRecord(
         "table",
         "a CSV file of your own: one row a network, one column a metric",
         "freerea_seval.sources.table:TableSource",
         "the file, or {path: FILE, key: COLUMN, missing: unsupported, unsupported: NUMBER}",
+        workers="never",
     ),
     SourceRecord(
         "nats-bench",
@@ -338,6 +347,7 @@ _RECORDS = (
         "freerea_seval.sources.nats_bench:NatsBenchSource",
         "the folder NATS-...-simple, or {path: FOLDER, epochs: N}",
         _NATS_BENCH,
+        "never",
     ),
     SourceRecord(
         "hw-nas-bench",
@@ -345,6 +355,7 @@ _RECORDS = (
         "freerea_seval.sources.hw_nas_bench:HwNasBenchSource",
         "the file HW-NAS-Bench-v1_0.pickle",
         _HW_NAS_BENCH,
+        "never",
     ),
     SourceRecord(
         "freerea-cache",
@@ -352,12 +363,14 @@ _RECORDS = (
         "freerea_seval.sources.freerea_cache:FreereaCacheSource",
         "the folder cached_metrics of FreeREA's code",
         _FREEREA_CACHE,
+        "never",
     ),
     SourceRecord(
         "analog-nasbench",
         "accuracy on analog hardware, nats-tss on CIFAR-10, in the package analog-nasbench",
         "freerea_seval.sources.analog_nasbench:AnalogNasbenchSource",
         metrics=_ANALOG_NASBENCH,
+        workers="never",
     ),
     SourceRecord(
         "python",
@@ -372,6 +385,7 @@ _RECORDS = (
         "the folder of a trained predictor; {measure: latency, networks: N, view: executed} to measure this machine"
         " (or memory, energy) and train one first; with 'refine', also {ask: METRIC} or {SOURCE: ARGUMENT}, such as"
         " {python: pkg.module:callable}",
+        workers="never",
     ),
 )
 BUILTIN = {record.name: record for record in _RECORDS}

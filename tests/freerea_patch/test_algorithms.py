@@ -11,6 +11,7 @@ from importlib.metadata import EntryPoint
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import pytest
 
@@ -36,7 +37,14 @@ from freerea_patch import (
     make_search,
     run,
 )
-from freerea_patch.algorithms import MOST_CANDIDATES, MOST_MUTATIONS, MOST_RANDOM, PATIENCE
+from freerea_patch.algorithms import (
+    BATCH_SIZE,
+    MOST_CANDIDATES,
+    MOST_MUTATIONS,
+    MOST_RANDOM,
+    MOST_TOURNAMENTS,
+    PATIENCE,
+)
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 TERMS = [Objective("a"), Objective("b")]
@@ -165,6 +173,71 @@ def test_a_tournament_gives_two_mutants_and_a_crossover_child_of_its_two_best() 
     for mutant in offspring[:2]:
         assert sum(a != b for a, b in zip(mutant.genotype, mutant.parents[0], strict=True)) == 1
     assert all(gene in genes for gene, *genes in zip(offspring[2].genotype, *winners, strict=True))
+
+
+def test_a_round_of_several_tournaments_has_the_offspring_of_each_from_one_population() -> None:
+    search = FreeREA(BitSpace(16), TERMS, population=40, tournament=5, tournaments=7, n_random=1, seed=3)
+    start, offspring = after_start(search, 40)
+    known = {c.genotype for c in start}
+    assert [p.origin for p in offspring] == ["mutation", "mutation", "crossover", "random"] * 7
+    assert all(set(p.parents) <= known for p in offspring)
+    assert len({p.parents for p in offspring if p.origin == "crossover"}) > 1
+    assert {p.generation for p in offspring} == {1}
+
+
+def test_several_tournaments_make_the_batches_of_the_start_larger_and_the_same_networks() -> None:
+    given = [format(number, "016b") for number in range(0, 65536, 2048)]
+    batches: dict[int, list[list[Proposal]]] = {}
+    for tournaments in (1, 3):
+        search = FreeREA(BitSpace(16), TERMS, population=90, tournament=5, start=given, tournaments=tournaments)
+        batches[tournaments] = []
+        while len(search.history) < 90:
+            batches[tournaments].append(search.ask())
+            tell_all(search, batches[tournaments][-1])
+    assert max(len(batch) for batch in batches[1]) == BATCH_SIZE
+    assert [len(batch) for batch in batches[3]] == [32, 3 * BATCH_SIZE, 10]
+    assert [p for batch in batches[1] for p in batch] == [p for batch in batches[3] for p in batch]
+
+
+@pytest.mark.parametrize("tournaments", [1, 4])
+def test_a_round_removes_as_many_old_candidates_as_it_has_tournaments(
+    tournaments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    removed: list[list[int]] = [[]]
+    age = FreeREA._age
+
+    def counted(search: FreeREA, population: dict[str, Candidate]) -> None:
+        before = len(population)
+        assert before > search.population
+        age(search, population)
+        removed[-1].append(before - len(population))
+
+    monkeypatch.setattr(FreeREA, "_age", counted)
+    search = FreeREA(BitSpace(16), TERMS, population=20, tournament=5, tournaments=tournaments, seed=3)
+    after_start(search, 20)
+    for _ in range(12):
+        removed.append([])
+        for proposal in list(search._pending.values()):
+            search.tell(proposal, Evaluation({"a": noise("a")(proposal.genotype), "b": noise("b")(proposal.genotype)}))
+        search.ask()
+    assert {sum(counts) for counts in removed[1:] if counts} == {tournaments}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "options", "expected"),
+    [("freerea", {}, "a14a6fa42d702413"), ("freerea-ranked", {"n_random": 1, "unseen": 2}, "454b6ac649e04691")],
+)
+def test_with_one_tournament_a_round_a_seed_has_the_course_that_it_always_had(
+    algorithm: str, options: dict[str, int], expected: str
+) -> None:
+    source = Formulas(
+        worth=lambda g: (crc32(g.encode()) % 9973) / 7, cost=lambda g: float(crc32(g[::-1].encode()) % 10)
+    )
+    terms = (Objective("worth"), Objective("cost", "min", "constraint", upper=9.0))
+    search = make_search(algorithm, TopologySpace(), terms, seed=3, population=30, tournament=8, **options)
+    history = run(search, objectives(source, *terms), Budget(evaluations=300)).history
+    course = [(p.genotype, p.generation, p.parents, p.origin) for p in (c.proposal for c in history.all_candidates())]
+    assert hashlib.sha256(repr(course).encode()).hexdigest()[:16] == expected
 
 
 def test_the_start_is_n_random_candidates() -> None:
@@ -329,6 +402,8 @@ def test_another_seed_takes_another_course(algorithm: str) -> None:
         ("freerea", {"population": 10.0}, "population must be a whole number, got 10.0"),
         ("freerea", {"tournament": "3"}, "tournament must be a whole number, got '3'"),
         ("freerea", {"unseen": -2}, "unseen must be between 0 and 100, got -2"),
+        ("freerea", {"tournaments": 0}, "tournaments must be between 1 and 1000, got 0"),
+        ("freerea-ranked", {"tournaments": 1.5}, "tournaments must be a whole number, got 1.5"),
         ("freerea", {"n_random": 10**9}, "n_random must be between 0 and 1000, got 1000000000"),
         ("freerea", {"unseen": 10**9}, "unseen must be between 0 and 100, got 1000000000"),
         ("freerea", {"population": 10**9}, "population must be between 2 and 100000, got 1000000000"),
@@ -446,7 +521,13 @@ def test_a_search_that_has_seen_all_ends_with_unseen_offspring_as_well() -> None
 
 
 @pytest.mark.parametrize(
-    "options", [{"unseen": MOST_MUTATIONS}, {"population": MOST_CANDIDATES}, {"n_random": MOST_RANDOM}]
+    "options",
+    [
+        {"unseen": MOST_MUTATIONS},
+        {"population": MOST_CANDIDATES},
+        {"n_random": MOST_RANDOM},
+        {"tournaments": MOST_TOURNAMENTS},
+    ],
 )
 def test_a_small_space_is_exhausted_with_the_largest_options(options: dict[str, Any]) -> None:
     seam = objectives(Formulas(a=noise("a")), Objective("a"))

@@ -6,10 +6,8 @@ import json
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +66,7 @@ def test_the_resolved_config_holds_every_default(tmp_path: Path) -> None:
         "simplify": False,
         "unseen": 0,
         "start": [],
+        "tournaments": 1,
     }
     assert resolved.objectives[1].unit == "mJ"
 
@@ -258,19 +257,6 @@ def _table(path: Path) -> list[str]:
     return genotypes
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
-def test_a_run_killed_with_workers_takes_them_with_it_and_resumes_to_the_uninterrupted_result(tmp_path: Path) -> None:
-    config = write_search(tmp_path, delay=0.02, seeds="[3, 4]")
-    process = cli("search", config, "-o", tmp_path / "run", "--workers", 2)
-    wait_for_lines(tmp_path / "run" / "seed-3" / "journal.jsonl", 5, process)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait(60) == -signal.SIGKILL
-    time.sleep(0.5)  # far less than the workers would take to the end
-    execute(RunFolder.open(tmp_path / "run"))
-    start(config, tmp_path / "whole")
-    assert outcome(tmp_path / "run") == outcome(tmp_path / "whole")
-
-
 def test_two_processes_never_write_to_one_journal(tmp_path: Path) -> None:
     folder = start(write_search(tmp_path), tmp_path / "run")
     (folder.seed(3) / "result.json").unlink()
@@ -280,13 +266,6 @@ def test_two_processes_never_write_to_one_journal(tmp_path: Path) -> None:
         execute(folder)
     other.close()
     execute(folder)
-
-
-def wait_for_lines(journal: Path, lines: int, process: subprocess.Popen[bytes]) -> None:
-    while process.poll() is None:
-        if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
-            return
-        time.sleep(0.001)
 
 
 def test_infinite_and_unsupported_values_are_shown_and_drawn(
