@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -50,7 +50,14 @@ class Setup:
     notes: list[str]
 
 
-def prepare(config: Config, base: Path, *, folder: Path | None = None, progress: Progress | None = None) -> Setup:
+def prepare(
+    config: Config,
+    base: Path,
+    *,
+    folder: Path | None = None,
+    progress: Progress | None = None,
+    first: Sequence[BoundObjective] = (),
+) -> Setup:
     """Open every source of a config.
 
     Args:
@@ -58,6 +65,7 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
         base: the folder that its relative paths refer to.
         folder: the run's folder, for files that sources prepare.
         progress: shows long preparations.
+        first: objectives before those of the config.
 
     Raises:
         InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
@@ -87,7 +95,7 @@ def prepare(config: Config, base: Path, *, folder: Path | None = None, progress:
             "report": [bound.section for bound in report],
         }
     )
-    bound_terms = [term for bound in objectives for term in _terms(bound)]
+    bound_terms = [*first, *(term for bound in objectives for term in _terms(bound))]
     notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
     objective_set = ObjectiveSet(bound_terms)
     return Setup(resolved, space, algorithm, objective_set, objectives, report, opener.preparation, notes)
