@@ -393,7 +393,7 @@ class Hook:
 
     def _return_top_k(self, original: Any) -> Any:
         def return_top_k(exemplars: Sequence[Any], K: int = 3, metric_names: Sequence[str] = ()) -> list[Any]:  # noqa: N803
-            if self._ranks_by not in (None, set(metric_names)):
+            if metric_names and self._ranks_by not in (None, set(metric_names)):
                 expected = ", ".join(sorted(self._ranks_by or ()))
                 raise InputError(
                     f"{self._path}: its search ranks by {', '.join(metric_names)}, expected {expected};"
