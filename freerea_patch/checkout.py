@@ -463,6 +463,7 @@ class CheckoutMetrics:
         self._api = api
         # Bound here, because a hook replaces the attribute later.
         self._seconds = api.total_metrics_time
+        self._values: dict[tuple[str, str], Measured] = {}
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
         """Yield the metrics of each genotype."""
@@ -471,6 +472,12 @@ class CheckoutMetrics:
             yield {metric: self._measured(exemplar, metric) for metric in metrics}
 
     def _measured(self, exemplar: Any, metric: str) -> Measured:
+        key = (exemplar.genotype, metric)
+        if key not in self._values:  # looking the seconds up takes milliseconds, and repeats visit the same networks
+            self._values[key] = self._look_up(exemplar, metric)
+        return self._values[key]
+
+    def _look_up(self, exemplar: Any, metric: str) -> Measured:
         if metric == "skip":  # computed from the genotype; FreeREA charges no time for it either
             return Measured(float(exemplar.skip()))
         return Measured(float(exemplar.get_metric(metric)), float(self._seconds([exemplar], [metric])))

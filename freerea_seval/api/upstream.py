@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from difflib import unified_diff
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -119,8 +120,11 @@ def write_patch(checkout: str | Path, file: str | Path) -> None:
         InputError: the folder is not a checkout, or is patched already.
     """
     script = _find_script(Path(checkout))
-    text = script.read_bytes().decode()
-    lines = [_split_lines(version) for version in (text, _patched(text))]
+    try:
+        text = script.read_bytes().decode()
+        lines = [_split_lines(version) for version in (text, _patched(text))]
+    except (SyntaxError, UnicodeDecodeError, IndexError) as error:
+        raise InputError(f"{script} is not a program in UTF-8 ({error}); {_EXPECTED}") from None
     patch = unified_diff(*lines, f"a/{_SCRIPT}", f"b/{_SCRIPT}")
     write_atomically(
         Path(file),
@@ -174,6 +178,8 @@ class _Session:
         self.script = _find_script(path, patched)
         self._say = progress.say
         self._own = _OwnMetrics()
+        if config is None and metrics is not None:
+            raise InputError("upstream: --metrics chooses what stays beside our objectives; add --config")
         self._default_metrics = metrics is None
         self._metrics = _metric_names(metrics)
         self._dataset = _dataset(arguments)
@@ -388,17 +394,14 @@ class _Archive:
 
     def __init__(self, dataset: str, root: Path) -> None:
         from freerea_seval.sources.freerea_cache import FreereaCacheSource
-        from freerea_seval.sources.registry import Context, load_registry
+        from freerea_seval.sources.registry import Context
 
         context = Context(TopologySpace(dataset))
         self._cells = list(context.space.genotypes())  # type: ignore[attr-defined]
         self._rows = {genotype: index for index, genotype in enumerate(self._cells)}
         has_accuracies = (root / dataset / "accuracies.csv").is_file()
         self._accuracies = FreereaCacheSource(context, str(root.resolve())) if has_accuracies else None
-        # Costs are sums over the six edges, so that three cells have the terms of all operations.
-        cells = [_COSTING.format(operation) for operation in ("none", *_CONVOLUTIONS)]
-        rows = load_registry().open("cost", None, context).evaluate(cells, ["params", "macs"])
-        self._costs = [(row["params"].value, row["macs"].value) for row in rows]
+        self._costs = _costs(dataset)
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -429,7 +432,22 @@ class _Archive:
         return {"params": params, "flops": flops, "latency": None}
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked for by Python itself, such as to copy an object
+            raise AttributeError(name)
         raise InputError(f"FreeREA's code asked for {name} of NATS-Bench's archive; set NATS_PATH to its folder")
+
+
+@cache
+def _costs(dataset: str) -> list[tuple[float, float]]:
+    """Return parameters and multiply-adds of a cell without convolutions, and of cells with one.
+
+    Both are sums over the six edges, so that these cells have the terms of all operations.
+    """
+    from freerea_seval.sources.registry import Context, load_registry
+
+    cells = [_COSTING.format(operation) for operation in ("none", *_CONVOLUTIONS)]
+    rows = load_registry().open("cost", None, Context(TopologySpace(dataset))).evaluate(cells, ["params", "macs"])
+    return [(row["params"].value, row["macs"].value) for row in rows]
 
 
 @contextmanager
@@ -476,7 +494,7 @@ def _find_script(checkout: Path, patched: bool = False) -> Path:
     script = checkout.resolve() / _SCRIPT
     if not script.is_file():
         raise InputError(f"{checkout} has no {_SCRIPT}; {_EXPECTED}")
-    if not patched and objectives_from_environment.__name__ in script.read_text(encoding="utf-8"):
+    if not patched and objectives_from_environment.__name__ in script.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f"{script} is patched already; run it, with {VARIABLES[0]}, or take the patch back")
     return script
 
