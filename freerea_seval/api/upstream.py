@@ -122,10 +122,10 @@ def write_patch(checkout: str | Path, file: str | Path) -> None:
     script = _find_script(Path(checkout))
     try:
         text = script.read_bytes().decode()
-        lines = [_split_lines(version) for version in (text, _patched(text))]
+        before, after = (_split_lines(version) for version in (text, _patched(text)))
     except (SyntaxError, UnicodeDecodeError, IndexError) as error:
         raise InputError(f"{script} is not a program in UTF-8 ({error}); {_EXPECTED}") from None
-    patch = unified_diff(*lines, f"a/{_SCRIPT}", f"b/{_SCRIPT}")
+    patch = unified_diff(before, after, f"a/{_SCRIPT}", f"b/{_SCRIPT}")
     write_atomically(
         Path(file),
         "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in patch).encode(),
