@@ -73,7 +73,7 @@ def _nothing_is_left_behind(_a_folder_of_its_own: None, checkout: Path) -> Itera
 
     def state() -> list[object]:
         files = sorted((str(path), path.stat().st_mtime_ns) for path in checkout.rglob("*"))
-        drawn = [random.getstate(), np.random.get_state()[1].tolist()]  # type: ignore[union-attr]
+        drawn = [random.getstate(), np.random.get_state(legacy=False)["state"]["key"].tolist()]
         switches = [torch.backends.cudnn.deterministic, sys.dont_write_bytecode]
         own = {name.partition("/")[0].removesuffix(".py") for name in FILES} | {"thop", "xautodl"}
         return [files, drawn, switches, list(sys.path), list(sys.argv), Path.cwd(), own & sys.modules.keys()]
@@ -483,9 +483,9 @@ def test_the_patched_program_does_the_same_as_the_command(
     assert printed.startswith(
         f"with.patch: apply it with 'git apply' in {copy}; run_search.py then reads FREEREA_SEVAL"
     )
-    tables = [read_csv(tmp_path / f"{name}.csv").drop(columns="seconds") for name in ("patched", "command")]
-    pd.testing.assert_frame_equal(*tables)
-    assert tables[0]["genotype"][2] in printed.splitlines()[-2]
+    patched, command = (read_csv(tmp_path / f"{name}.csv").drop(columns="seconds") for name in ("patched", "command"))
+    pd.testing.assert_frame_equal(patched, command)
+    assert patched["genotype"][2] in printed.splitlines()[-2]
     with pytest.raises(SystemExit) as ended:
         run_patched(copy, CONFIG="nowhere.yaml")
     assert ended.value.code == 2
