@@ -525,6 +525,7 @@ def test_a_program_that_cannot_be_patched_is_refused(copy: Path, tmp_path: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # those of the public code
 def test_the_public_code_has_the_same_history_with_an_objective_that_changes_nothing(tmp_path: Path) -> None:
     folder = os.environ.get("FREEREA_CHECKOUT")
     if not folder:
