@@ -169,7 +169,7 @@ def test_what_is_missing_is_stood_in_for_and_says_so_when_called(
     for name in [n for n in sys.modules if n.partition(".")[0] in ("nats_bench", "xautodl", "thop")]:
         monkeypatch.delitem(sys.modules, name)
     with Checkout(checkout) as code:
-        assert code.replaced == ["nats_bench", "scipy", "thop", "xautodl"]
+        assert {"nats_bench", "thop", "xautodl"} <= {*code.replaced}  # scipy may be imported already
         with pytest.raises(InputError, match=r"models\.get_cell_based_tiny_net, which is not installed"):
             sys.modules["nas_spaces.nats"].build()
         with pytest.raises(InputError, match=r"api, which is not imported, as it needs a protobuf of 2019"):
