@@ -21,8 +21,9 @@ from contextlib import ExitStack
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
-from types import ModuleType, TracebackType
+from types import CodeType, ModuleType, TracebackType
 from typing import Any
 
 from freerea_patch.errors import InputError, NothingFeasible
@@ -55,20 +56,51 @@ _NASBENCH101 = {"nas_spaces._nasbench101.original_api": ["api"]}
 _MODULES = ("search", "nas_utils", "pruning", "our_baselines", "nas_spaces", "analyzer")
 #: Modules that bind the names of ``from nas_utils import *``, such as ``return_top_k``.
 _BINDING = ("search", "pruning", "nas_utils", "our_baselines")
+_EXPECTED = "expected commit 9c2a726 of FreeREA's code"
+#: What functions of its modules call where objectives come in, and the names of parameters that are used.
+_CALLS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "search": {
+        "search": frozenset(
+            ("population_init", "prune", "return_top_k", "prune_flops_params", "total_metrics_time", "info")
+        )
+    },
+    "our_baselines": {
+        "freeREAMinus": frozenset(("population_init", "return_top_k", "is_feasible", "total_metrics_time", "info"))
+    },
+    "pruning": {
+        "prune": frozenset(("prune_flops_params", "prune_tfm")),
+        "prune_flops_params": frozenset(("clean_history",)),
+        "prune_tfm": frozenset(("return_top_k",)),
+    },
+    "nas_utils": {
+        "population_init": frozenset(("is_feasible",)),
+        "info": frozenset(("clean_history", "get_top_k_accuracies")),
+        "get_top_k_accuracies": frozenset(("return_top_k",)),
+        "return_top_k": frozenset(),
+    },
+}
+_PARAMETERS = {"return_top_k": ("exemplars", "K", "metric_names"), "info": ("history", "metrics")}
+
+
+def _names(code: CodeType) -> set[str]:
+    """Return the names that a function looks up, also in functions and comprehensions within it."""
+    inner = [_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return set(code.co_names).union(*inner)
 
 
 class Checkout:
     """The modules of a checkout of FreeREA, from :meth:`__enter__` until :meth:`undo`.
 
-    This is safe because it changes only ``sys.path`` and ``sys.modules``, and restores both: the checkout's modules are
-    removed, and modules of the same names that were imported from elsewhere before return. Modules that are still
-    referenced keep working.
+    This is safe because it changes only ``sys.path``, ``sys.modules`` and ``sys.dont_write_bytecode``, and restores all
+    three: the checkout's modules are removed, and modules of the same names that were imported from elsewhere before
+    return. Modules that are still referenced keep working. Nothing is written into the folder.
 
     Args:
         path: the folder.
 
     Attributes:
         search, nas_utils, pruning, our_baselines, nas_spaces, analyzer: the modules.
+        replaced: packages that it imports and that are not installed; to use them raises an error.
 
     Raises:
         InputError: the folder is not a checkout of FreeREA.
@@ -89,6 +121,7 @@ class Checkout:
                 " expected a clone of github.com/NiccoloCavagnero/FreeREA"
             )
         self.path = path.resolve()
+        self.replaced: list[str] = []
         self._undo = ExitStack()
 
     def __enter__(self) -> Checkout:
@@ -116,10 +149,12 @@ class Checkout:
             del sys.modules[name]
         self._undo.callback(sys.modules.update, replaced)
         self._undo.callback(self._forget)
+        self._undo.callback(setattr, sys, "dont_write_bytecode", sys.dont_write_bytecode)
+        sys.dont_write_bytecode = True
         replacements = dict(_NASBENCH101)
-        for package, modules in _UNUSED.items():
-            if package not in sys.modules and find_spec(package) is None:
-                replacements |= modules
+        self.replaced = [name for name in _UNUSED if name not in sys.modules and find_spec(name) is None]
+        for package in self.replaced:
+            replacements |= _UNUSED[package]
         sys.modules.update({name: _replacement(name, attributes) for name, attributes in replacements.items()})
         self._undo.callback(lambda: [sys.modules.pop(name, None) for name in replacements])
         entry = str(self.path)
@@ -129,7 +164,35 @@ class Checkout:
             setattr(self, name, import_module(name))
         for name in _BINDING:
             if not callable(getattr(getattr(self, name), "return_top_k", None)):
-                raise InputError(f"{self.path}: {name} has no return_top_k; expected commit 9c2a726 of FreeREA's code")
+                raise InputError(f"{self.path}: {name} has no return_top_k; {_EXPECTED}")
+
+    def check_seams(self) -> None:
+        """Make sure that the searches rank, filter and charge time through the functions that :class:`Hook` replaces.
+
+        Only the names that functions call and the names of some parameters count: comments, local names, and functions
+        of the user's own make no difference.
+
+        Raises:
+            InputError: the first function that differs, with the name that it lacks.
+        """
+        for name, functions in _CALLS.items():
+            for function, called in functions.items():
+                code = getattr(vars(getattr(self, name)).get(function), "__code__", None)
+                where = f"{self.path / name}.py: {function}"
+                if code is None:
+                    raise InputError(f"{where} is missing; {_EXPECTED}")
+                for missing in sorted(called - _names(code)):
+                    raise InputError(f"{where} does not call {missing}, where objectives come in; {_EXPECTED}")
+        if not hasattr(getattr(self.analyzer, "Analyzer", None), "save"):
+            raise InputError(f"{self.path / 'analyzer.py'}: Analyzer.save is missing; {_EXPECTED}")
+        for function, parameters in _PARAMETERS.items():
+            has = list(signature(vars(self.nas_utils)[function]).parameters)
+            for parameter in parameters:
+                if parameter not in has:
+                    raise InputError(
+                        f"{self.path / 'nas_utils.py'}: {function} has no parameter {parameter}, but {', '.join(has)};"
+                        f" {_EXPECTED}"
+                    )
 
     def _forget(self) -> None:
         """Remove the checkout's modules from ``sys.modules``, including modules that were imported later."""
@@ -201,6 +264,7 @@ class Hook:
             :class:`CheckoutMetrics`.
         preparation_s: seconds spent before the searches, such as on training a predictor; charged to the first one.
         patience: the number of proposals in a row, none of them within the constraints, that ends a search.
+        ranks_by: the metrics that the searches are to rank by, which the objectives replace; None for any.
 
     Attributes:
         history: all genotypes that the present or last search has evaluated.
@@ -217,11 +281,13 @@ class Hook:
         *,
         preparation_s: float = 0.0,
         patience: int = PATIENCE,
+        ranks_by: Iterable[str] | None = None,
     ) -> None:
         self.history = History(objectives.terms)
         self._objectives = objectives
         self._api = api
         self._patience = patience
+        self._ranks_by = None if ranks_by is None else set(ranks_by)
         self._preparation_s = preparation_s
         self._spent_s = preparation_s
         self._evaluation_s = 0.0  # wall seconds spent in the evaluation of metrics
@@ -232,7 +298,7 @@ class Hook:
         self._timed = [*self._modules, checkout.analyzer]
         for function in _FUNCTIONS:
             if not any(callable(vars(module).get(function)) for module in self._modules):
-                raise InputError(f"{checkout.path} has no {function}; expected commit 9c2a726 of FreeREA's code")
+                raise InputError(f"{checkout.path} has no {function}; {_EXPECTED}")
 
     def __enter__(self) -> Hook:
         """Replace the functions.
@@ -327,6 +393,12 @@ class Hook:
 
     def _return_top_k(self, original: Any) -> Any:
         def return_top_k(exemplars: Sequence[Any], K: int = 3, metric_names: Sequence[str] = ()) -> list[Any]:  # noqa: N803
+            if metric_names and self._ranks_by not in (None, set(metric_names)):
+                expected = ", ".join(sorted(self._ranks_by or ()))
+                raise InputError(
+                    f"{self._path}: its search ranks by {', '.join(metric_names)}, expected {expected};"
+                    f" name the metrics to keep, such as --metrics {','.join(metric_names)}"
+                )
             born = self._feasible([exemplar for exemplar in exemplars if exemplar.born])
             pool = self._look_up(born)
             for exemplar, score in zip(born, self.history.scores(pool).tolist(), strict=True):
@@ -391,6 +463,7 @@ class CheckoutMetrics:
         self._api = api
         # Bound here, because a hook replaces the attribute later.
         self._seconds = api.total_metrics_time
+        self._values: dict[tuple[str, str], Measured] = {}
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
         """Yield the metrics of each genotype."""
@@ -399,6 +472,12 @@ class CheckoutMetrics:
             yield {metric: self._measured(exemplar, metric) for metric in metrics}
 
     def _measured(self, exemplar: Any, metric: str) -> Measured:
+        key = (exemplar.genotype, metric)
+        if key not in self._values:  # looking the seconds up takes milliseconds, and repeats visit the same networks
+            self._values[key] = self._look_up(exemplar, metric)
+        return self._values[key]
+
+    def _look_up(self, exemplar: Any, metric: str) -> Measured:
         if metric == "skip":  # computed from the genotype; FreeREA charges no time for it either
             return Measured(float(exemplar.skip()))
         return Measured(float(exemplar.get_metric(metric)), float(self._seconds([exemplar], [metric])))

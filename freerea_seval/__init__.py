@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from freerea_seval.api.measuring import measure
     from freerea_seval.api.predictors import Predictor, load_predictor, train
     from freerea_seval.api.runs import Run, load_run, search
+    from freerea_seval.api.upstream import UpstreamRun, upstream
     from freerea_seval.config import Config
     from freerea_seval.runs.answers import AnswersWanted
 else:
@@ -39,6 +40,7 @@ __all__ = [
     "SearchSpace",
     "SizeSpace",
     "TopologySpace",
+    "UpstreamRun",
     "__version__",
     "calibrate",
     "encode",
@@ -47,4 +49,5 @@ __all__ = [
     "measure",
     "search",
     "train",
+    "upstream",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -62,6 +62,7 @@ def prepare(
     folder: Path | None = None,
     progress: Progress | None = None,
     workers: Workers | None = None,
+    first: Sequence[BoundObjective] = (),
 ) -> Setup:
     """Open every source of a config.
 
@@ -71,6 +72,7 @@ def prepare(
         folder: the run's folder, for files that sources prepare.
         progress: shows long preparations.
         workers: compute what takes long; None for this process alone.
+        first: objectives before those of the config.
 
     Raises:
         InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
@@ -100,7 +102,7 @@ def prepare(
             "report": [bound.section for bound in report],
         }
     )
-    bound_terms = [term for bound in objectives for term in _terms(bound)]
+    bound_terms = [*first, *(term for bound in objectives for term in _terms(bound))]
     notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
     objective_set = ObjectiveSet(bound_terms)
     metrics: list[Bound[Any]] = [*objectives, *report]

@@ -169,6 +169,7 @@ def test_what_is_missing_is_stood_in_for_and_says_so_when_called(
     for name in [n for n in sys.modules if n.partition(".")[0] in ("nats_bench", "xautodl", "thop")]:
         monkeypatch.delitem(sys.modules, name)
     with Checkout(checkout) as code:
+        assert {"nats_bench", "thop", "xautodl"} <= {*code.replaced}  # scipy may be imported already
         with pytest.raises(InputError, match=r"models\.get_cell_based_tiny_net, which is not installed"):
             sys.modules["nas_spaces.nats"].build()
         with pytest.raises(InputError, match=r"api, which is not imported, as it needs a protobuf of 2019"):
@@ -176,11 +177,21 @@ def test_what_is_missing_is_stood_in_for_and_says_so_when_called(
     assert "thop" not in sys.modules
 
 
+def test_nothing_is_written_into_the_folder(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    before = sorted(checkout.rglob("*"))
+    with Checkout(checkout) as code:
+        assert code.search.late()
+    assert sorted(checkout.rglob("*")) == before
+    assert not sys.dont_write_bytecode
+
+
 def test_what_is_installed_is_not_stood_in_for(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "thop.py").write_text("profile = 'the real one'\n")
     monkeypatch.syspath_prepend(tmp_path)
     with Checkout(checkout) as code:
         assert code.nas_utils.profile == "the real one"
+        assert "thop" not in code.replaced
     del sys.modules["thop"]
 
 
