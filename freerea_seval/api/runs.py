@@ -43,7 +43,9 @@ def search(
     start_from: str | Path | Sequence[str | Path] | None = None,
     trust: bool = False,
     workers: int | Literal["auto"] | None = None,
+    executor: str | None = None,
     engine: str | None = None,
+    log: str | None = None,
     progress: bool = True,
 ) -> Run:
     """Search, and write a run folder.
@@ -61,8 +63,8 @@ def search(
         batch: images for live networks instead of the config's: ``"FILE.npz"`` relative to the working folder,
             ``"pkg.module:callable"`` or ``"random"``.
         override: ``key.to.value=YAML``, such as ``"budget.evaluations=50"``, of any values of the config.
-        resume: continue this run folder instead of starting one; takes no other argument but ``answers``, ``workers``
-            and ``trust``.
+        resume: continue this run folder instead of starting one; takes no other argument but ``answers``, ``workers``,
+            ``executor``, ``log`` and ``trust``.
         answers: with ``resume``, a CSV of values that the search asked for: the run's ``wanted.csv``, filled in.
         start_from: earlier runs with a section ``refine``, of the same space. Their measurements and answers of the
             metrics that this search learns count as known, and it starts from the networks that they explored.
@@ -73,8 +75,10 @@ def search(
             physical cores, once training-free metrics have taken five seconds, and one where a metric is measured by a
             clock. A script that uses more than one calls this below ``if __name__ == "__main__":``, as
             :mod:`multiprocessing` requires.
+        executor: ``"ray"`` or ``"ray://HOST:PORT"``: the cores of a Ray cluster evaluate networks instead of processes.
         engine: the algorithm instead of the config's, such as ``"optuna:tpe"`` or ``"pymoo:nsga2"``; options that it
             does not have are left out.
+        log: ``"tensorboard"``, ``"mlflow"`` or ``"wandb"``: write the finished run to this experiment tracker.
         progress: show a progress bar on a terminal, or print a line every ten seconds on standard error elsewhere; and
             say there if nothing is feasible after a second, or a metric has no value for most networks.
 
@@ -95,6 +99,10 @@ def search(
     """
     if isinstance(workers, int) and workers < 1:
         raise InputError(f"--workers must be 1 or more, got {workers}")
+    if log is not None:
+        from freerea_seval.runs.trackers import find_tracker
+
+        find_tracker(log)
     bars = progress_bars(progress)
     if resume is not None:
         others = (config, output, seeds, device, batch, override, start_from, engine)
@@ -102,8 +110,8 @@ def search(
             raise InputError("--resume continues a run with its own config; leave out the config and the other options")
         folder = RunFolder.open(Path(resume).absolute(), trust)  # code of a user may change the working folder
         with folder.locked():
-            _execute(folder, workers, bars, None if answers is None else Path(answers).absolute())
-        return Run(folder)
+            _execute(folder, workers, executor, bars, None if answers is None else Path(answers).absolute())
+        return _finished(folder, log)
     if answers is not None:
         raise InputError("--answers continues a run that asked for them; give its folder with --resume")
     if trust:
@@ -129,7 +137,7 @@ def search(
     folder = RunFolder.create(path, settings, base, lambda draft: _take_over(settings, earlier, draft))
     with folder.locked():
         try:
-            _execute(folder, workers, bars)
+            _execute(folder, workers, executor, bars)
         except NothingFeasible as error:
             # Continuing would end in the same way.
             made = [str(receipt.with_suffix("").resolve()) for receipt in path.glob("predictor-*.json")]
@@ -142,6 +150,15 @@ def search(
                 raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
             folder.discard()
             raise
+    return _finished(folder, log)
+
+
+def _finished(folder: RunFolder, log: str | None) -> Run:
+    """Return a finished run, after it was written to an experiment tracker."""
+    if log is not None:
+        from freerea_seval.runs.trackers import track
+
+        track(folder, log)
     return Run(folder)
 
 
@@ -366,13 +383,17 @@ def parse_seeds(seeds: str | int | Iterable[int]) -> list[int]:
 
 
 def _execute(
-    folder: RunFolder, workers: int | Literal["auto"] | None, progress: Progress, answers: Path | None = None
+    folder: RunFolder,
+    workers: int | Literal["auto"] | None,
+    executor: str | None,
+    progress: Progress,
+    answers: Path | None = None,
 ) -> None:
     from freerea_seval.runs.execute import execute
     from freerea_seval.runs.workers import open_workers
 
     try:
-        with open_workers(folder.config, workers) as pool:
+        with open_workers(folder.config, workers, executor) as pool:
             execute(folder, progress, answers, pool)
     except SystemExit as error:  # of a user's space or algorithm, which would end the caller's program without a word
         raise InputError(user_message(error) or repr(error)) from error

@@ -108,8 +108,14 @@ def search(
             " once training-free metrics have taken five seconds; one where a metric is measured by a clock."
         ),
     ] = None,
+    executor: Annotated[
+        str | None, typer.Option(help="ray, or ray://HOST:PORT: the cores of a Ray cluster evaluate networks.")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="Algorithm instead of the config's: optuna:tpe, pymoo:nsga2, freerea, ...")
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option(help="Write the finished run to an experiment tracker: tensorboard, mlflow or wandb.")
     ] = None,
 ) -> None:
     """Run a search and write a run folder."""
@@ -128,7 +134,9 @@ def search(
             start_from=start_from,
             trust=trust,
             workers="auto" if workers is None else workers,
+            executor=executor,
             engine=engine,
+            log=log,
         )
     )
 

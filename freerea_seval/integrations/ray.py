@@ -1,20 +1,24 @@
 # mypy: disable-error-code="import-untyped, import-not-found"
-"""Ray Tune (Liaw 2018): an evaluator as a trainable, and the genes of a space as its search space.
+"""Ray: an executor on the machines of a cluster; an evaluator as a trainable of Ray Tune, with genes to choose.
 
 References:
+    Moritz 2018: Moritz et al., Ray: A Distributed Framework for Emerging AI Applications, arXiv 1712.05889.
     Liaw 2018: Liaw, Liang, Nishihara, Moritz, Gonzalez, Stoica, Tune: A Research Platform for Distributed Model
         Selection and Training, arXiv 1807.05118.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
 from freerea_seval.integrations.points import choices_of
 
 try:
+    import ray
     from ray import tune
 except ImportError:
     raise InputError("this needs the package ray: pip install 'freerea-seval[ray]'") from None
@@ -55,3 +59,67 @@ def trainable(evaluator: Evaluator) -> Callable[[Mapping[str, str]], dict[str, A
         return {"genotype": genotype, "feasible": bool(row["feasible"]), **values}
 
     return evaluate
+
+
+class RayExecutor(Executor):
+    """Carries out tasks on the machines of a Ray cluster (Moritz 2018), on which the same packages are installed.
+
+    A task whose process or machine is lost is done again by Ray; where that fails, too, the executor counts as broken.
+
+    Args:
+        address: of the cluster, such as ``ray://HOST:10001``; None for the one in the environment variable
+            ``RAY_ADDRESS`` or on this machine, and where there is none, for one of this process alone.
+
+    Attributes:
+        cores: of the cluster.
+
+    Raises:
+        InputError: the cluster cannot be reached.
+    """
+
+    def __init__(self, address: str | None = None) -> None:
+        self._started = not ray.is_initialized()
+        if self._started:
+            try:
+                ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+            except Exception as error:  # whatever Ray raises
+                line = " ".join(str(error).split())[:200]
+                raise InputError(f"--executor: Ray cannot be reached at {address or 'this machine'} ({line})") from None
+        self.cores = int(ray.cluster_resources().get("CPU", 1))
+        self._outcome = ray.remote(_outcome)
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        """Schedule a task; a task that is cancelled before it ends is ended on the cluster."""
+        reference = self._outcome.remote(function, arguments, options)
+        future: Future[Any] = Future()
+
+        def answer(answered: Future[tuple[Any, BaseException | None]]) -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            if (lost := answered.exception()) is not None:
+                future.set_exception(BrokenExecutor(f"Ray lost a task: {type(lost).__name__}"))
+                return
+            result, error = answered.result()
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        future.add_done_callback(lambda done: ray.cancel(reference) if done.cancelled() else None)
+        reference.future().add_done_callback(answer)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the cluster, if this executor has joined it."""
+        if self._started and ray.is_initialized():
+            ray.shutdown()
+
+
+def _outcome(
+    function: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Any, BaseException | None]:
+    """Return the result of a task or its error, to which Ray would add a traceback."""
+    try:
+        return function(*arguments, **options), None
+    except Exception as error:
+        return None, error

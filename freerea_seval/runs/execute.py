@@ -53,13 +53,14 @@ def execute(
             raise InputError(f"run {folder.path} is finished, and asks for no answers; 'report' shows its result")
         if unfinished:
             setup = start(folder, progress, workers)
-            if workers is None or len(unfinished) == 1 or setup.timed or not (setup.spread or workers.asked):
+            together = None if len(unfinished) == 1 or setup.timed else workers
+            if together is not None and setup.spread:
+                _run_seeds_in_threads(folder, setup, unfinished, progress, together)
+            elif together is not None and together.asked and together.local:
+                _run_seeds_in_workers(folder, setup, unfinished, progress, together)
+            else:
                 for seed in unfinished:
                     _run_seed(folder, setup, seed, progress, answers)
-            elif setup.spread:
-                _run_seeds_in_threads(folder, setup, unfinished, progress, workers)
-            else:
-                _run_seeds_in_workers(folder, setup, unfinished, progress, workers)
         results = folder.results()
         write_atomically(folder.path / "front.csv", _front_table(results))
         summary = [{k: v for k, v in result.items() if k != "front"} for result in results]

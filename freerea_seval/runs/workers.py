@@ -32,6 +32,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 from freerea_patch import InputError, Measured, user_message
 from freerea_patch.errors import USERS_EXCEPTIONS
+from freerea_patch.imports import import_object
 from freerea_seval.config import Config, LiveSettings, make_space
 from freerea_seval.sources.registry import Context, MetricInfo, Source, load_registry
 
@@ -80,6 +81,8 @@ class Workers:
         self.count = count
         self.asked = asked
         self._make = make_executor or ProcessExecutor
+        #: Whether workers see the files of this machine.
+        self.local = make_executor is None
         self._lock = Lock()
         self._executor: Executor | None = None
         self._closed = False
@@ -264,13 +267,27 @@ class SpreadSource:
 
 
 @contextmanager
-def open_workers(config: Config, count: int | Literal["auto"] | None) -> Iterator[Workers | None]:
+def open_workers(
+    config: Config, count: int | Literal["auto"] | None, executor: str | None = None
+) -> Iterator[Workers | None]:
     """Yield the workers of a search while a context is open; None for this process alone.
 
     Args:
         config: of the search.
         count: as the user gives it; ``auto`` for :func:`default_workers`.
+        executor: ``ray``, or ``ray://HOST:PORT`` of a cluster, whose cores are the workers; None for processes.
+
+    Raises:
+        InputError: the executor is none of these, or cannot be reached.
     """
+    if executor is not None:
+        if executor != "ray" and not executor.startswith("ray://"):
+            raise InputError(f"--executor {executor!r:.80}: expected 'ray' or ray://HOST:PORT")
+        make = import_object("freerea_seval.integrations.ray:RayExecutor", "--executor")
+        address = None if executor == "ray" else executor
+        with Workers(make(address).cores, make_executor=lambda count: make(address)) as workers:
+            yield workers
+        return
     number = default_workers(config) if count == "auto" else count or 1
     if number == 1:
         yield None
