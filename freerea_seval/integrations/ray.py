@@ -1,4 +1,4 @@
-# mypy: disable-error-code="import-untyped, import-not-found"
+# mypy: disable-error-code="import-untyped, import-not-found, unused-ignore"
 """Ray: an executor on the machines of a cluster; an evaluator as a trainable of Ray Tune, with genes to choose.
 
 References:
@@ -85,7 +85,8 @@ class RayExecutor(Executor):
             except Exception as error:  # whatever Ray raises
                 line = " ".join(str(error).split())[:200]
                 raise InputError(f"--executor: Ray cannot be reached at {address or 'this machine'} ({line})") from None
-        self.cores = int(ray.cluster_resources().get("CPU", 1))
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call, unused-ignore]
+        self.cores = int(resources.get("CPU", 1))
         self._outcome = ray.remote(_outcome)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:

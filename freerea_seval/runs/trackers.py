@@ -115,7 +115,8 @@ def _course(folder: RunFolder, history: DataFrame) -> Iterator[tuple[int, dict[s
     """Yield the number of networks, the seconds, and the best value of every metric so far, by generation."""
     best: dict[str, float] = {}
     networks, seconds = 0, 0.0
-    for generation, born in history.sort_values("generation", kind="stable").groupby("generation"):
+    for generation in sorted(set(history["generation"].tolist())):
+        born = history[history["generation"] == generation]
         networks, seconds = networks + len(born), seconds + float(born["seconds"].sum())
         feasible = born[born["feasible"].astype(bool)]
         for section in folder.config.selecting:
@@ -124,7 +125,7 @@ def _course(folder: RunFolder, history: DataFrame) -> Iterator[tuple[int, dict[s
                 better = min if section.direction == "min" else max
                 known = [best[section.column]] if section.column in best else []
                 best[section.column] = float(better([*known, *values]))
-        yield int(generation), {"networks": networks, "metric seconds": seconds, **best}  # type: ignore[call-overload]
+        yield generation, {"networks": networks, "metric seconds": seconds, **best}
 
 
 def _to_tensorboard(record: Record, folder: Path) -> None:

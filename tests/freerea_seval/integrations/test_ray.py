@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-call, unused-ignore"
 """Ray: its cluster as the workers of a search, and an evaluator as a trainable of Ray Tune."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from typing import Any
 
 import pytest
@@ -71,7 +72,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     Path("slow.py").write_text(METRIC)
-    machines = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    machines: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     machines.second = machines.add_node(num_cpus=1)
     machines.wait_for_nodes()
     monkeypatch.setenv("RAY_ADDRESS", machines.address)
@@ -82,7 +83,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 
 def kill_some(count: int, ended: Event) -> list[int]:
     """Kill random processes that compute the metric, until there were enough or the search has ended."""
-    rng, killed = random.Random(0), []
+    rng = random.Random(0)
+    killed: list[int] = []
     while len(killed) < count and not ended.is_set():
         time.sleep(rng.uniform(0.05, 0.3))
         for file in sorted(Path().glob("pid-*"))[:1]:
@@ -109,7 +111,7 @@ def test_a_search_on_a_cluster_loses_nothing_when_processes_are_killed_and_a_mac
         thread.join()
     assert len(killed) == 3
     assert journal(together.path) == journal(alone.path)
-    loser = Thread(target=lambda: (time.sleep(1.0), cluster.remove_node(cluster.second)))
+    loser = Timer(1.0, cluster.remove_node, [cluster.second])
     loser.start()
     third = fs.search(SEARCH, tmp_path / "third", executor="ray", progress=False)
     loser.join()
