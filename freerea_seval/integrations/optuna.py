@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 #: Violation of a constraint by a network that is not supported; Optuna adds up violations.
 _FAR = 1e6
-#: After this number of trials in a row with networks that were evaluated before, a random network is tried.
-_PATIENCE = 20
+#: The most mutations, one after another, of a network that was evaluated before.
+_MUTATIONS = 100
 
 
 class OptunaObjective:
@@ -92,8 +92,8 @@ class OptunaSearch(Search):
     Pareto objectives. The values of a trial are final: the score is the weighted sum of the fitness terms, each divided
     by its largest magnitude in the first ``population`` networks that are feasible. Constraints are Optuna's.
 
-    Networks that are evaluated before the search begins, such as those of an earlier part of a refined search, are
-    trials of the study.
+    A network that was evaluated before is replaced by a mutation of it. Networks that are evaluated before the search
+    begins, such as those of an earlier part of a refined search, are trials of the study.
 
     Args:
         space, terms, seed: see :class:`~freerea_patch.Search`. The space has ``choices``, ``compose`` and ``genes``.
@@ -123,6 +123,8 @@ class OptunaSearch(Search):
         self._constraints = [t for t in terms if t.role == "constraint"]
         self._largest: dict[str, float] = {}
         axes = bool(self._fitness) + len(self._pareto)
+        #: Mutants that the next trials are to be, with their parents.
+        self._queued: dict[str, str] = {}
         #: The worst value of every axis so far, once a candidate has them.
         self._worst, self._learned = [0.0] * axes, False
         with _quiet():
@@ -143,15 +145,12 @@ class OptunaSearch(Search):
     def batches(self) -> Batches:
         """Yield the first population, and then one network at a time."""
         self._learn_given()
-        in_vain, count = 0, 1 if self.history.evaluated else self.population
+        count = 1 if self.history.evaluated else self.population
         while True:
-            if in_vain >= _PATIENCE:
-                self._study.enqueue_trial({name: self.rng.choice(values) for name, values in self._choices.items()})
             with _quiet():
                 trials = [self._study.ask() for _ in range(count)]
                 proposals = [self._propose(trial) for trial in trials]
             new = {p.genotype for p in proposals if p.genotype not in self.history}
-            in_vain = 0 if new else in_vain + 1
             yield proposals
             while any(genotype not in self.history for genotype in new):  # some at a time
                 yield [p for p in proposals if p.genotype not in self.history]
@@ -162,12 +161,25 @@ class OptunaSearch(Search):
                     self._tell(trial, proposal.genotype)
                 else:  # what is known already teaches nothing
                     self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            count = 1
+                    self._enqueue_unseen(proposal.genotype)
+            count = max(1, len(self._queued))
+
+    def _enqueue_unseen(self, genotype: str) -> None:
+        """Let the next trial be a network near one that was evaluated before, as samplers repeat what they prefer."""
+        mutant = genotype
+        for _ in range(_MUTATIONS):
+            mutant = self.simplified(self.space.mutate(mutant, self.rng))
+            if mutant not in self.history and mutant not in self._queued:
+                self._queued[mutant] = genotype
+                self._study.enqueue_trial(dict(self.space.genes(mutant)))  # type: ignore[attr-defined]
+                return
 
     def _propose(self, trial: optuna.Trial) -> Proposal:
         genes = {name: str(trial.suggest_categorical(name, values)) for name, values in self._choices.items()}
-        genotype: str = self.space.compose(genes)  # type: ignore[attr-defined]
-        return Proposal(self.simplified(genotype), trial.number)
+        genotype = self.simplified(self.space.compose(genes))  # type: ignore[attr-defined]
+        if (parent := self._queued.pop(genotype, None)) is not None:
+            return Proposal(genotype, trial.number, (parent,), "mutation")
+        return Proposal(genotype, trial.number)
 
     def _learn_given(self) -> None:
         """Make trials of the candidates that are in the history already."""
