@@ -64,8 +64,8 @@ class Problem(_Problem):  # type: ignore[misc]
         ...     {"metric": "params", "source": "cost", "role": "pareto"},
         ...     {"metric": "skip", "source": "training-free", "role": "pareto"}]}))
         >>> result = minimize(problem, NSGA2(pop_size=10, **problem.operators()), ("n_gen", 3), seed=1)
-        >>> result.X[:, 0].tolist()[0][:1]
-        '|'
+        >>> result.X[0, 0].startswith("|")
+        True
     """
 
     def __init__(self, evaluator: Evaluator, seed: int = 0) -> None:
