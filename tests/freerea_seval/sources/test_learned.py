@@ -13,6 +13,7 @@ from pandas import DataFrame
 import freerea_seval as fs
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.measurement.machine import EnergyMeter
+from freerea_seval.measurement.networks import most_informative_first
 from freerea_seval.sources import device
 from freerea_seval.sources.learned import LearnedSource
 from freerea_seval.sources.registry import Context
@@ -115,3 +116,14 @@ def test_a_search_learns_from_predictors_of_other_devices(tmp_path: Path) -> Non
 def test_a_base_that_is_no_predictor_is_refused(tmp_path: Path, base: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         learned({"ask": "latency", "base": base}, "latency", tmp_path)
+
+
+def test_networks_to_start_with_teach_the_model_of_few_costs_where_a_device_is_measured(tmp_path: Path) -> None:
+    pool = list(TopologySpace().genotypes()[::60])
+    chosen = {
+        kind: most_informative_first(TopologySpace(), pool, base=learned(argument, "latency", tmp_path).cost_bases)
+        for kind, argument in (("device", {"measure": "latency"}), ("asked", {"ask": "latency"}))
+    }
+    assert chosen["asked"] == most_informative_first(TopologySpace(), pool)
+    assert chosen["device"] == most_informative_first(TopologySpace(), pool, base=[])
+    assert chosen["device"][:12] != chosen["asked"][:12]
