@@ -129,7 +129,8 @@ def search(
         section, left_out = with_engine(settings.search, engine, base)
         settings = settings.model_copy(update={"search": section})
         if left_out:
-            bars.say(f"engine {engine} does not take the options {', '.join(left_out)} of the config")
+            options = "options" if len(left_out) > 1 else "option"
+            bars.say(f"engine {engine} does not take the {options} {', '.join(left_out)} of the config")
     # To the microsecond, so that searches that are started together have folders of their own.
     path = Path("runs") / f"{name}-{datetime.now():%Y%m%d-%H%M%S-%f}" if output is None else Path(output)
     path = path.absolute()  # code of a user may change the working folder

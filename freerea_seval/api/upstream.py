@@ -93,8 +93,11 @@ def upstream(
     Raises:
         InputError: the folder is not a checkout, or its code differs where objectives come in.
         InputError: whatever is wrong with the config, a source, or the metrics; the space is not the program's.
-        InputError: the program refused its arguments.
+        InputError: the program refused its arguments, or the output cannot be written. What ended the program, such as
+            an interrupt, passes; the best networks of the repeats before it are written, or shown without an output.
     """
+    if output is not None:
+        _check_output(Path(output))
     session = _Session(Path(checkout), config, arguments or (), metrics, progress_bars(progress))
     with session, _running_in(session.code, arguments or ()):
         try:
@@ -103,6 +106,9 @@ def upstream(
             if error.code:
                 raise InputError(f"{_SCRIPT} ended with exit code {error.code}; see what it printed") from None
             return session.run()  # it has shown its help
+        except BaseException:
+            session.keep_finished(output)
+            raise
     return session.finished(output)
 
 
@@ -143,8 +149,14 @@ def objectives_from_environment(script: str) -> Iterator[None]:
     try:
         folder = Path(script).resolve().parent
         session = _Session(folder, config, sys.argv[1:], metrics, terminal_progress(), patched=True)
+        if output is not None:
+            _check_output(Path(output))
         with session:
-            yield
+            try:
+                yield
+            except BaseException:
+                session.keep_finished(output)
+                raise
         print(shown(session.finished(output)))
     except InputError as error:
         print(f"{_SCRIPT}: error: {error}", file=sys.stderr)
@@ -186,6 +198,7 @@ class _Session:
         self._setup = None if config is None else self._prepare(config, progress)
         self._hook: Hook | None = None
         self._repeats: list[_Repeat] = []
+        self._start = Path.cwd()  # the program runs in another folder
         self._undo = ExitStack()
 
     def _prepare(self, config: str | Path | Mapping[str, Any] | Config, progress: Progress) -> Setup:
@@ -304,8 +317,10 @@ class _Session:
                 raise InputError(
                     f"{self.code.path}: its search kept networks that it did not filter by our constraints; {_EXPECTED}"
                 )
+            front = [candidate.genotype for candidate in self._hook.history.front()]
+            if not front:
+                raise InputError(self._hook.history.describe_nothing_compared())
             if self._hook.history.is_pareto:
-                front = [candidate.genotype for candidate in self._hook.history.front()]
                 best = [history[genotype] for genotype in front if genotype in history]
         rows = []
         for exemplar in best:
@@ -341,6 +356,21 @@ class _Session:
             best.attrs["units"][section.column] = section.unit or ""
         return UpstreamRun(best, [repeat.history for repeat in self._repeats])
 
+    def keep_finished(self, output: str | Path | None) -> None:
+        """Write the best networks of the repeats that have finished, or show them, when the program ends early."""
+        if self._repeats:
+            if output is not None:
+                self._write(self.run(), output)
+            where = f"are in {output}" if output is not None else f"are:\n{shown(self.run())}"
+            count = len(self._repeats)
+            whose = "1 repeat had finished; its" if count == 1 else f"{count} repeats had finished; their"
+            self._say(f"{whose} best networks {where}")
+
+    def _write(self, run: UpstreamRun, output: str | Path) -> None:
+        from freerea_seval.tables import to_csv
+
+        write_atomically(self._start / output, to_csv(run.best))
+
     def finished(self, output: str | Path | None) -> UpstreamRun:
         """Return what was recorded, and write the best networks.
 
@@ -354,9 +384,7 @@ class _Session:
             )
         run = self.run()
         if output is not None:
-            from freerea_seval.tables import to_csv
-
-            write_atomically(Path(output), to_csv(run.best))
+            self._write(run, output)
         return run
 
 
@@ -483,6 +511,18 @@ def _running_in(code: Checkout, arguments: Sequence[str]) -> Iterator[None]:
         np.random.set_state(drawn_by_numpy)
         for name, value in cudnn.items():
             setattr(torch.backends.cudnn, name, value)
+
+
+def _check_output(output: Path) -> None:
+    """Make sure before a long run that its output can be written.
+
+    Raises:
+        InputError: it is a folder, or is to be in a folder that does not exist or takes no files.
+    """
+    folder = output.absolute().parent
+    if output.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        problem = "is a folder" if output.is_dir() else f"cannot be written, as {folder} is no folder that takes files"
+        raise InputError(f"--output {output} {problem}; name another file")
 
 
 def _find_script(checkout: Path, patched: bool = False) -> Path:

@@ -431,10 +431,13 @@ def with_engine(section: SearchSection, engine: str, base: Path) -> tuple[Search
         base: the folder in which ``pkg.module:Class`` is searched first.
 
     Raises:
-        InputError: an unknown algorithm.
+        InputError: an unknown algorithm, or an option that neither algorithm has.
     """
     takes = algorithm_options(_find_algorithm(engine, base))
-    options = section.options()
+    options, known = section.options(), algorithm_options(_find_algorithm(section.algorithm, base))
+    for name in options:
+        if name not in takes and name not in known:
+            raise unknown_name(f"option of algorithm {engine!r}:", name, takes)
     kept = {name: value for name, value in options.items() if name in takes}
     other = SearchSection(algorithm=engine, seeds=section.seeds, **kept)
     return other, [name for name in options if name not in takes]

@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import Candidate, InputError, Objective, Proposal, Search, SearchSpace
-from freerea_patch.algorithms import Batches
-from freerea_seval.integrations.points import check_population, choices_of, point, without_unreached
+from freerea_patch.algorithms import BATCH_SIZE, Batches
+from freerea_seval.integrations.points import check_population, choices_of, compose, genes_of, point, without_unreached
 
 try:
     import optuna
@@ -74,7 +74,7 @@ class OptunaObjective:
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """Evaluate the network of a trial."""
         genes = {name: str(trial.suggest_categorical(name, values)) for name, values in self._choices.items()}
-        genotype: str = self._evaluator.space.compose(genes)  # type: ignore[attr-defined]
+        genotype = compose(self._evaluator.space, genes)
         trial.set_user_attr("genotype", genotype)
         row = self._evaluator([genotype]).iloc[0]
         values = without_unreached({t.name: float(row[t.name]) for t in self._evaluator.objectives}, self._constraints)
@@ -147,21 +147,25 @@ class OptunaSearch(Search):
         self._learn_given()
         count = 1 if self.history.evaluated else self.population
         while True:
-            with _quiet():
-                trials = [self._study.ask() for _ in range(count)]
-                proposals = [self._propose(trial) for trial in trials]
-            new = {p.genotype for p in proposals if p.genotype not in self.history}
-            yield proposals
-            while any(genotype not in self.history for genotype in new):  # some at a time
-                yield [p for p in proposals if p.genotype not in self.history]
-            self._scale()
-            for trial, proposal in zip(trials, proposals, strict=True):
-                if proposal.genotype in new:
+            trials: list[tuple[optuna.Trial, str, bool]] = []
+            while len(trials) < count:  # random networks, in batches, as the budget may end among them
+                with _quiet():
+                    asked = [self._study.ask() for _ in range(min(BATCH_SIZE, count - len(trials)))]
+                    proposals = [self._propose(trial) for trial in asked]
+                new = {p.genotype for p in proposals if p.genotype not in self.history}
+                for trial, proposal in zip(asked, proposals, strict=True):
+                    trials.append((trial, proposal.genotype, proposal.genotype in new))
                     new.discard(proposal.genotype)
-                    self._tell(trial, proposal.genotype)
+                yield proposals
+                while waiting := [p for p in proposals if p.genotype not in self.history]:  # some at a time
+                    yield waiting
+            self._scale()
+            for trial, genotype, is_new in trials:
+                if is_new:
+                    self._tell(trial, genotype)
                 else:  # what is known already teaches nothing
                     self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-                    self._enqueue_unseen(proposal.genotype)
+                    self._enqueue_unseen(genotype)
             count = max(1, len(self._queued))
 
     def _enqueue_unseen(self, genotype: str) -> None:
@@ -171,12 +175,12 @@ class OptunaSearch(Search):
             mutant = self.simplified(self.space.mutate(mutant, self.rng))
             if mutant not in self.history and mutant not in self._queued:
                 self._queued[mutant] = genotype
-                self._study.enqueue_trial(dict(self.space.genes(mutant)))  # type: ignore[attr-defined]
+                self._study.enqueue_trial(dict(genes_of(self.space, self._choices, mutant)))
                 return
 
     def _propose(self, trial: optuna.Trial) -> Proposal:
         genes = {name: str(trial.suggest_categorical(name, values)) for name, values in self._choices.items()}
-        genotype = self.simplified(self.space.compose(genes))  # type: ignore[attr-defined]
+        genotype = self.simplified(compose(self.space, genes))
         if (parent := self._queued.pop(genotype, None)) is not None:
             return Proposal(genotype, trial.number, (parent,), "mutation")
         return Proposal(genotype, trial.number)
@@ -189,9 +193,9 @@ class OptunaSearch(Search):
         }
         for candidate in self.history.all_candidates():
             axes, violations = self._point(candidate)
-            genes = self.space.genes(candidate.genotype)  # type: ignore[attr-defined]
+            genes = genes_of(self.space, self._choices, candidate.genotype)
             trial = optuna.trial.create_trial(
-                values=axes, params=dict(genes), distributions=distributions, constraints=violations
+                values=axes, params=dict[str, Any](genes), distributions=distributions, constraints=violations
             )
             self._study.add_trial(trial)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from freerea_patch import InputError, Objective, SearchSpace
 from freerea_patch.algorithms import MOST_CANDIDATES
@@ -21,13 +22,52 @@ def choices_of(space: SearchSpace) -> Mapping[str, Sequence[str]]:
     Raises:
         InputError: the space lacks one of the members that make genotypes from genes.
     """
-    missing = [member for member in ("choices", "compose", "genes") if not hasattr(space, member)]
+    missing = [m for m in ("choices", "compose", "genes") if not callable(getattr(space, m, None))]
     if missing:
         raise InputError(
-            f"space {space.name} has no {' and no '.join(missing)}, which engines that choose values of genes need;"
-            " see freerea_patch.SearchSpace"
+            f"space {space.name} has no method {' and no '.join(missing)}, which engines that choose values of genes"
+            " need: a space with 'only' has none, and for a space of your own see freerea_patch.SearchSpace"
         )
-    return {name: tuple(values) for name, values in space.choices().items()}  # type: ignore[attr-defined]
+    choices: Any = space.choices()  # type: ignore[attr-defined]
+    if not (isinstance(choices, Mapping) and choices and all(map(_are_values, choices.values()))):
+        raise InputError(
+            f"space {space.name}: choices() returned {choices!r:.100}; expected a mapping of names of genes to lists of"
+            " different texts"
+        )
+    return {str(name): tuple(values) for name, values in choices.items()}
+
+
+def _are_values(values: object) -> bool:
+    texts = isinstance(values, Sequence) and values and all(isinstance(value, str) for value in values)
+    return bool(texts) and len(set(values)) == len(values)  # type: ignore[arg-type, call-overload]
+
+
+def compose(space: SearchSpace, genes: Mapping[str, str]) -> str:
+    """Return the genotype of genes.
+
+    Raises:
+        InputError: the space makes a genotype of them that is not its own.
+    """
+    genotype: str = space.compose(genes)  # type: ignore[attr-defined]
+    space.check(genotype)
+    return genotype
+
+
+def genes_of(space: SearchSpace, choices: Mapping[str, Sequence[str]], genotype: str) -> dict[str, str]:
+    """Return the genes of a genotype.
+
+    Raises:
+        InputError: they are not among the choices.
+    """
+    genes: Any = space.genes(genotype)  # type: ignore[attr-defined]
+    if not (isinstance(genes, Mapping) and genes.keys() == choices.keys()) or any(
+        genes[name] not in values for name, values in choices.items()
+    ):
+        raise InputError(
+            f"space {space.name}: genes({genotype!r:.100}) returned {genes!r:.100}; expected for each gene of choices()"
+            " one of its values"
+        )
+    return dict(genes)
 
 
 def point(

@@ -15,7 +15,7 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.integrations.points import choices_of
+from freerea_seval.integrations.points import choices_of, compose
 
 try:
     import ray
@@ -53,7 +53,7 @@ def trainable(evaluator: Evaluator) -> Callable[[Mapping[str, str]], dict[str, A
     """
 
     def evaluate(genes: Mapping[str, str]) -> dict[str, Any]:
-        genotype = evaluator.space.compose(dict(genes))  # type: ignore[attr-defined]
+        genotype = compose(evaluator.space, dict(genes))
         row = evaluator([genotype]).iloc[0]
         values = {term.name: float(row[term.name]) for term in evaluator.objectives}
         return {"genotype": genotype, "feasible": bool(row["feasible"]), **values}

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from freerea_patch import BoundObjective, FreeREA, InputError, ObjectiveSet, Search, SearchSpace, Subspace
 from freerea_seval.config import Config, MetricSection, ObjectiveSection, make_space, resolve_algorithm
+from freerea_seval.config.schema import ENGINES
 from freerea_seval.progress import Progress
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.workers import Recipe, SpreadSource, Workers
@@ -116,7 +117,8 @@ def prepare(
 def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
     """Yield a note if the budget ends within the first population."""
     population, evaluations = config.search.options().get("population", 0), config.budget.evaluations or math.inf
-    if issubclass(algorithm, FreeREA) and population >= evaluations:
+    evolves = issubclass(algorithm, FreeREA) or config.search.algorithm in ENGINES
+    if evolves and population >= evaluations:
         yield (
             f"warning: this is a random search, because the first population ({population}) takes all evaluations"
             f" ({evaluations}); set a smaller search.population, or a larger budget.evaluations"

@@ -181,7 +181,8 @@ class Workers:
             if self._broken >= MOST_BROKEN:
                 raise InputError(
                     f"workers ended {MOST_BROKEN} times in a row without a result: they were killed, perhaps for lack"
-                    " of memory, or the calling script lacks 'if __name__ == \"__main__\":'; try fewer --workers"
+                    " of memory, or a metric ended its process, or the calling script lacks"
+                    " 'if __name__ == \"__main__\":'; try fewer --workers"
                 )
         broken.shutdown(wait=True, cancel_futures=True)
 

@@ -210,6 +210,46 @@ def test_metrics_of_the_report_are_columns_and_the_output_is_a_table(checkout: P
     assert row == {name: str(value) for name, value in found.best.iloc[0].items()}
 
 
+@pytest.mark.parametrize("output", ["no/such/best.csv", "."])
+def test_an_output_that_cannot_be_written_is_refused_before_the_program_runs(checkout: Path, output: str) -> None:
+    with pytest.raises(InputError, match=rf"--output {re.escape(output)} .*; name another file"):
+        run(checkout / "nowhere", None, output=output)
+
+
+@pytest.mark.parametrize("output", [None, "best.csv"])
+def test_the_repeats_before_an_interrupt_are_kept(
+    checkout: Path, output: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(checkout, objectives(TERM))
+    record = module._Session._record
+    repeats: list[None] = []
+
+    def interrupt(session: Any, *arguments: Any) -> None:
+        if repeats:
+            raise KeyboardInterrupt
+        repeats.append(None)
+        record(session, *arguments)
+
+    monkeypatch.setattr(module._Session, "_record", interrupt)
+    capsys.readouterr()
+    with pytest.raises(KeyboardInterrupt):
+        run(checkout, objectives(TERM), output=output, progress=True)
+    error = capsys.readouterr().err
+    (genotype,) = whole.best["genotype"][whole.best["repeat"] == 0]
+    if output is None:
+        assert genotype in error
+    else:
+        assert "1 repeat had finished; its best networks are in best.csv" in error
+        assert read_csv(Path(output))["genotype"].tolist() == [genotype]
+
+
+def test_a_metric_that_no_network_has_cannot_choose(checkout: Path) -> None:
+    Path("upstream_metric.py").write_text("def nan(genotype):\n    return float('nan')\n")
+    nan = {"metric": "nan", "source": {"python": "upstream_metric:nan"}, "direction": "max"}
+    with pytest.raises(InputError, match="nothing could be compared: nan is unsupported, NaN or infinite for"):
+        run(checkout, objectives(nan))
+
+
 def test_the_space_is_that_of_the_program(checkout: Path) -> None:
     assert run(checkout, objectives(NEVER), "--dataset", "cifar100", "--repeat", "1").histories
     for space, name in (("nats-tss", "nats-tss/cifar10"), ("nats-sss/cifar100", "nats-sss/cifar100")):

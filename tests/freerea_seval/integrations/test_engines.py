@@ -35,7 +35,7 @@ def test_an_engine_searches_by_the_config_of_another_algorithm_and_resumes(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = fs.search(CONFIG, tmp_path / "whole", engine=engine, progress=True)
-    assert f"engine {engine} does not take the options tournament of the config" in capsys.readouterr().err
+    assert f"engine {engine} does not take the option tournament of the config" in capsys.readouterr().err
     assert run.config.search.algorithm == engine
     assert run.config.search.options()["population"] == 6
     assert len(run.history) >= 14
@@ -78,10 +78,25 @@ def test_an_unknown_engine_is_named_with_those_that_there_are(
     assert not (tmp_path / "run").exists()
 
 
+def test_an_option_that_no_algorithm_has_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(
+        capsys, "unknown option of algorithm 'optuna:tpe': 'bogus'", "search", "--engine", "optuna:tpe",
+        "--set", "search.bogus=3", "-o", tmp_path / "run",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", CHEAP)
+def test_a_population_that_takes_the_whole_budget_is_called_a_random_search(
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fs.search(CONFIG, tmp_path / "run", engine=engine, override=["search.population=30"], progress=True)
+    assert "this is a random search, because the first population (30) takes all" in capsys.readouterr().err
+
+
 def test_a_space_without_genes_is_refused_before_anything_is_evaluated(tmp_path: Path) -> None:
     (tmp_path / "only.csv").write_text("genotype\n|none~0|+|none~0|none~1|+|none~0|none~1|none~2|\n")
     config = {**CONFIG, "space": {"name": "nats-tss", "only": str(tmp_path / "only.csv")}}
-    with pytest.raises(fs.InputError, match="has no choices and no compose and no genes"):
+    with pytest.raises(fs.InputError, match="engines that choose values of genes need: a space with 'only'"):
         fs.search(config, tmp_path / "run", engine="optuna:tpe", progress=False)
     assert not (tmp_path / "run").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
@@ -149,10 +150,56 @@ def test_optuna_says_nothing_and_its_own_level_of_messages_stays(capfd: pytest.C
 
 
 def test_a_space_without_choices_is_refused_in_one_line() -> None:
-    with pytest.raises(InputError, match="has no choices and no compose and no genes, which engines"):
+    with pytest.raises(InputError, match="has no method choices and no compose and no genes, which engines"):
         OptunaTPE(BitSpace(4), [Objective("a")])
     with pytest.raises(InputError, match="population must be a whole number from 2 to 100000, got 1"):
         OptunaTPE(GeneSpace(4), [Objective("a")], population=1)
+
+
+WRONG_SPACES: dict[str, tuple[str, Any, str]] = {
+    "a list of choices": ("choices", lambda self: ["01"], "choices() returned ['01']; expected a mapping of names"),
+    "no callable": ("choices", {"bit 0": "01"}, "has no method choices, which engines"),
+    "a gene without values": ("choices", lambda self: {"bit 0": []}, "lists of different texts"),
+    "no genes": ("choices", lambda self: {}, "lists of different texts"),
+    "other genes": ("genes", lambda self, genotype: {"bit": "0"}, "expected for each gene of choices() one of its"),
+    "other values": (
+        "genes",
+        lambda self, genotype: dict.fromkeys(self.choices(), "2"),
+        "expected for each gene of choices() one of its values",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_SPACES)
+def test_genes_that_are_not_those_of_the_space_are_an_error_of_one_line(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member, value, message = WRONG_SPACES[case]
+    monkeypatch.setattr(GeneSpace, member, value)
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        # Of eight networks, the search soon proposes one again, and then a mutation of it.
+        run(
+            OptunaTPE(GeneSpace(3), [Objective("a")], population=4),
+            objectives(table(), Objective("a")),
+            Budget(evaluations=8),
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_a_composed_genotype_that_is_not_of_the_space_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(self: GeneSpace, genotype: str) -> None:
+        raise InputError(f"{genotype} is not of this space")
+
+    monkeypatch.setattr(GeneSpace, "check", check)
+    with pytest.raises(InputError, match="is not of this space"):
+        search_bits(OptunaTPE, Objective("a"))
+
+
+def test_a_budget_may_end_within_a_large_population() -> None:
+    source = table()
+    bound = objectives(source, Objective("a"))
+    run(OptunaNSGA2(GeneSpace(12), bound.terms, population=5000), bound, Budget(evaluations=20))
+    assert len(source.asked) <= 32
 
 
 def test_a_study_evaluates_what_our_search_evaluates() -> None:

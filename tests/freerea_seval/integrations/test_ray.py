@@ -1,4 +1,4 @@
-# mypy: disable-error-code="no-untyped-call, unused-ignore"
+# mypy: disable-error-code="no-untyped-call, import-untyped, import-not-found, unused-ignore"
 """Ray: its cluster as the workers of a search, and an evaluator as a trainable of Ray Tune."""
 
 from __future__ import annotations
