@@ -22,6 +22,12 @@ from tests.test_documentation import RAY, ROOT, blocks
 ray = pytest.importorskip("ray")
 
 
+@pytest.fixture(autouse=True)
+def _without_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let clusters of this machine alone do without the token in the home folder, which a test replaces."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+
+
 @pytest.mark.slow
 def test_trials_of_a_tuner_have_the_values_of_our_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
