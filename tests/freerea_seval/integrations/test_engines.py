@@ -52,14 +52,14 @@ def test_an_engine_searches_by_the_config_of_another_algorithm_and_resumes(
 
 @pytest.mark.parametrize("engine", CHEAP)
 def test_an_engine_takes_part_in_a_refined_search(engine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "slow.py").write_text("def cost(genotype: str) -> float:\n    return 1.0 + genotype.count('conv')\n")
+    (tmp_path / "convs.py").write_text("def cost(genotype: str) -> float:\n    return 1.0 + genotype.count('conv')\n")
     monkeypatch.chdir(tmp_path)
     config = {
         "search": {"population": 4, "tournament": 2},
         "budget": {"evaluations": 12},
         "objectives": [
             {"metric": "skip", "source": "training-free", "role": "pareto"},
-            {"metric": "cost", "source": {"seval": {"python": "slow:cost"}}, "role": "pareto", "direction": "min"},
+            {"metric": "cost", "source": {"seval": {"python": "convs:cost"}}, "role": "pareto", "direction": "min"},
         ],
         "refine": {"start": 10, "rounds": 2, "networks": 2},
     }

@@ -65,7 +65,7 @@ def cost(genotype: str) -> float:
 SEARCH: dict[str, Any] = {
     "search": {"population": 12, "tournament": 4, "tournaments": 4, "seeds": [3]},
     "budget": {"evaluations": 60},
-    "objectives": [{"metric": "cost", "source": {"python": "slow:cost"}, "direction": "max"}],
+    "objectives": [{"metric": "cost", "source": {"python": "ray_metric:cost"}, "direction": "max"}],
 }
 
 
@@ -77,7 +77,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{tmp_path}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    Path("slow.py").write_text(METRIC)
+    Path("ray_metric.py").write_text(METRIC)
     machines: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     machines.second = machines.add_node(num_cpus=1)
     machines.wait_for_nodes()
