@@ -268,9 +268,9 @@ class FreeREA(Search):
         """Check the values of options: see :meth:`Search.check_options`."""
         super().check_options(space, **options)
         _check_sizes(options["population"], options["tournament"])
-        _check_count("n_random", options["n_random"], 0, MOST_RANDOM)
-        _check_count("unseen", options["unseen"], 0, MOST_MUTATIONS)
-        _check_count("tournaments", options["tournaments"], 1, MOST_TOURNAMENTS)
+        check_count("n_random", options["n_random"], 0, MOST_RANDOM)
+        check_count("unseen", options["unseen"], 0, MOST_MUTATIONS)
+        check_count("tournaments", options["tournaments"], 1, MOST_TOURNAMENTS)
         for genotype in options["start"]:
             space.check(genotype)
 
@@ -417,11 +417,11 @@ class RandomSearch(Search):
 
 
 def _check_sizes(population: object, tournament: object) -> None:
-    _check_count("population", population, 2, MOST_CANDIDATES)
-    _check_count("tournament", tournament, 2, population, f" and the population ({population})")
+    check_count("population", population, 2, MOST_CANDIDATES)
+    check_count("tournament", tournament, 2, population, f" and the population ({population})")
 
 
-def _check_count(name: str, count: object, least: int, most: Any, most_text: str = "") -> None:
+def check_count(name: str, count: object, least: int, most: Any, most_text: str = "") -> None:
     """Check an option that is a number of candidates or of attempts; ``most_text`` says what ``most`` is."""
     if isinstance(count, bool) or not isinstance(count, int):
         raise InputError(f"{name} must be a whole number, got {count!r}")

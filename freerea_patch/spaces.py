@@ -20,7 +20,7 @@ from functools import cached_property, lru_cache, wraps
 from itertools import product
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from freerea_patch.errors import InputError, UserCodeError, unknown_name
 from freerea_patch.imports import import_object, importable_from
@@ -192,14 +192,6 @@ def skip_length(operations: Sequence[str]) -> float:
     return sum(lengths) / len(lengths) if lengths else 0.0
 
 
-_Gene = TypeVar("_Gene")
-
-
-def uniform_crossover(first: Sequence[_Gene], second: Sequence[_Gene], rng: Random) -> list[_Gene]:
-    """Return genes, each from a random one of two parents (Syswerda 1989)."""
-    return [pair[rng.getrandbits(1)] for pair in zip(first, second, strict=True)]
-
-
 class DatasetSpace(ABC):
     """A space whose networks are built for one of several image data sets, and whose genes have the same values each.
 
@@ -262,8 +254,9 @@ class DatasetSpace(ABC):
         return self._format(values)
 
     def crossover(self, first: str, second: str, rng: Random) -> str:
-        """Take every gene from a random one of the two parents."""
-        return self._format(uniform_crossover(self._parse(first), self._parse(second), rng))
+        """Take every gene from a random one of the two parents (uniform crossover, Syswerda 1989)."""
+        pairs = zip(self._parse(first), self._parse(second), strict=True)
+        return self._format([pair[rng.getrandbits(1)] for pair in pairs])
 
     def simplified(self, genotype: str) -> str:
         """Return the genotype without operations that the output does not depend on: here, it depends on all."""

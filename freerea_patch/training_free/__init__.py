@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         freerea_objectives,
         live_metric_key,
         load_batch,
+        rows_of,
     )
     from freerea_patch.training_free.metrics import (
         Forward,

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote
 
 import numpy as np
@@ -46,6 +46,33 @@ _BUSY_S = 60.0
 _NETWORK_FILE_SYSTEMS = ("9p", "beegfs", "ceph", "cifs", "fuse", "gluster", "gpfs", "lustre", "nfs", "smb")
 
 Images = npt.NDArray[np.float32]
+
+
+class CachedMetrics(Protocol):
+    """Metrics of live networks that are computed once, here or in another process, and kept in a cache."""
+
+    def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:
+        """Return the row of a network that needs no computation, None otherwise."""
+        ...
+
+    def compute(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:
+        """Return the row of a network, computed."""
+        ...
+
+    def keep(self, genotype: str, row: Mapping[str, Measured]) -> None:
+        """Store a computed row in the cache."""
+        ...
+
+
+def rows_of(source: CachedMetrics, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[dict[str, Measured]]:
+    """Yield the rows of networks, from the cache where it has them."""
+    for genotype in genotypes:
+        with TORCH_LOCK:
+            row = source.known(genotype, metrics)
+            if row is None:
+                row = source.compute(genotype, metrics)
+                source.keep(genotype, row)
+        yield row
 
 
 class TrainingFree:
@@ -102,13 +129,7 @@ class TrainingFree:
         for metric in metrics:
             if metric not in METRICS:
                 raise unknown_name("training-free metric", metric, METRICS)
-        for genotype in genotypes:
-            with TORCH_LOCK:
-                row = self.known(genotype, metrics)
-                if row is None:
-                    row = self.compute(genotype, metrics)
-                    self.keep(genotype, row)
-            yield row
+        yield from rows_of(self, genotypes, metrics)
 
     def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:
         """Return the row of a network that needs no computation, because all of it is in the cache; None otherwise."""

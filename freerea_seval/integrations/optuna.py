@@ -19,8 +19,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import Candidate, InputError, Objective, Proposal, Search, SearchSpace
-from freerea_patch.algorithms import BATCH_SIZE, Batches
-from freerea_seval.integrations.points import check_population, choices_of, compose, genes_of, point, without_unreached
+from freerea_patch.algorithms import BATCH_SIZE, MOST_CANDIDATES, Batches, check_count
+from freerea_seval.integrations.points import choices_of, compose, genes_of, point, without_unreached
 
 try:
     import optuna
@@ -73,8 +73,7 @@ class OptunaObjective:
 
     def __call__(self, trial: optuna.Trial) -> tuple[float, ...]:
         """Evaluate the network of a trial."""
-        genes = {name: str(trial.suggest_categorical(name, values)) for name, values in self._choices.items()}
-        genotype = compose(self._evaluator.space, genes)
+        genotype = _suggest(trial, self._evaluator.space, self._choices)
         trial.set_user_attr("genotype", genotype)
         row = self._evaluator([genotype]).iloc[0]
         values = without_unreached({t.name: float(row[t.name]) for t in self._evaluator.objectives}, self._constraints)
@@ -125,8 +124,8 @@ class OptunaSearch(Search):
         axes = bool(self._fitness) + len(self._pareto)
         #: Mutants that the next trials are to be, with their parents.
         self._queued: dict[str, str] = {}
-        #: The worst value of every axis so far, once a candidate has them.
-        self._worst, self._learned = [0.0] * axes, False
+        #: The worst value of every axis so far; None until a candidate has them.
+        self._worst: list[float] | None = None
         with _quiet():
             self._study = optuna.create_study(sampler=self.sampler(population, seed), directions=["minimize"] * axes)
 
@@ -134,7 +133,7 @@ class OptunaSearch(Search):
     def check_options(cls, space: SearchSpace, **options: Any) -> None:
         """Check the values of options: see :meth:`freerea_patch.Search.check_options`."""
         super().check_options(space, **options)
-        check_population(options["population"])
+        check_count("population", options["population"], 2, MOST_CANDIDATES)
         choices_of(space)
 
     @staticmethod
@@ -179,8 +178,7 @@ class OptunaSearch(Search):
                 return
 
     def _propose(self, trial: optuna.Trial) -> Proposal:
-        genes = {name: str(trial.suggest_categorical(name, values)) for name, values in self._choices.items()}
-        genotype = self.simplified(compose(self.space, genes))
+        genotype = self.simplified(_suggest(trial, self.space, self._choices))
         if (parent := self._queued.pop(genotype, None)) is not None:
             return Proposal(genotype, trial.number, (parent,), "mutation")
         return Proposal(genotype, trial.number)
@@ -221,9 +219,8 @@ class OptunaSearch(Search):
         summed = [Objective("score")] if self._fitness else []
         axes, violations = _trial_point(values, [*summed, *self._pareto], self._constraints, candidate.feasible)
         if any(violations.values()):  # a Gaussian process fits these values as well, so that they are finite
-            return self._worst, violations
-        self._worst = [max(pair) for pair in zip(axes, self._worst, strict=True)] if self._learned else axes
-        self._learned = True
+            return self._worst or [0.0] * len(axes), violations
+        self._worst = [max(pair) for pair in zip(axes, self._worst or axes, strict=True)]
         return axes, violations
 
 
@@ -252,6 +249,11 @@ class OptunaGP(OptunaSearch):
     def sampler(population: int, seed: int) -> optuna.samplers.BaseSampler:
         """Return the sampler."""
         return optuna.samplers.GPSampler(n_startup_trials=population, deterministic_objective=True, seed=seed)
+
+
+def _suggest(trial: optuna.Trial, space: SearchSpace, choices: Mapping[str, Sequence[str]]) -> str:
+    """Return the genotype whose genes a trial suggests."""
+    return compose(space, {name: str(trial.suggest_categorical(name, values)) for name, values in choices.items()})
 
 
 def _trial_point(

@@ -7,13 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from freerea_patch import InputError, Objective, SearchSpace
-from freerea_patch.algorithms import MOST_CANDIDATES
-
-
-def check_population(population: object) -> None:
-    """Raise :class:`InputError` if an option is no size of a population."""
-    if isinstance(population, bool) or not isinstance(population, int) or not 2 <= population <= MOST_CANDIDATES:
-        raise InputError(f"population must be a whole number from 2 to {MOST_CANDIDATES}, got {population!r}")
 
 
 def choices_of(space: SearchSpace) -> Mapping[str, Sequence[str]]:

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, Objective, Proposal, Search, SearchSpace
-from freerea_patch.algorithms import Batches
+from freerea_patch.algorithms import MOST_CANDIDATES, Batches, check_count
 from freerea_patch.history import Aggregation
-from freerea_seval.integrations.points import check_population, point, without_unreached
+from freerea_seval.integrations.points import point, without_unreached
 
 try:
     from pymoo.algorithms.moo.nsga2 import NSGA2 as _NSGA2
@@ -142,7 +142,7 @@ class NSGA2(Search):
     def check_options(cls, space: SearchSpace, **options: Any) -> None:
         """Check the values of options: see :meth:`freerea_patch.Search.check_options`."""
         super().check_options(space, **options)
-        check_population(options["population"])
+        check_count("population", options["population"], 2, MOST_CANDIDATES)
 
     def batches(self) -> Batches:
         """Yield generation after generation, and empty ones once mating produces nothing new."""

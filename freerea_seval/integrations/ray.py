@@ -10,8 +10,9 @@ References:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
@@ -61,32 +62,40 @@ def trainable(evaluator: Evaluator) -> Callable[[Mapping[str, str]], dict[str, A
     return evaluate
 
 
-class RayExecutor(Executor):
-    """Carries out tasks on the machines of a Ray cluster (Moritz 2018), on which the same packages are installed.
-
-    A task whose process or machine is lost is done again by Ray; where that fails, too, the executor counts as broken.
+@contextmanager
+def connected(address: str | None) -> Iterator[int]:
+    """Yield the number of cores of a Ray cluster, of which this process is a member as long as the context is open.
 
     Args:
         address: of the cluster, such as ``ray://HOST:10001``; None for the one in the environment variable
             ``RAY_ADDRESS`` or on this machine, and where there is none, for one of this process alone.
 
-    Attributes:
-        cores: of the cluster.
-
     Raises:
         InputError: the cluster cannot be reached.
     """
-
-    def __init__(self, address: str | None = None) -> None:
-        self._started = not ray.is_initialized()
-        if self._started:
-            try:
-                ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
-            except Exception as error:  # whatever Ray raises
-                line = " ".join(str(error).split())[:200]
-                raise InputError(f"--executor: Ray cannot be reached at {address or 'this machine'} ({line})") from None
+    joins = not ray.is_initialized()
+    if joins:
+        try:
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+        except Exception as error:  # whatever Ray raises
+            line = " ".join(str(error).split())[:200]
+            raise InputError(f"--executor: Ray cannot be reached at {address or 'this machine'} ({line})") from None
+    try:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call, unused-ignore]
-        self.cores = int(resources.get("CPU", 1))
+        yield int(resources.get("CPU", 1))
+    finally:
+        if joins:
+            ray.shutdown()  # type: ignore[no-untyped-call, unused-ignore]
+
+
+class RayExecutor(Executor):
+    """Carries out tasks on the machines of a Ray cluster (Moritz 2018), on which the same packages are installed.
+
+    A task whose process or machine is lost is done again by Ray; where that fails, too, the executor counts as broken.
+    This process is :func:`connected`.
+    """
+
+    def __init__(self) -> None:
         self._outcome = ray.remote(_outcome)
 
     def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
@@ -109,11 +118,6 @@ class RayExecutor(Executor):
         future.add_done_callback(lambda done: ray.cancel(reference) if done.cancelled() else None)
         reference.future().add_done_callback(answer)
         return future
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Leave the cluster, if this executor has joined it."""
-        if self._started and ray.is_initialized():
-            ray.shutdown()
 
 
 def _outcome(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, Measured, SearchSpace, unknown_name
-from freerea_patch.imports import TORCH_LOCK, torch_threads
+from freerea_patch.imports import torch_threads
 from freerea_patch.training_free import (
     NETWORK,
     Images,
@@ -22,6 +22,7 @@ from freerea_patch.training_free import (
     code_digest,
     live_metric_key,
     load_batch,
+    rows_of,
 )
 from freerea_seval.proxies import PROXIES
 
@@ -85,22 +86,17 @@ class ZeroCost:
         for metric in metrics:
             if metric not in PROXIES:
                 raise unknown_name("zero-cost proxy", metric, PROXIES)
-        for genotype in genotypes:
-            with TORCH_LOCK:
-                row = self.known(genotype, metrics)
-                if row is None:
-                    row = self.compute(genotype, metrics)
-                    self.keep(genotype, row)
-            yield row
+        yield from rows_of(self, genotypes, metrics)
 
     def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:
         """Return the row of a network if all of it is in the cache, None otherwise."""
-        keys = {name: self._key(genotype, name) for name in (NETWORK, *metrics)} if self.cache else {}
-        return (self.cache.get_all(keys) if self.cache else None) or None
+        if self.cache is None:
+            return None
+        return self.cache.get_all({name: self._key(genotype, name) for name in (NETWORK, *metrics)}) or None
 
     def keep(self, genotype: str, row: Mapping[str, Measured]) -> None:
         """Store a computed row in the cache."""
-        if self.cache:
+        if self.cache is not None:
             self.cache.put({self._key(genotype, name): measured for name, measured in row.items()})
 
     def compute(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured]:

@@ -284,9 +284,14 @@ def open_workers(
     if executor is not None:
         if executor != "ray" and not executor.startswith("ray://"):
             raise InputError(f"--executor {executor!r:.80}: expected 'ray' or ray://HOST:PORT")
-        make = import_object("freerea_seval.integrations.ray:RayExecutor", "--executor")
-        address = None if executor == "ray" else executor
-        with Workers(make(address).cores, make_executor=lambda count: make(address)) as workers:
+        connected, make = (
+            import_object(f"freerea_seval.integrations.ray:{name}", "--executor")
+            for name in ("connected", "RayExecutor")
+        )
+        with (
+            connected(None if executor == "ray" else executor) as cores,
+            Workers(cores, make_executor=lambda count: make()) as workers,
+        ):
             yield workers
         return
     number = default_workers(config) if count == "auto" else count or 1

@@ -152,7 +152,7 @@ def test_optuna_says_nothing_and_its_own_level_of_messages_stays(capfd: pytest.C
 def test_a_space_without_choices_is_refused_in_one_line() -> None:
     with pytest.raises(InputError, match="has no method choices and no compose and no genes, which engines"):
         OptunaTPE(BitSpace(4), [Objective("a")])
-    with pytest.raises(InputError, match="population must be a whole number from 2 to 100000, got 1"):
+    with pytest.raises(InputError, match="population must be between 2 and 100000, got 1"):
         OptunaTPE(GeneSpace(4), [Objective("a")], population=1)
 
 

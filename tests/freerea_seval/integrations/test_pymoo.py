@@ -220,7 +220,7 @@ def test_without_the_library_there_is_one_line_that_says_what_to_install(
 
 
 def test_a_population_of_one_is_refused() -> None:
-    with pytest.raises(InputError, match="population must be a whole number from 2 to 100000, got 1"):
+    with pytest.raises(InputError, match="population must be between 2 and 100000, got 1"):
         NSGA2(BitSpace(4), [LEADING], population=1)
 
 
