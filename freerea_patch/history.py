@@ -25,8 +25,9 @@ Indices = npt.NDArray[np.intp]
 
 #: How a genotype was made; ``"given"`` is the option ``start``.
 Origin = Literal["given", "random", "mutation", "crossover"]
-#: How the fitness terms become one score: FreeREA's sum of values divided by their maxima, or the mean of ranks.
-Aggregation = Literal["sum", "ranks"]
+#: How the fitness terms become one score: FreeREA's sum of values divided by their maxima, the mean of ranks, or that of
+#: the logarithms of ranks.
+Aggregation = Literal["sum", "ranks", "log-ranks"]
 #: The set in which values are normalised: the pool being ranked, as in FreeREA, or all feasible candidates so far.
 Normalisation = Literal["pool", "history"]
 
@@ -97,7 +98,7 @@ class History:
         if normalisation not in get_args(Normalisation):
             raise unknown_name("normalisation", normalisation, get_args(Normalisation))
         self.terms = tuple(terms)
-        self._ranks = aggregation == "ranks"
+        self._aggregation = aggregation
         self._over_history = normalisation == "history"
         self._constraints = [t for t in terms if t.role == "constraint"]
         self._fitness_terms = [t for t in terms if t.role == "fitness"]
@@ -220,9 +221,10 @@ class History:
         if not self._fitness_terms:
             return np.zeros(len(pool))
         values = self._fitness[[c.row for c in pool]]
-        if self._ranks:
-            return rank_scores(values, self._weights, self._ascending if self._over_history else None)
-        return fitness_scores(values, self._weights, self._largest if self._over_history else None)
+        if self._aggregation == "sum":
+            return fitness_scores(values, self._weights, self._largest if self._over_history else None)
+        ascending = self._ascending if self._over_history else None
+        return rank_scores(values, self._weights, ascending, logarithmic=self._aggregation == "log-ranks")
 
     def refer_to(self, values: Mapping[str, float]) -> None:
         """Let scores over the history also refer to a network that is no candidate, by its values of fitness terms."""
@@ -232,7 +234,7 @@ class History:
         """Add a candidate's values to what scores over the history refer to."""
         if np.isfinite(values).all():
             np.maximum(self._largest, np.abs(values), out=self._largest)
-            if self._ranks:
+            if self._aggregation != "sum":
                 for ascending, value in zip(self._ascending, values.tolist(), strict=True):
                     insort(ascending, value)  # a search of O(log n), and one memmove: 0.02 ms in 100,000 values
 
@@ -304,18 +306,24 @@ def fitness_scores(values: Floats, weights: Floats, largest: Floats | None = Non
     return scores
 
 
-def rank_scores(values: Floats, weights: Floats, ascending: Sequence[Sequence[float]] | None = None) -> Floats:
+def rank_scores(
+    values: Floats, weights: Floats, ascending: Sequence[Sequence[float]] | None = None, *, logarithmic: bool = False
+) -> Floats:
     """Return the weighted mean over metrics of every candidate's rank within its pool, from 0 (worst) to 1.
 
     Ranks do not depend on the scale of a metric, whereas FreeREA's sum is dominated by the metric that varies most
     relative to its maximum, which is the skip metric. Candidates that tie share the mean of their ranks. A candidate
     with a NaN or infinite value scores minus infinity and is not ranked.
 
+    With logarithms, it is the weighted mean of ``log(r / n)``, for the rank r from 1 (worst) to n (Lee 2024, equation
+    10). A low rank by one metric then cannot be made up for by high ranks by others.
+
     Args:
         values: ``(n, k)`` oriented metric values.
         weights: ``(k,)`` positive weights.
         ascending: every metric's values in ascending order, those of the candidates among them, to rank within
             instead of the pool.
+        logarithmic: whether to take the mean of logarithms of ranks.
 
     Returns:
         ``(n,)`` scores.
@@ -327,7 +335,10 @@ def rank_scores(values: Floats, weights: Floats, ascending: Sequence[Sequence[fl
     references = np.sort(axes) if ascending is None else [np.asarray(column) for column in ascending]
     for axis, reference, weight in zip(axes, references, weights / weights.sum(), strict=True):
         below, upto = (np.searchsorted(reference, axis, side=side) for side in ("left", "right"))
-        scores[finite] += weight * (below + upto - 1) / (2 * max(len(reference) - 1, 1))
+        if logarithmic:
+            scores[finite] += weight * np.log((below + upto + 1) / (2 * len(reference)))
+        else:
+            scores[finite] += weight * (below + upto - 1) / (2 * max(len(reference) - 1, 1))
     return scores
 
 

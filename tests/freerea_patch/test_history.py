@@ -116,6 +116,16 @@ def test_ranks_can_take_the_place_of_the_sum() -> None:
     assert [c.genotype for c in history.ranked(pool)] == ["2", "1", "0"]
 
 
+def test_logarithms_of_ranks_punish_the_metric_that_a_candidate_is_worst_in() -> None:
+    values = [(1, 5), (2, 4), (3, 3), (4, 2), (5, 1)]
+    histories = [History([Objective("a"), Objective("b")], aggregation=a) for a in ("ranks", "log-ranks")]  # type: ignore[arg-type]
+    pools = [[add(h, f"{a}", a=float(a), b=float(b)) for a, b in values] for h in histories]
+    np.testing.assert_allclose(histories[0].scores(pools[0]), 0.5)
+    expected = [math.log(a / 5) / 2 + math.log(b / 5) / 2 for a, b in values]
+    np.testing.assert_allclose(histories[1].scores(pools[1]), expected)
+    assert histories[1].ranked(pools[1])[0].genotype == "3"
+
+
 def test_scores_within_the_history_follow_it_as_it_grows() -> None:
     history = History([Objective("a")], normalisation="history")
     first = add(history, "x", a=1.0)
@@ -125,7 +135,7 @@ def test_scores_within_the_history_follow_it_as_it_grows() -> None:
     np.testing.assert_allclose(history.scores([last, first]), [1.0, 0.25])
 
 
-@pytest.mark.parametrize("aggregation", ["sum", "ranks"])
+@pytest.mark.parametrize("aggregation", ["sum", "ranks", "log-ranks"])
 def test_scores_can_refer_to_networks_that_are_no_candidates(aggregation: str) -> None:
     alone, all_of_them = (History(FITNESS, aggregation=aggregation, normalisation="history") for _ in range(2))  # type: ignore[arg-type]
     values = [(1.0, 5.0), (100.0, 4.0), (2.0, 1.0), (3.0, 9.0)]
@@ -140,7 +150,9 @@ def test_scores_can_refer_to_networks_that_are_no_candidates(aggregation: str) -
     assert [c.genotype for c in alone] == ["1", "3"]
 
 
-@pytest.mark.parametrize(("option", "known"), [("aggregation", "ranks, sum"), ("normalisation", "history, pool")])
+@pytest.mark.parametrize(
+    ("option", "known"), [("aggregation", "log-ranks, ranks, sum"), ("normalisation", "history, pool")]
+)
 def test_an_unknown_way_of_scoring_is_refused(option: str, known: str) -> None:
     options: dict[str, Any] = {option: "mean"}
     with pytest.raises(InputError, match=f"unknown {option} 'mean'. Valid: {known}"):
@@ -300,7 +312,7 @@ def test_scores_equal_the_naive_twin(values: Floats, weights: list[float]) -> No
     np.testing.assert_allclose(fitness_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
 
 
-def naive_ranks(values: list[list[float]], weights: list[float]) -> list[float]:
+def naive_ranks(values: list[list[float]], weights: list[float], logarithmic: bool = False) -> list[float]:
     """For each metric, the others that are worse, and half of those that are equal, among the others."""
     sound = [row for row in values if all(math.isfinite(v) for v in row)]
     scores = []
@@ -312,19 +324,22 @@ def naive_ranks(values: list[list[float]], weights: list[float]) -> list[float]:
         for k, value in enumerate(row):
             worse = sum(other[k] < value for other in sound)
             equal = sum(other[k] == value for other in sound) - 1
-            ranks.append((worse + equal / 2) / max(len(sound) - 1, 1))
+            rank = worse + equal / 2
+            ranks.append(math.log((rank + 1) / len(sound)) if logarithmic else rank / max(len(sound) - 1, 1))
         scores.append(sum(w * r for w, r in zip(weights, ranks, strict=True)) / sum(weights))
     return scores
 
 
-@given(arrays(float, SHAPES, elements=ANY), st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
-def test_rank_scores_equal_the_naive_twin(values: Floats, weights: list[float]) -> None:
+@pytest.mark.parametrize("logarithmic", [False, True])
+@given(values=arrays(float, SHAPES, elements=ANY), weights=st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
+def test_rank_scores_equal_the_naive_twin(values: Floats, weights: list[float], logarithmic: bool) -> None:
     columns = values.shape[1]
-    expected = naive_ranks(values.tolist(), weights[:columns])
-    np.testing.assert_allclose(rank_scores(values, np.array(weights[:columns])), expected, rtol=1e-12, atol=1e-12)
+    expected = naive_ranks(values.tolist(), weights[:columns], logarithmic)
+    scores = rank_scores(values, np.array(weights[:columns]), logarithmic=logarithmic)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("aggregation", ["sum", "ranks"])
+@pytest.mark.parametrize("aggregation", ["sum", "ranks", "log-ranks"])
 @given(rows=st.lists(st.tuples(ANY, ANY), max_size=8))
 def test_scores_within_the_history_are_those_of_all_candidates_so_far(
     aggregation: Aggregation, rows: list[tuple[float, float]]
@@ -334,7 +349,12 @@ def test_scores_within_the_history_are_those_of_all_candidates_so_far(
         add(history, str(number), a=a, b=b)
         pool = list(history)[number // 2 :]
         values, weights = np.array([[a, -b] for a, b in rows[:number]]), np.array([1.0, 2.0])
-        naive = fitness_scores(values, weights) if aggregation == "sum" else rank_scores(values, weights)
+        logarithmic = aggregation == "log-ranks"
+        naive = (
+            fitness_scores(values, weights)
+            if aggregation == "sum"
+            else rank_scores(values, weights, logarithmic=logarithmic)
+        )
         np.testing.assert_allclose(history.scores(pool), naive[number // 2 :], rtol=1e-15)
 
 
