@@ -25,8 +25,8 @@ Indices = npt.NDArray[np.intp]
 
 #: How a genotype was made; ``"given"`` is the option ``start``.
 Origin = Literal["given", "random", "mutation", "crossover"]
-#: How the fitness terms become one score: FreeREA's sum of values divided by their maxima, the mean of ranks, or that of
-#: the logarithms of ranks.
+#: How the fitness terms become one score: FreeREA's sum of values divided by their maxima, the mean of their ranks, or
+#: the mean of the logarithms of these.
 Aggregation = Literal["sum", "ranks", "log-ranks"]
 #: The set in which values are normalised: the pool being ranked, as in FreeREA, or all feasible candidates so far.
 Normalisation = Literal["pool", "history"]
