@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from inspect import Parameter, isabstract, signature
 from random import Random
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from freerea_patch.errors import InputError, NothingFeasible, unknown_name
 from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
@@ -33,6 +33,8 @@ MOST_TOURNAMENTS = 1_000
 ENTRY_POINTS = "freerea_seval.algorithms"
 
 Batches = Generator[Sequence[Proposal], None, None]
+#: Whether genotypes are simplified; ``"auto"``: in a space that can.
+Simplify = bool | Literal["auto"]
 
 
 class Search(ABC):
@@ -46,8 +48,9 @@ class Search(ABC):
         terms: the objectives, whose roles, directions and bounds determine the selection.
         seed: determines the course of the search, given the same metric values.
         aggregation, normalisation: how candidates are scored, see :class:`~freerea_patch.history.History`.
-        simplify: remove operations that the output does not depend on from every proposed genotype. Such operations
-            change metrics and cost time, but do not change the function that the network computes.
+        simplify: remove operations that the output does not depend on from every proposed genotype; ``"auto"`` does so
+            in spaces with a method ``simplified``. Such operations change metrics and cost time, but do not change the
+            function that the network computes.
 
     Raises:
         InputError: an unknown aggregation or normalisation, or ``simplify`` in a space that does not support it.
@@ -64,11 +67,11 @@ class Search(ABC):
         seed: int = 0,
         aggregation: Aggregation = "sum",
         normalisation: Normalisation = "pool",
-        simplify: bool = False,
+        simplify: Simplify = False,
     ) -> None:
         Search.check_options(space, simplify=simplify)
         self.space = space
-        self.simplify = simplify
+        self.simplify = hasattr(space, "simplified") if simplify == "auto" else simplify
         self.history = History(terms, aggregation=aggregation, normalisation=normalisation)
         self.rng = Random(seed)
         self._batches = self.batches()
@@ -84,7 +87,7 @@ class Search(ABC):
         Raises:
             InputError: a value that the algorithm cannot use in ``space``.
         """
-        if options.get("simplify") and not hasattr(space, "simplified"):
+        if options.get("simplify") is True and not hasattr(space, "simplified"):
             raise InputError(f"space {space.name} has no method 'simplified'; set 'simplify: false'")
 
     @abstractmethod
@@ -238,7 +241,7 @@ class FreeREA(Search):
         seed: int = 0,
         aggregation: Aggregation = "sum",
         normalisation: Normalisation = "pool",
-        simplify: bool = False,
+        simplify: Simplify = False,
         unseen: int = 0,
         start: Sequence[str] = (),
         tournaments: int = 1,
@@ -349,7 +352,7 @@ class RankedFreeREA(FreeREA):
         *,
         aggregation: Aggregation = "ranks",
         normalisation: Normalisation = "history",
-        simplify: bool = True,
+        simplify: Simplify = True,
         **options: Any,
     ) -> None:
         super().__init__(

@@ -38,6 +38,7 @@ from freerea_patch import (
     importable_from,
     unknown_name,
 )
+from freerea_seval.config.presets import with_preset
 from freerea_seval.files import read_bounded
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -62,6 +63,8 @@ class _Section(BaseModel):
 
 class SearchSection(BaseModel):
     """The algorithm and the seeds; every other key is an option of the algorithm.
+
+    The key ``preset`` stands for options and objectives: see :mod:`freerea_seval.config.presets`.
 
     An option that is left out or null has the algorithm's default. Options are checked when the algorithm is known: see
     :func:`freerea_seval.config.schema.resolve_algorithm`.
@@ -233,6 +236,11 @@ class Config(_Section):
     report: list[MetricSection] = Field(default=[], max_length=MOST_METRICS)
     live: LiveSettings = LiveSettings()
     refine: RefineSection | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, tree: Any) -> Any:
+        return with_preset(tree) if isinstance(tree, Mapping) else tree
 
     @property
     def whole_space(self) -> str | dict[str, Any]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import Candidate, InputError, Objective, Proposal, Search, SearchSpace
-from freerea_patch.algorithms import BATCH_SIZE, MOST_CANDIDATES, Batches, check_count
+from freerea_patch.algorithms import BATCH_SIZE, MOST_CANDIDATES, Batches, Simplify, check_count
 from freerea_seval.integrations.points import choices_of, compose, genes_of, point, without_unreached
 
 try:
@@ -111,7 +111,7 @@ class OptunaSearch(Search):
         *,
         population: int = 10,
         seed: int = 0,
-        simplify: bool = False,
+        simplify: Simplify = False,
     ) -> None:
         OptunaSearch.check_options(space, population=population, simplify=simplify)
         super().__init__(space, terms, seed=seed, simplify=simplify)

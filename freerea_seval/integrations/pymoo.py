@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, Objective, Proposal, Search, SearchSpace
-from freerea_patch.algorithms import MOST_CANDIDATES, Batches, check_count
+from freerea_patch.algorithms import MOST_CANDIDATES, Batches, Simplify, check_count
 from freerea_patch.history import Aggregation
 from freerea_seval.integrations.points import point, without_unreached
 
@@ -123,7 +123,7 @@ class NSGA2(Search):
         population: int = 100,
         seed: int = 0,
         aggregation: Aggregation = "sum",
-        simplify: bool = False,
+        simplify: Simplify = False,
     ) -> None:
         NSGA2.check_options(space, population=population, simplify=simplify)
         super().__init__(space, terms, seed=seed, aggregation=aggregation, simplify=simplify)

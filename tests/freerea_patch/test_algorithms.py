@@ -185,6 +185,12 @@ def test_a_round_of_several_tournaments_has_the_offspring_of_each_from_one_popul
     assert {p.generation for p in offspring} == {1}
 
 
+def test_genotypes_are_simplified_where_the_space_can() -> None:
+    space = TopologySpace()
+    assert make_search("random", space, TERMS, simplify="auto").simplify is True
+    assert make_search("random", BitSpace(4), TERMS, simplify="auto").simplify is False
+
+
 def test_several_tournaments_make_the_batches_of_the_start_larger_and_the_same_networks() -> None:
     given = [format(number, "016b") for number in range(0, 65536, 2048)]
     batches: dict[int, list[list[Proposal]]] = {}

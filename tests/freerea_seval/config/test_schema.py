@@ -20,9 +20,13 @@ objectives:
 
 
 def load(tmp_path: Path, text: str, *overrides: str) -> object:
+    return load_config(write(tmp_path, text), overrides)
+
+
+def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "c.yaml"
     path.write_text(text)
-    return load_config(path, overrides)
+    return path
 
 
 def test_a_good_config_is_read_and_defaults_are_filled_in(tmp_path: Path) -> None:
@@ -49,6 +53,31 @@ def test_an_override_reaches_into_sections_and_lists(tmp_path: Path) -> None:
     assert config.budget.evaluations == 3
     assert config.objectives[1].max == 7.5
     assert config.search.options() == {"population": 4}
+
+
+def test_a_preset_stands_for_options_and_objectives(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD + "search: {preset: guided, population: 7, simplify: false}\n"))
+    assert config.search.options() == {
+        "aggregation": "log-ranks",
+        "normalisation": "history",
+        "simplify": False,
+        "population": 7,
+    }
+    assert [s.column for s in config.objectives] == ["naswot", "latency", "independence", "progressivity", "size"]
+    path = tmp_path / "again.yaml"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+def test_a_preset_alone_is_enough_to_search_for() -> None:
+    config = check_config({"budget": {"evaluations": 5}, "search": {"preset": "published"}}, "config")
+    assert [s.column for s in config.objectives] == ["naswot", "logsynflow", "skip"]
+    assert config.search.options() == {"aggregation": "sum", "normalisation": "pool", "simplify": False}
+
+
+def test_an_unknown_preset_is_named() -> None:
+    with pytest.raises(InputError, match="unknown preset 'guide'; did you mean 'guided'"):
+        check_config({"budget": {"evaluations": 5}, "search": {"preset": "guide"}}, "config")
 
 
 def test_cache_off_may_be_written_as_yaml_writes_false(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Presets of a search: objectives that guide it without training, and the options of the loop that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from freerea_patch import unknown_name
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset adds to a config.
+
+    Attributes:
+        options: of the algorithm; those of the config itself come first.
+        objectives: sections that are added behind the config's own.
+    """
+
+    options: Mapping[str, Any]
+    objectives: tuple[Mapping[str, Any], ...]
+
+
+#: ``guided`` was chosen on half of the cells of NAS-Bench-201 and CIFAR-10 accuracy
+#: (``python -m experiments.training_free.guides``).
+PRESETS: Mapping[str, Preset] = {
+    "published": Preset(
+        {"aggregation": "sum", "normalisation": "pool", "simplify": False},
+        tuple({"metric": metric, "source": "training-free"} for metric in ("naswot", "logsynflow", "skip")),
+    ),
+    "guided": Preset(
+        {"aggregation": "log-ranks", "normalisation": "history", "simplify": "auto"},
+        (
+            {"metric": "independence", "source": "zero-cost"},
+            {"metric": "progressivity", "source": "zero-cost", "weight": 0.25},
+            # Under another name, so that a bound on the parameters can have theirs.
+            {"metric": "params", "source": "zero-cost", "name": "size"},
+        ),
+    ),
+}
+
+
+def with_preset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the tree of a config with what its preset stands for in the place of ``search.preset``.
+
+    Raises:
+        InputError: an unknown preset.
+    """
+    search, objectives = tree.get("search"), tree.get("objectives", [])
+    if not (isinstance(search, Mapping) and isinstance(objectives, list) and "preset" in search):
+        return tree
+    options = dict(search)
+    name = options.pop("preset")
+    if name is None:
+        return {**tree, "search": options}
+    if not isinstance(name, str) or name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    preset = PRESETS[name]
+    return {
+        **tree,
+        "search": {**preset.options, **options},
+        "objectives": [*objectives, *map(dict, preset.objectives)],
+    }
