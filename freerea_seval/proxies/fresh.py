@@ -110,6 +110,9 @@ def without_dropout(
     with ExitStack() as stack:
         stack.enter_context(preserve_state(network))
         stack.enter_context(replace_forwards(forwards))
+        # In eval mode, transformer layers may run as one operation, which calls no hooks and lacks derivatives.
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(False)
         network.eval()
         for module in network.modules():
             if batch_statistics and isinstance(module, _BatchNorm):

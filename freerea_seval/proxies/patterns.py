@@ -41,8 +41,10 @@ class Patterns(PatternKernel):
         the metric ``params`` bounds the size.
 
         Raises:
-            ValueError: no activation has run.
+            ValueError: no activation has run, or one with another first axis than the batch.
         """
+        if len({columns.dtype for columns in self._distinct}) > 1:
+            raise ValueError("swap needs activations with the batch as their first axis, and one here has another")
         if not self._distinct:
             raise ValueError("swap needs activations such as ReLU, GELU or Hardswish, and this network runs none")
         return float(len(np.unique(np.concatenate(self._distinct))))
