@@ -127,14 +127,14 @@ class PatternKernel(TorchFunctionMode):
             return func(*args, **kwargs)
         x = args[0] if args else kwargs["input"]
         if kind != "relu":
-            self._add(*self._product(x.detach()))
+            self._add(*self.product(x.detach()))
             return func(*args, **kwargs)
         for recent_x, output, versions, product, units in self._recent:
             if recent_x is x and (x._version, output._version) == versions:
                 self._add(product, units)
                 return output
         output = func(*args, **kwargs)
-        product, units = self._product(output.detach())
+        product, units = self.product(output.detach())
         self._add(product, units)
         if output is not x and not torch.is_grad_enabled():
             self._recent.append((x, output, (x._version, output._version), product, units))
@@ -144,11 +144,16 @@ class PatternKernel(TorchFunctionMode):
         self._shared += product
         self._units += units
 
-    def _product(self, output: Tensor) -> tuple[Tensor, int]:
-        """Return the product ``c c^T`` of the pattern of one layer, and its number of units."""
+    @staticmethod
+    def units(output: Tensor) -> Tensor:
+        """Return an activation's values as ``(n, units)``."""
         if output.ndim == 4 and output.is_contiguous(memory_format=torch.channels_last):
             output = output.permute(0, 2, 3, 1)  # the order of units is arbitrary, and this order needs no copy
-        values = output.flatten(start_dim=1)
+        return output.flatten(start_dim=1)
+
+    def product(self, output: Tensor) -> tuple[Tensor, int]:
+        """Return the product ``c c^T`` of the pattern of one layer, and its number of units."""
+        values = self.units(output)
         units = values.shape[1]
         if _COUNTS_BITS and values.device.type == "cpu" and values.dtype in (torch.float32, torch.float64):
             return torch.from_numpy(common_ones(values.detach().numpy() > 0)), units

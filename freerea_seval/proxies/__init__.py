@@ -1,8 +1,8 @@
-"""The thirteen zero-cost proxies of NAS-Bench-Suite-Zero (Krishnakumar 2022), computed together.
+"""The thirteen zero-cost proxies of NAS-Bench-Suite-Zero (Krishnakumar 2022), and later ones, computed together.
 
 :class:`ZeroCost` builds and initialises the networks of a space; :func:`zero_cost_proxies` computes the proxies of one
-network, from shared passes and the formulas of :mod:`~freerea_seval.proxies.per_network`. Importing the names does not
-need torch.
+network, from shared passes and the formulas of :mod:`~freerea_seval.proxies.per_network`,
+:mod:`~freerea_seval.proxies.az_nas` and :mod:`~freerea_seval.proxies.vkdnw`. Importing the names does not need torch.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)
 
-#: All proxies, in the order of the published tables.
+#: The thirteen, in the order of the published tables.
 PROXIES = (
     "epe_nas",
     "fisher",
@@ -33,3 +33,17 @@ PROXIES = (
     "synflow",
     "zen",
 )
+
+#: Those published later, and the effective depth.
+LATER_PROXIES = (
+    "depth",
+    "expressivity",
+    "meco",
+    "progressivity",
+    "swap",
+    "trainability",
+    "vkdnw",
+    "vkdnw_dim",
+    "zico",
+)
+ALL_PROXIES = (*PROXIES, *LATER_PROXIES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
@@ -18,7 +18,6 @@ from freerea_patch.networks import Cell, preserve_state
 from freerea_patch.training_free import (
     Clock,
     Forward,
-    PatternKernel,
     as_parameters,
     cell_forward,
     depthwise,
@@ -26,23 +25,32 @@ from freerea_patch.training_free import (
     replace_forwards,
 )
 from freerea_seval.costs import network_counts
-from freerea_seval.proxies import PROXIES, second_derivatives
+from freerea_seval.proxies import ALL_PROXIES, PROXIES, second_derivatives
+from freerea_seval.proxies.az_nas import NoiseFeatures, expressivity, progressivity
+from freerea_seval.proxies.patterns import Patterns
 from freerea_seval.proxies.per_network import (
     Layer,
     correlations,
     epe_nas,
     grasp,
     jacov,
-    synflow,
+    meco,
+    synaptic_flow,
     weighted_layers,
     widened,
     zen,
+    zico,
 )
+from freerea_seval.proxies.vkdnw import vkdnw
 
 #: Proxies by what they need: the gradient of the images, that of the weights, and the shared forward pass.
 _OF_IMAGES = ("epe_nas", "jacov")
 _OF_WEIGHTS = ("fisher", "grad_norm", "grasp", "plain", "snip")
-_FORWARD = (*_OF_IMAGES, *_OF_WEIGHTS, "nwot")
+_PATTERNS = ("nwot", "swap")
+_FORWARD = (*_OF_IMAGES, *_OF_WEIGHTS, *_PATTERNS)
+#: Proxies of one pass of noise, and of one of synaptic flow.
+_OF_NOISE = ("expressivity", "progressivity", "trainability")
+_OF_FLOW = ("synflow", "depth")
 
 
 def zero_cost_proxies(
@@ -62,13 +70,14 @@ def zero_cost_proxies(
         network: maps ``(n, c, h, w)`` to ``(n, classes)``.
         images: ``(n, c, h, w)``, on the network's device; they are converted to the dtype of its parameters.
         labels: ``(n,)`` classes; None draws them evenly from the network's classes.
-        names: which of :data:`~freerea_seval.proxies.PROXIES`.
-        seed: fixes drawn labels, and the weights and the noise of zen.
+        names: which of :data:`~freerea_seval.proxies.ALL_PROXIES`.
+        seed: fixes drawn labels, the noise of meco, and the weights and the noise of zen, AZ-NAS and vkdnw.
 
     Returns:
         Value and seconds by name. An undefined value is NaN, or minus infinity for the logarithm of zero, so that no
         search takes it for a good one. A proxy that cannot be computed on the network is NaN beside others that can:
-        grasp without second derivatives, nwot without an activation, zen without a map of features.
+        grasp without second derivatives, nwot and swap without an activation, zen without a map of features,
+        progressivity and trainability without two blocks, zico with one image.
 
     Raises:
         InputError: an unknown name.
@@ -76,9 +85,9 @@ def zero_cost_proxies(
         Exception: the network cannot run on the images, or none of the proxies can be computed.
     """
     for name in names:
-        if name not in PROXIES:
-            raise unknown_name("zero-cost proxy", name, PROXIES)
-    run = _Run(network, images, labels, [name for name in PROXIES if name in names], seed)
+        if name not in ALL_PROXIES:
+            raise unknown_name("zero-cost proxy", name, ALL_PROXIES)
+    run = _Run(network, images, labels, [name for name in ALL_PROXIES if name in names], seed)
     return run.measure()
 
 
@@ -108,25 +117,69 @@ class _Run:
                 counts = network_counts(self.network, [self.images[:1]])
                 self.values |= {name: getattr(counts, name) / 1e6 for name in costs}
                 self._charge(*costs)
-        if "synflow" in self.names:
-            with self._attempt("synflow"):
-                self._done("synflow", synflow(self.network, input_shape))
-        if "zen" in self.names:
-            with self._attempt("zen"):
-                self._done("zen", zen(self.network, self.images.shape, self.seed))
+        of_flow = [name for name in _OF_FLOW if name in self.names]
+        if of_flow:
+            with self._attempt(*of_flow):
+                flows = dict(zip(_OF_FLOW, synaptic_flow(self.network, input_shape), strict=True))
+                self.values |= {name: flows[name] for name in of_flow}
+                self._charge(*of_flow)
+        of_noise = [name for name in _OF_NOISE if name in self.names]
+        if of_noise:
+            with self._attempt(*of_noise):
+                self._of_noise(of_noise)
+        alone: dict[str, Callable[[], float]] = {
+            "zen": lambda: zen(self.network, self.images.shape, self.seed),
+            "meco": lambda: meco(self.network, input_shape, self.seed),
+            "vkdnw": lambda: vkdnw(self.network, self.images.shape, self.seed),
+            "vkdnw_dim": lambda: float(len(list(self.network.parameters()))),
+            "zico": self._zico,
+        }
+        for name, compute in alone.items():
+            if name in self.names:
+                with self._attempt(name):
+                    self._done(name, compute())
         if self.failure is not None and not self.values:
             raise self.failure
         return {name: Measured(self.values.get(name, math.nan), self.seconds[name]) for name in self.names}
+
+    def _of_noise(self, names: list[str]) -> None:
+        features = NoiseFeatures(self.network, self.images.shape, self.seed)
+        self._charge(*names)
+        of_entropies = {"expressivity": expressivity, "progressivity": progressivity}
+        entropies: list[float] = []
+        if not of_entropies.keys().isdisjoint(names):
+            entropies = features.entropies()
+            self._charge(*(name for name in names if name in of_entropies))
+        for name in names:
+            with self._attempt(name):
+                compute = of_entropies.get(name)
+                self._done(name, compute(entropies) if compute else features.trainability())
+
+    def _zico(self) -> float:
+        if len(self.images) < 2:
+            raise ValueError(
+                "zico needs at least two images, because it compares the gradients of two parts of a batch"
+            )
+        gradients = []
+        with _prepared(self.network, twice=False):
+            for half, images in enumerate(self.images.chunk(2)):
+                run = _SharedPass(self.network, images, patterns=None, outputs=False)
+                labels = self._labels(run.logits.shape[1]).chunk(2)[half]
+                gradients.append(run.gradients(labels, twice=False, saliency=False)[0])
+        return zico(gradients)
 
     def _shared(self) -> None:
         of_images = [name for name in _OF_IMAGES if name in self.names]
         of_weights = [name for name in _OF_WEIGHTS if name in self.names]
         outputs = not {"fisher", "grasp"}.isdisjoint(self.names)
-        run = _SharedPass(self.network, self.images, kernel="nwot" in self.names, outputs=outputs)
+        wanted = not {*_PATTERNS}.isdisjoint(self.names)
+        patterns = Patterns(len(self.images), self.images.device, self.names)
+        run = _SharedPass(self.network, self.images, patterns=patterns if wanted else None, outputs=outputs)
         self._charge(*(name for name in _FORWARD if name in self.names))
-        if "nwot" in self.names:
-            with self._attempt("nwot"):
-                self._done("nwot", run.log_determinant())
+        for name, compute in (("nwot", patterns.log_determinant), ("swap", patterns.swap)):
+            if name in self.names:
+                with self._attempt(name):
+                    self._done(name, compute())
         labels = self._labels(run.logits.shape[1]) if of_weights or "epe_nas" in self.names else None
         if of_images:
             with self._attempt(*of_images):
@@ -198,26 +251,25 @@ class _SharedPass:
     Args:
         network: the module to rate, within :func:`_prepared`.
         images: ``(n, c, h, w)``.
-        kernel: whether to collect the kernel of activation patterns, for nwot.
+        patterns: collects activation patterns, for nwot and swap; None for neither.
         outputs: whether to keep the outputs of weighted layers, for fisher and grasp.
 
     Raises:
         ValueError: the output is not ``(n, classes)``.
     """
 
-    def __init__(self, network: nn.Module, images: Tensor, *, kernel: bool, outputs: bool) -> None:
+    def __init__(self, network: nn.Module, images: Tensor, *, patterns: Patterns | None, outputs: bool) -> None:
         self.layers = weighted_layers(network)
         self.weights = [weight for layer in self.layers for weight in layer_weights(layer)]
         self._owners = Counter(id(p) for module in network.modules() for p in module.parameters(recurse=False))
         self.images = images.detach().clone().requires_grad_()
-        self._kernel = PatternKernel(len(images), images.device)
         # Of every call of a weighted layer: the layer, its output, and the output's version counter.
         self._outputs: list[tuple[Layer, Tensor, int]] = []
         #: Pairs of tensors whose products add up to the sum of ``w g``, for grasp.
         self.flows: list[tuple[Tensor, Tensor]] = []
         with ExitStack() as hooks:
-            if kernel:
-                hooks.enter_context(self._kernel)
+            if patterns is not None:
+                hooks.enter_context(patterns)
             if outputs:
                 for layer in self.layers:
                     hooks.callback(layer.register_forward_hook(self._keep).remove)
@@ -225,14 +277,6 @@ class _SharedPass:
         if not isinstance(self.logits, Tensor) or self.logits.dim() != 2 or len(self.logits) != len(images):
             shape = tuple(self.logits.shape) if isinstance(self.logits, Tensor) else type(self.logits).__name__
             raise ValueError(f"expected an output of shape ({len(images)}, classes), got {shape}")
-
-    def log_determinant(self) -> float:
-        """Return nwot.
-
-        Raises:
-            ValueError: no activation has run.
-        """
-        return self._kernel.log_determinant()
 
     def _keep(self, module: Layer, args: tuple[Tensor, ...], output: Tensor) -> None:
         self._outputs.append((module, output, output._version))

@@ -24,7 +24,7 @@ from freerea_patch.training_free import (
     load_batch,
     rows_of,
 )
-from freerea_seval.proxies import PROXIES
+from freerea_seval.proxies import ALL_PROXIES
 
 if TYPE_CHECKING:
     from torch import nn
@@ -84,8 +84,8 @@ class ZeroCost:
             InputError: an unknown proxy, or a network that the proxies cannot be computed on.
         """
         for metric in metrics:
-            if metric not in PROXIES:
-                raise unknown_name("zero-cost proxy", metric, PROXIES)
+            if metric not in ALL_PROXIES:
+                raise unknown_name("zero-cost proxy", metric, ALL_PROXIES)
         yield from rows_of(self, genotypes, metrics)
 
     def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:

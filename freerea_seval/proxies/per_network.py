@@ -1,4 +1,4 @@
-"""The formulas of single proxies: jacov and epe_nas of the Jacobian, grasp, synflow and zen."""
+"""The formulas of single proxies: jacov and epe_nas of the Jacobian, grasp, synflow and depth, zen, meco and zico."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from freerea_patch.networks import preserve_state
 from freerea_patch.training_free import IdentityNorms, depthwise, layer_weights, replace_forwards
+from freerea_seval.proxies.fresh import fresh_state, generator_for, standard_noise, without_dropout
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -112,21 +112,28 @@ def grasp(weights: Sequence[Tensor], gradients: Sequence[Tensor], flows: Sequenc
     return -math.fsum(float((g * (d - g)).sum()) for g, d in pairs)
 
 
-def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
-    """Return the logarithm of ``sum |w g|`` (Tanaka 2020), as the benchmark publishes it.
+def synaptic_flow(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[float, float]:
+    """Return synflow and depth, which share a pass.
 
-    g is the gradient of the summed output for one input of ones, with all parameters replaced by their
-    absolute values and every norm by the identity, in double precision. The network computes with copies.
+    In the pass, all parameters are replaced by their absolute values and every norm by the identity, for one input of
+    ones, in double precision. g is the gradient of the summed output R. The network computes with copies.
+
+    - synflow is the logarithm of ``sum |w g|`` (Tanaka 2020), as the benchmark publishes it.
+    - depth is ``sum |w g| / R``, the mean number of weighted layers on a path to the output. R is the sum over paths of
+      the products of their weights, and ``sum w g`` of one layer the part of R whose paths have a weight of the layer,
+      because R is homogeneous of degree one in it: the conservation of synaptic flow (Tanaka 2020, section 4). A path
+      starts at the input or at a bias. Where Softmax multiplies activations, R is no sum over paths, and depth is the
+      ratio alone.
 
     Returns:
-        The score, larger is better; minus infinity where nothing flows.
+        Both, larger is better; synflow is minus infinity where nothing flows, depth NaN where R is not positive.
     """
     parameters = {name: p.detach().double().abs().requires_grad_() for name, p in network.named_parameters()}
     buffers = {name: b.double() if b.is_floating_point() else b for name, b in network.named_buffers()}
     owners = {id(p): name for name, p in network.named_parameters()}
     weights = [parameters[owners[id(w)]] for layer in weighted_layers(network) for w in layer_weights(layer)]
     if not weights:
-        return -math.inf
+        return -math.inf, math.nan
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
     with ExitStack() as stack:
         stack.enter_context(preserve_state(network))
@@ -138,13 +145,15 @@ def synflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
             if not isinstance(output, Tensor):
                 raise TypeError(f"expected a network that returns one tensor, got {type(output).__name__}")
             if not output.requires_grad:
-                return -math.inf
-            gradients = torch.autograd.grad(output.sum(), weights, allow_unused=True)
+                return -math.inf, math.nan
+            summed = output.sum()
+            gradients = torch.autograd.grad(summed, weights, allow_unused=True)
     flows = ((w.detach() * g).abs().sum() for w, g in zip(weights, gradients, strict=True) if g is not None)
-    total = math.fsum(map(float, flows))
+    total, reached = math.fsum(map(float, flows)), float(summed.detach())
     if not math.isfinite(total):
-        return math.nan
-    return math.log(total) if total > 0 else -math.inf
+        return math.nan, math.nan
+    depth = total / reached if math.isfinite(reached) and reached > 0 else math.nan
+    return math.log(total) if total > 0 else -math.inf, depth
 
 
 #: The size of the second noise in zen (Lin 2021).
@@ -173,28 +182,8 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
     Raises:
         ValueError: no module returns a map.
     """
-    first = next(network.parameters(), torch.empty(0))
-    generator = torch.Generator(first.device).manual_seed(seed)
-    # Tied weights have one name here, which functional_call spreads to all.
-    owners = {id(p): name for name, p in network.named_parameters()}
-    state = {name: p.detach() for name, p in network.named_parameters()}
-    state |= {name: b.detach().clone() for name, b in network.named_buffers()}
-    variances = []
-    for prefix, module in network.named_modules():
-        weight, bias = module._parameters.get("weight"), getattr(module, "bias", None)
-        weights = layer_weights(module) if isinstance(module, (nn.Conv2d, nn.Linear)) else []
-        if weights:
-            state |= {owners[id(given)]: _drawn(given, generator) for given in weights}
-        elif isinstance(module, (_BatchNorm, nn.GroupNorm)) and weight is not None:
-            state[owners[id(weight)]] = torch.ones_like(weight, requires_grad=False)
-        else:
-            bias = None
-        if id(bias) in owners:
-            state[owners[id(bias)]] = torch.zeros_like(module.bias)
-        if isinstance(module, _BatchNorm) and module.running_var is not None:
-            dot = f"{prefix}." if prefix else ""
-            state[f"{dot}running_mean"].zero_()
-            variances.append(state[f"{dot}running_var"].fill_(1))
+    generator = generator_for(network, seed)
+    state, variances = fresh_state(network, generator)
     maps: list[Tensor] = []
 
     def keep(module: nn.Module, args: tuple[object, ...], output: object) -> None:
@@ -209,12 +198,7 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
         # A later module may work in place.
         return maps[0].clone()
 
-    noises = [
-        torch.randn(*images_shape, generator=generator, dtype=first.dtype, device=first.device).contiguous(
-            memory_format=_layout(first)
-        )
-        for _ in range(2)
-    ]
+    noises = [standard_noise(network, images_shape, generator) for _ in range(2)]
     with ExitStack() as stack:
         stack.enter_context(preserve_state(network))
         pools = {module: depthwise(module) for module in network.modules() if type(module) is nn.AvgPool2d}
@@ -233,13 +217,73 @@ def zen(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
     return math.log(distance) + 0.5 * math.fsum(map(math.log, scales))
 
 
-def _drawn(weight: Tensor, generator: torch.Generator) -> Tensor:
-    """Return standard normal numbers in a weight's layout, the same whatever that is."""
-    numbers = torch.randn(weight.shape, generator=generator, dtype=weight.dtype, device=weight.device)
-    return torch.empty_like(weight, requires_grad=False).copy_(numbers)
+@torch.no_grad()
+def meco(network: nn.Module, input_shape: Sequence[int], seed: int) -> float:
+    """Return the sum over modules of the smallest eigenvalue of their channels' correlation (Jiang 2023).
+
+    Input is one image of standard normal noise; batch norms normalise by it, and nothing is dropped at random. As in
+    the public code, every module counts, also one that only contains others, and rows are the first axis behind the
+    batch: a map's channels, a transformer's tokens. The smallest eigenvalue is 0 where a row is constant, or where
+    there are no more columns than rows.
+
+    Args:
+        network: the module to rate, with its present weights.
+        input_shape: ``(c, h, w)``. The public code takes 64x64 pixels in one place and 32x32 in another.
+        seed: fixes the noise.
+
+    Returns:
+        The score, larger is better; NaN where a feature is infinite or NaN.
+    """
+    noise = standard_noise(network, (1, *input_shape), generator_for(network, seed))
+    eigenvalues: list[float] = []
+    # A container returns the output of its last module.
+    last: tuple[Tensor | None, int, float] = (None, 0, 0.0)
+
+    def add(module: nn.Module, args: object, output: object) -> None:
+        nonlocal last
+        if isinstance(output, (tuple, list)):
+            output = next((part for part in output if isinstance(part, Tensor)), None)
+        if isinstance(output, Tensor) and output.dim() > 2:
+            if last[0] is not output or last[1] != output._version:
+                last = output, output._version, _least_eigenvalue(widened(output[0].flatten(start_dim=1)))
+            eigenvalues.append(last[2])
+
+    # Edges that cannot change the output have features nevertheless.
+    with without_dropout(network, batch_statistics=True, faster=(nn.AvgPool2d,)) as stack:
+        for module in network.modules():
+            stack.callback(module.register_forward_hook(add).remove)
+        network(noise)
+    return math.fsum(eigenvalues)
 
 
-def _layout(weight: Tensor) -> torch.memory_format:
-    """Return the layout that the network was put into."""
-    channels_last = weight.dim() == 4 and weight.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
+def _least_eigenvalue(rows: Tensor) -> float:
+    """Return the smallest eigenvalue of the correlation of rows ``(c, positions)``; that with a constant row is 0."""
+    rows = rows - rows.mean(dim=1, keepdim=True)
+    norms = rows.norm(dim=1, keepdim=True)
+    if not torch.isfinite(norms).all():
+        return math.nan
+    # The correlation is positive semidefinite, and of a lower rank than its size in these cases.
+    if rows.shape[1] <= rows.shape[0] or (norms == 0).any():
+        return 0.0
+    rows = rows / norms
+    return float(torch.linalg.eigvalsh(rows @ rows.T)[0])
+
+
+def zico(gradients: Sequence[Sequence[Tensor]]) -> float:
+    """Return the sum over layers of ``log sum(mean |g| / deviation of g)``, larger is better (Li 2023, equation 10).
+
+    Mean and deviation of each weight's gradient are over parts of the batch. A weight whose gradient is the same in
+    all parts is left out, and so is a layer without another weight.
+
+    Args:
+        gradients: of every part, the gradient of each layer's weight.
+    """
+    logs = []
+    for layer in zip(*gradients, strict=True):
+        stacked = torch.stack([widened(gradient).flatten() for gradient in layer])
+        deviation = stacked.std(dim=0, correction=0)
+        moved = deviation != 0  # also NaN
+        ratios = stacked.abs().mean(dim=0)[moved] / deviation[moved]
+        if total := float(ratios.sum()):
+            logs.append(math.log(total))
+    return math.fsum(logs)
