@@ -19,6 +19,7 @@ from experiments.published import read_column
 from freerea_patch import Direction, InputError, Measured, TopologySpace
 from freerea_patch.spaces import live_operations, parse_cell
 from freerea_patch.training_free import METRICS
+from freerea_seval.config.presets import PRESETS
 from freerea_seval.files import write_atomically
 from freerea_seval.sources.freerea_cache import FreereaCacheSource
 from freerea_seval.sources.hw_nas_bench import HwNasBenchSource
@@ -121,13 +122,58 @@ class Benchmark:
         return cast(Values, np.column_stack([-self.accuracies[rows], values]))
 
 
+@dataclass(frozen=True)
+class Guides:
+    """Values of the metrics of the preset ``guided``, computed by :mod:`experiments.training_free.guides`.
+
+    Attributes:
+        folder: of a folder for each data set. Where there is none for CIFAR-100, that of CIFAR-10 serves, because the
+            networks differ in their classifier, which the metrics do not depend on but by a constant number of
+            parameters.
+        ratio: the seconds of all metrics of the preset, as a multiple of those of naswot and logsynflow.
+    """
+
+    folder: Path
+    ratio: float
+
+    def columns(self, dataset: str, seconds: Sequence[float]) -> dict[str, list[Measured]]:
+        """Return the metrics of all cells; those without a row have no value.
+
+        Args:
+            dataset: the data set.
+            seconds: of naswot and logsynflow, by cell.
+
+        Raises:
+            InputError: the rows cannot be used.
+        """
+        path = self.folder / dataset / "rows.csv"
+        if dataset == "cifar100" and not path.exists():
+            path = self.folder / "cifar10" / "rows.csv"
+        names = [str(term["metric"]) for term in PRESETS["guided"].objectives]
+        try:
+            rows = pd.read_csv(path).set_index("index")[names]
+        except (OSError, KeyError, ValueError) as error:
+            raise InputError(f"{path} cannot be used ({error}); make it with training_free.guides compute") from None
+        values = rows.reindex(range(len(seconds))).to_numpy(float).T
+        charged = [self.ratio * s for s in seconds], [0.0] * len(seconds)
+        return {
+            name: [Measured(v, s) for v, s in zip(column, charged[number > 0], strict=True)]
+            for number, (name, column) in enumerate(zip(names, values, strict=True))
+        }
+
+
 def table_path(folder: Path, dataset: str) -> Path:
     """Return where the table of a data set is kept in an experiment's folder."""
     return folder / "tables" / f"{dataset}.csv"
 
 
 def write_published_tables(
-    folder: Path, datasets: Sequence[str], cache: Path, hw_nas_bench: Path, robustness: Path | None
+    folder: Path,
+    datasets: Sequence[str],
+    cache: Path,
+    hw_nas_bench: Path,
+    robustness: Path | None,
+    guides: Guides | None = None,
 ) -> None:
     """Write the published values, one table a data set, with the seconds that FreeREA charges for its metrics.
 
@@ -137,6 +183,7 @@ def write_published_tables(
         cache: folder ``cached_metrics`` of FreeREA's code.
         hw_nas_bench: file ``HW-NAS-Bench-v1_0.pickle``.
         robustness: CSV of accuracies under attack, for CIFAR-10.
+        guides: values of the metrics of the preset ``guided``.
 
     Raises:
         InputError: a file cannot be used.
@@ -153,6 +200,9 @@ def write_published_tables(
         devices = HwNasBenchSource(Context(space), str(hw_nas_bench))
         for metric in HARDWARE:
             columns[metric] = [row[metric] for row in devices.evaluate(genotypes, [metric])]
+        if guides is not None:
+            seconds = [columns["naswot"][i].seconds + columns["logsynflow"][i].seconds for i in range(len(genotypes))]
+            columns |= guides.columns(dataset, seconds)
         if robustness is not None and dataset == "cifar10":
             columns[PGD] = [Measured(float(value)) for value in read_column(robustness, PGD_COLUMN)]
         _write_table(table_path(folder, dataset), genotypes, columns)

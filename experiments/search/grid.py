@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from experiments.search.benchmarks import HARDWARE, PGD, read_benchmark
-from experiments.search.methods import ABLATION, METHODS, OTHER_ENGINES, STARTS, Method
+from experiments.search.methods import ABLATION, GUIDED, METHODS, OTHER_ENGINES, STARTS, Method
 from experiments.search.outcomes import write_points
 from freerea_patch import Budget, InputError
 from freerea_seval.predictor.seval import FEWEST
 
 Fraction = Annotated[float, Field(gt=0, le=1)]
-_METHODS = {method.name: method for method in (*METHODS, *ABLATION, *OTHER_ENGINES)}
+_METHODS = {method.name: method for method in (*METHODS, *ABLATION, *OTHER_ENGINES, *GUIDED)}
 
 
 class Grid(BaseModel):

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
-from experiments.search.benchmarks import PGD, write_made_up_tables, write_published_tables
+from experiments.search.benchmarks import PGD, Guides, write_made_up_tables, write_published_tables
 from experiments.search.cells import run_cell
 from experiments.search.grid import Grid, write_true_fronts
 from experiments.tables import RowJournal, as_command, experiment_parser
@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = experiment_parser("search.integration", __doc__)
     parser.add_argument("grid", type=Path, nargs="?", help="what to compare; by default grids/full.yaml")
     parser.shared("--cache", "--hw-nas-bench", "--robustness")
+    parser.add_argument("--guides", type=Path, help="folder with one of training_free.guides compute a data set")
+    what = "seconds of the metrics of the preset guided, as a multiple of those of naswot and logsynflow"
+    parser.add_argument("--guides-ratio", type=float, help=what)
     parser.add_argument("--smoke", action="store_true", help="a small grid on made-up tables")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("-o", "--output", type=Path, help="by default runs/integration-GRID")
@@ -52,6 +55,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError(f"--jobs must be at least 1, got {options.jobs}")
     if not options.smoke and (options.cache is None or options.hw_nas_bench is None):
         raise InputError("a grid needs --cache and --hw-nas-bench, the published tables; or try --smoke")
+    needs = not options.smoke and any(method.preset == "guided" for method in grid.chosen())
+    if needs and (options.guides is None or options.guides_ratio is None):
+        raise InputError("a method of the grid is guided, and needs --guides and --guides-ratio")
     if not options.smoke and PGD in grid.metrics and options.robustness is None:
         raise InputError(f"metric {PGD!r} of {path} needs --robustness; or remove it from 'metrics'")
     journal = RowJournal(
@@ -60,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.smoke:
         write_made_up_tables(folder, grid.datasets)
     else:
-        write_published_tables(folder, grid.datasets, options.cache, options.hw_nas_bench, options.robustness)
+        guides = None if options.guides is None else Guides(options.guides, options.guides_ratio)
+        write_published_tables(folder, grid.datasets, options.cache, options.hw_nas_bench, options.robustness, guides)
     write_true_fronts(folder, grid)
     began = time.perf_counter()
     run_grid(folder, grid, journal, options.jobs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from experiments.search.benchmarks import Benchmark
-from freerea_patch.training_free import METRICS
+from freerea_seval.config.presets import PRESETS
 
 Truth = Literal["true", "seval"]
 
@@ -36,6 +36,7 @@ class Method:
             predictor. None: the search does not know it.
         role: what the search uses it for.
         confidence: the probability with which a predicted bound is to hold.
+        preset: the preset whose metrics guide it without training.
         rounds: how often the search measures networks that it leads to, and learns from them (``refine``). Of the
             cells that predictors may learn from, :data:`STARTS` are measured before the search. The answer, or the
             front, is of measured networks.
@@ -49,6 +50,7 @@ class Method:
     hardware: Truth | None = None
     role: Literal["fitness", "constraint", "pareto"] = "constraint"
     confidence: float | None = None
+    preset: Literal["published", "guided"] = "published"
     rounds: int = 0
     trains: bool = False
 
@@ -59,6 +61,8 @@ class Method:
         parts = [algorithm + (" without mutation of the best" if self.algorithm == "freerea-minus" else "")]
         if self.options and self.algorithm not in ENGINES:
             parts.append(", ".join(f"{name} {value}" for name, value in self.options.items()))
+        if self.preset == "guided":
+            parts.append("guided by the metrics of the preset")
         if self.hardware is None:
             parts.append("the hardware metric is unknown to it")
         else:
@@ -112,6 +116,12 @@ OTHER_ENGINES = (
     Method("optuna-nsga2+seval", "optuna:nsga2", SMALL, hardware="seval"),
     Method("optuna-tpe+seval", "optuna:tpe", {"population": 10}, hardware="seval"),
 )
+#: The preset ``guided``; its tables need the option ``--guides`` of the experiment.
+GUIDED = (
+    Method("guided", options=PRESETS["guided"].options, preset="guided"),
+    Method("guided+true", options=PRESETS["guided"].options, hardware="true", preset="guided"),
+    Method("guided+seval", options=PRESETS["guided"].options, hardware="seval", preset="guided"),
+)
 #: One option of the loop at a time, and each taken away, on true values.
 ABLATION = (
     Method("freerea+true", hardware="true"),
@@ -156,7 +166,7 @@ def search_config(
     source = {"table": str(table or f"tables/{benchmark.dataset}.csv")}
     role = "guide" if method.trains else "fitness"
     objectives: list[dict[str, Any]] = [
-        {"metric": metric, "source": source, "role": role, "direction": "max"} for metric in METRICS
+        {**term, "source": source, "role": role, "direction": "max"} for term in PRESETS[method.preset].objectives
     ]
     if method.hardware is not None:
         predicted: str | dict[str, Any] = hardware

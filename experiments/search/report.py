@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from experiments.search.methods import ABLATION, METHODS, OTHER_ENGINES
+from experiments.search.methods import ABLATION, GUIDED, METHODS, OTHER_ENGINES
 from experiments.search.statistics import Summary, closed, interquartile_mean, paired_p, summarise
 from experiments.tables import as_command, experiment_parser, groups, markdown
 from freerea_patch import InputError
@@ -230,7 +230,7 @@ def _what_was_run(page: Page, folder: Path, runs: pd.DataFrame, record: dict[str
             "rows": f"python -m experiments.search.integration GRID.yaml -o {shlex.quote(str(folder))}",
         }
     )
-    descriptions = {method.name: method.description for method in (*METHODS, *OTHER_ENGINES, *ABLATION)}
+    descriptions = {method.name: method.description for method in (*METHODS, *OTHER_ENGINES, *GUIDED, *ABLATION)}
     page.table(
         "What the names of methods stand for.",
         ["method", "what it is"],

@@ -33,9 +33,11 @@ PRESETS: Mapping[str, Preset] = {
         {"aggregation": "log-ranks", "normalisation": "history", "simplify": "auto"},
         (
             {"metric": "independence", "source": "zero-cost"},
-            {"metric": "progressivity", "source": "zero-cost", "weight": 0.25},
             # Under another name, so that a bound on the parameters can have theirs.
-            {"metric": "params", "source": "zero-cost", "name": "size"},
+            {"metric": "params", "source": "zero-cost", "name": "size", "weight": 0.5},
+            {"metric": "depth", "source": "zero-cost", "weight": 0.25},
+            # Decides between networks that are nearly equal by the others.
+            {"metric": "skip", "source": "training-free", "weight": 0.1, "optional": True},
         ),
     ),
 }

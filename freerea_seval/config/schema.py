@@ -127,6 +127,8 @@ class MetricSection(_Section):
     name: str | None = None
     unit: str | None = None
     direction: Literal["max", "min"] | None = None
+    #: Left out where the source does not have the metric, such as skip in a space that does not define it.
+    optional: bool = False
 
     @field_validator("source")
     @classmethod

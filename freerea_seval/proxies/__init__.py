@@ -34,10 +34,11 @@ PROXIES = (
     "zen",
 )
 
-#: Those published later, and the effective depth.
+#: Those published later, the effective depth, and the independence of the last features.
 LATER_PROXIES = (
     "depth",
     "expressivity",
+    "independence",
     "meco",
     "progressivity",
     "swap",

@@ -61,22 +61,31 @@ class NoiseFeatures:
         network: the module to rate; it keeps its own weights.
         images_shape: ``(n, c, h, w)``.
         seed: fixes weights, noise and signs.
+        own_weights: take the weights of the network instead of new ones.
+
+    Attributes:
+        features: in the order of the blocks.
 
     Raises:
         ValueError: no block returns a feature.
     """
 
-    def __init__(self, network: nn.Module, images_shape: Sequence[int], seed: int) -> None:
+    def __init__(
+        self, network: nn.Module, images_shape: Sequence[int], seed: int, *, own_weights: bool = False
+    ) -> None:
         self._generator = generator_for(network, seed)
-        state, _ = fresh_state(network, self._generator, kaiming)
+        if own_weights:
+            state = {name: p.detach() for name, p in network.named_parameters()}
+        else:
+            state, _ = fresh_state(network, self._generator, kaiming)
         noise = standard_noise(network, images_shape, self._generator)
         # What needs a gradient depends on weights: no feature is the image, whatever shape it was brought to.
         state |= {name: state[name].requires_grad_() for name, p in network.named_parameters() if p.is_floating_point()}
-        self._features: list[Tensor] = []
+        self.features: list[Tensor] = []
         members = blocks(network)
 
         def enters(module: nn.Module, args: tuple[object, ...]) -> None:
-            if not self._features and args:
+            if not self.features and args:
                 self._keep(args[0])
 
         def leaves(module: nn.Module, args: tuple[object, ...], output: object) -> None:
@@ -92,19 +101,19 @@ class NoiseFeatures:
             for block in members:
                 stack.callback(block.register_forward_hook(leaves).remove)
             functional_call(network, state, (noise,))
-        if not self._features:
+        if not self.features:
             raise ValueError("AZ-NAS needs blocks that return maps or tokens, and this network has none")
 
     def _keep(self, feature: object) -> None:
         if isinstance(feature, Tensor) and feature.dim() in (3, 4) and feature.requires_grad:
-            self._features.append(feature)
+            self.features.append(feature)
 
     def entropies(self) -> list[float]:
         """Return the entropy of the spectrum of each feature's covariance over positions (Lee 2024, equation 2).
 
         Minus infinity where a feature is constant, NaN where one is infinite or NaN.
         """
-        return [_entropy(_rows(feature.detach())) for feature in self._features]
+        return [_entropy(rows_of(feature.detach())) for feature in self.features]
 
     def trainability(self) -> float:
         """Return how near the blocks' Jacobians are to isometries, larger is better (Lee 2024, equation 6).
@@ -117,11 +126,11 @@ class NoiseFeatures:
             ValueError: there are fewer than two features, a feature does not depend on the one before, or has more
                 positions, or tokens follow a map.
         """
-        if len(self._features) < 2:
+        if len(self.features) < 2:
             raise ValueError("trainability needs two blocks that return maps or tokens, and this network has fewer")
         scores = []
         # From the last block to the first, the order of the public code.
-        for before, after in reversed(list(pairwise(self._features))):
+        for before, after in reversed(list(pairwise(self.features))):
             chance = torch.full(after.shape, 0.5, device=after.device)
             signs = (torch.bernoulli(chance, generator=self._generator) * 2 - 1).to(after)
             gradient = _gradient(after, before, signs)
@@ -129,7 +138,7 @@ class NoiseFeatures:
                 return math.nan
             if gradient.shape == signs.shape and torch.equal(gradient, signs):
                 return -math.inf
-            outputs, inputs = _rows(signs), _rows(_aligned(gradient, after))
+            outputs, inputs = rows_of(signs), rows_of(_aligned(gradient, after))
             product = widened(inputs).T @ widened(outputs) / len(outputs)
             norm = float(torch.linalg.matrix_norm(product, 2))
             scores.append(2 - norm - 1 / (norm + 1e-6))
@@ -170,7 +179,7 @@ def _entropy(rows: Tensor) -> float:
     return -float((shares * (shares + 1e-8).log()).sum())
 
 
-def _rows(feature: Tensor) -> Tensor:
+def rows_of(feature: Tensor) -> Tensor:
     """Return the vectors ``(n * positions, c)`` of a map or of tokens."""
     if feature.dim() == 4:
         feature = feature.permute(0, 2, 3, 1)

@@ -27,6 +27,7 @@ from freerea_patch.training_free import (
 from freerea_seval.costs import network_counts
 from freerea_seval.proxies import ALL_PROXIES, PROXIES, second_derivatives
 from freerea_seval.proxies.az_nas import NoiseFeatures, expressivity, progressivity
+from freerea_seval.proxies.independence import independence
 from freerea_seval.proxies.patterns import Patterns
 from freerea_seval.proxies.per_network import (
     Layer,
@@ -129,6 +130,7 @@ class _Run:
                 self._of_noise(of_noise)
         alone: dict[str, Callable[[], float]] = {
             "zen": lambda: zen(self.network, self.images.shape, self.seed),
+            "independence": lambda: independence(self.network, self.images.shape, self.seed),
             "meco": lambda: meco(self.network, input_shape, self.seed),
             "vkdnw": lambda: vkdnw(self.network, self.images.shape, self.seed),
             "vkdnw_dim": lambda: float(len(list(self.network.parameters()))),

@@ -89,6 +89,11 @@ def prepare(
         space = Subspace(space, Table(context.path(config.only, "space: 'only'"), space).genotypes)
     algorithm, search = resolve_algorithm(config.search, space, base)
     opener = _Opener(load_registry(), context, workers)
+    kept = {
+        name: [section for section in sections if not section.optional or opener.has(section)]
+        for name, sections in (("objectives", config.objectives), ("report", config.report))
+    }
+    config = config.model_copy(update=kept)
     # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:
         section.objectives()
@@ -178,6 +183,14 @@ class _Opener:
                 " better; add 'direction: max' or 'direction: min'"
             )
         return bound
+
+    def has(self, section: MetricSection) -> bool:
+        """Whether the source has the metric in this space."""
+        try:
+            self.source(section).describe(section.metric)
+        except InputError:
+            return False
+        return True
 
     def metric(self, section: Section) -> Bound[Section]:
         """Bind a metric to its source, and complete the unit and the direction."""

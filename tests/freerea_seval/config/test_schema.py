@@ -63,7 +63,7 @@ def test_a_preset_stands_for_options_and_objectives(tmp_path: Path) -> None:
         "simplify": False,
         "population": 7,
     }
-    assert [s.column for s in config.objectives] == ["naswot", "latency", "independence", "progressivity", "size"]
+    assert [s.column for s in config.objectives] == ["naswot", "latency", "independence", "size", "depth", "skip"]
     path = tmp_path / "again.yaml"
     path.write_text(dump_config(config))
     assert load_config(path) == config

@@ -1,0 +1,202 @@
+"""How well training-free metrics, and sums of several, rank the accuracies of NAS-Bench-201's cells.
+
+``python -m experiments.training_free.guides compute --proxies TABLE.csv --batch images.npz``
+``python -m experiments.training_free.guides rank --proxies TABLE.csv --cache cached_metrics --values runs/guides``
+
+Cells are the 9,445 without operations that their output does not depend on. A seeded half of them is for development,
+on which, with accuracies on CIFAR-10, ``search: {preset: guided}`` was chosen; the other half is for judgement.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from experiments.published import PGD, read_accuracies, read_column, read_metric, read_proxies
+from experiments.tables import ExperimentParser, RowJournal, as_command, experiment_parser, markdown
+from experiments.training_free.zero_cost import FREEREA, columns
+from freerea_patch import TopologySpace, TrainingFree
+from freerea_patch.history import fitness_scores, rank_scores
+from freerea_patch.spaces import DATASETS, all_cells
+from freerea_patch.training_free import batch_digest
+from freerea_seval.config.presets import PRESETS
+from freerea_seval.predictor.scores import kendall_tau
+from freerea_seval.proxies import ALL_PROXIES, PROXIES
+from freerea_seval.proxies.live import ZeroCost
+
+Floats = npt.NDArray[np.float64]
+#: Positions of the ranking that nDCG counts, as in VKDNW.
+POSITIONS = 1_000
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A sum of metrics: of logarithms of their ranks, or of values divided by their maxima as in FreeREA."""
+
+    weights: Mapping[str, float]
+    aggregation: str = "log-ranks"
+
+    def scores(self, values: pd.DataFrame) -> Floats:
+        """Return ``(n,)`` scores of networks; a value that does not exist is the lowest."""
+        table = lowest_where_missing(values[list(self.weights)].to_numpy(float))
+        weights = np.array(list(self.weights.values()))
+        if self.aggregation == "sum":
+            return fitness_scores(table, weights)
+        return rank_scores(table, weights, logarithmic=True)
+
+
+#: The preset's terms by the metric that they weigh.
+_GUIDED = {str(term["metric"]): float(term.get("weight", 1.0)) for term in PRESETS["guided"].objectives}
+GUIDES: Mapping[str, Guide] = {
+    "FreeREA: naswot + logsynflow + skip": Guide({"naswot": 1, "logsynflow": 1, "skip": 1}, "sum"),
+    "AZ-NAS": Guide(dict.fromkeys(("expressivity", "progressivity", "trainability", "flops"), 1)),
+    "VKDNW, aggregate": Guide(dict.fromkeys(("vkdnw", "jacov", "expressivity", "trainability", "flops"), 1)),
+    "jacov and params": Guide(dict.fromkeys(("jacov", "params"), 1)),
+    "guided": Guide(_GUIDED),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one of the commands."""
+    parser = experiment_parser("training_free.guides", __doc__)
+    commands = parser.add_subparsers(required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> ExperimentParser:
+        added: ExperimentParser = commands.add_parser(name, help=help, description=help)
+        added.set_defaults(run=run)
+        added.shared("--proxies", required=True)
+        return added
+
+    compute = command("compute", _compute, "metrics of live networks, one initialisation, and FreeREA's of three")
+    compute.shared("--batch", required=True)
+    compute.shared("--batch-size", "--seed")
+    compute.add_argument("--dataset", default="cifar10", choices=DATASETS, help="input shape and classes")
+    compute.add_argument("--cells", type=int, default=1_000, help="number of cells, those for judgement first")
+    compute.add_argument("--metrics", nargs="+", default=[*ALL_PROXIES], choices=ALL_PROXIES, metavar="METRIC")
+    compute.output("runs/guides")
+    rank = command("rank", _rank, "Kendall's tau and nDCG of metrics and guides")
+    rank.shared("--cache", required=True)
+    rank.shared("--robustness")
+    what = "folder of compute, whose cells and values replace the published ones"
+    rank.add_argument("--values", type=Path, metavar="FOLDER", help=what)
+    options = parser.parse_args(arguments)
+    options.run(options)
+
+
+def halves(cells: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Return the cells for development, and those for judgement, each in a seeded order."""
+    order = np.random.default_rng(0).permutation(np.sort(cells)).tolist()
+    return order[: len(order) // 2], order[len(order) // 2 :]
+
+
+def _compute(options: argparse.Namespace) -> None:
+    space = TopologySpace(options.dataset)
+    shared = {"batch": options.batch, "batch_size": options.batch_size, "seed": options.seed}
+    proxies, freerea = ZeroCost(space, **shared), TrainingFree(space, **shared)
+    config = {
+        "batch": batch_digest(proxies.images),
+        "seed": options.seed,
+        "dataset": options.dataset,
+        "metrics": options.metrics,
+    }
+    both = len(options.metrics) > 1 and options.metrics == [*ALL_PROXIES]
+    metrics = [*options.metrics, *(FREEREA if both else ())]
+    journal = RowJournal(options.output, config, [*columns(metrics), "freerea_network_s"])
+    development, judgement = halves(sorted(read_proxies(options.proxies)))
+    chosen, genotypes = [*judgement, *development][: options.cells], all_cells()
+    for (index,) in journal.missing(["index"], [(index,) for index in chosen], f"{len(chosen)} cells"):
+        (row,) = proxies.evaluate([genotypes[index]], options.metrics)
+        measured, initialised_s = dict(row), ""
+        if both:
+            (other,) = freerea.evaluate([genotypes[index]], FREEREA)
+            measured |= {metric: other[metric] for metric in FREEREA}
+            initialised_s = f"{other['network'].seconds:.4f}"
+        values = {metric: measured[metric].value for metric in metrics}
+        seconds = {f"{name}_s": f"{measured[name].seconds:.4f}" for name in ("network", *metrics)}
+        journal.append({"index": index, **values, **seconds, "freerea_network_s": initialised_s})
+
+
+def _rank(options: argparse.Namespace) -> None:
+    space = TopologySpace()
+    published = pd.DataFrame.from_dict(read_proxies(options.proxies), orient="index", columns=list(PROXIES))
+    for metric in FREEREA:
+        published[metric] = read_metric(options.cache, metric)[published.index]
+    published["skip"] = [space.skip(all_cells()[index]) for index in published.index]
+    values = published
+    if options.values is not None:
+        ours = pd.read_csv(options.values / "rows.csv").set_index("index")
+        values = published.loc[ours.index].drop(columns=[c for c in ours if c in published]).join(ours)
+    truth = {dataset: read_accuracies(options.cache, dataset) for dataset in DATASETS}
+    if options.robustness is not None:
+        truth["PGD"] = read_column(options.robustness, PGD)
+    for name, half in zip(("development", "judgement"), halves(list(published.index)), strict=True):
+        cells = values.loc[values.index.isin(half)]
+        if len(cells) > 1:
+            print(f"\n{len(cells)} cells for {name}\n\n{summary(cells, truth)}")
+    if f"{FREEREA[0]}_s" in values:
+        print(f"\n{cost(values)}")
+
+
+def summary(values: pd.DataFrame, truth: Mapping[str, Floats]) -> str:
+    """Return a Markdown table of tau and nDCG, a line a guide or metric; metrics are sorted by the first tau.
+
+    Args:
+        values: of metrics, a row a cell, by index.
+        truth: accuracies of all cells in the order of the index, by data set.
+    """
+    guides = {name: guide for name, guide in GUIDES.items() if set(guide.weights) <= set(values)}
+    metrics = [name for name in (*FREEREA, "skip", *ALL_PROXIES) if name in values]
+    scores = {name: guide.scores(values) for name, guide in guides.items()}
+    singles = {name: lowest_where_missing(values[name].to_numpy(float)) for name in metrics}
+    accuracies = {dataset: column[values.index] for dataset, column in truth.items()}
+    first = next(iter(accuracies.values()))
+    ordered = sorted(singles, key=lambda name: -kendall_tau(singles[name], first))
+    lines = [
+        [name, *(f"{score(column, a):.3f}" for score in (kendall_tau, ndcg) for a in accuracies.values())]
+        for name, column in [*scores.items(), *((name, singles[name]) for name in ordered)]
+    ]
+    header = ["guide", *(f"{score}, {dataset}" for score in ("tau", "nDCG") for dataset in accuracies)]
+    return markdown(header, lines)
+
+
+def ndcg(scores: npt.ArrayLike, accuracies: npt.ArrayLike, positions: int = POSITIONS) -> float:
+    """Return the normalised discounted cumulative gain of the best networks by score (Tybl 2025).
+
+    The network at position j of the ranking gains ``(2^a - 1) / log2(1 + j)``, with the accuracy a in percent, relative
+    to the gain of the true ranking. Networks that tie are in a seeded random order.
+    """
+    scores, accuracies = np.asarray(scores, float), np.asarray(accuracies, float)
+    count = min(positions, len(scores))
+    chance = np.random.default_rng(0).permutation(len(scores))
+    ranking, best = np.lexsort((chance, -scores))[:count], np.argsort(-accuracies)[:count]
+    weights = 1 / np.log2(np.arange(2, count + 2))
+    gains = np.exp2(accuracies) - 1
+    return float(gains[ranking] @ weights / (gains[best] @ weights))
+
+
+def cost(values: pd.DataFrame) -> str:
+    """Return a Markdown table of seconds a cell, with those of building and initialising the network."""
+    freerea = values[["freerea_network_s", *(f"{metric}_s" for metric in FREEREA)]].sum(axis=1).mean()
+    lines = [["naswot and logsynflow, three initialisations", f"{freerea:.3f}", "1.00"]]
+    for name, guide in GUIDES.items():
+        names = [f"{metric}_s" for metric in ("network", *guide.weights) if metric != "skip"]
+        if set(names) <= set(values) and guide.aggregation != "sum":
+            seconds = values[names].sum(axis=1).mean()
+            lines.append([name, f"{seconds:.3f}", f"{seconds / freerea:.2f}"])
+    return markdown(["metrics", "seconds a cell", "ratio"], lines)
+
+
+def lowest_where_missing(values: Floats) -> Floats:
+    """Return values in which those that do not exist (NaN, infinite, -1e8 as published) are the lowest of a column."""
+    values = np.where(np.isfinite(values) & (values > -1e8), values, np.nan)
+    return np.where(np.isnan(values), np.nanmin(values, axis=0), values)
+
+
+if __name__ == "__main__":
+    as_command(main)
