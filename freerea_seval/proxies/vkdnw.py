@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from freerea_seval.proxies.fresh import State, fresh_state, generator_for, kaiming, standard_noise, without_dropout
+from freerea_seval.proxies.per_network import check_logits
 
 #: The public code takes the first so many parameter tensors.
 _TENSORS = 128
@@ -98,8 +100,7 @@ def jacobian(network: nn.Module, state: State, images: Tensor, names: Sequence[s
             if type(module) in _CHANNEL_AXES and any(f"{prefix}{key}" in positions for key in ("weight", "bias")):
                 stack.callback(module.register_forward_hook(keep(prefix)).remove)
         logits = functional_call(network, state | given, (images,))
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-            raise ValueError(f"expected an output of shape ({len(images)}, classes)")
+        check_logits(logits, len(images))
         derivatives = torch.zeros(*logits.shape, len(names), dtype=torch.float64, device=logits.device)
         if not logits.requires_grad:
             return logits.detach().double(), derivatives
@@ -161,6 +162,9 @@ def _forwards(network: nn.Module, state: State, images: Tensor, name: str) -> Te
         return output
 
     # The fused kernels of attention and the faster poolings have no forward-mode derivative.
-    with without_dropout(network, batch_statistics=False, faster=()), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+    with without_dropout(network, batch_statistics=False, faster=()) as stack, torch.enable_grad():
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own use of torch.jit.script
         derivative: Tensor = jvp(logits, (state[name].detach(),), (tangent,))[1]
     return derivative.detach().double()
