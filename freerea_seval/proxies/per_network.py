@@ -281,7 +281,7 @@ def _least_eigenvalue(rows: Tensor) -> float:
 
 
 def zico(gradients: Sequence[Sequence[Tensor]]) -> float:
-    """Return the sum over layers of ``log sum(mean |g| / deviation of g)``, larger is better (Li 2023, equation 10).
+    """Return the sum over layers of ``log sum(mean |g| / deviation of g)``, larger is better (Li 2023).
 
     Mean and deviation of each weight's gradient are over parts of the batch. A weight whose gradient is the same in
     all parts is left out, and so is a layer without another weight.

@@ -24,7 +24,7 @@ _TOLERANCE = 1e-3
 
 
 def vkdnw(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
-    """Return the entropy of the deciles of the eigenvalues of the Fisher information (Tybl 2025, equation 13).
+    """Return the entropy of the deciles of the eigenvalues of the Fisher information (Tybl 2025).
 
     The Fisher information is that of one weight, the first, of each of the first 128 parameter tensors, of layers
     and norms, weights and biases alike: the mean over images of ``J^T (diag p - p p^T) J``, with p the softmax and J

@@ -31,7 +31,7 @@ FILES = {
             def compute_nas_score(model, gpu, trainloader, resolution, batch_size, p=0.0):
                 parameter = next(model.parameters())
                 parameter.data.flatten(start_dim=0)[0] = 7
-                assert p == 1 and float(parameter.flatten()[0]) != 7
+                assert p == 1 and float(parameter.detach().flatten()[0]) != 7
                 logits = model(torch.zeros(batch_size, 3, resolution, resolution))[1]
                 return {"vkdnw_entropy": float(cholesky_covariance(logits)[0, 1]), "vkdnw_dim": 5.0}
             """
