@@ -30,7 +30,8 @@ def vkdnw(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
     and norms, weights and biases alike: the mean over images of ``J^T (diag p - p p^T) J``, with p the softmax and J
     the logits' derivative. As in the public code, weights are Kaiming normal, fan-in, the batch is standard normal
     noise, and the network is in eval mode, where the norms of a network that has seen no images are the identity;
-    running statistics are those of such a network here too.
+    running statistics are those of such a network here too. Unlike the public code, which multiplies J by the factor L
+    of the covariance ``L L^T`` where the formula has its transpose, this is the paper's matrix.
 
     Args:
         network: the module to rate, with an output ``(n, classes)``; it keeps its own weights.
@@ -61,9 +62,9 @@ def jacobian(network: nn.Module, state: State, images: Tensor, names: Sequence[s
 
     In eval mode an image's logits depend on no other image, so that one backward pass a class gives the gradient of
     every layer's output for all images. Its product with the layer's own derivative, a map with one channel, is summed
-    over positions. That holds for a layer that is called once and whose weight nothing else reads; a backward pass of a
-    random combination of all logits checks it, and what differs, such as the projections of ``nn.MultiheadAttention``
-    and embeddings, is differentiated forwards, a pass a parameter.
+    over positions. That holds for layers with the batch as their first axis, whose weight nothing else reads; the
+    backward pass of a random combination of all logits checks it, and what differs, such as the projections of
+    ``nn.MultiheadAttention`` and embeddings, is differentiated forwards, a pass a parameter.
 
     Args:
         network: the module.
@@ -86,7 +87,7 @@ def jacobian(network: nn.Module, state: State, images: Tensor, names: Sequence[s
     def keep(prefix: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             axis = _CHANNEL_AXES[type(module)]
-            for key, slope in _slopes(module, args[0].detach(), output.detach().select(axis, 0)):
+            for key, slope in _slopes(module, args[0].detach(), output.detach().select(axis, 0)) if args else ():
                 if f"{prefix}{key}" in positions:
                     slopes.append((positions[f"{prefix}{key}"], len(outputs), axis, slope))
             outputs.append(output)
