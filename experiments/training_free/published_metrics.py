@@ -117,37 +117,40 @@ def summary(rows: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> 
     return markdown(header, lines)
 
 
-def load(path: Path, absent: Sequence[str] = ()) -> Any:
-    """Return a module of a clone; modules that it imports from the clone are removed again from ``sys.modules``.
+def load(checkout: Path, file: str, absent: Sequence[str] = ()) -> Any:
+    """Return a module of a clone; what it imports from the clone is removed from ``sys.modules`` again.
 
     Args:
-        path: the module's file.
+        checkout: the clone.
+        file: the module's path in it.
         absent: modules that it imports and does not use for its metric, with stand-ins instead.
 
     Raises:
         InputError: there is no such file.
     """
+    path = checkout.resolve() / file
     if not path.is_file():
-        raise InputError(f"{path} does not exist; expected a clone of the authors' code")
-    package = [str(path.parent)] if path.name == "__init__.py" else None
-    spec = spec_from_file_location(f"published_{path.stem}", path, submodule_search_locations=package)
+        raise InputError(f"{checkout} is not a clone of the authors' code: it has no {file}")
+    package = [str(path.parent)] if path.stem == "__init__" else None
+    spec = spec_from_file_location("published_metric", path, submodule_search_locations=package)
     assert spec is not None
     assert spec.loader is not None
     module = module_from_spec(spec)
-    before, folders, writes = set(sys.modules), list(sys.path), sys.dont_write_bytecode
-    hidden = {name: sys.modules.get(name) for name in absent}
+    before, folders, writes = dict(sys.modules), list(sys.path), sys.dont_write_bytecode
     try:
         sys.dont_write_bytecode = True
-        sys.path[:0] = map(str, path.parents[:3])
+        sys.path.insert(0, str(checkout.resolve()))
         sys.modules |= {name: _StandIn(name) for name in absent} | {spec.name: module}
         spec.loader.exec_module(module)
     finally:
         sys.dont_write_bytecode = writes
         sys.path[:] = folders
-        for name in set(sys.modules) - before:
-            if name in absent or str(getattr(sys.modules[name], "__file__", "")).startswith(f"{path.parents[1]}/"):
+        for name, imported in list(sys.modules.items()):
+            if isinstance(imported, _StandIn) or str(getattr(imported, "__file__", "")).startswith(
+                f"{checkout.resolve()}/"
+            ):
                 del sys.modules[name]
-        sys.modules |= {name: module for name, module in hidden.items() if module is not None}
+        sys.modules |= {name: before[name] for name in absent if name in before}
     return module
 
 
@@ -194,7 +197,7 @@ def cell_network(network: nn.Module) -> Any:
 
 def az_nas(checkout: Path) -> Theirs:
     """Return AZ-NAS as its code computes it."""
-    module = load(checkout / "NB201/ZeroShotProxy/compute_az_nas_score.py")
+    module = load(checkout, "NB201/ZeroShotProxy/compute_az_nas_score.py")
     return lambda *arguments: _scores(module, *arguments)
 
 
@@ -206,7 +209,7 @@ def vkdnw(checkout: Path) -> Theirs:
     """
     import torch
 
-    module = load(checkout / "NB201/ZeroShotProxy/compute_vkdnw_score.py", ["functorch"])
+    module = load(checkout, "NB201/ZeroShotProxy/compute_vkdnw_score.py", ["functorch"])
     flatten = torch.Tensor.flatten
 
     def compute(*arguments: Any) -> Values:
@@ -236,7 +239,7 @@ def _scores(module: Any, network: nn.Module, images: Tensor, labels: Tensor, see
 
 def swap(checkout: Path) -> Theirs:
     """Return SWAP as its code computes it, without the factor of the parameters."""
-    module = load(checkout / "src/metrics/swap.py")
+    module = load(checkout, "src/metrics/swap.py")
 
     def compute(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Values:
         return {"swap": float(module.SWAP(model=network, inputs=images, device="cpu").forward())}
@@ -246,7 +249,7 @@ def swap(checkout: Path) -> Theirs:
 
 def zico(checkout: Path) -> Theirs:
     """Return ZiCo as its code computes it, of the halves of the batch."""
-    module = load(checkout / "ZeroShotProxy/compute_zico.py", ["global_utils", "ModelLoader"])
+    module = load(checkout, "ZeroShotProxy/compute_zico.py", ["global_utils", "ModelLoader"])
 
     def compute(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Values:
         from torch.nn.functional import cross_entropy
@@ -260,7 +263,7 @@ def zico(checkout: Path) -> Theirs:
 
 def meco(checkout: Path) -> Theirs:
     """Return MeCo as its code computes it, of noise with the images' size instead of 64x64 pixels."""
-    module = load(checkout / "correlation/foresight/pruners/measures/__init__.py")
+    module = load(checkout, "correlation/foresight/pruners/measures/__init__.py")
 
     def compute(network: nn.Module, images: Tensor, labels: Tensor, seed: int) -> Values:
         import torch

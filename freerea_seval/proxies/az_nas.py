@@ -109,14 +109,14 @@ class NoiseFeatures:
             self.features.append(feature)
 
     def entropies(self) -> list[float]:
-        """Return the entropy of the spectrum of each feature's covariance over positions (Lee 2024, equation 2).
+        """Return the entropy of the spectrum of each feature's covariance over positions (Lee 2024).
 
         Minus infinity where a feature is constant, NaN where one is infinite or NaN.
         """
         return [_entropy(rows_of(feature.detach())) for feature in self.features]
 
     def trainability(self) -> float:
-        """Return how near the blocks' Jacobians are to isometries, larger is better (Lee 2024, equation 6).
+        """Return how near the blocks' Jacobians are to isometries, larger is better (Lee 2024).
 
         The mean over blocks of ``2 - s - 1 / (s + 1e-6)``, with s the largest singular value of the mean product of the
         gradient of a block's input and random signs as that of its output. Minus infinity where a block is the
@@ -146,12 +146,12 @@ class NoiseFeatures:
 
 
 def expressivity(entropies: Sequence[float]) -> float:
-    """Return the sum of the features' entropies (Lee 2024, equation 3)."""
+    """Return the sum of the features' entropies (Lee 2024)."""
     return sum(entropies)
 
 
 def progressivity(entropies: Sequence[float]) -> float:
-    """Return the least growth of the entropy from a feature to the next (Lee 2024, equation 4).
+    """Return the least growth of the entropy from a feature to the next (Lee 2024).
 
     Raises:
         ValueError: there are fewer than two features.

@@ -31,6 +31,7 @@ from freerea_seval.proxies.independence import independence
 from freerea_seval.proxies.patterns import Patterns
 from freerea_seval.proxies.per_network import (
     Layer,
+    check_logits,
     correlations,
     epe_nas,
     grasp,
@@ -276,9 +277,7 @@ class _SharedPass:
                 for layer in self.layers:
                     hooks.callback(layer.register_forward_hook(self._keep).remove)
             self.logits = network(self.images)
-        if not isinstance(self.logits, Tensor) or self.logits.dim() != 2 or len(self.logits) != len(images):
-            shape = tuple(self.logits.shape) if isinstance(self.logits, Tensor) else type(self.logits).__name__
-            raise ValueError(f"expected an output of shape ({len(images)}, classes), got {shape}")
+        check_logits(self.logits, len(images))
 
     def _keep(self, module: Layer, args: tuple[Tensor, ...], output: Tensor) -> None:
         self._outputs.append((module, output, output._version))

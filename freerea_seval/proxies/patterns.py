@@ -34,7 +34,7 @@ class Patterns(PatternKernel):
         return super().product(output) if "nwot" in self._names else (self._none, output[0].numel())
 
     def swap(self) -> float:
-        """Return the number of distinct patterns of units over the images (Peng 2024, definition 3.2).
+        """Return the number of distinct patterns of units over the images (Peng 2024).
 
         All activations count, by the signs of their inputs; the public code has ReLU on maps alone. The paper's
         factor of the parameters, a Gaussian whose centre and width are set for a space, is left out: a constraint on

@@ -25,6 +25,17 @@ def weighted_layers(network: nn.Module) -> list[Layer]:
     return [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.Linear))]
 
 
+def check_logits(logits: object, images: int) -> None:
+    """Make sure that a network's output is ``(images, classes)``.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != images:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"expected an output of shape ({images}, classes), got {shape}")
+
+
 def widened(values: Tensor) -> Tensor:
     """Return values without their graph, those of half precision in float32, whose sums do not overflow."""
     return values.detach() if values.dtype.itemsize > 2 else values.detach().float()
@@ -270,7 +281,7 @@ def _least_eigenvalue(rows: Tensor) -> float:
 
 
 def zico(gradients: Sequence[Sequence[Tensor]]) -> float:
-    """Return the sum over layers of ``log sum(mean |g| / deviation of g)``, larger is better (Li 2023, equation 10).
+    """Return the sum over layers of ``log sum(mean |g| / deviation of g)``, larger is better (Li 2023).
 
     Mean and deviation of each weight's gradient are over parts of the batch. A weight whose gradient is the same in
     all parts is left out, and so is a layer without another weight.

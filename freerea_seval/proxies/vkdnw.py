@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from freerea_seval.proxies.fresh import State, fresh_state, generator_for, kaiming, standard_noise, without_dropout
+from freerea_seval.proxies.per_network import check_logits
 
 #: The public code takes the first so many parameter tensors.
 _TENSORS = 128
@@ -22,13 +24,14 @@ _TOLERANCE = 1e-3
 
 
 def vkdnw(network: nn.Module, images_shape: Sequence[int], seed: int) -> float:
-    """Return the entropy of the deciles of the eigenvalues of the Fisher information (Tybl 2025, equation 13).
+    """Return the entropy of the deciles of the eigenvalues of the Fisher information (Tybl 2025).
 
     The Fisher information is that of one weight, the first, of each of the first 128 parameter tensors, of layers
     and norms, weights and biases alike: the mean over images of ``J^T (diag p - p p^T) J``, with p the softmax and J
     the logits' derivative. As in the public code, weights are Kaiming normal, fan-in, the batch is standard normal
     noise, and the network is in eval mode, where the norms of a network that has seen no images are the identity;
-    running statistics are those of such a network here too.
+    running statistics are those of such a network here too. Unlike the public code, which multiplies J by the factor L
+    of the covariance ``L L^T`` where the formula has its transpose, this is the paper's matrix.
 
     Args:
         network: the module to rate, with an output ``(n, classes)``; it keeps its own weights.
@@ -59,9 +62,9 @@ def jacobian(network: nn.Module, state: State, images: Tensor, names: Sequence[s
 
     In eval mode an image's logits depend on no other image, so that one backward pass a class gives the gradient of
     every layer's output for all images. Its product with the layer's own derivative, a map with one channel, is summed
-    over positions. That holds for a layer that is called once and whose weight nothing else reads; a backward pass of a
-    random combination of all logits checks it, and what differs, such as the projections of ``nn.MultiheadAttention``
-    and embeddings, is differentiated forwards, a pass a parameter.
+    over positions. That holds for layers with the batch as their first axis, whose weight nothing else reads; the
+    backward pass of a random combination of all logits checks it, and what differs, such as the projections of
+    ``nn.MultiheadAttention`` and embeddings, is differentiated forwards, a pass a parameter.
 
     Args:
         network: the module.
@@ -84,7 +87,7 @@ def jacobian(network: nn.Module, state: State, images: Tensor, names: Sequence[s
     def keep(prefix: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
         def hook(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
             axis = _CHANNEL_AXES[type(module)]
-            for key, slope in _slopes(module, args[0].detach(), output.detach().select(axis, 0)):
+            for key, slope in _slopes(module, args[0].detach(), output.detach().select(axis, 0)) if args else ():
                 if f"{prefix}{key}" in positions:
                     slopes.append((positions[f"{prefix}{key}"], len(outputs), axis, slope))
             outputs.append(output)
@@ -98,8 +101,7 @@ def jacobian(network: nn.Module, state: State, images: Tensor, names: Sequence[s
             if type(module) in _CHANNEL_AXES and any(f"{prefix}{key}" in positions for key in ("weight", "bias")):
                 stack.callback(module.register_forward_hook(keep(prefix)).remove)
         logits = functional_call(network, state | given, (images,))
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(images):
-            raise ValueError(f"expected an output of shape ({len(images)}, classes)")
+        check_logits(logits, len(images))
         derivatives = torch.zeros(*logits.shape, len(names), dtype=torch.float64, device=logits.device)
         if not logits.requires_grad:
             return logits.detach().double(), derivatives
@@ -161,6 +163,9 @@ def _forwards(network: nn.Module, state: State, images: Tensor, name: str) -> Te
         return output
 
     # The fused kernels of attention and the faster poolings have no forward-mode derivative.
-    with without_dropout(network, batch_statistics=False, faster=()), sdpa_kernel(SDPBackend.MATH), torch.enable_grad():
+    with without_dropout(network, batch_statistics=False, faster=()) as stack, torch.enable_grad():
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own use of torch.jit.script
         derivative: Tensor = jvp(logits, (state[name].detach(),), (tangent,))[1]
     return derivative.detach().double()

@@ -93,7 +93,7 @@ class TrainingFreeSource:
 
 
 class ZeroCostSource(TrainingFreeSource):
-    """The proxies of NAS-Bench-Suite-Zero: see :class:`freerea_seval.proxies.ZeroCost`.
+    """The proxies of NAS-Bench-Suite-Zero and later ones: see :class:`freerea_seval.proxies.ZeroCost`.
 
     They use one initialisation, as the published values do, whatever ``live.initialisations`` is.
     """

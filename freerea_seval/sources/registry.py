@@ -273,6 +273,19 @@ _ZERO_COST = (
     MetricInfo("snip", "max", "", "sum of |w g| over the weights (Lee 2019)"),
     MetricInfo("synflow", "max", "", "log of the sum of |w g| for an input of ones, without norms (Tanaka 2020)"),
     MetricInfo("zen", "max", "", "log distance of features of near inputs, with Gaussian weights (Lin 2021)"),
+    MetricInfo("depth", "max", "", "weighted layers on a path, a mean by synaptic flow (flow: Tanaka 2020)"),
+    MetricInfo(
+        "expressivity", "max", "", "entropy of the spectra of the blocks' features for noise (Lee 2024, AZ-NAS)"
+    ),
+    MetricInfo(
+        "meco", "max", "", "least eigenvalues of the correlations of channels, for one image of noise (Jiang 2023)"
+    ),
+    MetricInfo("progressivity", "max", "", "least growth of that entropy from a block to the next (Lee 2024, AZ-NAS)"),
+    MetricInfo("swap", "max", "", "number of distinct patterns of activation over a batch (Peng 2024)"),
+    MetricInfo("trainability", "max", "", "how near the blocks' Jacobians are to isometries (Lee 2024, AZ-NAS)"),
+    MetricInfo("vkdnw", "max", "", "evenness of the spectrum of the Fisher information, for noise (Tybl 2025)"),
+    MetricInfo("vkdnw_dim", "max", "", "weights and biases of layers and norms, each tensor counts as one (Tybl 2025)"),
+    MetricInfo("zico", "max", "", "mean over deviation of gradients of both halves of a batch (Li 2023)"),
 )
 _FREEREA_CACHE = (
     *_TRAINING_FREE,
@@ -292,7 +305,7 @@ _RECORDS = (
     ),
     SourceRecord(
         "zero-cost",
-        "the proxies of NAS-Bench-Suite-Zero on the live network, one initialisation (Krishnakumar 2022)",
+        "proxies of NAS-Bench-Suite-Zero (Krishnakumar 2022) and later ones on the live network, one initialisation",
         "freerea_seval.sources.live:ZeroCostSource",
         metrics=_ZERO_COST,
         workers="always",

@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from freerea_patch import InputError, TopologySpace
-from freerea_seval.proxies import PROXIES
+from freerea_seval.proxies import ALL_PROXIES, LATER_PROXIES, PROXIES
 from freerea_seval.proxies.compute import zero_cost_proxies
 from freerea_seval.proxies.per_network import zen
 from tests.freerea_seval.proxies.naive import Residual, naive
@@ -134,16 +134,16 @@ def test_zen_starts_from_fresh_weights_and_statistics() -> None:
 
 def test_proxies_together_equal_each_alone() -> None:
     network, (images, labels) = residual(), batch()
-    together = values(network, images, labels)
-    assert tuple(together) == PROXIES
-    for name in PROXIES:
+    together = values(network, images, labels, ALL_PROXIES)
+    assert tuple(together) == ALL_PROXIES
+    for name in ALL_PROXIES:
         assert values(network, images, labels, (name,)) == pytest.approx({name: together[name]}, rel=1e-6)
 
 
 def test_activations_in_place_change_nothing() -> None:
     images, labels = batch()
     plain, in_place = residual(), residual(inplace=True)
-    assert values(in_place, images, labels) == values(plain, images, labels)
+    assert values(in_place, images, labels, ALL_PROXIES) == values(plain, images, labels, ALL_PROXIES)
     assert in_place.body[0].inplace
 
 
@@ -157,7 +157,7 @@ def test_a_network_comes_back_as_it_was() -> None:
     modes = [module.training for module in network.modules()]
     held = images.clone()
     with torch.no_grad():
-        zero_cost_proxies(network, images, labels)
+        zero_cost_proxies(network, images, labels, ALL_PROXIES)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert [module.training for module in network.modules()] == modes
     assert [name for name, p in network.named_parameters() if not p.requires_grad] == ["head.weight"]
@@ -196,6 +196,29 @@ def test_a_cell_that_nothing_passes_gives_no_number_that_could_win() -> None:
     for name in ("fisher", "snip", "plain", "grasp", "grad_norm"):
         assert row[name] == pytest.approx(0, abs=1)
     assert row["l2_norm"] > 0
+
+
+def test_later_proxies_of_such_a_cell_do_not_win_either() -> None:
+    torch.manual_seed(0)
+    network = TopologySpace().build(DEAD)
+    images, labels = batch(side=8, classes=10)
+    row = values(network, images, labels, LATER_PROXIES)
+    assert row["expressivity"] == row["progressivity"] == -math.inf
+    assert row["trainability"] < -1e5
+    assert row["depth"] == row["vkdnw"] == 0
+    assert row["zico"] <= values(TopologySpace().build(LIVE), images, labels, ("zico",))["zico"]
+
+
+def test_a_later_proxy_that_cannot_be_computed_leaves_the_others() -> None:
+    flat = nn.Sequential(nn.Flatten(), nn.Linear(108, 3), nn.GELU(), nn.Linear(3, 3))
+    images, labels = batch()
+    row = values(flat, images, labels, LATER_PROXIES)
+    undefined = ["expressivity", "progressivity", "trainability"]
+    assert [name for name, value in row.items() if math.isnan(value)] == undefined
+    with pytest.raises(ValueError, match="AZ-NAS needs blocks that return maps or tokens"):
+        values(flat, images, labels, ("trainability",))
+    with pytest.raises(ValueError, match="zico needs at least two images"):
+        values(residual(), images[:1], labels[:1], ("zico",))
 
 
 def test_a_network_without_gradients_is_no_crash() -> None:
@@ -238,8 +261,8 @@ def test_what_a_proxy_lacks_is_named() -> None:
         zero_cost_proxies(flat, images, labels, ("zen",))
     with pytest.raises(ValueError, match=r"expected an output of shape \(8, classes\), got \(8, 4, 6, 6\)"):
         zero_cost_proxies(residual().stem, images, labels, ("snip",))
-    with pytest.raises(InputError, match="unknown zero-cost proxy 'snap'; did you mean 'snip'"):
-        zero_cost_proxies(flat, images, labels, ("snap",))
+    with pytest.raises(InputError, match="unknown zero-cost proxy 'snipe'; did you mean 'snip'"):
+        zero_cost_proxies(flat, images, labels, ("snipe",))
 
 
 def classifier(first: nn.Module, second: nn.Module, *, seed: int = 0) -> nn.Sequential:
@@ -336,7 +359,7 @@ def test_every_second_is_charged_to_somebody() -> None:
 
     network, (images, labels) = residual(), batch()
     began = time.perf_counter()
-    row = zero_cost_proxies(network, images, labels)
+    row = zero_cost_proxies(network, images, labels, ALL_PROXIES)
     wall = time.perf_counter() - began
     charged = sum(measured.seconds for measured in row.values())
     assert all(measured.seconds > 0 for measured in row.values())

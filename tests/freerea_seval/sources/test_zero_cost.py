@@ -11,7 +11,7 @@ from torch import nn
 
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.config import LiveSettings
-from freerea_seval.proxies import PROXIES
+from freerea_seval.proxies import ALL_PROXIES, LATER_PROXIES, PROXIES
 from freerea_seval.proxies.compute import zero_cost_proxies
 from freerea_seval.proxies.live import ZeroCost, draw_weights
 from freerea_seval.sources.live import ZeroCostSource
@@ -33,7 +33,7 @@ def source(live: LiveSettings = SMALL, base: Path = Path()) -> ZeroCostSource:
 
 def test_every_proxy_is_registered_with_a_direction_and_a_paper() -> None:
     metrics = BUILTIN["zero-cost"].metrics
-    assert tuple(metric.name for metric in metrics) == PROXIES
+    assert tuple(metric.name for metric in metrics) == ALL_PROXIES
     assert {metric.direction for metric in metrics} == {"max"}
     for metric in metrics:
         assert metric.name in ("flops", "params") or "20" in metric.description or "19" in metric.description
@@ -55,6 +55,13 @@ def test_the_source_gives_the_proxies_of_the_fresh_network(tmp_path: Path) -> No
         # Another memory layout rounds differently.
         assert row[proxy].value == pytest.approx(expected[proxy].value, rel=2e-2), proxy
     assert row["network"].seconds > 0
+
+
+def test_the_source_accepts_later_proxies(tmp_path: Path) -> None:
+    live = LiveSettings(batch_size=2, cache=str(tmp_path / "c.sqlite"))
+    rows = [next(iter(source(live).evaluate([CELL], LATER_PROXIES))) for _ in range(2)]
+    assert rows[0] == rows[1]
+    assert np.isfinite([rows[0][name].value for name in LATER_PROXIES]).all()
 
 
 def test_seeds_and_labels_decide_the_values(tmp_path: Path) -> None:
