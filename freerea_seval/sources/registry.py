@@ -277,6 +277,7 @@ _ZERO_COST = (
     MetricInfo(
         "expressivity", "max", "", "entropy of the spectra of the blocks' features for noise (Lee 2024, AZ-NAS)"
     ),
+    MetricInfo("independence", "max", "", "log of the spectrum of the last features' correlation, for noise (ours)"),
     MetricInfo(
         "meco", "max", "", "least eigenvalues of the correlations of channels, for one image of noise (Jiang 2023)"
     ),
