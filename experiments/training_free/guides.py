@@ -105,7 +105,7 @@ def _compute(options: argparse.Namespace) -> None:
         "dataset": options.dataset,
         "metrics": options.metrics,
     }
-    both = len(options.metrics) > 1 and options.metrics == [*ALL_PROXIES]
+    both = options.metrics == [*ALL_PROXIES]
     metrics = [*options.metrics, *(FREEREA if both else ())]
     journal = RowJournal(options.output, config, [*columns(metrics), "freerea_network_s"])
     development, judgement = halves(sorted(read_proxies(options.proxies)))
@@ -181,11 +181,14 @@ def ndcg(scores: npt.ArrayLike, accuracies: npt.ArrayLike, positions: int = POSI
 
 
 def cost(values: pd.DataFrame) -> str:
-    """Return a Markdown table of seconds a cell, with those of building and initialising the network."""
+    """Return a Markdown table of seconds a cell, with those of building and initialising the network.
+
+    Counts of parameters and operations are left out: the source ``cost`` has them from parts in a millisecond.
+    """
     freerea = values[["freerea_network_s", *(f"{metric}_s" for metric in FREEREA)]].sum(axis=1).mean()
     lines = [["naswot and logsynflow, three initialisations", f"{freerea:.3f}", "1.00"]]
     for name, guide in GUIDES.items():
-        names = [f"{metric}_s" for metric in ("network", *guide.weights) if metric != "skip"]
+        names = [f"{metric}_s" for metric in ("network", *guide.weights) if metric not in ("skip", "params", "flops")]
         if set(names) <= set(values) and guide.aggregation != "sum":
             seconds = values[names].sum(axis=1).mean()
             lines.append([name, f"{seconds:.3f}", f"{seconds / freerea:.2f}"])

@@ -113,12 +113,11 @@ class _Run:
         if "l2_norm" in self.names:
             weights = (weight for layer in weighted_layers(self.network) for weight in layer_weights(layer))
             self._done("l2_norm", math.fsum(float(widened(weight).norm()) for weight in weights))
-        costs = [name for name in ("flops", "params") if name in self.names]
-        if costs:
-            with self._attempt(*costs):
-                counts = network_counts(self.network, [self.images[:1]])
-                self.values |= {name: getattr(counts, name) / 1e6 for name in costs}
-                self._charge(*costs)
+        if "params" in self.names:
+            self._done("params", sum(parameter.numel() for parameter in self.network.parameters()) / 1e6)
+        if "flops" in self.names:
+            with self._attempt("flops"):
+                self._done("flops", network_counts(self.network, [self.images[:1]]).flops / 1e6)
         of_flow = [name for name in _OF_FLOW if name in self.names]
         if of_flow:
             with self._attempt(*of_flow):
