@@ -85,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rank.shared("--robustness")
     what = "folder of compute, whose cells and values replace the published ones"
     rank.add_argument("--values", type=Path, metavar="FOLDER", help=what)
+    rank.add_argument("--figure", type=Path, help="figure of the taus of the cells for judgement to write")
     options = parser.parse_args(arguments)
     options.run(options)
 
@@ -138,17 +139,23 @@ def _rank(options: argparse.Namespace) -> None:
     for name, half in zip(("development", "judgement"), halves(list(published.index)), strict=True):
         cells = values.loc[values.index.isin(half)]
         if len(cells) > 1:
-            print(f"\n{len(cells)} cells for {name}\n\n{summary(cells, truth)}")
+            table = ranking(cells, truth)
+            print(f"\n{len(cells)} cells for {name}\n\n{summary(table)}")
+            if options.figure is not None and name == "judgement":
+                draw(table, list(truth), options.figure)
     if f"{FREEREA[0]}_s" in values:
         print(f"\n{cost(values)}")
 
 
-def summary(values: pd.DataFrame, truth: Mapping[str, Floats]) -> str:
-    """Return a Markdown table of tau and nDCG, a line a guide or metric; metrics are sorted by the first tau.
+def ranking(values: pd.DataFrame, truth: Mapping[str, Floats]) -> pd.DataFrame:
+    """Return tau and nDCG of guides, and of single metrics sorted by the first tau.
 
     Args:
         values: of metrics, a row a cell, by index.
         truth: accuracies of all cells in the order of the index, by data set.
+
+    Returns:
+        A row a guide or metric, with columns ``tau, DATASET`` and ``nDCG, DATASET``.
     """
     guides = {name: guide for name, guide in GUIDES.items() if set(guide.weights) <= set(values)}
     metrics = [name for name in (*FREEREA, "skip", *ALL_PROXIES) if name in values]
@@ -157,12 +164,41 @@ def summary(values: pd.DataFrame, truth: Mapping[str, Floats]) -> str:
     accuracies = {dataset: column[values.index] for dataset, column in truth.items()}
     first = next(iter(accuracies.values()))
     ordered = sorted(singles, key=lambda name: -kendall_tau(singles[name], first))
+    return pd.DataFrame(
+        {
+            f"{label}, {dataset}": {name: score(column, a) for name, column in scores.items()}
+            | {name: score(singles[name], a) for name in ordered}
+            for label, score in (("tau", kendall_tau), ("nDCG", ndcg))
+            for dataset, a in accuracies.items()
+        }
+    )
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Return a ranking as a Markdown table."""
     lines = [
-        [name, *(f"{score(column, a):.3f}" for score in (kendall_tau, ndcg) for a in accuracies.values())]
-        for name, column in [*scores.items(), *((name, singles[name]) for name in ordered)]
+        [name, *(f"{value:.3f}" for value in row)] for name, row in zip(table.index, table.to_numpy(), strict=True)
     ]
-    header = ["guide", *(f"{score}, {dataset}" for score in ("tau", "nDCG") for dataset in accuracies)]
-    return markdown(header, lines)
+    return markdown(["guide", *table], lines)
+
+
+def draw(table: pd.DataFrame, datasets: Sequence[str], path: Path) -> None:
+    """Draw the taus of a ranking: a row a guide or metric, a mark a data set."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    table = table.iloc[::-1]
+    figure = Figure(figsize=(7, 0.25 * len(table) + 1), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for dataset, marker in zip(datasets, "os^D", strict=False):
+        axes.plot(table[f"tau, {dataset}"], range(len(table)), marker, label=dataset, alpha=0.8)
+    axes.axhline(sum(name not in GUIDES for name in table.index) - 0.5, color="0.7", linewidth=0.8)
+    axes.set_yticks(range(len(table)), list(table.index))
+    axes.set_xlabel("Kendall's tau with the accuracy of the trained cell")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=100)
 
 
 def ndcg(scores: npt.ArrayLike, accuracies: npt.ArrayLike, positions: int = POSITIONS) -> float:

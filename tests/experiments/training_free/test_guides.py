@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.training_free.guides import GUIDES, Guide, halves, main, ndcg, summary
+from experiments.training_free.guides import Guide, halves, main, ndcg, ranking, summary
 from freerea_patch.spaces import all_cells, parse_cell
 from freerea_seval.proxies import PROXIES
 
@@ -41,11 +41,10 @@ def test_a_summary_has_the_guides_whose_metrics_are_there() -> None:
     rng = np.random.default_rng(0)
     accuracies = rng.uniform(50, 94, 40)
     table = pd.DataFrame({"jacov": accuracies, "params": accuracies**2, "flops": -accuracies}, index=range(40))
-    lines = summary(table, {"cifar10": accuracies, "PGD": -accuracies}).splitlines()
+    lines = summary(ranking(table, {"cifar10": accuracies, "PGD": -accuracies})).splitlines()
     assert lines[0] == "| guide | tau, cifar10 | tau, PGD | nDCG, cifar10 | nDCG, PGD |"
     assert lines[2].startswith("| jacov and params | 1.000 | -1.000 | 1.000 |")
     assert [line.split()[1] for line in lines[3:]] == ["jacov", "params", "flops"]
-    assert "guided" in GUIDES
 
 
 def test_the_script_computes_and_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,7 +67,9 @@ def test_the_script_computes_and_ranks(tmp_path: Path, capsys: pytest.CaptureFix
     rows = pd.read_csv(tmp_path / "values" / "rows.csv")
     assert list(rows["index"]) == [*halves(cells)[1], halves(cells)[0][0]]
     capsys.readouterr()
-    main(["rank", "--proxies", str(proxies), "--cache", str(tmp_path / "cache"), "--values", str(tmp_path / "values")])
+    tables = ["--proxies", str(proxies), "--cache", str(tmp_path / "cache"), "--values", str(tmp_path / "values")]
+    main(["rank", *tables, "--figure", str(tmp_path / "guides.png")])
     text = capsys.readouterr().out
     assert "3 cells for judgement" in text
     assert "| independence |" in text
+    assert (tmp_path / "guides.png").read_bytes().startswith(b"\x89PNG")
