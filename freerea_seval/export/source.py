@@ -36,7 +36,7 @@ from freerea_seval.progress import printable
 _HELPERS: tuple[Callable[..., nn.Sequential], ...] = (relu_conv_bn, conv_bn_relu)
 _CLASSES = (Zero, ChannelShuffle, ResidualBlock, InvertedResidual)
 #: What is copied by name, each after what it uses.
-_COPIED: Mapping[str, Callable[..., nn.Module]] = {item.__name__: item for item in (*_HELPERS, *_CLASSES)}
+_COPIED: dict[str, Callable[..., nn.Module]] = {item.__name__: item for item in (*_HELPERS, *_CLASSES)}
 #: Parameters of constructors that are numbers of channels, for which a cell has names.
 _CHANNELS = ("c_in", "c_out", "in_channels", "out_channels", "num_features")
 #: A call of at most this many characters stays on one line.
@@ -132,9 +132,9 @@ class _Writer:
     def call(self, module: nn.Module, widths: Widths | None = None) -> tuple[str, list[Argument]]:
         """Return what is called to make a module, and the arguments, which are layers or values."""
         kind = type(module)
-        if kind is Cell:
+        if isinstance(module, Cell) and kind is Cell:
             return self._cell(module)
-        if kind is nn.Sequential:
+        if isinstance(module, nn.Sequential) and kind is nn.Sequential:
             names = [name for name, _ in module.named_children()]
             layers = [(self.expression(child, widths), self._comment(child)) for child in module]
             if names == [str(number) for number in range(len(names))]:
