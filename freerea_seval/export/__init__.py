@@ -4,6 +4,6 @@
 compares its outputs with those of the network.
 """
 
-from freerea_seval.export.formats import check_suffix, export_network
+from freerea_seval.export.formats import check_target, export_network
 
-__all__ = ["check_suffix", "export_network"]
+__all__ = ["check_target", "export_network"]

@@ -28,7 +28,7 @@ TOLERANCE = 1e-5
 SETTLED_TOLERANCE = 1e-4
 
 
-def check_suffix(path: Path) -> None:
+def check_target(path: Path) -> None:
     """Make sure that a network can be written to a file of this name.
 
     Raises:
@@ -61,10 +61,10 @@ def export_network(
         network's own batch-norm statistics, and with those of random inputs.
 
     Raises:
-        InputError: as :func:`check_suffix`; the network cannot be written as such a file; or the outputs differ.
+        InputError: as :func:`check_target`; the network cannot be written as such a file; or the outputs differ.
         OSError: the file cannot be written.
     """
-    check_suffix(path)
+    check_target(path)
     images = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0))
     try:
         with preserve_state(network):

@@ -29,7 +29,7 @@ from freerea_patch.networks import (
     preserve_state,
     relu_conv_bn,
 )
-from freerea_patch.spaces import EDGES, OPERATIONS
+from freerea_patch.spaces import EDGES
 from freerea_seval.progress import printable
 
 #: Functions that return an ``nn.Sequential`` with one convolution, and are written as a call.
@@ -163,8 +163,8 @@ class _Writer:
         used = {number: name for number, name in widths.items() if any(re.search(rf"\b{name}\b", e) for e in edges)}
         parameters = "".join(f", {name}: int" for name in used.values())
         lines = [
-            (edge, f"  # node {source} to node {target}{_operation(module)}")
-            for edge, module, (source, target) in zip(edges, cell.edges, EDGES, strict=True)
+            (edge, f"  # node {source} to node {target}: {operation}")
+            for edge, operation, (source, target) in zip(edges, map(operation_of, cell.edges), EDGES, strict=True)
         ]
         terms: dict[int, list[str]] = {}
         for number, (source, target) in enumerate(EDGES):
@@ -192,16 +192,14 @@ class _Writer:
         return self._names[text], [(str(number), "") for number in used]
 
 
-def _operation(edge: nn.Module) -> str:
-    """Return a comment's end: the name of an edge's operation in a genotype."""
+def operation_of(edge: nn.Module) -> str:
+    """Return the name that the operation of a cell's edge has in a genotype; an empty text for another module."""
     names = {Zero: "none", nn.AvgPool2d: "avg_pool_3x3", nn.Identity: "skip_connect"}
     convs = [module for module in edge.modules() if isinstance(module, nn.Conv2d)]
-    if convs and isinstance(edge, nn.Sequential):
-        size = "x".join(map(str, convs[0].kernel_size))
-        name = f"nor_conv_{size}" if isinstance(edge[0], nn.ReLU) else "skip_connect"
-    else:
-        name = names.get(type(edge), "")
-    return f": {name}" if name in OPERATIONS else ""
+    if not (convs and isinstance(edge, nn.Sequential)):
+        return names.get(type(edge), "")
+    size = "x".join(map(str, convs[0].kernel_size))
+    return f"nor_conv_{size}" if isinstance(edge[0], nn.ReLU) else "skip_connect"
 
 
 def _attributes(module: nn.Module) -> Mapping[str, object]:
