@@ -238,7 +238,8 @@ def _plot(draw: Callable[Arguments, Axes]) -> Callable[Arguments, Axes]:
         if kwargs.get("ax") is None:
             from matplotlib import pyplot
 
-            kwargs["ax"] = pyplot.subplots(layout="constrained")[1]
+            size = (10.0, 6.0) if draw.__name__ == "plot_network" else None
+            kwargs["ax"] = pyplot.subplots(figsize=size, layout="constrained")[1]
         # Names are text: without this, matplotlib reads what is between two dollar signs as mathematics.
         with rc_context({"text.parse_math": False, "text.usetex": False}):
             return draw(*args, **kwargs)
@@ -394,7 +395,7 @@ def _right_panel(config: Config) -> tuple[MetricSection, MetricSection] | None:
 # --- A network -------------------------------------------------------------------------------------------------------
 
 #: Layers in a row of a drawing.
-_IN_A_ROW = 7
+_IN_A_ROW = 8
 
 
 @_plot
@@ -424,11 +425,11 @@ def plot_network(network: nn.Module, input_shape: Sequence[int], title: str, *, 
     box = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": _SECOND}
     for number, text in enumerate(boxes):
         row, column = divmod(number, _IN_A_ROW)
-        if column:
-            axes.annotate("", (column - 0.32, -row), (column - 0.68, -row), arrowprops={"arrowstyle": "->"})
-        elif row:
-            ends = (0, -row + 0.3), (_IN_A_ROW - 1, -row + 0.7)
-            axes.annotate("", *ends, arrowprops={"arrowstyle": "->", "color": _EXPLORED})
+        if number:
+            before, above = divmod(number - 1, _IN_A_ROW)[::-1]
+            axes.plot(
+                [before, column], [-above, -row], lw=0.8, color=_EXPLORED if before > column else _SECOND, zorder=0
+            )
         axes.text(column, -row, text, bbox=box, **style)
     cells = {tuple(map(operation_of, m.edges)): m for m in network.modules() if isinstance(m, Cell)}
     for number, operations in enumerate(cells):
@@ -436,7 +437,7 @@ def plot_network(network: nn.Module, input_shape: Sequence[int], title: str, *, 
     axes.set_xlim(-0.6, min(len(boxes), _IN_A_ROW) - 0.4)
     axes.set_ylim(-rows - 2.6 * len(cells) + 0.4, 0.6)
     axes.set_axis_off()
-    axes.set_title(printable(title), fontsize=9)
+    axes.set_title(printable(title), fontsize=8)
     return axes
 
 
@@ -453,7 +454,7 @@ def _layer_name(module: nn.Module) -> str:
     size = getattr(module, "kernel_size", getattr(module, "kernel", None))
     name = type(module).__name__
     if size is not None:
-        name += f" {size if isinstance(size, int) else _sizes(size)}"
+        name += f" {_sizes((size, size) if isinstance(size, int) else size)}"
     expansion, groups = getattr(module, "expansion", None), getattr(module, "groups", 1)
     name += f"\nexpansion {expansion}" if expansion is not None else ""
     return f"{name}, groups {groups}" if expansion is not None and groups > 1 else name
@@ -461,18 +462,31 @@ def _layer_name(module: nn.Module) -> str:
 
 def _draw_cell(axes: Axes, operations: Sequence[str], y: float) -> None:
     """Draw the nodes of a cell and its edges with their operations; ``none`` is a dotted edge."""
+    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.path import Path as Curve
+
     from freerea_patch.spaces import EDGES
 
-    place = [(1.8 * node, y - 0.6) for node in range(4)]
-    for (source, target), operation in zip(EDGES, operations, strict=True):
-        bend = 0.0 if target == source + 1 else (-0.35 if (source, target) != (1, 3) else 0.35)
+    place = [(0.5 + 2.0 * node, y - 0.6) for node in range(4)]
+    # How far the curves of the longer edges are bent, so that none passes a node.
+    heights = {(0, 2): 0.9, (0, 3): 1.9, (1, 3): -0.9}
+    for edge, operation in zip(EDGES, operations, strict=True):
         colour, line = (_EXPLORED, ":") if operation == "none" else (_SECOND, "-")
-        arrow: dict[str, Any] = {"arrowstyle": "->", "color": colour, "ls": line, "shrinkA": 9, "shrinkB": 9}
-        axes.annotate("", place[target], place[source], arrowprops=arrow | {"connectionstyle": f"arc3,rad={bend}"})
-        (x0, y0), (x1, _) = place[source], place[target]
-        # A quadratic curve whose control point is at the bend's share of the distance passes half as far.
-        middle = ((x0 + x1) / 2, y0 + 0.08 - bend * abs(x1 - x0) / 2 * 0.75)
-        axes.text(*middle, operation.replace("_", " "), ha="center", va="bottom", fontsize=7, color=colour)
+        (x0, level), (x1, _) = place[edge[0]], place[edge[1]]
+        bend = (x0 + x1) / 2, level + heights.get(edge, 0.0)
+        curve = Curve([(x0, level), bend, (x1, level)], [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3])
+        arrow: dict[str, Any] = {
+            "arrowstyle": "-|>,head_length=6,head_width=3",
+            "shrinkB": 11,
+            "color": colour,
+            "ls": line,
+            "fc": "none",
+        }
+        axes.add_patch(FancyArrowPatch(path=curve, **arrow))
+        middle = bend[0], (level + bend[1]) / 2  # of the curve
+        label_box = {"fc": "white", "ec": "none", "pad": 1}
+        text = operation.replace("_", " ")
+        axes.text(*middle, text, ha="center", va="center", fontsize=7, color=colour, bbox=label_box)
     for node, (x, level) in enumerate(place):
         name = {0: "in", 3: "out"}.get(node, str(node))
         circle = {"boxstyle": "circle,pad=0.4", "fc": "white", "ec": "black"}
