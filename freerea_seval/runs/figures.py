@@ -242,7 +242,10 @@ def _plot(draw: Callable[Arguments, Axes]) -> Callable[Arguments, Axes]:
             kwargs["ax"] = pyplot.subplots(figsize=size, layout="constrained")[1]
         # Names are text: without this, matplotlib reads what is between two dollar signs as mathematics.
         with rc_context({"text.parse_math": False, "text.usetex": False}):
-            return draw(*args, **kwargs)
+            axes = draw(*args, **kwargs)
+        for text in (axes.title, axes.xaxis.label, axes.yaxis.label):  # which are as old as the axes
+            text.set_parse_math(False)
+        return axes
 
     return plot
 
@@ -421,7 +424,7 @@ def plot_network(network: nn.Module, input_shape: Sequence[int], title: str, *, 
         count = len(list(run))
         boxes.append(f"{count} x {text}" if count > 1 else text)
     rows = math.ceil(len(boxes) / _IN_A_ROW)
-    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7}
+    style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7 if rows == 1 else 6}
     box = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": _SECOND}
     for number, text in enumerate(boxes):
         row, column = divmod(number, _IN_A_ROW)
@@ -474,10 +477,10 @@ def _draw_cell(axes: Axes, operations: Sequence[str], y: float) -> None:
         colour, line = (_EXPLORED, ":") if operation == "none" else (_SECOND, "-")
         (x0, level), (x1, _) = place[edge[0]], place[edge[1]]
         bend = (x0 + x1) / 2, level + heights.get(edge, 0.0)
-        curve = Curve([(x0, level), bend, (x1, level)], [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3])
+        end = x1 + 0.1 * (bend[0] - x1), level + 0.1 * (bend[1] - level)  # before the circle of the node
+        curve = Curve([(x0, level), bend, end], [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3])
         arrow: dict[str, Any] = {
             "arrowstyle": "-|>,head_length=6,head_width=3",
-            "shrinkB": 11,
             "color": colour,
             "ls": line,
             "fc": "none",

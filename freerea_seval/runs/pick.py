@@ -79,24 +79,23 @@ def knee(points: Floats) -> tuple[int, str]:
     beyond it, the front has no knee, and the point whose worst axis is best is the compromise (Wierzbicki 1980).
 
     Args:
-        points: ``(n, m)`` oriented points, n at least 1; a NaN or infinite coordinate counts as the worst.
+        points: ``(n, m)`` oriented points, n at least 1; one with a NaN or infinite coordinate is not the knee.
     """
-    finite = np.isfinite(points)
-    halves = np.where(finite, points, np.inf) / 2  # whose differences do not overflow
-    worst, best = halves.min(axis=0), np.where(finite, halves, -np.inf).max(axis=0)
-    span = np.where(best > worst, best - worst, 1.0)
-    with np.errstate(invalid="ignore"):
-        axes = np.where(finite, (halves - worst) / span, 0.0)
-    axes = axes[:, best > worst]
-    if len(points) == 1 or not axes.shape[1]:
-        return 0, "the only network of the front" if len(points) == 1 else "the first of equal networks"
+    rows = np.flatnonzero(np.isfinite(points).all(axis=1))
+    halves = points[rows] / 2  # whose differences do not overflow
+    if len(rows) < 2:
+        return int(rows[0]) if len(rows) else 0, "the only network of the front"
+    span = np.ptp(halves, axis=0)
+    axes = ((halves - halves.min(axis=0)) / np.where(span > 0, span, 1.0))[:, span > 0]
+    if axes.shape[1] == 0:
+        return int(rows[0]), "the first of equal networks"
     if axes.shape[1] == 1:
-        return int(axes.argmax()), "the best on the only axis on which networks differ"
+        return int(rows[axes.argmax()]), "the best on the only axis on which networks differ"
     beyond = axes.sum(axis=1) - 1.0  # in units of the distance between parallel hyperplanes
     if beyond.max() > 1e-9:
         ends = "line through its ends" if axes.shape[1] == 2 else "hyperplane through its corners"
-        return int(beyond.argmax()), f"the knee of the front, farthest from the {ends} (Das 1999)"
-    return int(axes.min(axis=1).argmax()), "the compromise of a front without a knee: its worst axis is the best"
+        return int(rows[beyond.argmax()]), f"the knee of the front, farthest from the {ends} (Das 1999)"
+    return int(rows[axes.min(axis=1).argmax()]), "the compromise of a front without a knee: its worst axis is the best"
 
 
 def _oriented(section: ObjectiveSection, rows: DataFrame) -> Floats:
