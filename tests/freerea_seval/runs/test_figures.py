@@ -29,8 +29,8 @@ def texts(axes: Axes) -> list[str]:
 
 
 def line(axes: Axes, label: str) -> tuple[list[float], list[float]]:
-    (found,) = [line for line in axes.get_lines() if line.get_label() == label]
-    return np.asarray(found.get_xdata()).tolist(), np.asarray(found.get_ydata()).tolist()
+    (drawn,) = [line for line in axes.get_lines() if line.get_label() == label]
+    return np.asarray(drawn.get_xdata()).tolist(), np.asarray(drawn.get_ydata()).tolist()
 
 
 def test_a_figure_is_drawn_into_the_axes_of_the_caller_or_into_new_ones(run: fs.Run) -> None:
