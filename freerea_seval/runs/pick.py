@@ -93,8 +93,10 @@ def knee(points: Floats) -> tuple[int, str]:
         return int(rows[axes.argmax()]), "the best on the only axis on which networks differ"
     beyond = axes.sum(axis=1) - 1.0  # in units of the distance between parallel hyperplanes
     if beyond.max() > 1e-9:
-        ends = "line through its ends" if axes.shape[1] == 2 else "hyperplane through its corners"
-        return int(rows[beyond.argmax()]), f"the knee of the front, farthest from the {ends} (Das 1999)"
+        ends = "line through its ends (Das 1999)"
+        if axes.shape[1] > 2:
+            ends = "hyperplane through its corners (after Das 1999)"
+        return int(rows[beyond.argmax()]), f"the knee of the front, farthest from the {ends}"
     return int(rows[axes.min(axis=1).argmax()]), "the compromise of a front without a knee: its worst axis is the best"
 
 

@@ -73,7 +73,7 @@ def _table(config: Config, rows: Sequence[Mapping[str, Any]], columns: Sequence[
     """Return rows as a table with ``attrs["units"]`` and ``attrs["predicted"]``, its columns even without a row."""
     from pandas import DataFrame
 
-    names = list(dict.fromkeys(name for row in rows for name in row)) if rows else list(dict.fromkeys(columns))
+    names = list(dict.fromkeys([*(name for row in rows for name in row), *columns]))
     table = DataFrame(rows, columns=names)
     units = {section.column: section.unit or "" for section in sections_of(config)}
     table.attrs["units"] = {name: units[name] for name in names if name in units}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 
@@ -113,3 +114,14 @@ def test_the_numbers_of_all_seeds_are_rows_of_the_front(tmp_path: Path, capsys: 
         assert {int(number): genotype for number, genotype in numbered.items()} == expected
         assert f"* the pick, number {run.pick}: {run.pick_reason}" in printed
         assert printed.endswith(f"run folder: {path}\nnext: freerea-seval export {path} -o network.py\n")
+
+
+def test_a_result_without_a_metric_has_a_pick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, path = run_of(tmp_path, "", "1.0", ("fitness", "pareto"))
+    result = path / "seed-0" / "result.json"
+    (row, *_) = json.loads(result.read_text())["front"]
+    del row["b"]
+    result.write_text(json.dumps({**json.loads(result.read_text()), "front": [row]}))
+    assert call("report", path) == 0
+    assert "the only network of the front" in capsys.readouterr().out
+    assert fs.load_run(path).front["b"].isna().all()
