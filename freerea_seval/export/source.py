@@ -71,7 +71,7 @@ def network_source(network: nn.Module, input_shape: Sequence[int], title: str, f
         f"{indent(_joined('super().__init__', arguments), ' ' * 8)}\n"
     )
     definitions = [*writer.copied(body), *writer.cells, body]
-    about = printable(f"{title}\n{facts and chr(10)}{facts}").replace("\\", "\\\\").replace('"', '\\"')
+    about = printable(f"{title}\n{facts and chr(10)}{facts}").replace("\\", "\\\\").replace('""', '\\"\\"')
     imports = "from collections import OrderedDict\n\n" if "OrderedDict(" in body else ""
     tensor = "Tensor, nn" if any("Tensor" in definition for definition in definitions) else "nn"
     return "\n\n".join((f'"""{about}"""\n\n{imports}from torch import {tensor}\n', *definitions))

@@ -31,7 +31,7 @@ CASES = [(*case, suffix) for case in GENOTYPES for suffix in (".py", ".onnx", ".
 CASES.remove((*GENOTYPES[0], ".pt2"))
 
 
-@pytest.mark.parametrize(("space", "genotype", "suffix"), CASES, ids=lambda value: getattr(value, "kind", value))
+@pytest.mark.parametrize(("space", "genotype", "suffix"), CASES, ids=[f"{case[0].kind}{case[2]}" for case in CASES])
 def test_a_file_of_every_space_equals_its_network(tmp_path: Path, space: Any, genotype: str, suffix: str) -> None:
     network, path = space.build(genotype), tmp_path / f"network{suffix}"
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -69,6 +69,7 @@ def test_a_cell_has_an_edge_a_line() -> None:
     ):
         assert line in source
     assert "InvertedResidual" not in source
+    assert "\\" not in source
 
 
 def test_source_needs_torch_alone(tmp_path: Path) -> None:
