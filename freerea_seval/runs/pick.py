@@ -58,7 +58,9 @@ def recommend(config: Config, front: DataFrame, seed: int | None = None) -> Pick
     if pareto:
         position, reason = knee(np.column_stack(axes))
     else:
-        position = int(np.argmax(np.nan_to_num(axes[0], nan=-np.inf)))
+        # Of several seeds, the best network of each is reported, which comes first.
+        hidden = np.isnan(axes[0]) | (rows["seed"].duplicated().to_numpy(bool) & (seeds > 1))
+        position = int(np.argmax(np.where(hidden, -np.inf, axes[0])))
         bounded = any(s.role == "constraint" for s in config.objectives)
         reason = f"the best score{' within the bounds' if bounded else ''}"
     if seeds > 1:

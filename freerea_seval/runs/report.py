@@ -33,10 +33,10 @@ def front_table(folder: RunFolder) -> DataFrame:
     return _table(folder.config, rows, ["seed", "genotype", *(s.column for s in sections_of(folder.config))])
 
 
-def pick_of(folder: RunFolder, seed: int | None = None) -> Pick | None:
-    """Return the recommended network of a finished run, or of one of its seeds; None if there is no network."""
+def pick_of(folder: RunFolder) -> Pick | None:
+    """Return the recommended network of a finished run; None if there is no network."""
     front = front_table(folder)
-    return recommend(folder.config, front, seed) if len(front) else None
+    return recommend(folder.config, front) if len(front) else None
 
 
 def history_table(folder: RunFolder) -> DataFrame:
@@ -176,7 +176,10 @@ def _print_rows(
     rows = [{**row, "#": f"{row['#']}{'*' if pick is not None and row['#'] == pick.row else ''}"} for row in rows]
     leading = [_Column(name, [str(row[name]) for row in rows]) for name in numbers]
     # A heading may break at its underscores, so that more columns fit.
-    columns = [_Column(heading.replace("_", " "), [_cell(row.get(name)) for row in rows]) for name, heading in metrics]
+    columns = [
+        _Column(printable(heading.replace("_", " ")), [_cell(row.get(name)) for row in rows])
+        for name, heading in metrics
+    ]
     for part in _parts(leading, columns, console.width):
         table = Table()
         for column, width in part:

@@ -110,6 +110,13 @@ def test_scores_of_several_seeds_are_compared_over_all_of_them(search: dict[str,
         recommend(config("fitness", seeds=[0, 1], **search), rows, seed=5)
 
 
+def test_the_pick_of_several_seeds_is_the_best_of_its_seed() -> None:
+    """Over all results, the second network of seed 0 is the best, but the table shows the best of each seed."""
+    rows = front(score=[2.0, 1.9, 1.0], a=[1.0, 9.0, 5.0])
+    rows["seed"] = [0, 0, 1]
+    assert recommend(config("fitness", seeds=[0, 1]), rows).row == 2
+
+
 def test_an_empty_result_has_no_pick() -> None:
     with pytest.raises(InputError, match=r"^there is no network to recommend$"):
         recommend(config("fitness"), front(score=[], a=[]))
