@@ -249,7 +249,7 @@ class History:
     def order(self, pool: Sequence[Candidate]) -> list[int]:
         """Return the positions in ``pool``, best first, in the order of :meth:`ranked`."""
         if self._pareto_terms:
-            order = nondominated_order(self._points(pool))
+            order = nondominated_order(self.points(pool))
         else:
             order = np.argsort(-self.scores(pool), kind="stable")
         return cast("list[int]", order.tolist())
@@ -263,7 +263,7 @@ class History:
         """
         if not self._pareto_terms:
             return self.leaders(1)
-        points = self._points(self._feasible)
+        points = self.points(self._feasible)
         front = np.flatnonzero((pareto_fronts(points) == 0) & np.isfinite(points).all(axis=1))
         front = front[np.argsort(-self._pareto[front, 0], kind="stable")]
         return [self._feasible[i] for i in front.tolist()]
@@ -274,7 +274,7 @@ class History:
         order = np.argsort(-scores, kind="stable")[:count]
         return [self._feasible[i] for i in order[np.isfinite(scores[order])].tolist()]
 
-    def _points(self, pool: Sequence[Candidate]) -> Floats:
+    def points(self, pool: Sequence[Candidate]) -> Floats:
         """Return the ``(n, m)`` axes of Pareto selection: the summed score, if any, and the Pareto objectives."""
         axes = self._pareto[[c.row for c in pool]]
         return np.column_stack([self.scores(pool), axes]) if self._fitness_terms else axes

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -181,12 +180,14 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
+        self.c_in, self.c_out = c_in, c_out
         self.body = nn.Sequential(relu_conv_bn(c_in, c_out, 3, stride=2), relu_conv_bn(c_out, c_out, 3))
         self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(c_in, c_out, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(n, c_in, h, w)`` to ``(n, c_out, h/2, w/2)``."""
-        return cast(Tensor, self.shortcut(x) + self.body(x))
+        y: Tensor = self.shortcut(x) + self.body(x)
+        return y
 
 
 @lru_cache(maxsize=1024)  # cells share their parts
@@ -267,14 +268,16 @@ class InvertedResidual(nn.Module):
     Where the shape stays, the input is added. Channels are shuffled behind the first convolution if it has groups.
     """
 
-    def __init__(self, block: Block, c_in: int, c_out: int, stride: int) -> None:
+    def __init__(self, c_in: int, c_out: int, kernel: int, expansion: int, groups: int = 1, stride: int = 1) -> None:
         super().__init__()
-        width = c_in * block.expansion
+        self.c_in, self.c_out, self.kernel, self.expansion = c_in, c_out, kernel, expansion
+        self.groups, self.stride = groups, stride
+        width = c_in * expansion
         self.body = nn.Sequential(
-            conv_bn_relu(c_in, width, 1, groups=block.groups),
-            *([ChannelShuffle(block.groups)] if block.groups > 1 else []),
-            conv_bn_relu(width, width, block.kernel, stride, groups=width),
-            nn.Conv2d(width, c_out, 1, groups=block.groups, bias=False),
+            conv_bn_relu(c_in, width, 1, groups=groups),
+            *([ChannelShuffle(groups)] if groups > 1 else []),
+            conv_bn_relu(width, width, kernel, stride, groups=width),
+            nn.Conv2d(width, c_out, 1, groups=groups, bias=False),
             nn.BatchNorm2d(c_out),
         )
         self.is_residual = stride == 1 and c_in == c_out
@@ -288,7 +291,7 @@ class InvertedResidual(nn.Module):
 def fbnet_layer(block: Block | None, c_in: int, c_out: int, stride: int) -> nn.Module:
     """Return a layer: a block, or a skip, which is a 1x1 convolution where the shape changes."""
     if block is not None:
-        return InvertedResidual(block, c_in, c_out, stride)
+        return InvertedResidual(c_in, c_out, *block, stride)
     return nn.Identity() if stride == 1 and c_in == c_out else conv_bn_relu(c_in, c_out, 1, stride)
 
 

@@ -16,7 +16,7 @@ PACKAGES = ("freerea_patch", "freerea_seval", "experiments")
 #: The rooms of ``freerea_seval``, each of which may import from those before it.
 ROOMS = (
     *("_version", "versions", "units", "files", "progress", "unpickle", "tables"),
-    *("strings", "costs", "proxies", "predictor", "config", "measurement", "sources", "runs", "api"),
+    *("strings", "costs", "proxies", "predictor", "config", "measurement", "export", "sources", "runs", "api"),
     *("integrations", "cli"),
 )
 #: Names that tell what happened to a thing and not what it is.

@@ -26,8 +26,9 @@ from rich.console import Console
 from experiments.tables import as_command, experiment_parser, markdown
 from freerea_seval.config.schema import check_config
 from freerea_seval.runs.execute import execute
+from freerea_seval.runs.figures import draw_run
 from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.report import draw_run, print_report
+from freerea_seval.runs.report import print_report
 
 #: Options of the search, and the role of the last metric, by name.
 WAYS: Mapping[str, tuple[dict[str, str], str]] = {

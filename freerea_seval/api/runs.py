@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from freerea_patch import InputError, NothingFeasible, user_message
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config, with_engine
-from freerea_seval.files import write_atomically
 from freerea_seval.progress import Progress
 from freerea_seval.runs.folder import RunFolder
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from pandas import DataFrame
     from torch import nn
 
     from freerea_patch import SearchSpace
+    from freerea_seval.runs.pick import Pick
 
 
 #: Texts of seeds mean at most this number.
@@ -302,34 +303,132 @@ class Run:
         prepare_torch()
         return self.space.build(genotypes[index])
 
-    def export(self, index: int, path: str | Path, *, batch_size: int = 1) -> Path:
-        """Write a network of the front as ONNX, with initial weights.
+    @property
+    def pick(self) -> int:
+        """The row of :attr:`front` that is recommended; :attr:`pick_reason` says why.
+
+        With Pareto objectives, it is the knee of the front (Das 1999), otherwise the best score within the bounds: see
+        :func:`freerea_seval.runs.pick.recommend`.
+
+        Raises:
+            InputError: the front is empty, or a seed is not finished.
+        """
+        return self._pick.row
+
+    @property
+    def pick_reason(self) -> str:
+        """Why :attr:`pick` is recommended, in one sentence, with its values."""
+        return self._pick.reason
+
+    @cached_property
+    def _pick(self) -> Pick:
+        from freerea_seval.runs.pick import recommend
+
+        return recommend(self.config, self.front)
+
+    def export(
+        self, path: str | Path, pick: int | None = None, seed: int | None = None, batch_size: int | None = None
+    ) -> Path:
+        """Write a network of the front to a file that needs this package no more, with initial weights.
+
+        The file is loaded again, and its outputs on random inputs are compared with those of the network. The weights
+        are those of a network that is built after ``torch.manual_seed(0)``; a ``.py`` gives them in the same way.
 
         Args:
-            index: row of :attr:`front`.
-            path: file to write.
-            batch_size: images at once; the input of the graph is ``(batch_size, *space.input_shape)``.
+            path: file to write: ``.py`` is PyTorch source with a class ``Network``, whose weights have the names of
+                :meth:`build`'s; ``.onnx`` and ``.pt2`` (:mod:`torch.export`) are programs with weights.
+            pick: row of :attr:`front`; None for :attr:`pick`.
+            seed: without ``pick``, recommend among the networks of this seed only.
+            batch_size: images at once that an ``.onnx`` or ``.pt2`` takes, 1 by default; a ``.py`` takes any number.
 
         Returns:
             The path.
 
         Raises:
-            InputError: there is no such row, the package ``onnx`` is not installed, or the network cannot be written.
+            InputError: the path has another suffix or exists; there is no such row; a package is not installed; or the
+                network cannot be written in this way, such as one with classes of your own as a ``.py``.
+            OSError: the file cannot be written.
         """
-        from freerea_seval.measurement.backends import check_onnx, one_line, onnx_bytes
+        from freerea_seval.runs.pick import recommend
 
-        check_onnx("onnx")
-        network = self.build(index)
+        path = Path(path)
+        if pick is not None and seed is not None:
+            raise InputError("--pick counts over the networks of all seeds; leave out --seed")
+        if batch_size is not None and batch_size < 1:
+            raise InputError(f"--batch-size must be 1 or more, got {batch_size}")
+        if batch_size is not None and path.suffix == ".py":
+            raise InputError(f"{path}: a .py takes any number of images; leave out --batch-size")
+        index = recommend(self.config, self.front, seed).row if pick is None else pick
+        prepare_torch()
         import torch
 
-        try:
-            content = onnx_bytes(network, [torch.zeros(batch_size, *self.space.input_shape)])
-        except Exception as error:  # whatever the exporter raises
-            raise InputError(
-                f"network {index} of run {self.path} cannot be written as ONNX ({one_line(error)})"
-            ) from error
-        write_atomically(Path(path), content)
-        return Path(path)
+        from freerea_seval.export import check_target, export_network
+
+        check_target(path)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = self.build(index)
+        title = f"Network {index} of the run {self.path.name}, {self.space.name}: {self.genotypes()[index]}"
+        export_network(network, self.space.input_shape, path, title=title, batch_size=batch_size or 1)
+        return path
+
+    def plot_front(self, ax: Axes | None = None) -> Axes:
+        """Draw all networks, the front and the pick, over the Pareto objectives and the score.
+
+        Args:
+            ax: matplotlib axes to draw into; None for those of a new figure. It is the same for all figures.
+
+        Raises:
+            InputError: a seed is not finished, or matplotlib is not installed. It is the same for all figures.
+        """
+        from freerea_seval.runs.figures import plot_front
+
+        return plot_front(self.folder, ax=ax)
+
+    def plot_history(self, metric: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw the best value so far over the number of evaluated networks.
+
+        Args:
+            metric: ``"score"``, a metric that is optimised, or with Pareto objectives ``"hypervolume"`` (Zitzler 1998)
+                of the front so far; None for the hypervolume, or without Pareto objectives the score.
+            ax: as in :meth:`plot_front`.
+
+        Raises:
+            InputError: there is no such metric; or as :meth:`plot_front`.
+        """
+        from freerea_seval.runs.figures import plot_history
+
+        return plot_history(self.folder, metric, ax=ax)
+
+    def plot_calibration(self, metric: str | None = None, ax: Axes | None = None) -> Axes:
+        """Draw predicted over measured values of the networks of the front.
+
+        Args:
+            metric: column of the measured values; None for the first metric that has both.
+            ax: as in :meth:`plot_front`.
+
+        Raises:
+            InputError: no such metric is both predicted and measured; or as :meth:`plot_front`.
+        """
+        from freerea_seval.runs.figures import plot_calibration
+
+        return plot_calibration(self.folder, metric, ax=ax)
+
+    def plot_network(self, index: int | None = None, ax: Axes | None = None) -> Axes:
+        """Draw a network of the front: its layers with the shapes of their outputs, and its cell, if it has one.
+
+        Args:
+            index: row of :attr:`front`; None for :attr:`pick`.
+            ax: as in :meth:`plot_front`.
+
+        Raises:
+            InputError: there is no such row, or torch is not installed; or as :meth:`plot_front`.
+        """
+        from freerea_seval.runs.figures import plot_network
+
+        index = self.pick if index is None else index
+        network, genotype = self.build(index), self.genotypes()[index]
+        return plot_network(network, self.space.input_shape, f"network {index}: {genotype}", ax=ax)
 
     def report(self, html: str | Path | None = None) -> str:
         """Return the report that the command line prints, as text.
@@ -358,7 +457,7 @@ class Run:
         Raises:
             InputError: a seed is not finished, or matplotlib is not installed.
         """
-        from freerea_seval.runs.report import draw_run
+        from freerea_seval.runs.figures import draw_run
 
         return draw_run(self.folder)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,8 @@ app = typer.Typer(
 SpaceOption = Annotated[
     str, typer.Option(help="nats-tss, nats-sss or fbnet, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class.")
 ]
+
+BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
 
 
 #: The largest seed of NumPy.
@@ -170,6 +173,35 @@ def _show(run: Run) -> None:
     except (InputError, OSError) as error:  # the run is worth as much without its figure
         _echo(f"no figure: {error}", err=True)
     _echo(f"run folder: {run.path}")
+    if len(run.front):
+        _echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    path: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", help="File to write: .py (PyTorch source that needs torch alone), .onnx or .pt2."
+        ),
+    ],
+    pick: Annotated[
+        int | None, typer.Option(help="Number of the network in the report's tables; by default the recommended one.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Without --pick: the recommended one of this seed of the search.")
+    ] = None,
+    batch_size: BatchSizeOption = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import the search space that a run folder from elsewhere names.")
+    ] = False,
+) -> None:
+    """Write a network of a finished run to a file for use without this package. It is loaded again and compared."""
+    from freerea_seval.api.runs import load_run
+
+    written = load_run(run, trust=trust).export(path, pick, seed, batch_size)
+    _echo(f"{written}: loaded again, with the outputs of the network")
 
 
 @app.command()
@@ -390,7 +422,6 @@ InformativeOption = Annotated[
         "--informative", help="Choose the networks that teach a predictor most, among 1,000 random ones or --genotypes."
     ),
 ]
-BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
 SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: nats-tss, nats-sss, fbnet, ...")]
 
 

@@ -19,15 +19,17 @@ from typing import TYPE_CHECKING, Any
 from freerea_patch import Candidate, History, InputError
 from freerea_seval.config.schema import Config
 from freerea_seval.files import write_atomically
-from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.report import (
-    is_pareto,
-    label,
-    number_in,
-    predicted_and_measured,
-    read_history,
-    sections_of,
+from freerea_seval.runs.figures import (
+    calibration_points,
+    course,
+    front_points,
+    histories_of,
+    history_names,
+    scores_of,
 )
+from freerea_seval.runs.folder import RunFolder
+from freerea_seval.runs.pick import Pick
+from freerea_seval.runs.report import is_pareto, label, pick_of, predicted_and_measured, sections_of
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped, unused-ignore]
@@ -259,11 +261,12 @@ def run_page(folder: RunFolder) -> Page:
         InputError: the run is not finished, or a file of it is damaged.
     """
     config, results = folder.config, folder.results()
-    histories = {result["seed"]: read_history(folder, result["seed"]) for result in results}
+    histories, pick = histories_of(folder), pick_of(folder)
     page = Page(f"Search {folder.path.name}", f"freerea-seval report {folder.path} --html {folder.path.name}.html")
     search = config.search
     page.facts(
         {
+            "pick": f"{_name(pick.row, pick)}, {pick.reason}" if pick is not None else "",
             "space": config.space if isinstance(config.space, str) else json.dumps(config.space),
             "algorithm": f"{search.algorithm}, "
             + ", ".join(f"{name} {value}" for name, value in search.options().items() if value and name != "start"),
@@ -282,17 +285,16 @@ def run_page(folder: RunFolder) -> Page:
         if is_pareto(config)
         else "All feasible networks, and the best of each seed by score: the sum of the fitness metrics, each"
         " normalised over the history.",
-        {"": _front_figure(config, results, histories)},
+        {"": _front_figure(folder, histories)},
     )
     columns = [("score", "score")] if any("score" in row for result in results for row in result["front"]) else []
     columns += [(section.column, label(config, section)) for section in sections_of(config)]
     page.table(
         "The front of each seed." if is_pareto(config) else "The best networks of each seed, by score.",
-        ["genotype", "seed", *(heading for _, heading in columns)],
+        ["genotype", "number", "seed", *(heading for _, heading in columns)],
         [
-            [row["genotype"], str(result["seed"]), *(number(row.get(column)) for column, _ in columns)]
-            for result in results
-            for row in result["front"]
+            [row["genotype"], _name(index, pick), str(seed), *(number(row.get(column)) for column, _ in columns)]
+            for index, (seed, row) in enumerate((r["seed"], row) for r in results for row in r["front"])
         ],
     )
     pairs = predicted_and_measured(config)
@@ -300,7 +302,7 @@ def run_page(folder: RunFolder) -> Page:
         page.heading("Predicted and measured")
         page.figure(
             "Predicted against measured values of the networks of the front; on the line, both are equal.",
-            {measured: _prediction_figure(config, results, predicted, measured) for predicted, measured in pairs},
+            {measured: _prediction_figure(folder, predicted, measured) for predicted, measured in pairs},
         )
     page.heading("History")
     page.figure(
@@ -320,6 +322,11 @@ def run_page(folder: RunFolder) -> Page:
     return page
 
 
+def _name(row: int, pick: Pick | None) -> str:
+    """Return the number of a result's row, with a star if it is the pick."""
+    return f"{row} ★" if pick is not None and row == pick.row else str(row)
+
+
 def _objective(config: Config, section: Any) -> str:
     """Return a line about an objective: its name and unit, source, role, direction and bounds."""
     bounds = [f"at least {section.min:g}"] if section.min is not None else []
@@ -334,84 +341,57 @@ def _hover(config: Config, candidate: Candidate, score: float) -> str:
     return hover(candidate.genotype, f"score: {score:.5g}", *values)
 
 
-def _scores(history: History) -> dict[str, float]:
-    candidates = list(history)
-    scores = history.scores(candidates).tolist() if candidates else []
-    return dict(zip((c.genotype for c in candidates), scores, strict=True))
-
-
-def _front_figure(config: Config, results: Sequence[Mapping[str, Any]], histories: Mapping[int, History]) -> Figure:
-    """Draw all networks and the front over the Pareto objectives; without these, the score over a device metric."""
-    pareto = [s for s in config.objectives if s.role == "pareto"]
-    fitness = any(s.role == "fitness" for s in config.objectives)
-    shown = (pareto or [s for s in config.objectives if s.role == "constraint"] or config.selecting)[:2]
-    scored = fitness or len(shown) < 2
-    figure = axes(label(config, shown[0]), "score" if scored else label(config, shown[1]))
-    for number_, (result, history) in enumerate(zip(results, histories.values(), strict=True)):
-        scores, colour = _scores(history), COLOURS[number_ % len(COLOURS)]
-
-        def trace(name: str, candidates: Sequence[Candidate], scores: dict[str, float] = scores, **look: Any) -> Any:
-            y = [scores[c.genotype] if scored else c.values[shown[1].column] for c in candidates]
-            labels = [_hover(config, c, scores[c.genotype]) for c in candidates]
-            return marks(name, [c.values[shown[0].column] for c in candidates], y, labels, **look)
-
-        best = {row["genotype"] for row in result["front"]}
-        front = sorted((c for c in history if c.genotype in best), key=lambda c: c.values[shown[0].column])
-        lines = is_pareto(config) and len(pareto) + fitness == 2
-        seed = f", seed {result['seed']}" if len(results) > 1 else ""
-        figure.add_trace(trace(f"explored{seed}", [c for c in history if c.genotype not in best], size=6, opacity=0.6))
-        figure.add_trace(
-            trace(
-                f"{'front' if is_pareto(config) else 'best'}{seed}",
-                front,
-                mode="lines+markers" if lines else "markers",
-                colour=colour,
-                symbol=SYMBOLS[number_ % len(SYMBOLS)],
-                size=9,
-            )
-        )
+def _front_figure(folder: RunFolder, histories: Mapping[int, History]) -> Figure:
+    """Draw all networks, the results, and the pick; see :func:`~freerea_seval.runs.figures.front_points`."""
+    config, shown = folder.config, front_points(folder, histories)
+    figure = axes(*shown.labels)
+    for index, (seed, (explored, front)) in enumerate(shown.seeds.items()):
+        where = f", seed {seed}" if len(shown.seeds) > 1 else ""
+        look: dict[str, Any] = {
+            "mode": "lines+markers" if shown.line else "markers",
+            "colour": COLOURS[index % len(COLOURS)],
+            "symbol": SYMBOLS[index % len(SYMBOLS)],
+            "size": 9,
+        }
+        looks = {"explored": {"size": 6, "opacity": 0.6}, "front" if is_pareto(config) else "best": look}
+        for points, (name, style) in zip((explored, front), looks.items(), strict=True):
+            labels = [_hover(config, c, s) for c, s in zip(points.candidates, points.scores, strict=True)]
+            figure.add_trace(marks(f"{name}{where}", points.x, points.y, labels, **style))
+    for x, y in shown.picked():
+        pick: dict[str, Any] = {"colour": "#facc15", "symbol": "star", "size": 15, "hoverinfo": "skip"}
+        figure.add_trace(marks("pick", [x], [y], [""], **pick))
     return figure
 
 
 def _history_figures(config: Config, histories: Mapping[int, History]) -> dict[str, Figure]:
-    """Draw the score, and each objective that is optimised, over the number of the evaluation."""
-    sections = [s for s in config.selecting if s.role != "constraint"]
-    fitness = any(s.role == "fitness" for s in config.objectives)
-    names = {"score": ("score", 1.0)} if fitness else {}
-    names |= {s.column: (label(config, s), -1.0 if s.direction == "min" else 1.0) for s in sections}
+    """Draw the hypervolume, the score, and each objective that is optimised, over the number of the evaluation."""
     figures = {}
-    for column, (title, sign) in names.items():
+    for name, title in history_names(config).items():
         figure = axes("networks evaluated", title)
-        for number_, (seed, history) in enumerate(histories.items()):
-            scores, candidates = _scores(history), list(history)
-            values = [scores[c.genotype] if column == "score" else c.values[column] for c in candidates]
-            best, running = [], -math.inf
-            for value in values:
-                running = max(running, sign * value)  # a NaN, which compares as false, changes nothing
-                best.append(sign * running)
-            order = range(1, len(values) + 1)
-            labels = [_hover(config, c, scores[c.genotype]) for c in candidates]
-            colour = COLOURS[number_ % len(COLOURS)]
-            figure.add_trace(marks(f"evaluated, seed {seed}", order, values, labels, size=5, opacity=0.6))
-            best_labels = [hover(f"best of {count}: {value:.5g}") for count, value in zip(order, best, strict=True)]
-            step = {"color": colour, "width": 1.8, "shape": "hv"}
-            figure.add_trace(marks(f"best so far, seed {seed}", order, best, best_labels, mode="lines", line=step))
+        for index, (seed, history) in enumerate(histories.items()):
+            line = course(config, history, name)
+            order = range(1, len(line.values) + 1)
+            if line.values is not line.best:
+                labels = [_hover(config, c, s) for c, s in zip(history, scores_of(history), strict=True)]
+                figure.add_trace(marks(f"evaluated, seed {seed}", order, line.values, labels, size=5, opacity=0.6))
+            labels = [hover(f"best of {count}: {value:.5g}") for count, value in zip(order, line.best, strict=True)]
+            step = {"color": COLOURS[index % len(COLOURS)], "width": 1.8, "shape": "hv"}
+            figure.add_trace(marks(f"best so far, seed {seed}", order, line.best, labels, mode="lines", line=step))
         figures[title] = figure
     return figures
 
 
-def _prediction_figure(config: Config, results: Sequence[Mapping[str, Any]], predicted: str, measured: str) -> Figure:
+def _prediction_figure(folder: RunFolder, predicted: str, measured: str) -> Figure:
     """Draw the predictions of a metric over its measurements."""
-    section = next(s for s in config.objectives if s.column in (predicted, measured))
-    unit = f" [{section.unit}]" if section.unit else ""
-    rows = [row for result in results for row in result["front"]]
-    points = [(number_in(row, measured), number_in(row, predicted), row["genotype"]) for row in rows]
-    both = [(x, y, genotype) for x, y, genotype in points if x is not None and y is not None]
-    figure = axes(f"{section.metric}, measured{unit}", f"{section.metric}, predicted{unit}")
-    if both:
-        ends = [min(min(x, y) for x, y, _ in both), max(max(x, y) for x, y, _ in both)]
+    shown = calibration_points(folder, predicted, measured)
+    figure = axes(*shown.labels)
+    if shown.measured:
+        values = [*shown.measured, *shown.predicted]
+        ends = [min(values), max(values)]
         figure.add_trace(marks("equal", ends, ends, ["", ""], mode="lines", hoverinfo="skip"))
-    labels = [hover(g, f"predicted: {y:.5g}{unit}", f"measured: {x:.5g}{unit}") for x, y, g in both]
-    xs, ys = [x for x, _, _ in both], [y for _, y, _ in both]
-    figure.add_trace(marks("networks of the front", xs, ys, labels, colour=COLOURS[1]))
+    labels = [
+        hover(genotype, f"predicted: {y:.5g}{shown.unit}", f"measured: {x:.5g}{shown.unit}")
+        for genotype, x, y in zip(shown.genotypes, shown.measured, shown.predicted, strict=True)
+    ]
+    figure.add_trace(marks("networks of the front", shown.measured, shown.predicted, labels, colour=COLOURS[1]))
     return figure

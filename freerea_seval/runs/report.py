@@ -1,25 +1,20 @@
-"""A run, read back from its folder: as a history, as tables, as a printed report, and as the figure ``front.png``."""
+"""A run, read back from its folder: as a history, as tables, and as a printed report."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import accumulate
-from pathlib import Path
+from itertools import count
 from statistics import fmean, median, stdev
-from typing import TYPE_CHECKING, Any
-from warnings import catch_warnings, simplefilter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from freerea_patch import History, InputError
 from freerea_seval.config import Config, MetricSection
-from freerea_seval.files import write_atomically
 from freerea_seval.progress import printable
 from freerea_seval.runs.folder import RunFolder, from_json, read_history
+from freerea_seval.runs.pick import Pick, recommend
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from pandas import DataFrame
     from rich.console import Console
 
@@ -36,6 +31,12 @@ def front_table(folder: RunFolder) -> DataFrame:
             values = {name: from_json(value) for name, value in row.items() if name != "genotype"}
             rows.append({"seed": result["seed"], "genotype": row["genotype"], **values})
     return _table(folder.config, rows, ["seed", "genotype", *(s.column for s in sections_of(folder.config))])
+
+
+def pick_of(folder: RunFolder) -> Pick | None:
+    """Return the recommended network of a finished run; None if there is no network."""
+    front = front_table(folder)
+    return recommend(folder.config, front) if len(front) else None
 
 
 def history_table(folder: RunFolder) -> DataFrame:
@@ -72,7 +73,7 @@ def _table(config: Config, rows: Sequence[Mapping[str, Any]], columns: Sequence[
     """Return rows as a table with ``attrs["units"]`` and ``attrs["predicted"]``, its columns even without a row."""
     from pandas import DataFrame
 
-    names = list(dict.fromkeys(name for row in rows for name in row)) if rows else list(dict.fromkeys(columns))
+    names = list(dict.fromkeys([*(name for row in rows for name in row), *columns]))
     table = DataFrame(rows, columns=names)
     units = {section.column: section.unit or "" for section in sections_of(config)}
     table.attrs["units"] = {name: units[name] for name in names if name in units}
@@ -116,13 +117,16 @@ def print_report(folder: RunFolder, console: Console) -> None:
         InputError: a seed is not finished, or a file of the run is damaged.
     """
     config, results = folder.config, folder.results()
+    pick = pick_of(folder)
+    numbers = count()
+    rows = [[{"#": next(numbers), "seed": r["seed"], **row} for row in r["front"]] for r in results]
     if len(results) > 1 and not is_pareto(config):
-        best = [{"#": result["seed"], **result["front"][0]} for result in results if result["front"]]
-        _print_rows(config, console, f"the best network of each of {len(results)} seeds", "seed", best)
+        best = [of_seed[0] for of_seed in rows if of_seed]
+        _print_rows(config, console, f"the best network of each of {len(results)} seeds", ["#", "seed"], best, pick)
         lines = list(_over_seeds(config, results))
     else:
         lines = []
-        for result in results:
+        for result, of_seed in zip(results, rows, strict=True):
             kind = "front" if is_pareto(config) else "best"
             title = f"seed {result['seed']}: the {kind} of {result['explored']} networks"
             if result["measured"] is not None:
@@ -131,9 +135,10 @@ def print_report(folder: RunFolder, console: Console) -> None:
                 title += "; it ran out of new ones"
             if result["stopped"] == "patience":
                 title += f"; it ended after {config.budget.patience} infeasible candidates in a row"
-            rows = [{"#": number, **row} for number, row in enumerate(result["front"], start=1)]
-            _print_rows(config, console, title, "#", rows)
+            _print_rows(config, console, title, ["#"], of_seed, pick)
             lines += _summary(config, result)
+    if pick is not None:
+        lines.insert(0, f"* the pick, number {pick.row}: {pick.reason}")
     lines += [
         f"seed {result['seed']}: {read_history(folder, result['seed']).describe_infeasible()}; loosen the bound"
         for result in results
@@ -148,25 +153,83 @@ def is_pareto(config: Config) -> bool:
     return any(s.role == "pareto" for s in config.objectives)
 
 
-def _print_rows(config: Config, console: Console, title: str, number: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a table of metrics, and the genotypes, which are too long for it, below."""
+def _print_rows(
+    config: Config,
+    console: Console,
+    title: str,
+    numbers: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    pick: Pick | None,
+) -> None:
+    """Print a table of metrics, and the genotypes, which are too long for it, below.
+
+    A table that is wider than the console is printed in parts, each with the ``numbers`` of the rows, so that no value
+    is cut.
+    """
     from rich.table import Table
     from rich.text import Text
 
     console.print(title, style="bold", highlight=False)  # a title of the table would wrap to the table's width
-    table = Table()
-    table.add_column(number, justify="right")
     scored = [("score", "score")] if any("score" in row for row in rows) else []
-    columns = [*scored, *((s.column, label(config, s)) for s in sections_of(config))]
-    columns += [(f"{s.column}_predicted", f"{s.column}, predicted") for s in config.objectives if config.is_learned(s)]
-    for _, heading in columns:
-        # A heading may break at its underscores, so that the table fits a terminal of 80 columns.
-        table.add_column(heading.replace("_", " ").replace("[", "\\["), justify="right")
-    for row in rows:
-        table.add_row(str(row["#"]), *(Text(_cell(row.get(name))) for name, _ in columns))
-    console.print(table)
+    metrics = [*scored, *((s.column, label(config, s)) for s in sections_of(config))]
+    metrics += [(f"{s.column}_predicted", f"{s.column}, predicted") for s in config.objectives if config.is_learned(s)]
+    rows = [{**row, "#": f"{row['#']}{'*' if pick is not None and row['#'] == pick.row else ''}"} for row in rows]
+    leading = [_Column(name, [str(row[name]) for row in rows]) for name in numbers]
+    # A heading may break at its underscores, so that more columns fit.
+    columns = [
+        _Column(printable(heading.replace("_", " ")), [_cell(row.get(name)) for row in rows])
+        for name, heading in metrics
+    ]
+    for part in _parts(leading, columns, console.width):
+        table = Table()
+        for column, width in part:
+            table.add_column(Text(column.heading, overflow="fold"), justify="right", width=width)
+        for cells in zip(*(column.cells for column, _ in part), strict=True):
+            table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
+        console.print(table)
     for row in rows:
         console.print(f"{row['#']:>3}  {printable(row['genotype'])}", highlight=False, markup=False, soft_wrap=True)
+
+
+class _Column(NamedTuple):
+    """A column of a printed table."""
+
+    heading: str
+    cells: list[str]
+
+    @property
+    def width(self) -> int:
+        """Characters that it needs: no cell is cut, and no word of the heading that is not very long."""
+        word = max(map(len, self.heading.split()), default=0)
+        return max(min(word, _LONGEST_WORD), *map(len, self.cells), 1)
+
+
+#: Longer words of a heading are broken.
+_LONGEST_WORD = 20
+
+
+def _parts(leading: Sequence[_Column], columns: Sequence[_Column], most: int) -> Iterator[list[tuple[_Column, int]]]:
+    """Yield the columns of each part of a table with their widths; a column takes three characters more.
+
+    Args:
+        leading: the columns with which every part begins.
+        columns: the others.
+        most: characters of a line.
+    """
+    rest = list(columns)
+    while True:
+        part, room = list(leading), most - 1 - sum(column.width + 3 for column in leading)
+        while rest and (len(part) == len(leading) or rest[0].width + 3 <= room):
+            room -= rest[0].width + 3
+            part.append(rest.pop(0))
+        widths = []
+        for column in part:  # what is left goes to headings that would break
+            more = max(0, min(room, len(column.heading) - column.width))
+            widths.append((column, column.width + more))
+            room -= more
+        yield widths
+        if not rest:
+            return
 
 
 def number_in(row: Mapping[str, Any], column: str) -> float | None:
@@ -208,129 +271,3 @@ def _over_seeds(config: Config, results: Sequence[Mapping[str, Any]]) -> Iterato
         if len(finite) > 1:
             with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest double
                 yield f"{label(config, section)}: {np.mean(finite):.6g} ± {np.std(finite, ddof=1):.2g}"
-
-
-_EXPLORED = "#b8c4cf"
-_FRONT = "#c2410c"
-_SECOND = "#1d4ed8"
-
-
-def draw_run(folder: RunFolder) -> Path:
-    """Draw a finished run as ``front.png`` in its folder.
-
-    Raises:
-        InputError: the run is not finished, matplotlib is not installed, or it cannot draw the values.
-    """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError(
-            "figures need matplotlib, which is not installed: pip install 'freerea-seval[figures]'"
-        ) from None
-    config, results = folder.config, folder.results()
-    histories = [read_history(folder, result["seed"]) for result in results]
-    right = _right_panel(config)
-    image = io.BytesIO()
-    try:
-        # Names are text: without this, matplotlib reads what is between two dollar signs as mathematics.
-        with rc_context({"text.parse_math": False, "text.usetex": False}), catch_warnings():
-            simplefilter("ignore")
-            figure = Figure(figsize=(11 if right else 6, 4.5), layout="constrained")
-            axes = figure.subplots(1, 2 if right else 1, squeeze=False)[0]
-            if is_pareto(config):
-                _draw_front(axes[0], config, histories)
-            else:
-                _draw_scores(axes[0], histories)
-            if right:
-                _draw_report(axes[1], config, results, *right)
-            figure.savefig(image, format="png", dpi=150, metadata={"Software": None})
-    except Exception as error:  # of values near the largest double, matplotlib raises various exceptions
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"run {folder.path}: its figure cannot be drawn ({reason}); its tables are complete") from None
-    path = folder.path / "front.png"
-    write_atomically(path, image.getvalue())
-    return path
-
-
-def _draw_front(axes: Axes, config: Config, histories: Sequence[History]) -> None:
-    """Draw all candidates over the first Pareto objective, and the front: as a line, if these are all its axes."""
-    pareto = [s for s in config.objectives if s.role == "pareto"]
-    scored = any(s.role == "fitness" for s in config.objectives)
-    if not scored and len(pareto) == 1:
-        scored = True  # a single objective is drawn over a constant score of zero
-    style = "o-" if len(pareto) + scored == 2 else "o"
-    for number, history in enumerate(histories):
-        candidates = list(history)
-        if not candidates:
-            continue
-        scores = dict(zip((c.genotype for c in candidates), history.scores(candidates).tolist(), strict=True))
-
-        def point(c: Any, scores: dict[str, float] = scores) -> tuple[float, float]:
-            return c.values[pareto[0].column], scores[c.genotype] if scored else c.values[pareto[1].column]
-
-        first = number == 0
-        x, y = zip(*map(point, candidates), strict=True)
-        others = "explored" if config.refine is None else "measured"
-        axes.scatter(x, y, s=14, color=_EXPLORED, label=others if first else None)
-        front = sorted(map(point, history.front()))
-        if front:
-            x, y = zip(*front, strict=True)
-            axes.plot(x, y, style, ms=5, lw=1.2, color=_FRONT, label="front" if first else None)
-    axes.set_xlabel(label(config, pareto[0]))
-    axes.set_ylabel("score of the fitness metrics" if scored else label(config, pareto[1]))
-    axes.set_title("Evaluated networks")
-    _add_legend(axes)
-
-
-def _draw_scores(axes: Axes, histories: Sequence[History]) -> None:
-    """Draw the score of every candidate in the order of evaluation, and the best so far."""
-    for number, history in enumerate(histories):
-        scores = history.scores(list(history)).tolist()
-        best = list(accumulate(scores, max))
-        first = number == 0
-        axes.scatter(range(1, len(scores) + 1), scores, s=12, color=_EXPLORED, label="evaluated" if first else None)
-        axes.step(range(1, len(best) + 1), best, where="post", color=_FRONT, label="best so far" if first else None)
-    axes.set_xlabel("networks evaluated")
-    axes.set_ylabel("score (normalised over the history)")
-    axes.set_title("The course of the search")
-    _add_legend(axes)
-
-
-def _right_panel(config: Config) -> tuple[MetricSection, MetricSection] | None:
-    """Return the metrics of the second panel: an objective of the device as x, a metric of the report as y."""
-    pairs = dict(predicted_and_measured(config))
-    devices = [s for s in config.objectives if s.role in ("pareto", "constraint")]
-    extra = [s for s in config.report if s.column not in pairs.values()]
-    return (devices[0], extra[0]) if devices and extra else None
-
-
-def _draw_report(
-    axes: Axes, config: Config, results: Sequence[Mapping[str, Any]], x: MetricSection, y: MetricSection
-) -> None:
-    """Draw a reported metric of the front over a device metric, predicted and measured."""
-    pairs = predicted_and_measured(config)
-    predicted, measured = next((pair for pair in pairs if x.column in pair), (x.column, None))
-    columns = [predicted, y.column, *([measured] if measured else [])]
-    rows = [row for result in results for row in result["front"]]
-    rows = [row for row in rows if all(number_in(row, column) is not None for column in columns)]
-    if measured:
-        for row in rows:
-            axes.plot([row[predicted], row[measured]], [row[y.column]] * 2, lw=0.8, color=_EXPLORED, zorder=0)
-        axes.plot([r[measured] for r in rows], [r[y.column] for r in rows], "o", ms=6, color=_SECOND, label="measured")
-    fill = "none" if measured else _FRONT
-    name = "predicted" if measured or is_predicted(config, x) else x.source_name
-    axes.plot([r[predicted] for r in rows], [r[y.column] for r in rows], "o", ms=6, mfc=fill, mec=_FRONT, label=name)
-    for bound in (getattr(x, "min", None), getattr(x, "max", None)):
-        if bound is not None:
-            axes.axvline(bound, ls="--", lw=1, color=_EXPLORED)
-    axes.set_xlabel(f"{x.metric} [{x.unit}]" if x.unit else x.metric)
-    axes.set_ylabel(label(config, y))
-    axes.set_title("Reported metrics of the result")
-    _add_legend(axes)
-
-
-def _add_legend(axes: Axes) -> None:
-    """Add a legend if there are labelled artists."""
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()

@@ -80,7 +80,8 @@ def find_tracker(name: str) -> Callable[[Record, Path], None]:
 def _records(folder: RunFolder) -> Iterator[Record]:
     from rich.console import Console
 
-    from freerea_seval.runs.report import draw_run, front_table, history_table, print_report
+    from freerea_seval.runs.figures import draw_run
+    from freerea_seval.runs.report import front_table, history_table, print_report
 
     text = io.StringIO()
     print_report(folder, Console(file=text, width=120))

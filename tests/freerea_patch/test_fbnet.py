@@ -147,12 +147,12 @@ def test_a_block_that_changes_the_shape_does_not_add_its_input(width: int, strid
 
 
 def test_a_block_with_groups_shuffles_its_channels_behind_the_first_convolution() -> None:
-    layer = InvertedResidual(Block(3, 1, groups=2), 8, 8, 1)
+    layer = InvertedResidual(8, 8, *Block(3, 1, groups=2))
     assert [module.groups for module in layer.modules() if isinstance(module, nn.Conv2d)] == [2, 8, 2]
     assert isinstance(layer.body[1], ChannelShuffle)
     x = torch.randn(2, 8, 3, 3)
     assert torch.equal(ChannelShuffle(2)(x), x[:, [0, 4, 1, 5, 2, 6, 3, 7]])
-    assert not any(isinstance(m, ChannelShuffle) for m in InvertedResidual(Block(3, 1), 8, 8, 1).modules())
+    assert not any(isinstance(m, ChannelShuffle) for m in InvertedResidual(8, 8, *Block(3, 1)).modules())
 
 
 def test_a_skip_is_the_identity_or_a_convolution_with_relu() -> None:

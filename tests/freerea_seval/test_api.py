@@ -31,6 +31,7 @@ CELLS = fs.TopologySpace().genotypes()
 TWINS: list[tuple[Callable[..., object], Callable[..., object]]] = [
     (main.search, fs.search),
     (main.report, fs.Run.report),
+    (main.export, fs.Run.export),
     (main.train, fs.train),
     (main.predict, fs.Predictor.predict),
     (main.evaluate, fs.Predictor.evaluate),
@@ -46,7 +47,8 @@ REQUIRED_BY_ONE = {"train": ["output"], "predict": ["genotypes"]}
 def parameters(function: Callable[..., object]) -> dict[str, Any]:
     """Return defaults by name, without the object of a method and the progress bars that a command always has."""
     names = inspect.signature(function).parameters
-    return {name: names[name].default for name in names if name not in ("self", "run", "predictor", "progress")}
+    others = {"self", "run", "predictor", "progress"} | ({"trust"} if function is main.export else set())  # of load_run
+    return {name: names[name].default for name in names if name not in others}
 
 
 @pytest.mark.parametrize(("command", "function"), TWINS, ids=lambda function: function.__qualname__)
@@ -155,7 +157,7 @@ def test_a_network_of_a_run_is_built_and_exported(run: fs.Run, tmp_path: Path) -
             run.build(index)
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the package onnxruntime")
     pytest.importorskip("onnx", reason="needs the package onnx")
-    path = run.export(0, tmp_path / "network.onnx", batch_size=2)
+    path = run.export(tmp_path / "network.onnx", 0, batch_size=2)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     (output,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
     assert output.shape == (2, 10)
@@ -171,10 +173,39 @@ def test_a_network_that_onnx_cannot_express_is_named(
 
     pytest.importorskip("onnx", reason="needs the package onnx")
     monkeypatch.setattr(run, "build", lambda index: Spectrum())
-    with pytest.raises(fs.InputError, match=r"network 1 of run .* cannot be written as ONNX \(.*aten::fft_fft.*\)"):
-        run.export(1, tmp_path / "network.onnx")
+    with pytest.raises(fs.InputError, match=r"network.onnx: the network cannot be written as .onnx \(.*aten::fft_fft"):
+        run.export(tmp_path / "network.onnx", 1)
     assert not (tmp_path / "network.onnx").exists()
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_pick_is_exported_by_command_and_by_function(run: fs.Run, tmp_path: Path) -> None:
+    assert call("export", run.path, "-o", tmp_path / "command.py") == 0
+    by_function = run.export(tmp_path / "function.py")
+    assert (tmp_path / "command.py").read_text() == by_function.read_text()
+    assert run.genotypes()[run.pick] in by_function.read_text()
+    of_seed = run.export(tmp_path / "seed.py", seed=4).read_text()
+    picks = [genotype for genotype in run.front.loc[run.front["seed"] == 4, "genotype"] if f": {genotype}\n" in of_seed]
+    assert len(picks) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["network.txt"], r"network.txt: expected a file that ends with \.py .*, \.onnx or \.pt2 .*, got '\.txt'$"),
+        (["network.py", 0, 3], "--pick counts over the networks of all seeds; leave out --seed$"),
+        (["network.py", 999], "expected an index of its front from 0 to"),
+        (["network.py", None, 9], "there is no network to recommend of seed 9; expected one of 3, 4$"),
+        (["network.py", None, None, 2], "a .py takes any number of images; leave out --batch-size$"),
+        (["network.pt2", None, None, 0], "--batch-size must be 1 or more, got 0$"),
+        (["here.py"], "here.py exists already; choose another file with -o$"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(run: fs.Run, tmp_path: Path, arguments: list[Any], message: str) -> None:
+    (tmp_path / "here.py").write_text("mine")
+    with pytest.raises(fs.InputError, match=message):
+        run.export(tmp_path / arguments[0], *arguments[1:])
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("here.py", "mine")]
 
 
 def test_a_run_of_unsupported_and_infinite_values_has_numbers(tmp_path: Path) -> None:

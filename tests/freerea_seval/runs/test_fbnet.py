@@ -38,7 +38,7 @@ def test_a_search_keeps_a_bound_and_its_best_network_is_built_and_exported(confi
     assert run.best["params"].iloc[0] <= 2.5
     parameters = sum(parameter.numel() for parameter in run.build(0).parameters())
     assert parameters / 1e6 == pytest.approx(run.best["params"].iloc[0])
-    run.export(0, config.parent / "best.onnx")
+    run.export(config.parent / "best.onnx", 0)
     assert (config.parent / "best.onnx").stat().st_size > 4 * 0.9 * parameters
 
 

@@ -83,6 +83,8 @@ def test_a_space_of_the_users_is_searched_and_resumed(config: Path) -> None:
         assert row["params"] <= 0.004
         expected = width * 9 + width + (depth - 1) * (width * width * 9 + width) + 2 * width * depth + width * 5 + 5
         assert row["params"] * 1e6 == pytest.approx(expected)
+    assert call("export", run, "-o", config.parent / "tower.py") == 0
+    assert "class Network(nn.Sequential):" in (config.parent / "tower.py").read_text()
     before = (run / "front.csv").read_bytes()
     (run / "seed-0" / "result.json").unlink()
     assert call("search", "--resume", run) == 0
@@ -282,3 +284,21 @@ def test_a_space_of_transformers_has_a_front_of_the_default_metrics_and_a_report
         assert row["flops"] >= row["macs"]
     assert call("report", tmp_path / "run") == 0
     assert front[0]["genotype"] in capsys.readouterr().out
+
+
+def test_a_network_with_classes_of_the_users_is_exported_as_a_program_only(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = "from torch import nn\n\nclass Block(nn.Sequential):\n    pass\n\n"
+    code = own + SPACE.replace("return nn.Sequential(*layers", "return nn.Sequential(Block(), *layers")
+    (config.parent / "towers_of_blocks.py").write_text(code)
+    run = config.parent / "run"
+    config.write_text(CONFIG.replace("towers_space", "towers_of_blocks").partition("  - {metric: latency")[0])
+    assert call("search", config, "-o", run) == 0
+    capsys.readouterr()
+    assert call("export", run, "-o", config.parent / "tower.py") == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.endswith("this network has towers_of_blocks.Block; name a file .onnx or .pt2 instead")
+    for name in ("tower.onnx", "tower.pt2"):
+        assert call("export", run, "-o", config.parent / name) == 0
+    assert not (config.parent / "tower.py").exists()

@@ -13,6 +13,7 @@ from freerea_seval.config.schema import Config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.page import Page, axes, hover, marks, write_page
+from freerea_seval.runs.report import pick_of
 from tests.browser import COMPLAINTS, Browser
 from tests.experiments.search.test_report_in_a_browser import browser  # noqa: F401
 from tests.page_reader import PageReader
@@ -57,17 +58,24 @@ def test_a_page_has_the_front_with_units_the_history_and_the_configuration(tmp_p
     assert read.references == [("href", "data:,")]
     assert read.headings[1] == ("Front" if role == "pareto" else "Best networks")
     table, seeds = read.tables
-    assert table[0] == ["genotype", "seed", "score", "score_a", "latency [ms]", "accuracy [%]"]
+    assert table[0] == ["genotype", "number", "seed", "score", "score_a", "latency [ms]", "accuracy [%]"]
     rows = [(row["genotype"], result["seed"]) for result in run.results() for row in result["front"]]
-    assert [(line[0], int(line[1])) for line in table[1:]] == rows
+    assert [(line[0], int(line[2])) for line in table[1:]] == rows
+    pick = pick_of(run)
+    assert pick is not None
+    assert [line[1] for line in table[1:]] == [f"{i} ★" if i == pick.row else str(i) for i in range(len(rows))]
+    assert pick.reason in read.visible
     assert [line[:2] for line in seeds[1:]] == [["0", "15"], ["3", "15"]]
     assert (tmp_path / "run" / "config.yaml").read_text() in read.visible
     front, *history = read.figures
-    labels = [label.replace("<br>", "") for trace in front["data"] for label in trace["hovertext"]]
+    labels = [
+        label.replace("<br>", "") for trace in front["data"] if trace["name"] != "pick" for label in trace["hovertext"]
+    ]
     genotypes = {label.partition("score:")[0] for label in labels}
     assert {genotype for genotype, _ in rows} <= genotypes
     assert all("latency [ms]: " in label for label in labels)
-    assert len(history) == 3 if role == "pareto" else 2
+    assert len(history) == (4 if role == "pareto" else 2)
+    assert [len(trace["x"]) for trace in front["data"] if trace["name"] == "pick"] == [1]
     best = [trace["y"] for trace in history[0]["data"] if trace["name"].startswith("best so far")]
     assert all(values == sorted(values) for values in best)
 
@@ -85,18 +93,6 @@ def test_everything_that_a_run_holds_is_escaped(tmp_path: Path) -> None:
     labels = [label for trace in history["data"] for label in trace["hovertext"]]
     assert all("<" not in label.replace("<br>", "") for label in labels)
     assert not any("hovertemplate" in trace for figure in read.figures for trace in figure["data"])
-
-
-def test_predictions_are_drawn_over_measurements() -> None:
-    from freerea_seval.runs.page import _prediction_figure
-
-    objective = {"metric": "latency", "source": {"seval": "p"}, "name": "guess", "unit": "ms", "direction": "min"}
-    config = Config.model_validate({"budget": {"evaluations": 1}, "objectives": [objective]})
-    front = [{"genotype": "a", "guess": 2.0, "latency": 3.0}, {"genotype": "b", "guess": None, "latency": 1.0}]
-    figure = _prediction_figure(config, [{"front": front}], "guess", "latency")
-    line, points = figure.data
-    assert (list(line.x), list(points.x), list(points.y)) == ([2.0, 3.0], [3.0], [2.0])
-    assert points.hovertext == ("a<br>predicted: 2 [ms]<br>measured: 3 [ms]",)
 
 
 def test_a_page_without_figures_has_no_script() -> None:

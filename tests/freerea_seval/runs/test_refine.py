@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 import freerea_seval as fs
 from freerea_patch import InputError, NothingFeasible, TopologySpace
 from freerea_seval.files import JsonLines
+from freerea_seval.runs.figures import plot_reported
 from freerea_seval.runs.refine_log import RefineLog
-from freerea_seval.runs.report import _draw_report, sections_of
+from freerea_seval.runs.report import sections_of
 from freerea_seval.sources import device
 from tests.freerea_seval.cli.test_mistakes import call as exit_code
 
@@ -145,7 +146,7 @@ def test_what_is_presented_was_measured_and_no_measured_network_dominates_it(tmp
     assert "price_predicted differs from price by" in run.report()
     axes = Figure().subplots()
     price, worth = (next(s for s in sections_of(run.config) if s.metric == name) for name in ("price", "worth"))
-    _draw_report(axes, run.config, run.folder.results(), price, worth)
+    plot_reported(run.folder, price, worth, ax=axes)
     drawn = {
         str(line.get_label()): np.sort(np.asarray(line.get_xdata(), dtype=float)).tolist() for line in axes.get_lines()
     }
