@@ -112,6 +112,9 @@ def _scores(config: Config, rows: DataFrame) -> Floats | None:
     fitness: Sequence[ObjectiveSection] = [s for s in config.objectives if s.role == "fitness"]
     if not fitness:
         return None
-    score = rank_scores if config.search.scoring().get("aggregation") == "ranks" else fitness_scores
     values = np.column_stack([_oriented(section, rows) for section in fitness])
-    return score(values, np.array([section.weight for section in fitness]))
+    weights = np.array([section.weight for section in fitness])
+    aggregation = config.search.scoring().get("aggregation", "sum")
+    if aggregation == "sum":
+        return fitness_scores(values, weights)
+    return rank_scores(values, weights, logarithmic=aggregation == "log-ranks")

@@ -18,8 +18,9 @@ CELL = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|skip_connect~0|nor_con
 WEAK = "|avg_pool_3x3~0|+|none~0|avg_pool_3x3~1|+|none~0|none~1|avg_pool_3x3~2|"
 
 
-def cell(genotype: str) -> nn.Module:
+def cell(genotype: str) -> nn.Sequential:
     network = TopologySpace().build(genotype)
+    assert isinstance(network, nn.Sequential)
     draw_weights(network, 0)
     return network
 
