@@ -118,7 +118,7 @@ def test_ranks_can_take_the_place_of_the_sum() -> None:
 
 def test_logarithms_of_ranks_punish_the_metric_that_a_candidate_is_worst_in() -> None:
     values = [(1, 5), (2, 4), (3, 3), (4, 2), (5, 1)]
-    histories = [History([Objective("a"), Objective("b")], aggregation=a) for a in ("ranks", "log-ranks")]  # type: ignore[arg-type]
+    histories = [History([Objective("a"), Objective("b")], aggregation=a) for a in ("ranks", "log-ranks")]
     pools = [[add(h, f"{a}", a=float(a), b=float(b)) for a, b in values] for h in histories]
     np.testing.assert_allclose(histories[0].scores(pools[0]), 0.5)
     expected = [math.log(a / 5) / 2 + math.log(b / 5) / 2 for a, b in values]
@@ -136,8 +136,8 @@ def test_scores_within_the_history_follow_it_as_it_grows() -> None:
 
 
 @pytest.mark.parametrize("aggregation", ["sum", "ranks", "log-ranks"])
-def test_scores_can_refer_to_networks_that_are_no_candidates(aggregation: str) -> None:
-    alone, all_of_them = (History(FITNESS, aggregation=aggregation, normalisation="history") for _ in range(2))  # type: ignore[arg-type]
+def test_scores_can_refer_to_networks_that_are_no_candidates(aggregation: Aggregation) -> None:
+    alone, all_of_them = (History(FITNESS, aggregation=aggregation, normalisation="history") for _ in range(2))
     values = [(1.0, 5.0), (100.0, 4.0), (2.0, 1.0), (3.0, 9.0)]
     for i, (a, b) in enumerate(values):
         add(all_of_them, f"{i}", a=a, b=b)
