@@ -103,17 +103,22 @@ def compare(
 
 
 def summary(rows: Mapping[str, Sequence[tuple[float, float, float, float]]]) -> str:
-    """Return a Markdown table, a line a metric; equal infinite values differ by nothing."""
+    """Return a Markdown table, a line a metric; differences are those of finite values."""
     lines = []
     for name, values in rows.items():
         ours, theirs, our_s, their_s = np.array(values).T
-        with np.errstate(invalid="ignore"):
-            differences = np.abs(ours - theirs) / np.maximum(np.abs(theirs), 1e-12)
-        differences[ours == theirs] = 0
+        finite = np.isfinite(ours) & np.isfinite(theirs)
+        infinite = f"{(~np.isfinite(ours)).sum()} / {(~np.isfinite(theirs)).sum()}"
+        differences = np.abs(ours[finite] - theirs[finite]) / np.maximum(np.abs(theirs[finite]), 1e-12)
         seconds = [f"{our_s.mean():.3f}", f"{their_s.mean():.3f}", f"{their_s.mean() / our_s.mean():.1f}"]
-        agreement = f"{differences.max():.1e}", f"{np.median(differences):.1e}", f"{spearman(ours, theirs):.4f}"
-        lines.append([name, len(values), *agreement, *seconds])
-    header = ["metric", "cells", "largest relative difference", "median", "Spearman", "s: ours", "s: theirs", "ratio"]
+        agreement = (
+            f"{differences.max(initial=0):.1e}",
+            f"{np.median(differences):.1e}",
+            f"{spearman(ours, theirs):.4f}",
+        )
+        lines.append([name, len(values), infinite, *agreement, *seconds])
+    header = ["metric", "cells", "not finite: ours / theirs", "largest relative difference", "median", "Spearman"]
+    header += ["s: ours", "s: theirs", "ratio"]
     return markdown(header, lines)
 
 

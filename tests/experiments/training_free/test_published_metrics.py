@@ -110,7 +110,7 @@ def test_each_code_sees_the_networks_and_the_noise(clones: list[str]) -> None:
 def test_the_table_has_differences_ranks_and_seconds() -> None:
     rows = [(1.0, 1.0, 0.5, 1.0), (2.0, 2.5, 0.5, 1.0), (-math.inf, -math.inf, 0.5, 1.0)]
     line = summary({"zico": rows}).splitlines()[2]
-    assert line == "| zico | 3 | 2.0e-01 | 0.0e+00 | 1.0000 | 0.500 | 1.000 | 2.0 |"
+    assert line == "| zico | 3 | 1 / 1 | 2.0e-01 | 1.0e-01 | 1.0000 | 0.500 | 1.000 | 2.0 |"
 
 
 def test_a_folder_without_the_code_is_refused(tmp_path: Path) -> None:
