@@ -149,7 +149,8 @@ class Guides:
         path = self.folder / dataset / "rows.csv"
         if dataset == "cifar100" and not path.exists():
             path = self.folder / "cifar10" / "rows.csv"
-        names = [str(term["metric"]) for term in PRESETS["guided"].objectives]
+        terms = (str(term["metric"]) for term in PRESETS["guided"].objectives)
+        names = [name for name in terms if name not in METRICS]  # skip is in the table already
         try:
             rows = pd.read_csv(path).set_index("index")[names]
         except (OSError, KeyError, ValueError) as error:
