@@ -34,10 +34,10 @@ PRESETS: Mapping[str, Preset] = {
         (
             {"metric": "independence", "source": "zero-cost"},
             # Under another name, so that a bound on the parameters can have theirs.
-            {"metric": "params", "source": "cost", "direction": "max", "name": "size", "weight": 0.5},
+            {"metric": "params", "source": "cost", "direction": "max", "name": "size", "weight": 0.75},
             {"metric": "depth", "source": "zero-cost", "weight": 0.25},
             # Decides between networks that are nearly equal by the others.
-            {"metric": "skip", "source": "training-free", "weight": 0.1, "optional": True},
+            {"metric": "skip", "source": "training-free", "weight": 0.2, "optional": True},
         ),
     ),
 }
