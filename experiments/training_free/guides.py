@@ -55,6 +55,7 @@ class Guide:
 _GUIDED = {str(term["metric"]): float(term.get("weight", 1.0)) for term in PRESETS["guided"].objectives}
 GUIDES: Mapping[str, Guide] = {
     "FreeREA: naswot + logsynflow + skip": Guide({"naswot": 1, "logsynflow": 1, "skip": 1}, "sum"),
+    "naswot + logsynflow": Guide({"naswot": 1, "logsynflow": 1}, "sum"),
     "AZ-NAS": Guide(dict.fromkeys(("expressivity", "progressivity", "trainability", "flops"), 1)),
     "VKDNW, aggregate": Guide(dict.fromkeys(("vkdnw", "jacov", "expressivity", "trainability", "flops"), 1)),
     "jacov and params": Guide(dict.fromkeys(("jacov", "params"), 1)),
