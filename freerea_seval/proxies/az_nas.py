@@ -61,7 +61,8 @@ class NoiseFeatures:
         network: the module to rate; it keeps its own weights.
         images_shape: ``(n, c, h, w)``.
         seed: fixes weights, noise and signs.
-        own_weights: take the weights of the network instead of new ones.
+        own_weights: take the weights of the network instead of new ones, and keep no graph, so that there is no
+            trainability.
 
     Attributes:
         features: in the order of the blocks.
@@ -80,7 +81,9 @@ class NoiseFeatures:
             state, _ = fresh_state(network, self._generator, kaiming)
         noise = standard_noise(network, images_shape, self._generator)
         # What needs a gradient depends on weights: no feature is the image, whatever shape it was brought to.
-        state |= {name: state[name].requires_grad_() for name, p in network.named_parameters() if p.is_floating_point()}
+        parameters = () if own_weights else network.named_parameters()
+        state |= {name: state[name].requires_grad_() for name, p in parameters if p.is_floating_point()}
+        self._differentiable = not own_weights
         self.features: list[Tensor] = []
         members = blocks(network)
 
@@ -91,7 +94,7 @@ class NoiseFeatures:
         def leaves(module: nn.Module, args: tuple[object, ...], output: object) -> None:
             self._keep(output[0] if isinstance(output, (tuple, list)) and output else output)
 
-        with without_dropout(network, batch_statistics=True) as stack, torch.enable_grad():
+        with without_dropout(network, batch_statistics=True) as stack, torch.set_grad_enabled(self._differentiable):
             for module in network.modules():
                 if getattr(module, "inplace", False) is True:  # it would overwrite a feature
                     stack.callback(setattr, module, "inplace", True)
@@ -105,7 +108,7 @@ class NoiseFeatures:
             raise ValueError("AZ-NAS needs blocks that return maps or tokens, and this network has none")
 
     def _keep(self, feature: object) -> None:
-        if isinstance(feature, Tensor) and feature.dim() in (3, 4) and feature.requires_grad:
+        if isinstance(feature, Tensor) and feature.dim() in (3, 4) and feature.requires_grad is self._differentiable:
             self.features.append(feature)
 
     def entropies(self) -> list[float]:

@@ -42,6 +42,16 @@ def test_a_search_keeps_a_bound_and_its_best_network_is_built_and_exported(confi
     assert (config.parent / "best.onnx").stat().st_size > 4 * 0.9 * parameters
 
 
+def test_a_preset_guides_the_search_by_what_the_space_has(config: Path) -> None:
+    """The space does not define skip, which the preset weighs where it can."""
+    guided = fs.search(config, config.parent / "guided", override=["search.preset=guided"], progress=False)
+    assert {"independence", "size", "depth", "naswot", "params"} <= set(guided.history)
+    assert "skip" not in guided.history
+    kept = guided.history[guided.history["feasible"]] if "feasible" in guided.history else guided.best
+    assert all(map(math.isfinite, kept["independence"].dropna()))
+    assert "optional: true" not in (config.parent / "guided" / "config.yaml").read_text()
+
+
 def test_blocks_with_groups_are_exported_as_they_compute(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     from freerea_seval.measurement.backends import onnx_bytes
