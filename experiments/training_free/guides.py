@@ -12,13 +12,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.published import PGD, read_accuracies, read_column, read_metric, read_proxies
+from experiments.published import PGD, read_accuracies, read_column, read_devices, read_metric, read_proxies
 from experiments.tables import ExperimentParser, RowJournal, as_command, experiment_parser, markdown
 from experiments.training_free.zero_cost import FREEREA, columns
 from freerea_patch import TopologySpace, TrainingFree
@@ -31,6 +32,8 @@ from freerea_seval.proxies import ALL_PROXIES, PROXIES
 from freerea_seval.proxies.live import ZeroCost
 
 Floats = npt.NDArray[np.float64]
+#: Parts of all cells by latency: the share up to which a part reaches, and its name.
+BANDS = ((0.25, "fastest quarter"), (0.5, "next quarter"), (1.0, "slow half"))
 #: Positions of the ranking that nDCG counts, as in VKDNW.
 POSITIONS = 1_000
 
@@ -83,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     compute.output("runs/guides")
     rank = command("rank", _rank, "Kendall's tau and nDCG of metrics and guides")
     rank.shared("--cache", required=True)
-    rank.shared("--robustness")
+    rank.shared("--robustness", "--hw-nas-bench")
     what = "folder of compute, whose cells and values replace the published ones"
     rank.add_argument("--values", type=Path, metavar="FOLDER", help=what)
     rank.add_argument("--figure", type=Path, help="figure of the taus of the cells for judgement to write")
@@ -144,6 +147,9 @@ def _rank(options: argparse.Namespace) -> None:
             print(f"\n{len(cells)} cells for {name}\n\n{summary(table)}")
             if options.figure is not None and name == "judgement":
                 draw(table, list(truth), options.figure)
+            if options.hw_nas_bench is not None:
+                latency = read_devices(options.hw_nas_bench)["edgegpu_latency"].values
+                print(f"\nby the latency of the edge GPU\n\n{by_latency(cells, truth, latency)}")
     if f"{FREEREA[0]}_s" in values:
         print(f"\n{cost(values)}")
 
@@ -181,6 +187,26 @@ def summary(table: pd.DataFrame) -> str:
         [name, *(f"{value:.3f}" for value in row)] for name, row in zip(table.index, table.to_numpy(), strict=True)
     ]
     return markdown(["guide", *table], lines)
+
+
+def by_latency(values: pd.DataFrame, truth: Mapping[str, Floats], latency: Floats) -> str:
+    """Return a Markdown table of the taus of guides among the fast, the middle and the slow cells.
+
+    Args:
+        values: of metrics, a row a cell, by index.
+        truth: accuracies of all cells in the order of the index, by data set.
+        latency: of all cells.
+    """
+    edges = np.quantile(latency, [0, *(share for share, _ in BANDS)])
+    parts = [values[(latency[values.index] >= a) & (latency[values.index] <= b)] for a, b in pairwise(edges)]
+    names = [*(name for name, guide in GUIDES.items() if set(guide.weights) <= set(values)), "params"]
+    guides = {name: GUIDES.get(name, Guide({name: 1})) for name in names}
+    lines = [
+        [name, *(f"{kendall_tau(guide.scores(part), truth[d][part.index]):.3f}" for part in parts for d in truth)]
+        for name, guide in guides.items()
+    ]
+    counts = [f"{label} ({len(part)})" for (_, label), part in zip(BANDS, parts, strict=True)]
+    return markdown(["guide", *(f"{label}, {dataset}" for label in counts for dataset in truth)], lines)
 
 
 def draw(table: pd.DataFrame, datasets: Sequence[str], path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from experiments.training_free.guides import Guide, halves, main, ndcg, ranking, summary
+from experiments.training_free.guides import Guide, by_latency, halves, main, ndcg, ranking, summary
 from freerea_patch.spaces import all_cells, parse_cell
 from freerea_seval.proxies import PROXIES
 
@@ -45,6 +45,13 @@ def test_a_summary_has_the_guides_whose_metrics_are_there() -> None:
     assert lines[0] == "| guide | tau, cifar10 | tau, PGD | nDCG, cifar10 | nDCG, PGD |"
     assert lines[2].startswith("| jacov and params | 1.000 | -1.000 | 1.000 |")
     assert [line.split()[1] for line in lines[3:]] == ["jacov", "params", "flops"]
+
+
+def test_guides_are_compared_among_fast_and_among_slow_cells() -> None:
+    values = pd.DataFrame({"jacov": range(40), "params": [*range(20), *range(40, 20, -1)]}, index=range(40))
+    lines = by_latency(values, {"x": np.arange(40.0)}, np.arange(40.0)).splitlines()
+    assert lines[0] == "| guide | fastest quarter (10), x | next quarter (10), x | slow half (20), x |"
+    assert lines[-1] == "| params | 1.000 | 1.000 | -1.000 |"
 
 
 def test_the_script_computes_and_ranks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
