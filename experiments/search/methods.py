@@ -116,11 +116,14 @@ OTHER_ENGINES = (
     Method("optuna-nsga2+seval", "optuna:nsga2", SMALL, hardware="seval"),
     Method("optuna-tpe+seval", "optuna:tpe", {"population": 10}, hardware="seval"),
 )
+_GUIDED = PRESETS["guided"].options
+_REGUIDED = {**_GUIDED, "unseen": REFINED["unseen"]}
 #: The preset ``guided``; its tables need the option ``--guides`` of the experiment.
 GUIDED = (
-    Method("guided", options=PRESETS["guided"].options, preset="guided"),
-    Method("guided+true", options=PRESETS["guided"].options, hardware="true", preset="guided"),
-    Method("guided+seval", options=PRESETS["guided"].options, hardware="seval", preset="guided"),
+    Method("guided+true", options=_GUIDED, hardware="true", preset="guided"),
+    Method("guided+seval", options=_GUIDED, hardware="seval", preset="guided"),
+    Method("guided+measured", options=_REGUIDED, hardware="seval", preset="guided", rounds=ROUNDS),
+    Method("guided+trained", options=_REGUIDED, hardware="seval", preset="guided", rounds=ROUNDS, trains=True),
 )
 #: One option of the loop at a time, and each taken away, on true values.
 ABLATION = (
