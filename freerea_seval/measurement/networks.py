@@ -113,14 +113,12 @@ def build_from_spec(spec: NetworkSpec) -> tuple[nn.Module, Inputs]:
 
 
 def _build(space: SearchSpace, genotype: str, batch_size: int, seed: int) -> tuple[nn.Module, Inputs]:
-    import torch
-
-    from freerea_patch.networks import check_network
+    from freerea_patch.networks import check_network, zero_input
     from freerea_seval.measurement.backends import random_inputs
 
     network = space.build(genotype)
     check_network(network)
-    return network, random_inputs([torch.zeros(batch_size, *space.input_shape)], seed)
+    return network, random_inputs([zero_input(space, batch_size)], seed)
 
 
 def draw(space: SearchSpace, count: int, seed: int, least: int | None = None) -> list[str]:
