@@ -205,6 +205,28 @@ def gpt_network(width: int, layers: Sequence[Layer], bias: bool, skeleton: Skele
     return Part("chain", nn.Sequential, (first, *(_block(width, layer, bias, skeleton) for layer in layers), last))
 
 
+class Served(nn.Module):
+    """A network that answers tokens behind ``start`` others, whose keys and values are in its cache: zeros.
+
+    Args:
+        network: of one of the spaces.
+        start: tokens in the cache.
+    """
+
+    def __init__(self, network: nn.Module, start: int) -> None:
+        super().__init__()
+        self.network, self.start = network, start
+        self._caches: list[KVCache] = []
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits of the next token, ``(n, vocabulary)``; every call begins with the same cache."""
+        if not self._caches:  # now that the weights are on their device
+            self._caches = new_caches(self.network, len(tokens))
+        for cache in self._caches:
+            cache.length = self.start
+        return next_logits(self.network, tokens, self._caches)
+
+
 def new_caches(network: nn.Module, n: int = 1, length: int | None = None) -> list[KVCache]:
     """Return an empty cache a block, in the dtype and on the device of the weights.
 
@@ -222,7 +244,7 @@ def new_caches(network: nn.Module, n: int = 1, length: int | None = None) -> lis
     return caches
 
 
-def next_logits(network: nn.Sequential, tokens: Tensor, caches: Sequence[KVCache]) -> Tensor:
+def next_logits(network: nn.Module, tokens: Tensor, caches: Sequence[KVCache]) -> Tensor:
     """Return the logits of the token that follows, ``(n, vocabulary)``, and add the tokens to the caches.
 
     Args:
@@ -230,7 +252,7 @@ def next_logits(network: nn.Sequential, tokens: Tensor, caches: Sequence[KVCache
         tokens: ``(n, t)`` that follow those in the caches: the whole prompt first, then one by one.
         caches: of :func:`new_caches`.
     """
-    embedding, *blocks, last = network
+    embedding, *blocks, last = network.children()
     x = embedding(tokens)  # (n, t, width)
     for block, cache in zip(blocks, caches, strict=True):
         x = block(x, cache)

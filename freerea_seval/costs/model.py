@@ -24,6 +24,7 @@ from freerea_seval.costs.memory import (
     weight_bytes,
 )
 from freerea_seval.costs.published import Counts, published_counts
+from freerea_seval.costs.serving import ServingCosts, serving_costs
 from freerea_seval.strings import DispatchMode, Graph, Inputs, Node, Schema, Spec, tensors_in, trace_module
 from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained, zeros
 
@@ -199,6 +200,14 @@ class SpaceCosts:
         """Return the peak bytes of inference on one input."""
         graph, buffers = self._graph(genotype, self._inference)
         return inference_peak(graph) + weight_bytes(graph) + buffers
+
+    def serving(self, genotype: str) -> ServingCosts:
+        """Return the costs of serving a language model.
+
+        Raises:
+            InputError: as :func:`~freerea_seval.costs.serving.serving_costs`.
+        """
+        return serving_costs(*self._graph(genotype, self._inference))
 
     def training_memory(self, genotype: str) -> int:
         """Return the peak bytes of a training step."""
