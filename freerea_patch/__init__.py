@@ -2,7 +2,8 @@
 
 From a space to a front, data passes through these modules:
 
-- ``spaces`` and ``fbnet``: genotypes, their operators, and the networks that they stand for (``networks``);
+- ``spaces``, ``fbnet`` and ``gpt``: genotypes, their operators, and the networks that they stand for (``networks``,
+  ``gpt_networks``);
 - ``algorithms``: FreeREA and others propose genotypes, by ask and tell;
 - ``loop``: evaluates the proposals within a budget and tells the algorithm the results;
 - ``objective``: an objective, and a set of objectives bound to metric sources, such as those of ``training_free``;
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     )
     from freerea_patch.errors import InputError, NothingFeasible, raised_in, unknown_name, user_message
     from freerea_patch.fbnet import FBNetSpace
+    from freerea_patch.gpt import GPTLargeSpace, GPTMediumSpace, GPTSmallSpace, GPTSpace
     from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
     from freerea_patch.imports import import_object, importable_from, share_cores
     from freerea_patch.loop import Budget, Ledger, SearchResult, Step, Times, run
@@ -66,7 +68,8 @@ else:
 # fmt: off
 __all__ = [
     "ALGORITHMS", "SPACES", "UNSUPPORTED", "Aggregation", "Batches", "BoundObjective", "Budget", "Candidate",
-    "Direction", "Evaluation", "FBNetSpace", "FreeREA", "FreeREAMinus", "History", "InputError", "Ledger", "Measured",
+    "Direction", "Evaluation", "FBNetSpace", "FreeREA", "FreeREAMinus", "GPTLargeSpace",
+    "GPTMediumSpace", "GPTSmallSpace", "GPTSpace", "History", "InputError", "Ledger", "Measured",
     "MetricCache", "MetricSource", "Normalisation", "NothingFeasible", "Objective", "ObjectiveSet", "Objectives",
     "Part", "Proposal", "RandomSearch", "RankedFreeREA", "Role", "Search", "SearchResult", "SearchSpace", "SizeSpace",
     "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "algorithm_options", "check_option_names",

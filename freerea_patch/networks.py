@@ -19,7 +19,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from freerea_patch.fbnet import STAGES, Block, Skeleton
 from freerea_patch.imports import TORCH_LOCK
-from freerea_patch.spaces import EDGES, Part
+from freerea_patch.spaces import EDGES, Part, SearchSpace, input_dtype
 
 
 @torch.no_grad()
@@ -46,6 +46,11 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
         elif isinstance(module, _BatchNorm) and module.affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
+
+
+def zero_input(space: SearchSpace, n: int = 1) -> Tensor:
+    """Return ``n`` inputs of a space's networks, ``(n, *input_shape)`` zeros of its dtype."""
+    return torch.zeros(n, *space.input_shape, dtype=getattr(torch, input_dtype(space)))
 
 
 def check_network(network: object) -> None:

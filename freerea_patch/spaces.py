@@ -1,6 +1,6 @@
 """Search spaces: the interface of a space, the two spaces of NATS-Bench, and how a config names a space.
 
-FBNet's space is in :mod:`freerea_patch.fbnet`.
+FBNet's space is in :mod:`freerea_patch.fbnet`, and language models are in :mod:`freerea_patch.gpt`.
 
 The topology space has the cells of NAS-Bench-201 (Dong 2020): four nodes, and on each of the six edges one of five
 operations. A genotype reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``: one block per node, one ``op~source`` per incoming
@@ -44,15 +44,21 @@ class SearchSpace(Protocol):
       to encode as a string;
     - ``choices() -> Mapping[str, Sequence[str]]``: the genes by name, each with its possible values, with
       ``compose(genes) -> str``: the genotype of a value for each gene, and ``genes(genotype) -> Mapping[str, str]``:
-      its inverse. Search engines that choose values of parameters, such as Optuna, need these three.
+      its inverse. Search engines that choose values of parameters, such as Optuna, need these three;
+    - ``input_dtype: str``: the dtype of an input, ``"float32"`` if it is missing. With ``"int64"``, inputs are indices
+      of tokens, ``(tokens,)``.
 
     Attributes:
         name: identifies the space and its options, in records and in cache keys.
-        input_shape: ``(channels, height, width)`` of one input.
+        input_shape: of one input, without the batch: ``(channels, height, width)`` of an image.
     """
 
     name: str
-    input_shape: tuple[int, int, int]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """An attribute; here a property, so that its type may be that of an image."""
+        ...
 
     def check(self, genotype: str) -> None:
         """Raise :class:`~freerea_patch.errors.InputError` if ``genotype`` is not of this space."""
@@ -73,6 +79,15 @@ class SearchSpace(Protocol):
     def build(self, genotype: str) -> nn.Module:
         """Return the network, with any weights, mapping ``(n, *input_shape)`` to ``(n, classes)``."""
         ...
+
+
+#: The dtypes of inputs: images, and indices of tokens.
+INPUT_DTYPES = ("float32", "int64")
+
+
+def input_dtype(space: SearchSpace) -> str:
+    """Return the dtype of a space's inputs, by torch's name."""
+    return str(getattr(space, "input_dtype", "float32"))
 
 
 @dataclass(frozen=True)
@@ -422,6 +437,7 @@ class Subspace:
 
     def __init__(self, space: SearchSpace, genotypes: Sequence[str]) -> None:
         self.name, self.input_shape, self.build = space.name, space.input_shape, space.build
+        self.input_dtype = input_dtype(space)
         self._space = space
         self._listed = dict.fromkeys(genotypes)
         self._genotypes = tuple(self._listed)
@@ -470,6 +486,10 @@ SPACES: Mapping[str, type[Any] | str] = {
     "nats-tss": TopologySpace,
     "nats-sss": SizeSpace,
     "fbnet": "freerea_patch.fbnet:FBNetSpace",
+    "gpt": "freerea_patch.gpt:GPTSpace",
+    "gpt-s": "freerea_patch.gpt:GPTSmallSpace",
+    "gpt-m": "freerea_patch.gpt:GPTMediumSpace",
+    "gpt-l": "freerea_patch.gpt:GPTLargeSpace",
 }
 
 
@@ -528,7 +548,7 @@ def _construct(name: str, make: Callable[..., Any], options: Mapping[str, Any]) 
     except TypeError as error:
         raise InputError(f"space {name!r}: {error}") from error
     if not isinstance(space, SearchSpace):
-        members = (*SearchSpace.__annotations__, "check", "sample", "mutate", "crossover", "build")
+        members = ("name", "input_shape", "check", "sample", "mutate", "crossover", "build")
         missing = [m for m in members if not hasattr(space, m)]
         raise InputError(f"space {name!r} lacks: {', '.join(missing)}; see freerea_patch.SearchSpace")
     if not _is_text(space.name):
@@ -538,6 +558,10 @@ def _construct(name: str, make: Callable[..., Any], options: Mapping[str, Any]) 
         raise InputError(
             f"space {name!r}: expected input_shape as the sizes of one input without the batch, such as (3, 32, 32),"
             f" got {shape!r}"
+        )
+    if input_dtype(space) not in INPUT_DTYPES:
+        raise InputError(
+            f"space {name!r}: expected input_dtype as one of {', '.join(INPUT_DTYPES)}, got {input_dtype(space)!r:.80}"
         )
     return space
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         batch_digest,
         cache_key,
         check_device,
+        check_images,
         code_digest,
         device_model,
         freerea_objectives,

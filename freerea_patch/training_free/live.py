@@ -29,7 +29,7 @@ from numpy.lib import format as npy
 from freerea_patch.errors import USERS_EXCEPTIONS, InputError, unknown_name
 from freerea_patch.imports import TORCH_LOCK, import_object, share_cores, torch_threads
 from freerea_patch.objective import BoundObjective, Measured, Objective, ObjectiveSet
-from freerea_patch.spaces import SearchSpace
+from freerea_patch.spaces import SearchSpace, input_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -107,6 +107,7 @@ class TrainingFree:
     ) -> None:
         if initialisations < 1:
             raise InputError(f"initialisations must be at least 1, got {initialisations}")
+        check_images(space)
         if isinstance(batch, str):
             batch = load_batch(batch, size=batch_size, input_shape=space.input_shape, seed=seed)
         self.space = space
@@ -195,7 +196,7 @@ class TrainingFree:
 class _Computer:
     """The computation of metrics, which imports torch; created for the first network."""
 
-    def __init__(self, images: Images, input_shape: tuple[int, int, int], device: str) -> None:
+    def __init__(self, images: Images, input_shape: tuple[int, ...], device: str) -> None:
         share_cores()
         import torch
 
@@ -311,6 +312,19 @@ def code_digest(space: SearchSpace) -> str:
 def freerea_objectives(source: TrainingFree) -> ObjectiveSet:
     """Return plain FreeREA's objectives: naswot, logsynflow and skip, equally weighted."""
     return ObjectiveSet([BoundObjective(Objective(metric), source, metric) for metric in METRICS])
+
+
+def check_images(space: SearchSpace) -> None:
+    """Make sure that the networks of a space take images.
+
+    Raises:
+        InputError: they take indices of tokens.
+    """
+    if input_dtype(space) != "float32":
+        raise InputError(
+            f"space {space.name}: its networks read tokens, and training-free and zero-cost metrics are of images;"
+            " choose metrics of the sources cost, device or seval"
+        )
 
 
 def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int = 0) -> Images:

@@ -159,8 +159,9 @@ def _space_strings(space: str | SearchSpace, view: str, published: bool, progres
     if not len(genotypes):
         raise InputError(f"space {name!r} lists no networks; its genotypes() must return at least one")
     prepare_torch()
-    import torch
     from pandas import DataFrame
+
+    from freerea_patch.networks import zero_input
 
     with progress_bars(progress).task(f"encoding {len(genotypes):,} networks") as show:
         if published:
@@ -168,7 +169,7 @@ def _space_strings(space: str | SearchSpace, view: str, published: bool, progres
             for done, genotype in enumerate(genotypes):
                 show(done / len(genotypes), f"{done:,}")
                 # A batch of two: the published format does not contain sizes, and it runs batch norm in training mode.
-                strings.append(sevalnas_string(space.build(genotype), [torch.zeros(2, *space.input_shape)]))
+                strings.append(sevalnas_string(space.build(genotype), [zero_input(space, 2)]))
         else:
             strings = SpaceStrings(space, checked_view).strings(genotypes, show)
     return DataFrame({"genotype": list(genotypes), "string": strings})

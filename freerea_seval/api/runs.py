@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from freerea_patch import InputError, NothingFeasible, user_message
+from freerea_patch.spaces import input_dtype
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config, with_engine
 from freerea_seval.progress import Progress
@@ -369,7 +370,14 @@ class Run:
             torch.manual_seed(0)
             network = self.build(index)
         title = f"Network {index} of the run {self.path.name}, {self.space.name}: {self.genotypes()[index]}"
-        export_network(network, self.space.input_shape, path, title=title, batch_size=batch_size or 1)
+        export_network(
+            network,
+            self.space.input_shape,
+            path,
+            title=title,
+            batch_size=batch_size or 1,
+            dtype=input_dtype(self.space),
+        )
         return path
 
     def plot_front(self, ax: Axes | None = None) -> Axes:
@@ -428,7 +436,9 @@ class Run:
 
         index = self.pick if index is None else index
         network, genotype = self.build(index), self.genotypes()[index]
-        return plot_network(network, self.space.input_shape, f"network {index}: {genotype}", ax=ax)
+        return plot_network(
+            network, self.space.input_shape, f"network {index}: {genotype}", input_dtype(self.space), ax=ax
+        )
 
     def report(self, html: str | Path | None = None) -> str:
         """Return the report that the command line prints, as text.

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from freerea_patch import InputError, Part, SearchSpace
+from freerea_patch.networks import zero_input
+from freerea_patch.spaces import input_dtype
 from freerea_seval.costs.memory import (
     activation_bytes,
     check_optimiser,
@@ -22,8 +24,9 @@ from freerea_seval.costs.memory import (
     weight_bytes,
 )
 from freerea_seval.costs.published import Counts, published_counts
+from freerea_seval.costs.serving import ServingCosts, serving_costs
 from freerea_seval.strings import DispatchMode, Graph, Inputs, Node, Schema, Spec, tensors_in, trace_module
-from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained
+from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained, zeros
 
 
 class Costs(NamedTuple):
@@ -171,8 +174,9 @@ class SpaceCosts:
     def __init__(self, space: SearchSpace, batch_size: int = 64, optimiser: str = "momentum") -> None:
         self._space = space
         self._optimiser = optimiser
-        self._inference = _PartsTracer(False, Spec((1, *space.input_shape)))
-        self._training = _PartsTracer(True, Spec((batch_size, *space.input_shape)))
+        dtype = input_dtype(space)
+        self._inference = _PartsTracer(False, Spec((1, *space.input_shape), dtype))
+        self._training = _PartsTracer(True, Spec((batch_size, *space.input_shape), dtype))
 
     def counts(self, genotype: str) -> Counts:
         """Return the parameters and operations for one input.
@@ -184,7 +188,7 @@ class SpaceCosts:
             with suppress(NotComposableError):
                 return published_counts(self._inference.graph(parts(genotype))[0])
         try:
-            return network_counts(self._space.build(genotype), [torch.zeros(self._inference.input_spec.shape)])
+            return network_counts(self._space.build(genotype), [zero_input(self._space)])
         except InputError as error:
             raise InputError(f"network {genotype!r}: {error}") from error
 
@@ -196,6 +200,14 @@ class SpaceCosts:
         """Return the peak bytes of inference on one input."""
         graph, buffers = self._graph(genotype, self._inference)
         return inference_peak(graph) + weight_bytes(graph) + buffers
+
+    def serving(self, genotype: str) -> ServingCosts:
+        """Return the costs of serving a language model.
+
+        Raises:
+            InputError: as :func:`~freerea_seval.costs.serving.serving_costs`.
+        """
+        return serving_costs(*self._graph(genotype, self._inference))
 
     def training_memory(self, genotype: str) -> int:
         """Return the peak bytes of a training step."""
@@ -209,7 +221,7 @@ class SpaceCosts:
             with suppress(NotComposableError):
                 return tracer.graph(parts(genotype))
         network = self._space.build(genotype)
-        inputs = [torch.zeros(tracer.input_spec.shape)]
+        inputs = [zero_input(self._space, tracer.input_spec.shape[0])]
         try:
             graph = memory_graphs(network, inputs)[tracer.training]
         except InputError as error:
@@ -225,7 +237,8 @@ class _PartsTracer:
     def __init__(self, training: bool, input_spec: Spec) -> None:
         self.training = training
         self.input_spec = input_spec
-        self._cache = SubgraphCache(partial(_trace_on_meta, training=training))
+        self._on_meta = input_spec.dtype != "float32"
+        self._cache = SubgraphCache(partial(_trace_on_meta, training=training), self._on_meta)
         self._buffers: dict[Hashable, int] = {}
 
     def graph(self, part: Part) -> tuple[Graph, int]:
@@ -243,10 +256,10 @@ class _PartsTracer:
         key = (part.key, len(part.parts))
         if key not in self._buffers:
             # A module made of parts may not look into them, so that any module can stand for each.
-            self._buffers[key] = _buffer_bytes(part.make(*(nn.Identity() for _ in part.parts)))
+            with torch.device("meta" if self._on_meta else "cpu"):
+                self._buffers[key] = _buffer_bytes(part.make(*(nn.Identity() for _ in part.parts)))
         return self._buffers[key] + sum(map(self._buffer_bytes, part.parts))
 
 
 def _trace_on_meta(network: nn.Module, specs: Sequence[Spec], training: bool) -> Graph:
-    zeros = [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device="meta") for spec in specs]
-    return _trace(network.to("meta"), zeros, training)
+    return _trace(network.to("meta"), zeros(specs, "meta"), training)

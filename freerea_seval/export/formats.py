@@ -45,7 +45,13 @@ def check_target(path: Path) -> None:
 
 
 def export_network(
-    network: nn.Module, input_shape: tuple[int, ...], path: Path, *, title: str = "", batch_size: int = 1
+    network: nn.Module,
+    input_shape: tuple[int, ...],
+    path: Path,
+    *,
+    title: str = "",
+    batch_size: int = 1,
+    dtype: str = "float32",
 ) -> tuple[float, float]:
     """Write a network in evaluation mode to a file, after the file's outputs were compared with the network's.
 
@@ -55,6 +61,7 @@ def export_network(
         path: file to write; its suffix is one of :data:`FORMATS`.
         title: what the network is, in one line, for the head of a ``.py``.
         batch_size: inputs at once that an ``.onnx`` or ``.pt2`` takes; a ``.py`` takes any number.
+        dtype: of the inputs: ``"float32"``, or ``"int64"`` for indices of tokens.
 
     Returns:
         The largest difference of an output on random inputs, relative to the largest output or to 1: with the
@@ -65,11 +72,14 @@ def export_network(
         OSError: the file cannot be written.
     """
     check_target(path)
-    images = torch.randn(batch_size, *input_shape, generator=torch.Generator().manual_seed(0))
+    images = _random(network, (batch_size, *input_shape), dtype)
     try:
         with preserve_state(network):
             # With initial statistics, the outputs of deep networks hardly depend on the input: on FBNet's, by 1e-8.
-            settle(network, input_shape)
+            if dtype == "float32":
+                settle(network, input_shape)
+            else:
+                network.eval()
             settled = _difference(*_written_and_read(network, images, path, title)[1:])
         content, *outputs = _written_and_read(network.eval(), images, path, title)
         own = _difference(*outputs)
@@ -85,6 +95,15 @@ def export_network(
             )
     write_atomically(path, content)
     return own, settled
+
+
+def _random(network: nn.Module, shape: tuple[int, ...], dtype: str) -> Tensor:
+    """Return standard normal numbers, or indices of tokens that the network has."""
+    generator = torch.Generator().manual_seed(0)
+    if dtype == "float32":
+        return torch.randn(shape, generator=generator)
+    tokens = min((module.num_embeddings for module in network.modules() if isinstance(module, nn.Embedding)), default=2)
+    return torch.randint(tokens, shape, generator=generator)
 
 
 @torch.no_grad()
@@ -122,7 +141,7 @@ def _difference(output: Tensor, expected: Tensor) -> float:
 
 
 def _write_source(network: nn.Module, images: Tensor, title: str) -> bytes:
-    return network_source(network, images.shape[1:], title, _USAGE).encode()
+    return network_source(network, images.shape[1:], title, _USAGE, images.dtype).encode()
 
 
 _USAGE = """\

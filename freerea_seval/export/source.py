@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError
+from freerea_patch.gpt_networks import MLP, Attention, Block, KVCache, norm_of, rotate
 from freerea_patch.networks import (
     Cell,
     ChannelShuffle,
@@ -34,9 +35,10 @@ from freerea_seval.progress import printable
 
 #: Functions that return an ``nn.Sequential`` with one convolution, and are written as a call.
 _HELPERS: tuple[Callable[..., nn.Sequential], ...] = (relu_conv_bn, conv_bn_relu)
-_CLASSES = (Zero, ChannelShuffle, ResidualBlock, InvertedResidual)
+_CLASSES = (Zero, ChannelShuffle, ResidualBlock, InvertedResidual, Attention, MLP, Block)
 #: What is copied by name, each after what it uses.
-_COPIED: dict[str, Callable[..., nn.Module]] = {item.__name__: item for item in (*_HELPERS, *_CLASSES)}
+_SOURCES: tuple[Any, ...] = (*_HELPERS, KVCache, rotate, norm_of, *_CLASSES)
+_COPIED: dict[str, Any] = {item.__name__: item for item in _SOURCES}
 #: Parameters of constructors that are numbers of channels, for which a cell has names.
 _CHANNELS = ("c_in", "c_out", "in_channels", "out_channels", "num_features")
 #: A call of at most this many characters stays on one line.
@@ -48,7 +50,9 @@ Widths = Mapping[int, str]
 Shapes = Mapping[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]]
 
 
-def network_source(network: nn.Module, input_shape: Sequence[int], title: str, facts: str = "") -> str:
+def network_source(
+    network: nn.Module, input_shape: Sequence[int], title: str, facts: str = "", dtype: torch.dtype = torch.float32
+) -> str:
     """Return Python source with a class ``Network``, which equals a network but for the values of its weights.
 
     Args:
@@ -56,11 +60,12 @@ def network_source(network: nn.Module, input_shape: Sequence[int], title: str, f
         input_shape: of one input, without the batch.
         title: first line of the docstring.
         facts: further lines of it.
+        dtype: of the input.
 
     Raises:
         InputError: a part of the network is neither of :mod:`torch.nn` nor of a built-in space.
     """
-    writer = _Writer(record_shapes(network, input_shape))
+    writer = _Writer(record_shapes(network, input_shape, dtype))
     callee, arguments = writer.call(network)
     shapes = " to ".join(f"``{_shape(shape)}``" for shape in writer.shapes[network])
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -73,11 +78,14 @@ def network_source(network: nn.Module, input_shape: Sequence[int], title: str, f
     definitions = [*writer.copied(body), *writer.cells, body]
     about = printable(f"{title}\n{facts and chr(10)}{facts}").replace("\\", "\\\\").replace('""', '\\"\\"')
     imports = "from collections import OrderedDict\n\n" if "OrderedDict(" in body else ""
-    tensor = "Tensor, nn" if any("Tensor" in definition for definition in definitions) else "nn"
-    return "\n\n".join((f'"""{about}"""\n\n{imports}from torch import {tensor}\n', *definitions))
+    text = "\n".join(definitions)
+    imports += "import torch\n" if re.search(r"\btorch\.", text) else ""
+    imports += f"from torch import {'Tensor, nn' if 'Tensor' in text else 'nn'}\n"
+    imports += "from torch.nn import functional as F\n" if re.search(r"\bF\.", text) else ""
+    return "\n\n".join((f'"""{about}"""\n\n{imports}', *definitions))
 
 
-def record_shapes(network: nn.Module, input_shape: Sequence[int]) -> Shapes:
+def record_shapes(network: nn.Module, input_shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Shapes:
     """Return the shapes of the input and output of every module that maps one tensor to one, in evaluation mode."""
     shapes: dict[nn.Module, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
@@ -88,7 +96,7 @@ def record_shapes(network: nn.Module, input_shape: Sequence[int]) -> Shapes:
     handles = [module.register_forward_hook(record) for module in network.modules()]
     try:
         with preserve_state(network), torch.no_grad():
-            network.eval()(torch.zeros(2, *input_shape))
+            network.eval()(torch.zeros(2, *input_shape, dtype=dtype))
     finally:
         for handle in handles:
             handle.remove()
@@ -115,7 +123,7 @@ class _Writer:
         """Return the sources of classes and helpers that a text or the cells use, each after what it uses itself."""
         text, sources = "\n".join([body, *self.cells]), dict[str, str]()
         for name in reversed(_COPIED):  # each before what it uses
-            if re.search(rf"\b{name}\(", text):
+            if re.search(rf"\b{name}(\(| \|)", text):  # called, or an optional argument
                 sources[name] = inspect.getsource(_COPIED[name])
                 text += sources[name]
         return list(reversed(sources.values()))

@@ -95,6 +95,52 @@ def space_networks(
     return Networks("genotype", list(dict.fromkeys(genotypes)), make, spec, about)
 
 
+#: What :func:`serving_networks` measures.
+SERVED = ("time_to_first_token", "time_per_token")
+
+
+def check_served(space: SearchSpace, metric: str) -> None:
+    """Make sure that the networks of a space can be served.
+
+    Raises:
+        InputError: they are not those of the built-in spaces of language models.
+    """
+    from freerea_patch import GPTSpace
+
+    make = getattr(space.build, "__self__", space)  # of a subspace, the space that builds
+    if not isinstance(make, GPTSpace):
+        raise InputError(f"{metric} is of the spaces gpt, gpt-s, gpt-m and gpt-l; space {space.name} has no KV cache")
+
+
+def serving_networks(space: SearchSpace, genotypes: Sequence[str], metric: str) -> Networks:
+    """Return language models that answer a prompt of their context, or add the last token to it.
+
+    Args:
+        space: one of the built-in spaces of language models.
+        genotypes: its networks.
+        metric: one of :data:`SERVED`.
+
+    Raises:
+        InputError: as :func:`check_served`.
+    """
+    check_served(space, metric)
+
+    def make(genotype: str) -> tuple[nn.Module, Inputs]:
+        import torch
+
+        from freerea_patch.gpt_networks import Served
+
+        (context,) = space.input_shape
+        t = context if metric == "time_to_first_token" else 1
+        return Served(space.build(genotype), context - t), [torch.zeros(1, t, dtype=torch.int64)]
+
+    def spec(genotype: str) -> NetworkSpec:
+        raise NotImplementedError  # of memory, which is not measured of these
+
+    about = {"space": space.name, "input": [[1, *space.input_shape]], "metric": metric}
+    return Networks("genotype", list(dict.fromkeys(genotypes)), make, spec, about)
+
+
 def build_from_spec(spec: NetworkSpec) -> tuple[nn.Module, Inputs]:
     """Return a network and its inputs.
 
@@ -113,14 +159,12 @@ def build_from_spec(spec: NetworkSpec) -> tuple[nn.Module, Inputs]:
 
 
 def _build(space: SearchSpace, genotype: str, batch_size: int, seed: int) -> tuple[nn.Module, Inputs]:
-    import torch
-
-    from freerea_patch.networks import check_network
+    from freerea_patch.networks import check_network, zero_input
     from freerea_seval.measurement.backends import random_inputs
 
     network = space.build(genotype)
     check_network(network)
-    return network, random_inputs([torch.zeros(batch_size, *space.input_shape)], seed)
+    return network, random_inputs([zero_input(space, batch_size)], seed)
 
 
 def draw(space: SearchSpace, count: int, seed: int, least: int | None = None) -> list[str]:

@@ -19,6 +19,7 @@ from freerea_patch.training_free import (
     MetricCache,
     batch_digest,
     check_device,
+    check_images,
     code_digest,
     live_metric_key,
     load_batch,
@@ -67,6 +68,7 @@ class ZeroCost:
         threads: int = 1,
     ) -> None:
         self.space = space
+        check_images(space)
         self.images: Images = load_batch(batch, size=batch_size, input_shape=space.input_shape, seed=seed)
         self.labels = _load_labels(batch, batch_size)
         self.seed = seed

@@ -402,7 +402,9 @@ _IN_A_ROW = 8
 
 
 @_plot
-def plot_network(network: nn.Module, input_shape: Sequence[int], title: str, *, ax: Axes | None = None) -> Axes:
+def plot_network(
+    network: nn.Module, input_shape: Sequence[int], title: str, dtype: str = "float32", *, ax: Axes | None = None
+) -> Axes:
     """Draw the layers of a network with the shapes of their outputs, and its cell as a graph of four nodes.
 
     Args:
@@ -410,14 +412,16 @@ def plot_network(network: nn.Module, input_shape: Sequence[int], title: str, *, 
             one, with their number.
         input_shape: of one input, without the batch.
         title: of the figure.
+        dtype: of the input.
         ax: axes to draw into.
     """
+    import torch
     from torch import nn
 
     from freerea_patch.networks import Cell
     from freerea_seval.export.source import operation_of, record_shapes
 
-    axes, shapes = _given(ax), record_shapes(network, input_shape)
+    axes, shapes = _given(ax), record_shapes(network, input_shape, getattr(torch, dtype))
     children = list(network) if isinstance(network, nn.Sequential) else [network]
     boxes = [f"input\n{_sizes(input_shape)}"]
     for text, run in groupby(f"{_layer_name(c)}\n{_sizes(shapes[c][1][1:])}" for c in children):

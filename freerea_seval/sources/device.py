@@ -12,7 +12,7 @@ from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
 from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.measurement.machine import find_meter
 from freerea_seval.measurement.memory import check_memory
-from freerea_seval.measurement.networks import Networks, space_networks
+from freerea_seval.measurement.networks import SERVED, Networks, check_served, serving_networks, space_networks
 from freerea_seval.measurement.run import measure_networks
 from freerea_seval.progress import Progress
 from freerea_seval.sources.live import prepare_torch
@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from freerea_seval.measurement.ssh import SshMachine
 
 #: What is measured, and its column of results; see :func:`freerea_seval.measurement.measure_networks`.
-COLUMNS = {"latency": "latency_ms", "memory": "peak_mb", "energy": "energy_mj"}
+COLUMNS = {
+    "latency": "latency_ms",
+    "memory": "peak_mb",
+    "energy": "energy_mj",
+    "time_to_first_token": "latency_ms",
+    "time_per_token": "latency_ms",
+}
 #: Visits to every network, fewer than those of ``freerea-seval measure``, so that a search does not wait for long.
 ROUNDS = 3
 
@@ -35,8 +41,8 @@ def check_measurable(metric: object, device: str) -> None:
     """
     if metric not in COLUMNS:
         raise InputError(
-            f"'measure' can be latency, memory or energy, not {metric!r}; measure others by a function of yours:"
-            " {python: pkg.module:callable}"
+            f"'measure' can be latency, memory or energy, not {metric!r}, and of language models time_to_first_token"
+            " or time_per_token; measure others by a function of yours: {python: pkg.module:callable}"
         )
     if metric == "memory":
         check_memory("eager", device)
@@ -66,6 +72,8 @@ def measure(context: Context, metric: str, genotypes: Sequence[str], output: Pat
     if metric == "latency":
         return measure_latency_ms(space, genotypes, device=device, progress=progress, output=output)
     check_measurable(metric, device)
+    if metric in SERVED:
+        return _measured(serving_networks(space, genotypes, metric), genotypes, metric, device, progress, output)
     named = {"space_name": context.space_name, "base": context.base}
     networks = space_networks(space, genotypes, **named)  # type: ignore[arg-type]
     return _measured(networks, genotypes, metric, device, progress, output)
@@ -148,6 +156,8 @@ class DeviceSource:
         """Return a metric's direction and unit; raise :class:`InputError` if this machine cannot measure it."""
         info = builtin_metric("device", metric)
         check_measurable(metric, self._context.live.device)
+        if metric in SERVED:
+            check_served(self._context.space, metric)
         return info
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> list[dict[str, Measured]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from freerea_patch import InputError, Measured, MetricCache, TrainingFree, importable_from, share_cores
 from freerea_patch.imports import TORCH_LOCK
+from freerea_patch.spaces import input_dtype
 from freerea_seval.config import LiveSettings
 from freerea_seval.sources.registry import Context, MetricInfo, builtin_metric
 
@@ -118,12 +119,21 @@ class ZeroCostSource(TrainingFreeSource):
 class CostSource:
     """The counts and the memory of :class:`freerea_seval.costs.SpaceCosts`."""
 
+    #: Metrics of language models, and their names in :class:`freerea_seval.costs.ServingCosts`.
+    SERVING: Mapping[str, str] = {
+        "prompt_macs": "prompt_macs",
+        "token_macs": "token_macs",
+        "kv_cache": "kv_cache_bytes",
+        "serving_memory": "memory_bytes",
+    }
+
     def __init__(self, context: Context, argument: None) -> None:
         prepare_torch(context.live)
         from freerea_seval.costs import SpaceCosts
 
         costs = SpaceCosts(context.space, context.live.batch_size)
-        self._counts = costs.counts
+        self._space = context.space
+        self._counts, self._serving = costs.counts, costs.serving
         self._memory: dict[str, Callable[[str], int]] = {
             "activations": costs.activations,
             "inference_memory": costs.inference_memory,
@@ -131,12 +141,19 @@ class CostSource:
         }
 
     def describe(self, metric: str) -> MetricInfo:
-        """Return a metric's direction and unit."""
-        return builtin_metric("cost", metric)
+        """Return a metric's direction and unit; raise :class:`InputError` for one of serving in a space of images."""
+        info = builtin_metric("cost", metric)
+        if metric in self.SERVING and input_dtype(self._space) != "int64":
+            raise InputError(
+                f"{metric} is of language models, whose spaces have input_dtype 'int64', such as gpt-s; space"
+                f" {self._space.name} has images, for which the source has macs and inference_memory"
+            )
+        return info
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
         """Yield the costs network by network: counts in millions, memory in megabytes (10^6 bytes)."""
-        counts = [metric for metric in metrics if metric not in self._memory]
+        counts = [metric for metric in metrics if metric not in (*self._memory, *self.SERVING)]
+        serving = [metric for metric in metrics if metric in self.SERVING]
         for genotype in genotypes:
             row: dict[str, Measured] = {}
             with TORCH_LOCK:
@@ -145,6 +162,11 @@ class CostSource:
                     values = self._counts(genotype)
                     seconds = (time.perf_counter() - began) / len(counts)
                     row = {metric: Measured(getattr(values, metric) / 1e6, seconds) for metric in counts}
+                if serving:
+                    began = time.perf_counter()
+                    served = self._serving(genotype)
+                    seconds = (time.perf_counter() - began) / len(serving)
+                    row |= {m: Measured(getattr(served, self.SERVING[m]) / 1e6, seconds) for m in serving}
                 for metric in metrics:
                     if metric in self._memory:
                         began = time.perf_counter()

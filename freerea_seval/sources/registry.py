@@ -334,6 +334,14 @@ _RECORDS = (
                 "peak of a training step: weights, gradients, momentum of SGD, and what is saved for the backward of"
                 " live.batch_size inputs",
             ),
+            MetricInfo(
+                "prompt_macs", "min", "M", "of a language model: from a prompt of its context to the next token"
+            ),
+            MetricInfo("token_macs", "min", "M", "of a language model: one more token at its context, with a KV cache"),
+            MetricInfo("kv_cache", "min", "MB", "of a language model: keys and values of its context in float16"),
+            MetricInfo(
+                "serving_memory", "min", "MB", "of a language model: peak in float16, with weights and KV cache"
+            ),
         ),
         workers="never",
     ),
@@ -345,6 +353,8 @@ _RECORDS = (
             MetricInfo("latency", "min", "ms", "median latency of one image on this machine"),
             MetricInfo("memory", "min", "MB", "peak of inference on one image, in a process of its own (Linux, cpu)"),
             MetricInfo("energy", "min", "mJ", "of the processor, for one image (Intel's RAPL counters, Linux)"),
+            MetricInfo("time_to_first_token", "min", "ms", "of a language model: a prompt of its context to a token"),
+            MetricInfo("time_per_token", "min", "ms", "of a language model: the last token of its context, KV cache"),
         ),
         workers="clock",
     ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import nn
 
-from freerea_patch import FBNetSpace, InputError, SearchSpace, SizeSpace, TopologySpace
+from freerea_patch import FBNetSpace, GPTSpace, InputError, SearchSpace, SizeSpace, TopologySpace
+from freerea_patch.networks import zero_input
+from freerea_patch.spaces import input_dtype
 from freerea_seval.strings.graph.ir import Spec
 from freerea_seval.strings.spaces import ChainStrings, NotComposableError
 from freerea_seval.strings.text.serialize import serialize_graph as write
@@ -19,7 +20,7 @@ _PROGRESS_INTERVAL = 64
 #: Spaces and views whose strings are kept for the next caller, the latest last.
 _KEPT: list[SpaceStrings] = []
 _MOST_KEPT = 4
-_NAMED = (TopologySpace, SizeSpace, FBNetSpace)
+_NAMED = (TopologySpace, SizeSpace, FBNetSpace, GPTSpace, *GPTSpace.__subclasses__())
 
 
 def encode_module(network: nn.Module, inputs: Inputs, view: View = "executed") -> str:
@@ -55,8 +56,9 @@ class SpaceStrings:
         self.space = space
         self.view = check_view(view)
         self._cache: dict[str, str] = {}
-        self._input = Spec((1, *space.input_shape))
-        self._chains = ChainStrings(self.view)
+        self._input = Spec((1, *space.input_shape), input_dtype(space))
+        # Parts of language models are traced without values: one layer of a thousand tokens takes a second to run.
+        self._chains = ChainStrings(self.view, on_meta=self._input.dtype != "float32")
 
     def strings(
         self, genotypes: Sequence[str], on_fraction: Callable[[float, str], object] = lambda fraction, text: None
@@ -87,7 +89,7 @@ class SpaceStrings:
                 return self._chains.string(parts(genotype), self._input)
             except NotComposableError:
                 pass
-        return encode_module(self.space.build(genotype), [torch.zeros(self._input.shape)], self.view)
+        return encode_module(self.space.build(genotype), [zero_input(self.space)], self.view)
 
 
 def shared_strings(space: SearchSpace, view: View = "executed") -> SpaceStrings:

@@ -10,6 +10,7 @@ convolution), ``linear`` (matrix product with a parameter), ``matmul`` (any othe
 
 - ``input`` and ``output``: arguments and results of the network;
 - ``unused``: parameters that no operation reads;
+- ``rotary``: positions of the built-in language models, which rotate the first ``features`` of a head;
 - ``constant``: a tensor that is neither an input nor a parameter nor the result of an operation;
 - ``update``: the first input after the other inputs, which were computed in place, overwrote parts of it. ``offset``
   lists the number of elements before each part; ``stride`` lists, part by part, the distance between neighbours along

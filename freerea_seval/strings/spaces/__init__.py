@@ -7,6 +7,12 @@ from typing import TYPE_CHECKING
 from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
-    from freerea_seval.strings.spaces.subgraph_cache import ChainStrings, NotComposableError, SubgraphCache, chained
+    from freerea_seval.strings.spaces.subgraph_cache import (
+        ChainStrings,
+        NotComposableError,
+        SubgraphCache,
+        chained,
+        zeros,
+    )
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)

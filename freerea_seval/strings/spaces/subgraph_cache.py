@@ -126,18 +126,31 @@ class _Wiring(NamedTuple):
 
 
 def _traced(network: nn.Module, inputs: Sequence[Spec]) -> Graph:
-    return record(network.eval(), [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs])
+    return record(network.eval(), zeros(inputs, "cpu"))
+
+
+def _traced_on_meta(network: nn.Module, inputs: Sequence[Spec]) -> Graph:
+    return record(network.eval(), zeros(inputs, "meta"))
+
+
+def zeros(inputs: Sequence[Spec], device: str) -> list[Tensor]:
+    """Return inputs of these shapes and dtypes."""
+    return [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype), device=device) for spec in inputs]
 
 
 class SubgraphCache:
     """The subgraphs of parts.
 
     Args:
-        tracer: returns the graph of a new module for its inputs.
+        tracer: returns the graph of a new module for its inputs; by default, the module runs.
+        on_meta: build modules on the ``meta`` device, and by default also trace them there.
     """
 
-    def __init__(self, tracer: Callable[[nn.Module, Sequence[Spec]], Graph] = _traced) -> None:
-        self._tracer = tracer
+    def __init__(
+        self, tracer: Callable[[nn.Module, Sequence[Spec]], Graph] | None = None, on_meta: bool = False
+    ) -> None:
+        self._tracer = tracer or (_traced_on_meta if on_meta else _traced)
+        self._device = "meta" if on_meta else "cpu"
         self._subgraphs: dict[tuple[Hashable, Spec], Subgraph] = {}
         self._wirings: dict[tuple[Hashable, int, Spec], list[_Wiring]] = {}
         self._signatures: dict[Hashable, int] = {}
@@ -169,7 +182,7 @@ class SubgraphCache:
             return self._compose(part, source)
         key = (part.identity, source)
         if key not in self._subgraphs:
-            with skip_initialisation():  # the values of weights do not matter
+            with skip_initialisation(), torch.device(self._device):  # the values of weights do not matter
                 module = part.build()
             graph, signature = self._trace(module, source)
             self._subgraphs[key] = Subgraph(graph, {}, signature)
@@ -201,7 +214,9 @@ class SubgraphCache:
         while True:
             placeholders = [_Placeholder(*inner, find) for inner in enumerate(part.parts)]
             try:
-                graph, signature = self._trace(part.make(*placeholders), source)
+                with torch.device(self._device):
+                    module = part.make(*placeholders)
+                graph, signature = self._trace(module, source)
             except _UnknownPart as unknown:
                 self._subgraphs[unknown.part.identity, unknown.source] = self.subgraph(unknown.part, unknown.source)
                 continue
@@ -296,11 +311,12 @@ class ChainStrings:
 
     Args:
         view: of the networks.
+        on_meta: see :class:`SubgraphCache`.
     """
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, on_meta: bool = False) -> None:
         self._view = view
-        self._cache = SubgraphCache()
+        self._cache = SubgraphCache(on_meta=on_meta)
         self._links: dict[int, _Link] = {}
         self._endings: dict[Hashable, str] = {}
 

@@ -213,7 +213,8 @@ def expose_operations(mode: DispatchMode, network: nn.Module) -> Iterator[None]:
     """Make PyTorch dispatch the same operations on every device while a network runs.
 
     - ``nn.Identity``, which dispatches nothing, becomes a node, since devices spend time on it.
-    - Attention becomes one node: which kernel runs depends on device, dtype and mask.
+    - Attention becomes one node: which kernel runs depends on device, dtype and mask. So do rotary positions of the
+      built-in language models, whose tables are no part of the architecture.
     - ``nn.LSTM`` runs step by step, as without oneDNN, whose single kernel only the CPU has.
     - ``nn.TransformerEncoder`` runs its layers' operations, not the fused kernel of evaluation mode.
     - Lazy modules initialise their parameters unseen.
@@ -244,8 +245,13 @@ def expose_operations(mode: DispatchMode, network: nn.Module) -> Iterator[None]:
     # Attention with functions makes an empty mask for its kernel if it gets none.
     flex = sys.modules.get("torch.nn.attention.flex_attention")
     empty_mask = getattr(flex, "_create_empty_block_mask", None)
+    # Whoever traces a language model has imported the module of its networks.
+    language_models: Any = sys.modules.get("freerea_patch.gpt_networks")
+    rotate = getattr(language_models, "rotate", None)
     DispatchMode.active.append(mode)
     try:
+        if rotate is not None:
+            language_models.rotate = partial(_opaque_rotary, mode, rotate)
         if empty_mask is not None:
             flex._create_empty_block_mask = mode.pause()(empty_mask)  # type: ignore[union-attr]
         torch.compile = _run_uncompiled
@@ -258,11 +264,20 @@ def expose_operations(mode: DispatchMode, network: nn.Module) -> Iterator[None]:
     finally:
         DispatchMode.active.pop()
         F.scaled_dot_product_attention, torch.compile = attention, compile_
+        if rotate is not None:
+            language_models.rotate = rotate
         if empty_mask is not None:
             flex._create_empty_block_mask = empty_mask  # type: ignore[union-attr]
         torch.backends.mkldnn.enabled = onednn
         torch.backends.mha.set_fastpath_enabled(fused_encoder)
         hook.remove()
+
+
+def _opaque_rotary(
+    mode: DispatchMode, rotate: Callable[..., Tensor], x: Tensor, cos: Tensor, sin: Tensor, start: int
+) -> Tensor:
+    """Run :func:`freerea_patch.gpt_networks.rotate`, whose last arguments these are, as one operation."""
+    return mode.opaque("rotary", {"features": 2 * cos.shape[-1]}, [x], lambda: rotate(x, cos, sin, start))
 
 
 def _opaque_attention(

@@ -60,7 +60,7 @@ def test_only_what_drifts_is_measured_with_networks_of_before(
 
 
 def test_what_this_machine_cannot_measure_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InputError, match="'measure' can be latency, memory or energy, not 'ttft'; measure others by a"):
+    with pytest.raises(InputError, match="'measure' can be latency, memory or energy, not 'ttft', and of language"):
         learned({"measure": "ttft"}, "ttft", tmp_path)
     monkeypatch.setattr(device, "find_meter", lambda: None)
     with pytest.raises(
