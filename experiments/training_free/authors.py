@@ -3,7 +3,7 @@
 Both compute one random cell after the other: the same networks, weights, images, noise and signs, on a CPU with one
 thread. The authors' functions run unmodified from clones of their code; each clone may be left out.
 
-``python -m experiments.training_free.published_metrics --az-nas AZ-NAS --vkdnw VKDNW --swap SWAP --zico ZiCo
+``python -m experiments.training_free.authors --az-nas AZ-NAS --vkdnw VKDNW --swap SWAP --zico ZiCo
 --meco MeCo``
 """
 
@@ -49,7 +49,7 @@ METRICS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compute the metrics of random cells in turn, and print how they agree and what they cost."""
-    parser = experiment_parser("training_free.published_metrics", __doc__)
+    parser = experiment_parser("training_free.authors", __doc__)
     for name in METRICS:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, metavar="CHECKOUT", help="clone of its code")
     parser.add_argument("--networks", type=int, default=20, help="number of cells")

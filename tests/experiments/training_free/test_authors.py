@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.training_free.published_metrics import CORRECTED, load, main, summary
+from experiments.training_free.authors import CORRECTED, load, main, summary
 from freerea_patch import InputError
 
 #: The parts of each clone that are called, with the imports and the calls of ``cuda`` of the originals.
@@ -92,7 +92,7 @@ def test_every_code_is_called_as_it_wants_to_be(clones: list[str], capsys: pytes
 def test_each_code_sees_the_networks_and_the_noise(clones: list[str]) -> None:
     import torch
 
-    from experiments.training_free.published_metrics import CODES
+    from experiments.training_free.authors import CODES
     from freerea_patch import TopologySpace
 
     network = TopologySpace().build("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
