@@ -137,7 +137,7 @@ class Guides:
     ratio: float
 
     def columns(self, dataset: str, seconds: Sequence[float]) -> dict[str, list[Measured]]:
-        """Return the metrics of all cells; those without a row have no value.
+        """Return the metrics of all cells; those without a row, or with an infinite value, have none.
 
         Args:
             dataset: the data set.
@@ -155,7 +155,8 @@ class Guides:
             rows = pd.read_csv(path).set_index("index")[names]
         except (OSError, KeyError, ValueError) as error:
             raise InputError(f"{path} cannot be used ({error}); make it with training_free.guides compute") from None
-        values = rows.reindex(range(len(seconds))).to_numpy(float).T
+        # Minus infinity is the value of a cell whose output does not depend on the input.
+        values = rows.reindex(range(len(seconds))).replace(-math.inf, math.nan).to_numpy(float).T
         charged = [self.ratio * s for s in seconds], [0.0] * len(seconds)
         return {
             name: [Measured(v, s) for v, s in zip(column, charged[number > 0], strict=True)]

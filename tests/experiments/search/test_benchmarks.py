@@ -119,11 +119,14 @@ def test_published_tables_are_the_published_values(tmp_path: Path, data_dir: Pat
 def test_guides_are_read_by_index_and_charged_as_a_multiple_of_freereas_metrics(tmp_path: Path) -> None:
     folder = tmp_path / "cifar10"
     folder.mkdir()
-    (folder / "rows.csv").write_text("index,independence,depth,params,skip\n2,-0.5,30,0.7,1\n0,-0.1,20,0.3,0\n")
+    (folder / "rows.csv").write_text("index,independence,depth,params,skip\n2,-0.5,30,0.7,1\n0,-inf,20,0.3,0\n")
     for dataset in ("cifar10", "cifar100"):
         columns = Guides(tmp_path, 0.25).columns(dataset, [1.0, 2.0, 4.0])
         assert list(columns) == ["independence", "params", "depth"]
         assert [measured.value for measured in columns["params"]] == pytest.approx([0.3, math.nan, 0.7], nan_ok=True)
+        assert [measured.value for measured in columns["independence"]] == pytest.approx(
+            [math.nan, math.nan, -0.5], nan_ok=True
+        )
         assert [measured.seconds for measured in columns["independence"]] == [0.25, 0.5, 1.0]
         assert [measured.seconds for measured in columns["depth"]] == [0, 0, 0]
     with pytest.raises(InputError, match=r"ImageNet16-120.rows\.csv cannot be used .*guides compute"):
