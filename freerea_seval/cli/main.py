@@ -18,7 +18,8 @@ from typer.core import TyperGroup
 
 from freerea_patch import share_cores
 from freerea_seval import __version__
-from freerea_seval.progress import printable
+from freerea_seval.cli import configs
+from freerea_seval.cli.output import echo, options
 
 if TYPE_CHECKING:
     from freerea_seval.api.calibrating import Calibration
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Put any metric into a training-free architecture search.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # panels would import a Markdown parser, which takes longer than all of our own
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -64,13 +64,9 @@ ProxiesOption = Annotated[
 ]
 
 
-def _echo(text: str, err: bool = False, nl: bool = True) -> None:
-    typer.echo(printable(text), err=err, nl=nl)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
-        _echo(f"freerea-seval {__version__}")
+        echo(f"freerea-seval {__version__}")
         raise typer.Exit
 
 
@@ -144,6 +140,9 @@ def search(
     )
 
 
+app.command()(options()(configs.check))
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
@@ -157,7 +156,7 @@ def report(
         loaded.report(html)
     _show(loaded)
     if html is not None:
-        _echo(f"page: {html}")
+        echo(f"page: {html}")
 
 
 def _show(run: Run) -> None:
@@ -171,10 +170,10 @@ def _show(run: Run) -> None:
     try:
         run.draw()
     except (InputError, OSError) as error:  # the run is worth as much without its figure
-        _echo(f"no figure: {error}", err=True)
-    _echo(f"run folder: {run.path}")
+        echo(f"no figure: {error}", err=True)
+    echo(f"run folder: {run.path}")
     if len(run.front):
-        _echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
+        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
 
 
 @app.command()
@@ -201,7 +200,7 @@ def export(
     from freerea_seval.api.runs import load_run
 
     written = load_run(run, trust=trust).export(path, pick, seed, batch_size)
-    _echo(f"{written}: loaded again, with the outputs of the network")
+    echo(f"{written}: loaded again, with the outputs of the network")
 
 
 @app.command()
@@ -260,13 +259,13 @@ def train(
         base=base,
         seed=seed,
     ).info
-    _echo(
+    echo(
         f"{output}: predicts {', '.join(metric)} of {info.space} from the {info.view} view, trained on {info.samples}"
         f" networks\nchose {info.choice}"
     )
     for predicted in info.metrics:
         unable = f" ({predicted.unsupported} unsupported)" if predicted.unsupported else ""
-        _echo(f"{predicted.name}, {predicted.samples} values{unable}; cross-validated {_scores(predicted.scores)}")
+        echo(f"{predicted.name}, {predicted.samples} values{unable}; cross-validated {_scores(predicted.scores)}")
 
 
 @app.command()
@@ -298,7 +297,7 @@ def predict(
     if interval is not None:
         _warn_of_infinite_bounds(loaded, interval)
     if output is None:
-        _echo(to_csv(table, 6), nl=False)
+        echo(to_csv(table, 6), nl=False)
 
 
 @app.command()
@@ -321,10 +320,10 @@ def evaluate(
     scores = loaded.evaluate(table, space, interval, unsupported, missing, proxies, output)
     for name, row in scores.iterrows():
         defined = {str(score): value for score, value in row.dropna().items()}
-        _echo(f"{name}, {row['networks']:.0f} networks: {_scores(defined)}")
+        echo(f"{name}, {row['networks']:.0f} networks: {_scores(defined)}")
     _warn_of_infinite_bounds(loaded, interval)
     if output is not None:
-        _echo(f"{output}: predictions.csv, scores.json and a figure a metric")
+        echo(f"{output}: predictions.csv, scores.json and a figure a metric")
 
 
 def _scores(scores: Mapping[str, float]) -> str:
@@ -338,7 +337,7 @@ def _warn_of_infinite_bounds(predictor: Predictor, interval: float) -> None:
 
     few = [f"{metric} from {count}" for metric, count in predictor.unbounded(interval).items()]
     if few:
-        _echo(
+        echo(
             f"freerea-seval: an interval that holds with probability {interval:g} takes {samples_needed(interval)}"
             f" measurements, and the predictor learned {', '.join(few)}: bounds are infinite; measure more, or ask for"
             " a smaller --interval",
@@ -369,15 +368,15 @@ def encode(
     if space is None:
         string, facts = encoding.encode_with_facts(network, inputs, view, published, output)
         if output is None:
-            _echo(string + "\n")
+            echo(string + "\n")
         for name, value in facts.items():
-            _echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
+            echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
         if not published:
             from freerea_seval.strings import Tokenizer
 
             tokenizer = Tokenizer()
             tokens = tokenizer.tokens(string)
-            _echo(f"tokens         {len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}")
+            echo(f"tokens         {len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}")
         return
     if network is not None or inputs:
         raise InputError("--space encodes a whole space; leave out the network and --input")
@@ -385,7 +384,7 @@ def encode(
         raise InputError("a whole space is written to a file: add -o FILE.csv")
     strings = encoding.encode(view=view, published=published, space=space, output=output)["string"]
     lengths = sorted(map(len, strings))
-    _echo(
+    echo(
         f"{output}: {len(strings):,} networks, {strings.nunique():,} different strings,"
         f" {lengths[len(lengths) // 2]} characters in the median, {lengths[-1]} at most"
     )
@@ -473,7 +472,7 @@ def measure(
         output,
     )
     values = table["latency_ms"].dropna()
-    _echo(
+    echo(
         f"{output}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
         + _unable(len(table) - len(values), output)
         + _unable(len(table.attrs["failed"]), output, "could not be built or exported")
@@ -502,7 +501,7 @@ def measure_export(
     exported = export_networks(
         networks or None, inputs or None, space, count, genotypes, informative, batch_size, seed, output
     )
-    _echo(
+    echo(
         f"{output}: {exported} networks; copy it to the device, run python measure.py there (it needs onnxruntime and"
         " numpy), and bring back results.csv for: freerea-seval measure import"
     )
@@ -517,7 +516,7 @@ def measure_import(
     from freerea_seval.api.measuring import import_results
 
     latencies = import_results(results, output)["latency_ms"]
-    _echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
+    echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
 
 
 calibrate_commands = typer.Typer(
@@ -548,7 +547,7 @@ def calibrate_plan(
     from freerea_seval.api.calibrating import plan
 
     chosen = plan(n, space, genotypes, base or (), earlier or (), seed, output)
-    _echo(
+    echo(
         f"{output}: {len(chosen)} networks; measure them on the device: freerea-seval measure (here), or measure export"
         f" and import, with --genotypes {output}"
     )
@@ -578,7 +577,7 @@ def calibrate_fit(
         unsupported=unsupported,
         seed=seed,
     )
-    _echo(_calibrated(output, calibration))
+    echo(_calibrated(output, calibration))
 
 
 @calibrate_commands.command("run")
@@ -615,7 +614,7 @@ def calibrate_run(
         threads=threads,
         seed=seed,
     )
-    _echo(_calibrated(output, calibration))
+    echo(_calibrated(output, calibration))
 
 
 def _calibrated(output: Path, calibration: Calibration) -> str:
@@ -685,14 +684,14 @@ def upstream(
         if config is not None or arguments or metrics is not None or output is not None:
             raise InputError("--write-patch only writes the patch; leave the other options out")
         twin.write_patch(checkout, write_patch)
-        _echo(
+        echo(
             f"{write_patch}: apply it with 'git apply' in {checkout}; run_search.py then reads"
             f" {', '.join(twin.VARIABLES)}"
         )
         return
     run = twin.upstream(checkout, config, arguments, metrics=metrics, output=output)
     if run.histories:  # none if it has shown its help
-        _echo(twin.shown(run))
+        echo(twin.shown(run))
 
 
 def main() -> None:
@@ -715,13 +714,13 @@ def main() -> None:
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[union-attr]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
-                _echo(message)
+                echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
         from freerea_seval.runs.answers import AnswersWanted
 
         if isinstance(error, AnswersWanted):
-            _echo(f"freerea-seval: {error}")
+            echo(f"freerea-seval: {error}")
             sys.exit(3)
         mistake = user_message(error) or (repr(error) if isinstance(error, SystemExit) else None)
         if mistake is None:
@@ -731,7 +730,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    _echo(f"freerea-seval: error: {' '.join(message.split())}", err=True)
+    echo(f"freerea-seval: error: {' '.join(message.split())}", err=True)
     sys.exit(2)
 
 

@@ -121,6 +121,52 @@ class _Remembering:
             yield row
 
 
+def learned_of(setup: Setup, known: Mapping[str, int]) -> list[Learned]:
+    """Return the objectives that are measured in rounds, in the order in which they are measured.
+
+    Args:
+        setup: the opened sources.
+        known: numbers of values from earlier runs, by column.
+
+    Raises:
+        InputError: the numbers of networks do not suit, or the name of an objective.
+    """
+    section = setup.config.refine
+    assert section is not None
+    order = {"measure": 0, "ask": 2}  # what costs least is known first
+    objectives = sorted(
+        (
+            Learned(
+                bound.section,
+                bound.source,
+                section.start if bound.source.means.start is None else bound.source.means.start,
+                section.networks if bound.source.means.networks is None else bound.source.means.networks,
+                known.get(bound.section.column, 0),
+            )
+            for bound in setup.bound
+            if isinstance(bound.source, LearnedSource)
+        ),
+        key=lambda learned: (learned.selects, order.get(learned.source.means.kind, 1)),
+    )
+    guided = any(bound.section.role == "guide" for bound in setup.bound)
+    others = any(
+        b.section.role in ("fitness", "pareto") and not isinstance(b.source, LearnedSource) for b in setup.bound
+    )
+    sources = [learned.source for learned in objectives]
+    for learned in objectives:
+        if sources.count(learned.source) > 1:
+            raise InputError(f"objective {learned.column!r}: another objective learns the same metric; keep one")
+        if learned.column.strip(". ") == "" or set(learned.column) & set("/\\:\0"):
+            raise InputError(f"objective {learned.column!r}: its name is also one of files; give it another 'name'")
+        later = learned.start == 0 and (guided or others or not learned.selects)
+        if max(learned.start, learned.known) < FEWEST_TO_LEARN and not later:
+            raise InputError(
+                f"objective {learned.column!r}: a predictor needs 'start' of at least {FEWEST_TO_LEARN} networks,"
+                f" got {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
+            )
+    return objectives
+
+
 class Refinement:
     """The rounds of one seed.
 
@@ -143,45 +189,12 @@ class Refinement:
         self._rounds = section.rounds
         self._bound = setup.bound
         earlier = read_earlier(folder, setup)
-        order = {"measure": 0, "ask": 2}  # what costs least is known first
-        self.learned = sorted(
-            (
-                Learned(
-                    bound.section,
-                    bound.source,
-                    section.start if bound.source.means.start is None else bound.source.means.start,
-                    section.networks if bound.source.means.networks is None else bound.source.means.networks,
-                    len(earlier.values.get(bound.section.column, ())),
-                )
-                for bound in self._bound
-                if isinstance(bound.source, LearnedSource)
-            ),
-            key=lambda learned: (learned.selects, order.get(learned.source.means.kind, 1)),
-        )
-        self._check()
+        self.learned = learned_of(setup, {column: len(values) for column, values in earlier.values.items()})
         self.log = RefineLog(self._path / "refine.jsonl", earlier.values)
         self._memory: dict[int, dict[str, dict[str, float]]] = {}
         #: The candidates of every part of the search; those of part 0 are from earlier runs.
         self._journals: dict[int, list[Candidate]] = {0: earlier.explored}
         self._remember(earlier.explored)
-
-    def _check(self) -> None:
-        guided = any(bound.section.role == "guide" for bound in self._bound)
-        others = any(
-            b.section.role in ("fitness", "pareto") and not isinstance(b.source, LearnedSource) for b in self._bound
-        )
-        sources = [learned.source for learned in self.learned]
-        for learned in self.learned:
-            if sources.count(learned.source) > 1:
-                raise InputError(f"objective {learned.column!r}: another objective learns the same metric; keep one")
-            if learned.column.strip(". ") == "" or set(learned.column) & set("/\\:\0"):
-                raise InputError(f"objective {learned.column!r}: its name is also one of files; give it another 'name'")
-            later = learned.start == 0 and (guided or others or not learned.selects)
-            if max(learned.start, learned.known) < FEWEST_TO_LEARN and not later:
-                raise InputError(
-                    f"objective {learned.column!r}: a predictor needs 'start' of at least {FEWEST_TO_LEARN} networks,"
-                    f" got {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
-                )
 
     def execute(self) -> dict[str, Any]:
         """Carry out the rounds, and return the result of the seed.

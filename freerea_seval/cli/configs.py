@@ -1,0 +1,118 @@
+"""The commands about a config: ``check``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from freerea_seval.cli.output import MODE, echo, print_document
+
+if TYPE_CHECKING:
+    from freerea_seval.runs.check import Check, CheckedMetric, TimeEstimate
+
+
+def check(
+    config: Annotated[Path | None, typer.Argument(help="Config file (YAML); without one, the default search.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value; repeatable.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Evaluate networks for so long, to estimate the time; 0: none.")] = 10,
+) -> None:
+    """Say what a config would run, what is missing for it, and about how long it takes. It writes nothing."""
+    from freerea_patch import InputError
+    from freerea_seval.api import configs
+
+    checked = configs.check(config, override=override, seconds=seconds, progress=MODE.progress)
+    print_document(lambda: checked)
+    if MODE.document is None:
+        _print_check(checked)
+    if checked.problems:
+        raise InputError("; ".join(checked.problems))
+
+
+def _print_check(checked: Check) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from freerea_seval.progress import printable
+
+    limits = {name: limit for name, limit in checked.budget.items() if name != "patience"}
+    lines = {
+        "space": _argument(checked.space) + (f", the rows of {checked.only}" if checked.only is not None else ""),
+        "algorithm": f"{checked.algorithm}: {_argument(checked.options)}",
+        "seeds": ", ".join(map(str, checked.seeds[:10])) + (", ..." if len(checked.seeds) > 10 else ""),
+        "budget": ", ".join(f"{limit:g} {name.replace('_', ' ')}" for name, limit in limits.items()),
+        "device": checked.device,
+    }
+    if checked.refine is not None:
+        lines["refine"] = (
+            f"{checked.refine['start']} networks are measured first, and {checked.refine['networks']} after each of"
+            f" {checked.refine['rounds']} parts of the search"
+        )
+    for name, text in lines.items():
+        echo(f"{name:<10} {text}")
+    table = Table()
+    for heading in ("metric", "source", "unit", "better", "part"):
+        table.add_column(heading, overflow="fold")
+    for metric in (*checked.objectives, *checked.report):
+        better = {"max": "larger", "min": "smaller", None: ""}[metric.direction]
+        cells = (metric.name, _source(metric), metric.unit, better, _part(metric))
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    for note in checked.notes:
+        echo(note)
+    if checked.time is not None:
+        echo(f"{'time':<10} {'; '.join(_time(checked.time))}")
+
+
+def _argument(value: Any) -> str:
+    """Return a value of a config on one line."""
+    if not isinstance(value, dict):
+        return str(value)
+    name = [str(value["name"])] if "name" in value else []
+    return ", ".join([*name, *(f"{key} {_argument(item)}" for key, item in value.items() if key != "name")])
+
+
+def _source(metric: CheckedMetric) -> str:
+    if isinstance(metric.source, str):
+        return metric.source
+    ((name, argument),) = metric.source.items()
+    return f"{name}: {_argument(argument)}"
+
+
+def _part(metric: CheckedMetric) -> str:
+    bounds = [f">= {metric.min:g}"] if metric.min is not None else []
+    bounds += [f"<= {metric.max:g}"] if metric.max is not None else []
+    text = {
+        "fitness": f"term of the score, weight {metric.weight or 1:g}",
+        "guide": "term of the score until predictors are trained",
+        "constraint": " and ".join(bounds),
+        "pareto": "axis of the front",
+        "report": "of the result only",
+    }[metric.role]
+    return text if metric.confidence is None else f"{text}, with probability {metric.confidence:g}"
+
+
+def _time(time: TimeEstimate) -> Iterator[str]:
+    yield f"{'more than' if time.at_least else 'about'} {_duration(time.seconds)}" + (
+        f" with {time.workers} workers" if time.workers > 1 else ""
+    )
+    if time.network_s is not None:
+        cached = f", {time.cached} of them from the cache" if time.cached else ""
+        yield f"{time.network_s:.2g} s a network (mean of {time.networks}{cached})"
+    if time.measurements:
+        each = "" if time.measurement_s is None else f" of {time.measurement_s:.2g} s"
+        yield f"{time.measurements} measurements{each}"
+    yield from (f"not counted: {what}" for what in time.without)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
