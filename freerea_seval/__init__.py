@@ -14,7 +14,7 @@ from freerea_seval._version import __version__
 if TYPE_CHECKING:
     from freerea_patch import Budget, FBNetSpace, FreeREA, InputError, Objective, SearchSpace, SizeSpace, TopologySpace
     from freerea_seval.api.calibrating import Calibration, calibrate
-    from freerea_seval.api.configs import check
+    from freerea_seval.api.configs import check, schema
     from freerea_seval.api.encoding import encode
     from freerea_seval.api.evaluator import Evaluator
     from freerea_seval.api.measuring import measure
@@ -51,6 +51,7 @@ __all__ = [
     "load_predictor",
     "load_run",
     "measure",
+    "schema",
     "search",
     "train",
     "upstream",

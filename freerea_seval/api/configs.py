@@ -1,4 +1,4 @@
-"""Configs before they run: :func:`check`."""
+"""Configs before they run: :func:`check` and :func:`schema`."""
 
 from __future__ import annotations
 
@@ -53,3 +53,19 @@ def check(
 
     settings, base, _ = as_config(config, list(override or []))
     return check_run(settings, base, seconds, progress_bars(progress))
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config (draft 7): its keys with types, defaults and descriptions, for editors.
+
+    It is also in the package, as ``freerea_seval/schemas/config.json``. What depends on files, on installed packages or
+    on several keys at once is checked by :func:`check`.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> sorted(fs.schema()["properties"])
+        ['budget', 'live', 'objectives', 'refine', 'report', 'search', 'space']
+    """
+    from freerea_seval.api.schema import config_schema
+
+    return config_schema()

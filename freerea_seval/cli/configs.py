@@ -1,4 +1,4 @@
-"""The commands about a config: ``check``."""
+"""The commands about a config: ``check`` and ``schema``."""
 
 from __future__ import annotations
 
@@ -32,6 +32,23 @@ def check(
         _print_check(checked)
     if checked.problems:
         raise InputError("; ".join(checked.problems))
+
+
+def schema(
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write, instead of printing.")] = None,
+) -> None:
+    """Print the JSON Schema of a config, by which editors complete and check it."""
+    import json
+
+    from freerea_seval.api import configs
+    from freerea_seval.files import write_atomically
+
+    text = json.dumps(configs.schema(), indent=1, ensure_ascii=False)
+    if output is None:
+        echo(text)
+    else:
+        write_atomically(output, text + "\n")
+        echo(f"{output}: name it in the first line of a config: # yaml-language-server: $schema={output.name}")
 
 
 def _print_check(checked: Check) -> None:

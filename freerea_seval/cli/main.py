@@ -141,6 +141,7 @@ def search(
 
 
 app.command()(options()(configs.check))
+app.command()(options(json=False)(configs.schema))
 
 
 @app.command()
