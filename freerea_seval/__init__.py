@@ -14,7 +14,7 @@ from freerea_seval._version import __version__
 if TYPE_CHECKING:
     from freerea_patch import Budget, FBNetSpace, FreeREA, InputError, Objective, SearchSpace, SizeSpace, TopologySpace
     from freerea_seval.api.calibrating import Calibration, calibrate
-    from freerea_seval.api.configs import check, schema
+    from freerea_seval.api.configs import check, init, schema
     from freerea_seval.api.encoding import encode
     from freerea_seval.api.evaluator import Evaluator
     from freerea_seval.api.measuring import measure
@@ -48,6 +48,7 @@ __all__ = [
     "calibrate",
     "check",
     "encode",
+    "init",
     "load_predictor",
     "load_run",
     "measure",

@@ -1,7 +1,8 @@
-"""Configs before they run: :func:`check` and :func:`schema`."""
+"""Configs before they run: :func:`init`, :func:`check` and :func:`schema`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,3 +70,66 @@ def schema() -> dict[str, Any]:
     from freerea_seval.api.schema import config_schema
 
     return config_schema()
+
+
+def init(
+    path: str | Path = "search.yaml",
+    *,
+    space: str = "nats-tss",
+    metric: str = "latency",
+    max: float | None = None,
+    device: str = "cpu",
+    preset: str = "guided",
+) -> Path:
+    """Write a commented config for a task, and its JSON Schema for editors beside it, if that is not there.
+
+    The config passes :func:`check`: it is checked before it is written.
+
+    Args:
+        path: the file to write.
+        space: ``"nats-tss"``, ``"nats-sss"``, ``"fbnet"``, with ``/DATASET`` behind it, or ``"pkg.module:Class"``.
+        metric: what is bounded or traded off: ``"latency"``, ``"memory"`` or ``"energy"`` (measured on this machine),
+            ``"params"``, ``"macs"`` or ``"flops"`` (counted), ``"FILE.csv:COLUMN"`` (a table of yours), or
+            ``"pkg.module:function"`` (a Python function of yours).
+        max: the largest value, in the unit of the metric: a bound; None for an axis of the front.
+        device: of live networks, such as ``"cpu"`` or ``"cuda"``.
+        preset: what guides the search without training: ``"guided"``, or ``"published"`` for FreeREA's own metrics.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: the file exists; an unknown space, metric or preset; or a file, a package or a device is missing.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> fs.check(fs.init("small.yaml", metric="params", max=0.4), seconds=0).problems
+        []
+    """
+    from yaml import safe_load
+
+    from freerea_seval.api.initial import SCHEMA_NAME, initial_config
+    from freerea_seval.config import check_config
+    from freerea_seval.files import write_atomically
+    from freerea_seval.progress import Progress
+    from freerea_seval.runs.check import check_run
+
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists already; choose another file, or remove it")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}; make it, or choose another file")
+    text = initial_config(path, space, metric, max, device, preset)
+    config = check_config(safe_load(text), f"config {path}")
+    problems = check_run(config, path.parent, 0, Progress()).problems
+    if problems:
+        raise InputError("; ".join(problems))
+    write_atomically(path, text)
+    if not (path.parent / SCHEMA_NAME).exists():
+        write_atomically(path.parent / SCHEMA_NAME, schema_text())
+    return path
+
+
+def schema_text() -> str:
+    """Return the JSON Schema of a config as the text of a file."""
+    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"

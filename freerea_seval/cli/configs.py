@@ -1,4 +1,4 @@
-"""The commands about a config: ``check`` and ``schema``."""
+"""The commands about a config: ``init``, ``check`` and ``schema``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,64 @@ from freerea_seval.cli.output import MODE, echo, print_document
 
 if TYPE_CHECKING:
     from freerea_seval.runs.check import Check, CheckedMetric, TimeEstimate
+
+
+def init(
+    path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Config to write.")] = Path("search.yaml"),
+    space: Annotated[
+        str | None, typer.Option(help="nats-tss, nats-sss or fbnet, /DATASET behind it, or pkg.module:Class.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="What to bound or trade off: latency, memory, energy (measured on this machine), params, macs, flops,"
+            " FILE.csv:COLUMN, or pkg.module:function."
+        ),
+    ] = None,
+    max: Annotated[
+        float | None, typer.Option(help="Its largest value; without one, it is an axis of the front.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Device of live networks: cpu, cuda, ...")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="What guides the search without training: guided, or published (FreeREA's).")
+    ] = None,
+) -> None:
+    """Write a commented config for a task. On a terminal, it asks for what is not given; elsewhere, it has defaults."""
+    from freerea_patch import InputError
+    from freerea_seval.api import configs
+
+    if path.exists():
+        raise InputError(f"{path} exists already; choose another file, or remove it")
+    asks = sys.stdin.isatty() and not MODE.quiet
+
+    def answer(value: str | None, question: str, default: str) -> str:
+        if value is not None or not asks:
+            return default if value is None else value
+        return str(typer.prompt(question, default, err=True))
+
+    space = answer(space, "Search space: nats-tss, nats-sss, fbnet, or pkg.module:Class", "nats-tss")
+    what = "latency, memory, energy, params, macs, flops, FILE.csv:COLUMN, or pkg.module:function"
+    metric = answer(metric, f"What to bound or trade off: {what}", "latency")
+    if max is None and asks:
+        max = typer.prompt(
+            "Its largest value, or nothing for an axis of the front",
+            "",
+            show_default=False,
+            value_proc=_bound,
+            err=True,
+        )
+    device = answer(device, "Device of live networks: cpu, cuda, ...", "cpu")
+    preset = answer(preset, "Guide: guided, or published", "guided")
+    configs.init(path, space=space, metric=metric, max=max, device=device, preset=preset)
+    echo(f"{path}: see what it would run with: freerea-seval check {path}")
+    echo(f"next: freerea-seval search {path}")
+
+
+def _bound(text: str) -> float | None:
+    try:
+        return float(text) if text.strip() else None
+    except ValueError:
+        raise typer.BadParameter(f"expected a number, such as 2.5, or nothing, got {text!r}") from None
 
 
 def check(
@@ -38,16 +96,13 @@ def schema(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write, instead of printing.")] = None,
 ) -> None:
     """Print the JSON Schema of a config, by which editors complete and check it."""
-    import json
-
     from freerea_seval.api import configs
     from freerea_seval.files import write_atomically
 
-    text = json.dumps(configs.schema(), indent=1, ensure_ascii=False)
     if output is None:
-        echo(text)
+        echo(configs.schema_text(), nl=False)
     else:
-        write_atomically(output, text + "\n")
+        write_atomically(output, configs.schema_text())
         echo(f"{output}: name it in the first line of a config: # yaml-language-server: $schema={output.name}")
 
 

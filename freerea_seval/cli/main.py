@@ -140,6 +140,7 @@ def search(
     )
 
 
+app.command()(options(json=False)(configs.init))
 app.command()(options()(configs.check))
 app.command()(options(json=False)(configs.schema))
 
