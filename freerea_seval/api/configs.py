@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from freerea_patch import InputError
+from freerea_patch import InputError, unknown_name
 from freerea_seval.api.arguments import as_config, progress_bars
 from freerea_seval.config import Config
 
@@ -56,20 +56,30 @@ def check(
     return check_run(settings, base, seconds, progress_bars(progress))
 
 
-def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a config (draft 7): its keys with types, defaults and descriptions, for editors.
+def schema(of: str = "config") -> dict[str, Any]:
+    """Return a JSON Schema (draft 7), with types, defaults and descriptions.
 
-    It is also in the package, as ``freerea_seval/schemas/config.json``. What depends on files, on installed packages or
-    on several keys at once is checked by :func:`check`.
+    The schemas are also in the package, as ``freerea_seval/schemas/NAME.json``. What in a config depends on files, on
+    installed packages or on several keys at once is checked by :func:`check`.
+
+    Args:
+        of: ``"config"``, for editors; or a command such as ``"report"`` or ``"measure run"``: what it prints with
+            ``--json``.
+
+    Raises:
+        InputError: there is no such command.
 
     Example:
         >>> import freerea_seval as fs
         >>> sorted(fs.schema()["properties"])
         ['budget', 'live', 'objectives', 'refine', 'report', 'search', 'space']
     """
-    from freerea_seval.api.schema import config_schema
+    from freerea_seval.api.documents import schemas
 
-    return config_schema()
+    known = schemas()
+    if of not in known:
+        raise unknown_name("schema", of, known)
+    return known[of]
 
 
 def init(
@@ -130,6 +140,6 @@ def init(
     return path
 
 
-def schema_text() -> str:
-    """Return the JSON Schema of a config as the text of a file."""
-    return json.dumps(schema(), indent=1, ensure_ascii=False) + "\n"
+def schema_text(of: str = "config") -> str:
+    """Return a JSON Schema as the text of a file; see :func:`schema`."""
+    return json.dumps(schema(of), indent=1, ensure_ascii=False) + "\n"

@@ -114,9 +114,7 @@ def _source(metric: str, base: Path) -> _Source:
         return _Source(metric, {"seval": {"measure": metric}}, text, unit)
     if metric in COUNTED:
         unit = builtin_metric("cost", metric).unit
-        return _Source(
-            metric, "cost", f"Counted on the network, in {'millions' if unit == 'M' else unit}.", unit, "min"
-        )
+        return _Source(metric, "cost", f"Counted on the network, in {'millions' if unit == 'M' else unit}.", unit)
     file, colon, name = metric.rpartition(":")
     if colon and file.endswith(".csv"):
         path = os.path.relpath(Path(file).expanduser(), base)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freerea_seval.cli.output import MODE, echo, print_document
+from freerea_seval.cli.output import MODE, console, echo, print_document
 
 if TYPE_CHECKING:
     from freerea_seval.runs.check import Check, CheckedMetric, TimeEstimate
@@ -93,21 +93,30 @@ def check(
 
 
 def schema(
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write, instead of printing.")] = None,
+    of: Annotated[str, typer.Argument(help="config, or a command: what it prints with --json.")] = "config",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File to write, or a folder that exists, for all schemas.")
+    ] = None,
 ) -> None:
-    """Print the JSON Schema of a config, by which editors complete and check it."""
+    """Print the JSON Schema of a config, by which editors complete and check it, or of what a command prints."""
     from freerea_seval.api import configs
     from freerea_seval.files import write_atomically
 
     if output is None:
-        echo(configs.schema_text(), nl=False)
+        echo(configs.schema_text(of), nl=False)
+    elif output.is_dir():
+        from freerea_seval.api.documents import schemas
+
+        for name in schemas():
+            write_atomically(output / f"{name.replace(' ', '-')}.json", configs.schema_text(name))
+        echo(f"{output}: the schemas of a config and of what commands print")
     else:
-        write_atomically(output, configs.schema_text())
-        echo(f"{output}: name it in the first line of a config: # yaml-language-server: $schema={output.name}")
+        write_atomically(output, configs.schema_text(of))
+        use = f": name it in the first line of a config: # yaml-language-server: $schema={output.name}"
+        echo(f"{output}{use if of == 'config' else ''}")
 
 
 def _print_check(checked: Check) -> None:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -135,7 +144,7 @@ def _print_check(checked: Check) -> None:
         better = {"max": "larger", "min": "smaller", None: ""}[metric.direction]
         cells = (metric.name, _source(metric), metric.unit, better, _part(metric))
         table.add_row(*(Text(printable(cell)) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    console(120).print(table)
     for note in checked.notes:
         echo(note)
     if checked.time is not None:

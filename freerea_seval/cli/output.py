@@ -5,10 +5,12 @@ The result goes to standard output; progress, notes and errors go to standard er
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
@@ -19,6 +21,7 @@ from freerea_seval.progress import printable
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+    from rich.console import Console
 
 
 @dataclass
@@ -27,7 +30,8 @@ class Mode:
 
     Attributes:
         quiet: nothing but errors and the result.
-        document: where a document for programs goes, instead of text on standard output; None for text.
+        document: where a document for programs goes, instead of text on standard output; None for text. It stays when
+            the command ends, as the reason why it has ended is then no result.
     """
 
     quiet: bool = False
@@ -79,6 +83,21 @@ def print_document(make: Callable[[], BaseModel]) -> None:
         typer.echo(make().model_dump_json(indent=2), file=MODE.document)
 
 
+def console(width: int | None = None) -> Console:
+    """Return a console of rich for the result, which ends with an :class:`OSError` if its reader is gone.
+
+    Args:
+        width: where standard output is no terminal, which has a width of its own.
+    """
+    from rich.console import Console
+
+    class Output(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, "the reader of the output is gone")
+
+    return Output(width=None if sys.stdout.isatty() else width)
+
+
 def options(json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options ``--quiet``, ``--verbose`` and, if wanted, ``--json``."""
 
@@ -104,16 +123,37 @@ def options(json: bool = True) -> Callable[[Callable[..., None]], Callable[..., 
 
 @contextmanager
 def _mode(as_json: bool, quiet: bool, verbose: int) -> Iterator[None]:
-    MODE.quiet, MODE.document = quiet, sys.stdout if as_json else None
+    MODE.quiet = quiet
     try:
-        with _logging(verbose):
-            if not as_json:
-                yield
-                return
-            with redirect_stdout(sys.stderr):  # what code of the user's prints is no part of the document
-                yield
+        with _logging(verbose), _document_alone() if as_json else nullcontext():
+            yield
     finally:
-        MODE.quiet, MODE.document = False, None
+        MODE.quiet = False
+
+
+@contextmanager
+def _document_alone() -> Iterator[None]:
+    """Let nothing but the document reach standard output: what code of the user's prints goes to standard error.
+
+    That of worker processes, too, which have the same file.
+    """
+    sys.stdout.flush()
+    try:
+        descriptor = sys.stdout.fileno()
+    except OSError:  # it is no file, as in tests
+        MODE.document = sys.stdout
+        with redirect_stdout(sys.stderr):
+            yield
+        return
+    kept = os.dup(descriptor)
+    os.dup2(sys.stderr.fileno(), descriptor)
+    try:
+        with open(kept, "w", encoding=sys.stdout.encoding, closefd=False) as MODE.document:
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, descriptor)
+        os.close(kept)
 
 
 @contextmanager
