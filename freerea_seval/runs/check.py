@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from freerea_patch import Candidate, Direction, InputError, Ledger, ObjectiveSet, Times, run
 from freerea_patch.training_free import check_device
 from freerea_seval.config import Config, MetricSection, ObjectiveSection, make_space
-from freerea_seval.progress import Progress
+from freerea_seval.progress import Progress, Show
 from freerea_seval.runs.results import leaders_of, report_front
 from freerea_seval.runs.setup import Bound, Opener, Setup, prepare, terms_of
 from freerea_seval.runs.workers import START_S, default_workers
@@ -313,7 +313,7 @@ class _Sample:
             if hasattr(b.source, "known") and b.section.role != "constraint":
                 lookups.setdefault(id(b.source), (b.source, []))[1].append(b.section.metric)
 
-        show: Callable[[float, str], None]
+        show: Show
 
         def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
             self.networks, self.spent, self.wall_s = self.networks + 1, spent, times.wall_s

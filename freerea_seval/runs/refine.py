@@ -12,6 +12,7 @@ Every step is recorded before the next one begins, so that an interrupted run co
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -49,11 +50,12 @@ from freerea_seval.runs.answers import headers_of, read_answers, write_wanted
 from freerea_seval.runs.earlier import read_earlier
 from freerea_seval.runs.folder import Journal, Recorder, RunFolder
 from freerea_seval.runs.refine_log import RefineLog
-from freerea_seval.runs.results import leaders_of, report_front, summarise
+from freerea_seval.runs.results import describe, leaders_of, report_front, standing, summarise
 from freerea_seval.runs.setup import Bound, Setup
 from freerea_seval.sources.learned import LearnedSource, Prediction
 from freerea_seval.sources.predicted import write_measurements
 
+_LOG = logging.getLogger(__name__)
 Values = npt.NDArray[np.float64]
 
 #: A space with at most this number of networks is looked at as a whole when networks are chosen.
@@ -266,6 +268,8 @@ class Refinement:
                 seconds = learned.source.train()
                 if seconds:
                     self.log.train(learned.column, seconds)
+                    values = len(learned.source.measured)
+                    _LOG.info("trained a predictor of %s on %d values in %.1f s", learned.column, values, seconds)
 
     def _ask(self) -> None:
         """Write which values are wanted, and end the run for now."""
@@ -435,7 +439,9 @@ class Refinement:
 
             def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
                 recorder.record(candidate, times)
-                show(spent, f"{len(search.history)} networks")
+                if _LOG.isEnabledFor(logging.DEBUG):
+                    _LOG.debug("part %d: %s", number, describe(candidate))
+                show(spent, lambda: standing(search.history))
 
             with suppress(NothingFeasible):  # measurements near the bound are what is needed then
                 run(search, objectives, budget, ledger=Ledger(), on_candidate=on_candidate, replay=steps)

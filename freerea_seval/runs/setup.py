@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.workers import Recipe, SpreadSource, Workers
 from freerea_seval.sources.registry import Context, Registry, Source, load_registry
 
+_LOG = logging.getLogger(__name__)
 Section = TypeVar("Section", bound=MetricSection)
 
 
@@ -164,7 +167,9 @@ class Opener:
         # A source that learns does so for one metric.
         key = repr((section.source_name, section.source_argument, section.is_learnable and section.metric))
         if key not in self._open:
+            began = time.perf_counter()
             source = self.registry.open(section.source_name, section.source_argument, self._context)
+            _LOG.info("opened source %s in %.1f s", section.source_name, time.perf_counter() - began)
             self.preparation.update(getattr(source, "preparation", {}))
             self._open[key] = self._spread(source, section.source_name, section.source_argument)
         return self._open[key]
