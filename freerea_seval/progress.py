@@ -92,22 +92,28 @@ class TerminalProgress(LineProgress):
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
+
+        def whole() -> Column:  # on a narrow terminal, the bar becomes shorter
+            return Column(no_wrap=True)
 
         columns = (
-            TextColumn("{task.description:<28}"),
-            BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.description}", table_column=whole()),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %", table_column=whole()),
+            TimeElapsedColumn(table_column=whole()),
+            TextColumn("left", table_column=whole()),
+            TimeRemainingColumn(table_column=whole()),
+            TextColumn("{task.fields[note]}", table_column=whole()),
         )
         with RichProgress(*columns, console=Console(stderr=True)) as bars:
             bar = bars.add_task(description, total=1.0, note="")
             shown, again = "", -math.inf
+            last: Note = ""
 
             def update(fraction: float, note: Note = "") -> None:
-                nonlocal shown, again
+                nonlocal shown, again, last
+                last = note
                 if isinstance(note, str):
                     shown = note
                 elif (now := time.monotonic()) >= again:
@@ -116,7 +122,7 @@ class TerminalProgress(LineProgress):
                 bars.update(bar, completed=min(fraction, 1.0), note=printable(shown))
 
             yield update
-            bars.update(bar, completed=1.0)
+            bars.update(bar, completed=1.0, note=printable(_text(last)))
 
 
 def terminal_progress() -> Progress:

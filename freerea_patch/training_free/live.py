@@ -428,12 +428,17 @@ class MetricCache:
         with self._connected():
             pass
 
+    def __del__(self) -> None:
+        self.close()  # a connection refers to itself, and would keep the files of its log until garbage is collected
+
     def __reduce__(self) -> tuple[type[MetricCache], tuple[Path, bool]]:
         return type(self), (self.path.absolute(), self.read_only)
 
     def _open(self) -> sqlite3.Connection:
         if self.read_only:
-            name = f"file:{quote(str(self.path.absolute()))}?mode=ro"
+            # A connection that may not write would leave the files of the log behind.
+            writable = os.access(self.path, os.W_OK) and os.access(self.path.absolute().parent, os.W_OK)
+            name = f"file:{quote(str(self.path.absolute()))}?{'mode=rw' if writable else 'mode=ro&immutable=1'}"
             connection = sqlite3.connect(name, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
             connection.execute("SELECT key, value, seconds FROM metric LIMIT 1")  # fails if it is no cache
             return connection

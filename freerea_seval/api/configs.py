@@ -20,6 +20,7 @@ def check(
     *,
     override: Sequence[str] | None = None,
     seconds: float = 10.0,
+    workers: int | None = None,
     progress: bool = True,
 ) -> Check:
     """Return what a search with a config would run, what is missing for it, and about how long it would take.
@@ -33,6 +34,7 @@ def check(
         config: as for :func:`freerea_seval.search`.
         override: ``key.to.value=YAML``, such as ``"budget.evaluations=50"``.
         seconds: how long networks are evaluated to estimate the time; 0 for no estimate.
+        workers: of the search whose time is estimated; None for what the command line has by default.
         progress: show a progress bar on a terminal.
 
     Returns:
@@ -50,10 +52,12 @@ def check(
     """
     if not 0 <= seconds < float("inf"):
         raise InputError(f"--seconds must be 0 or more, got {seconds}")
+    if workers is not None and workers < 1:
+        raise InputError(f"--workers must be 1 or more, got {workers}")
     from freerea_seval.runs.check import check_run
 
     settings, base, _ = as_config(config, list(override or []))
-    return check_run(settings, base, seconds, progress_bars(progress))
+    return check_run(settings, base, seconds, progress_bars(progress), workers)
 
 
 def schema(of: str = "config") -> dict[str, Any]:

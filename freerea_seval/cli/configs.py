@@ -79,12 +79,13 @@ def check(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a config value; repeatable.")
     ] = None,
     seconds: Annotated[float, typer.Option(help="Evaluate networks for so long, to estimate the time; 0: none.")] = 10,
+    workers: Annotated[int | None, typer.Option(help="Of the search, as for search; its default by default.")] = None,
 ) -> None:
     """Say what a config would run, what is missing for it, and about how long it takes. It writes nothing."""
     from freerea_patch import InputError
     from freerea_seval.api import configs
 
-    checked = configs.check(config, override=override, seconds=seconds, progress=MODE.progress)
+    checked = configs.check(config, override=override, seconds=seconds, workers=workers, progress=MODE.progress)
     print_document(lambda: checked)
     if MODE.document is None:
         _print_check(checked)

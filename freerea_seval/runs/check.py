@@ -79,7 +79,7 @@ class TimeEstimate(_Facts):
         network_s: seconds of one of them, those from the cache included; None if none was evaluated.
         measurements: networks that are measured on this machine to learn from.
         measurement_s: seconds of one measurement; None if there is none, or it was not timed.
-        workers: processes that evaluate networks, unless the user asks for another number.
+        workers: processes that evaluate networks.
     """
 
     seconds: float
@@ -127,7 +127,7 @@ class Check(_Facts):
     problems: list[str]
 
 
-def check_run(config: Config, base: Path, seconds: float, progress: Progress) -> Check:
+def check_run(config: Config, base: Path, seconds: float, progress: Progress, workers: int | None = None) -> Check:
     """Return what a config would run.
 
     Args:
@@ -135,6 +135,7 @@ def check_run(config: Config, base: Path, seconds: float, progress: Progress) ->
         base: the folder that its relative paths refer to.
         seconds: that networks are evaluated for; 0 for no estimate of the time.
         progress: shows the progress.
+        workers: as the user gives their number; None for the default.
     """
     estimate: TimeEstimate | None = None
     notes: list[str] = []
@@ -148,7 +149,7 @@ def check_run(config: Config, base: Path, seconds: float, progress: Progress) ->
 
             learned_of(setup, {})
         if seconds > 0:
-            estimate = _Sample(setup, seconds, progress).estimate()
+            estimate = _Sample(setup, seconds, progress, workers or default_workers(setup.config)).estimate()
     except InputError as error:
         problems = _all_problems(config, base) or [str(error)]
         if str(error) not in problems:
@@ -258,11 +259,13 @@ class _Sample:
         setup: the opened sources.
         seconds: after which the sample ends with a network, and after half as many more within one.
         progress: shows the progress.
+        workers: of the search.
     """
 
     setup: Setup
     seconds: float
     progress: Progress
+    workers: int
     networks: int = 0
     cached: int = 0
     spent: float = 0.0
@@ -337,7 +340,7 @@ class _Sample:
             self.report_s = (time.perf_counter() - started) * len(leaders)
 
     def _extrapolated(self, learned: Sequence[LearnedSource]) -> TimeEstimate:
-        config, workers = self.setup.config, default_workers(self.setup.config)
+        config = self.setup.config
         measurements = trainings = 0
         without: list[str] = []
         if config.refine is not None:
@@ -361,7 +364,7 @@ class _Sample:
             searching = self.wall_s / self.spent if self.spent else self.wall_s
             share = min(1.0, self.computed_s / self.wall_s)
             if searching > START_S:
-                searching *= 1 - share + share / workers
+                searching *= 1 - share + share / self.workers
         seconds = (
             len(config.search.seeds) * (searching + self.report_s)
             + measurements * (self.measurement_s or 0.0)
@@ -376,5 +379,5 @@ class _Sample:
             network_s=self.wall_s / self.networks if self.networks else None,
             measurements=measurements,
             measurement_s=self.measurement_s,
-            workers=workers,
+            workers=self.workers,
         )

@@ -11,6 +11,7 @@ import pytest
 import freerea_seval as fs
 from freerea_seval.runs.check import Check
 from tests.freerea_seval.cli.test_mistakes import CONFIGS, call
+from tests.freerea_seval.cli.test_mistakes import METRIC as MISTAKES
 
 CONFIG = """
 space: nats-tss
@@ -31,8 +32,6 @@ def length(genotype):
 def slow(genotype):
     time.sleep(60)
     return 1.0
-def broken(genotype):
-    raise KeyError("no such cell")
 """
 
 
@@ -83,7 +82,7 @@ def test_python_returns_the_same_facts_as_json_prints(folder: Path, capsys: pyte
 
 def test_values_from_the_cache_make_the_estimate_shorter_and_the_cache_stays_as_it_is(folder: Path) -> None:
     fs.search("search.yaml", "run", progress=False, seeds=0)
-    cache = (folder / "cache.sqlite").read_bytes()
+    before = files(folder)
     checked = fs.check("search.yaml", override=["search.seeds=[0]"], progress=False).time
     assert checked is not None
     assert checked.networks >= checked.cached == 6  # the same networks, and those outside the bound have no naswot
@@ -91,7 +90,7 @@ def test_values_from_the_cache_make_the_estimate_shorter_and_the_cache_stays_as_
     fresh = fs.check("search.yaml", override=["live.seed=1"], progress=False).time
     assert fresh is not None
     assert fresh.cached == 0
-    assert (folder / "cache.sqlite").read_bytes() == cache
+    assert files(folder) == before
 
 
 def test_a_learned_metric_is_counted_but_not_trained(folder: Path) -> None:
@@ -152,7 +151,7 @@ def test_what_a_search_refuses_a_check_refuses(folder: Path, capsys: pytest.Capt
     change, expected = CONFIGS[kind]
     base = "budget: {evaluations: 5}\nspace: nats-tss\nsearch: {population: 4, tournament: 2}\n"
     base += "live: {cache: off, batch_size: 4}\nobjectives:\n  - {metric: params, source: cost, direction: max}\n"
-    (folder / "mistakes_metric.py").write_text(METRIC)
+    (folder / "mistakes_metric.py").write_text(MISTAKES)
     (folder / "bad.yaml").write_text(change(base))  # type: ignore[no-untyped-call]
     assert call("check", "bad.yaml", "--seconds", 1) == 2
     assert expected in capsys.readouterr().err

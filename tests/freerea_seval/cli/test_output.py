@@ -12,21 +12,21 @@ import pytest
 
 from freerea_patch import Evaluation, History, Objective, Proposal
 from freerea_seval.runs.results import standing
-from tests.freerea_seval.cli.test_mistakes import METRIC, call
+from tests.freerea_seval.cli.test_mistakes import call
 
 CONFIG = """
 space: nats-tss
 search: {population: 9, tournament: 2}
 budget: {evaluations: 6}
 objectives:
-  - {metric: worth, source: {python: mistakes_metric:worth}, direction: max}
+  - {metric: worth, source: {python: output_metric:worth}, direction: max}
 """
 
 
 @pytest.fixture(autouse=True)
 def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mistakes_metric.py").write_text(METRIC)
+    (tmp_path / "output_metric.py").write_text("def worth(genotype):\n    return float(len(genotype))\n")
     (tmp_path / "search.yaml").write_text(CONFIG)
 
 
