@@ -117,8 +117,9 @@ class TerminalProgress(LineProgress):
                 if isinstance(note, str):
                     shown = note
                 elif (now := time.monotonic()) >= again:
-                    shown = note()
-                    again = time.monotonic() + max(1.0, (time.monotonic() - now) / _NOTES)
+                    first, shown = not shown, note()
+                    then = time.monotonic()
+                    again = then + max(1.0, 0.0 if first else (then - now) / _NOTES)  # the first one imports
                 bars.update(bar, completed=min(fraction, 1.0), note=printable(shown))
 
             yield update

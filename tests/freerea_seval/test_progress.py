@@ -92,7 +92,7 @@ def test_a_note_that_takes_long_is_made_where_it_is_shown(monkeypatch: pytest.Mo
         clock += 0.1
         return "slow"
 
-    for progress, most in ((Progress(), 0), (LineProgress(), 3), (TerminalProgress(), 7)):
+    for progress, most in ((Progress(), 0), (LineProgress(), 3), (TerminalProgress(), 8)):
         clock = 100.0
         made.clear()
         with progress.task("searching") as show:
