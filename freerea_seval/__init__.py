@@ -14,6 +14,7 @@ from freerea_seval._version import __version__
 if TYPE_CHECKING:
     from freerea_patch import Budget, FBNetSpace, FreeREA, InputError, Objective, SearchSpace, SizeSpace, TopologySpace
     from freerea_seval.api.calibrating import Calibration, calibrate
+    from freerea_seval.api.configs import check, init, schema
     from freerea_seval.api.encoding import encode
     from freerea_seval.api.evaluator import Evaluator
     from freerea_seval.api.measuring import measure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from freerea_seval.api.upstream import UpstreamRun, upstream
     from freerea_seval.config import Config
     from freerea_seval.runs.answers import AnswersWanted
+    from freerea_seval.runs.check import Check
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)
 
@@ -29,6 +31,7 @@ __all__ = [
     "AnswersWanted",
     "Budget",
     "Calibration",
+    "Check",
     "Config",
     "Evaluator",
     "FBNetSpace",
@@ -43,10 +46,13 @@ __all__ = [
     "UpstreamRun",
     "__version__",
     "calibrate",
+    "check",
     "encode",
+    "init",
     "load_predictor",
     "load_run",
     "measure",
+    "schema",
     "search",
     "train",
     "upstream",

@@ -427,23 +427,35 @@ class MetricCache:
 
     Args:
         path: the file; it is created with its folders if it is missing.
+        read_only: values are looked up in a file that exists, and :meth:`put` stores none.
 
     Raises:
         InputError: the file is not a cache of metric values, is damaged, or cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, read_only: bool = False) -> None:
         self.path = Path(path)
+        self.read_only = read_only
         # By process: a fork must not use its parent's, and threads of the parent may have held the lock.
         self._connections: dict[int, sqlite3.Connection] = {}
         self._locks: dict[int, threading.RLock] = {}
         with self._connected():
             pass
 
-    def __reduce__(self) -> tuple[type[MetricCache], tuple[Path]]:
-        return type(self), (self.path.absolute(),)
+    def __del__(self) -> None:
+        self.close()  # a connection refers to itself, and would keep the files of its log until garbage is collected
+
+    def __reduce__(self) -> tuple[type[MetricCache], tuple[Path, bool]]:
+        return type(self), (self.path.absolute(), self.read_only)
 
     def _open(self) -> sqlite3.Connection:
+        if self.read_only:
+            # A connection that may not write would leave the files of the log behind.
+            writable = os.access(self.path, os.W_OK) and os.access(self.path.absolute().parent, os.W_OK)
+            name = f"file:{quote(str(self.path.absolute()))}?{'mode=rw' if writable else 'mode=ro&immutable=1'}"
+            connection = sqlite3.connect(name, uri=True, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+            connection.execute("SELECT key, value, seconds FROM metric LIMIT 1")  # fails if it is no cache
+            return connection
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Threads take turns by the lock.
         connection = sqlite3.connect(self.path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
@@ -500,6 +512,8 @@ class MetricCache:
 
     def put(self, values: Mapping[str, Measured]) -> None:
         """Store values by key, except under keys that exist; a failure stores none of them."""
+        if self.read_only:
+            return
         with self._connected() as connection:
             # A single transaction, because each one waits for the disk.
             connection.execute("BEGIN IMMEDIATE")

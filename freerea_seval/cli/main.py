@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,8 @@ from typer.core import TyperGroup
 
 from freerea_patch import share_cores
 from freerea_seval import __version__
+from freerea_seval.cli import configs
+from freerea_seval.cli.output import MODE, console, echo, options, print_document
 from freerea_seval.progress import printable
 
 if TYPE_CHECKING:
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Put any metric into a training-free architecture search.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # panels would import a Markdown parser, which takes longer than all of our own
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
@@ -64,13 +66,9 @@ ProxiesOption = Annotated[
 ]
 
 
-def _echo(text: str, err: bool = False, nl: bool = True) -> None:
-    typer.echo(printable(text), err=err, nl=nl)
-
-
 def _version(wanted: bool) -> None:
     if wanted:
-        _echo(f"freerea-seval {__version__}")
+        echo(f"freerea-seval {__version__}")
         raise typer.Exit
 
 
@@ -84,6 +82,7 @@ def _options(
 
 
 @app.command()
+@options()
 def search(
     config: Annotated[Path | None, typer.Argument(help="Config file (YAML); without one, the default search.")] = None,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Run folder to make.")] = None,
@@ -140,11 +139,18 @@ def search(
             executor=executor,
             engine=engine,
             log=log,
+            progress=MODE.progress,
         )
     )
 
 
+app.command()(options(json=False)(configs.init))
+app.command()(options()(configs.check))
+app.command()(options(json=False)(configs.schema))
+
+
 @app.command()
+@options()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     html: Annotated[Path | None, typer.Option(help="Write a page with interactive figures, too.")] = None,
@@ -155,29 +161,38 @@ def report(
     loaded = load_run(run)
     if html is not None:
         loaded.report(html)
-    _show(loaded)
+    _show(loaded, html)
     if html is not None:
-        _echo(f"page: {html}")
+        echo(f"page: {html}")
 
 
-def _show(run: Run) -> None:
+def _show(run: Run, page: Path | None = None) -> None:
     """Print a finished run and draw its figure; where that is impossible, say why."""
-    from rich.console import Console
-
     from freerea_patch import InputError
     from freerea_seval.runs.report import print_report
 
-    print_report(run.folder, Console())
+    if MODE.document is None:
+        print_report(run.folder, console())
+    figure: Path | None = None
     try:
-        run.draw()
+        figure = run.draw()
     except (InputError, OSError) as error:  # the run is worth as much without its figure
-        _echo(f"no figure: {error}", err=True)
-    _echo(f"run folder: {run.path}")
+        echo(f"no figure: {error}", err=True)
+    print_document(lambda: documents().of_run(run, figure, page))
+    echo(f"run folder: {run.path}")
     if len(run.front):
-        _echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
+        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
+
+
+def documents() -> ModuleType:
+    """Import what documents for programs are made of."""
+    from freerea_seval.api import documents
+
+    return documents
 
 
 @app.command()
+@options()
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     path: Annotated[
@@ -201,10 +216,12 @@ def export(
     from freerea_seval.api.runs import load_run
 
     written = load_run(run, trust=trust).export(path, pick, seed, batch_size)
-    _echo(f"{written}: loaded again, with the outputs of the network")
+    print_document(lambda: documents().ExportDocument(file=str(written), run=str(run)))
+    echo(f"{written}: loaded again, with the outputs of the network")
 
 
 @app.command()
+@options()
 def train(
     table: Annotated[
         Path, typer.Argument(help="CSV with a genotype (or index) column, or measure's of modules; and one a metric.")
@@ -244,7 +261,7 @@ def train(
     """Train a predictor from a table of your measurements."""
     from freerea_seval.api import predictors
 
-    info = predictors.train(
+    trained = predictors.train(
         table,
         metric,
         output,
@@ -259,17 +276,21 @@ def train(
         proxies=proxies,
         base=base,
         seed=seed,
-    ).info
-    _echo(
+        progress=MODE.progress,
+    )
+    info = trained.info
+    print_document(lambda: documents().of_predictor(trained, output))
+    echo(
         f"{output}: predicts {', '.join(metric)} of {info.space} from the {info.view} view, trained on {info.samples}"
         f" networks\nchose {info.choice}"
     )
     for predicted in info.metrics:
         unable = f" ({predicted.unsupported} unsupported)" if predicted.unsupported else ""
-        _echo(f"{predicted.name}, {predicted.samples} values{unable}; cross-validated {_scores(predicted.scores)}")
+        echo(f"{predicted.name}, {predicted.samples} values{unable}; cross-validated {_scores(predicted.scores)}")
 
 
 @app.command()
+@options()
 def predict(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
     genotypes: Annotated[
@@ -294,14 +315,16 @@ def predict(
     loaded = load_predictor(predictor)
     if genotypes == ["-"]:
         genotypes = [line.strip() for line in sys.stdin if line.strip()]
-    table = loaded.predict(genotypes or [], space, interval, proxies, output, inputs or None)
+    table = loaded.predict(genotypes or [], space, interval, proxies, output, inputs or None, progress=MODE.progress)
+    print_document(lambda: documents().of_predictions(table, output))
     if interval is not None:
         _warn_of_infinite_bounds(loaded, interval)
     if output is None:
-        _echo(to_csv(table, 6), nl=False)
+        echo(to_csv(table, 6), nl=False)
 
 
 @app.command()
+@options()
 def evaluate(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
     table: Annotated[Path, typer.Argument(help="CSV of measurements that it was not trained on.")],
@@ -318,13 +341,14 @@ def evaluate(
     from freerea_seval.api.predictors import load_predictor
 
     loaded = load_predictor(predictor)
-    scores = loaded.evaluate(table, space, interval, unsupported, missing, proxies, output)
+    scores = loaded.evaluate(table, space, interval, unsupported, missing, proxies, output, progress=MODE.progress)
+    print_document(lambda: documents().of_evaluation(scores, interval, output))
     for name, row in scores.iterrows():
         defined = {str(score): value for score, value in row.dropna().items()}
-        _echo(f"{name}, {row['networks']:.0f} networks: {_scores(defined)}")
+        echo(f"{name}, {row['networks']:.0f} networks: {_scores(defined)}")
     _warn_of_infinite_bounds(loaded, interval)
     if output is not None:
-        _echo(f"{output}: predictions.csv, scores.json and a figure a metric")
+        echo(f"{output}: predictions.csv, scores.json and a figure a metric")
 
 
 def _scores(scores: Mapping[str, float]) -> str:
@@ -338,7 +362,7 @@ def _warn_of_infinite_bounds(predictor: Predictor, interval: float) -> None:
 
     few = [f"{metric} from {count}" for metric, count in predictor.unbounded(interval).items()]
     if few:
-        _echo(
+        echo(
             f"freerea-seval: an interval that holds with probability {interval:g} takes {samples_needed(interval)}"
             f" measurements, and the predictor learned {', '.join(few)}: bounds are infinite; measure more, or ask for"
             " a smaller --interval",
@@ -347,6 +371,7 @@ def _warn_of_infinite_bounds(predictor: Predictor, interval: float) -> None:
 
 
 @app.command()
+@options()
 def encode(
     network: Annotated[str | None, typer.Argument(help="pkg.module:factory of a torch module.")] = None,
     inputs: Annotated[
@@ -369,25 +394,32 @@ def encode(
     if space is None:
         string, facts = encoding.encode_with_facts(network, inputs, view, published, output)
         if output is None:
-            _echo(string + "\n")
+            echo(string + "\n")
         for name, value in facts.items():
-            _echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
+            echo(f"{name:<13}  {value:,}" if isinstance(value, int) else f"{name:<13}  {value}")
+        tokens = None
         if not published:
             from freerea_seval.strings import Tokenizer
 
             tokenizer = Tokenizer()
             tokens = tokenizer.tokens(string)
-            _echo(f"tokens         {len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}")
+            echo(f"tokens         {len(tokens)} of a vocabulary of {len(tokenizer)}: {' | '.join(tokens)}")
+        written = None if output is None else str(output)
+        encoded = {"string": string, "facts": facts, "tokens": tokens, "output": written}
+        print_document(lambda: documents().EncodingDocument(network=encoded, space=None))
         return
     if network is not None or inputs:
         raise InputError("--space encodes a whole space; leave out the network and --input")
     if output is None:
         raise InputError("a whole space is written to a file: add -o FILE.csv")
-    strings = encoding.encode(view=view, published=published, space=space, output=output)["string"]
-    lengths = sorted(map(len, strings))
-    _echo(
-        f"{output}: {len(strings):,} networks, {strings.nunique():,} different strings,"
-        f" {lengths[len(lengths) // 2]} characters in the median, {lengths[-1]} at most"
+    strings = encoding.encode(view=view, published=published, space=space, output=output, progress=MODE.progress)
+    lengths, different = sorted(map(len, strings["string"])), strings["string"].nunique()
+    median, most = lengths[len(lengths) // 2], lengths[-1]
+    sizes = {"networks": len(strings), "different": different, "median_characters": median, "most_characters": most}
+    print_document(lambda: documents().EncodingDocument(network=None, space={**sizes, "output": str(output)}))
+    echo(
+        f"{output}: {len(strings):,} networks, {different:,} different strings, {median} characters in the median,"
+        f" {most} at most"
     )
 
 
@@ -426,6 +458,7 @@ SpaceChoice = Annotated[str | None, typer.Option("--space", help="Search space: 
 
 
 @measure_commands.command("run")
+@options()
 def measure(
     networks: NetworksArgument = None,
     inputs: InputOption = None,
@@ -471,9 +504,11 @@ def measure(
         memory,
         seed,
         output,
+        progress=MODE.progress,
     )
+    print_document(lambda: documents().of_measurements(table, output))
     values = table["latency_ms"].dropna()
-    _echo(
+    echo(
         f"{output}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
         + _unable(len(table) - len(values), output)
         + _unable(len(table.attrs["failed"]), output, "could not be built or exported")
@@ -485,6 +520,7 @@ def _unable(count: int, output: Path, what: str = "cannot run") -> str:
 
 
 @measure_commands.command("export")
+@options()
 def measure_export(
     networks: NetworksArgument = None,
     inputs: InputOption = None,
@@ -500,15 +536,26 @@ def measure_export(
     from freerea_seval.api.measuring import export_networks
 
     exported = export_networks(
-        networks or None, inputs or None, space, count, genotypes, informative, batch_size, seed, output
+        networks or None,
+        inputs or None,
+        space,
+        count,
+        genotypes,
+        informative,
+        batch_size,
+        seed,
+        output,
+        progress=MODE.progress,
     )
-    _echo(
+    print_document(lambda: documents().ExportedNetworksDocument(networks=exported, output=str(output)))
+    echo(
         f"{output}: {exported} networks; copy it to the device, run python measure.py there (it needs onnxruntime and"
         " numpy), and bring back results.csv for: freerea-seval measure import"
     )
 
 
 @measure_commands.command("import")
+@options()
 def measure_import(
     results: Annotated[Path, typer.Argument(help="The results.csv of an exported folder, with its manifest beside.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")],
@@ -516,8 +563,10 @@ def measure_import(
     """Check what an export has measured, and write it as CSV."""
     from freerea_seval.api.measuring import import_results
 
-    latencies = import_results(results, output)["latency_ms"]
-    _echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
+    table = import_results(results, output)
+    print_document(lambda: documents().of_measurements(table, output))
+    latencies = table["latency_ms"]
+    echo(f"{output}: {latencies.count()} networks" + _unable(latencies.isna().sum(), output))
 
 
 calibrate_commands = typer.Typer(
@@ -535,6 +584,7 @@ EarlierOption = Annotated[
 
 
 @calibrate_commands.command("plan")
+@options()
 def calibrate_plan(
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write, with a column genotype.")],
     n: PlannedOption = 10,
@@ -547,14 +597,16 @@ def calibrate_plan(
     """Choose the networks to measure on a device, among 400 random ones or --genotypes."""
     from freerea_seval.api.calibrating import plan
 
-    chosen = plan(n, space, genotypes, base or (), earlier or (), seed, output)
-    _echo(
+    chosen = plan(n, space, genotypes, base or (), earlier or (), seed, output, progress=MODE.progress)
+    print_document(lambda: documents().PlanDocument(genotypes=chosen, output=str(output)))
+    echo(
         f"{output}: {len(chosen)} networks; measure them on the device: freerea-seval measure (here), or measure export"
         f" and import, with --genotypes {output}"
     )
 
 
 @calibrate_commands.command("fit")
+@options()
 def calibrate_fit(
     tables: Annotated[list[Path], typer.Argument(help="CSV files of at least ten measurements on the device.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictor.")],
@@ -577,11 +629,14 @@ def calibrate_fit(
         unit=unit,
         unsupported=unsupported,
         seed=seed,
+        progress=MODE.progress,
     )
-    _echo(_calibrated(output, calibration))
+    print_document(lambda: documents().of_calibration(calibration, output))
+    echo(_calibrated(output, calibration))
 
 
 @calibrate_commands.command("run")
+@options()
 def calibrate_run(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the predictor; measurements beside it.")],
     n: PlannedOption = 10,
@@ -614,8 +669,10 @@ def calibrate_run(
         batch_size=batch_size,
         threads=threads,
         seed=seed,
+        progress=MODE.progress,
     )
-    _echo(_calibrated(output, calibration))
+    print_document(lambda: documents().of_calibration(calibration, output))
+    echo(_calibrated(output, calibration))
 
 
 def _calibrated(output: Path, calibration: Calibration) -> str:
@@ -630,14 +687,17 @@ def _calibrated(output: Path, calibration: Calibration) -> str:
 
 
 @app.command()
+@options()
 def objectives() -> None:
     """List all metrics, with unit, direction and origin."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from freerea_seval.sources.registry import load_registry
 
+    print_document(lambda: documents().of_objectives())
+    if MODE.document is not None:
+        return
     table = Table(title="Metrics for 'objectives' and 'report'")
     for heading in ("source", "metric", "unit", "better"):
         table.add_column(heading, no_wrap=True)
@@ -652,11 +712,11 @@ def objectives() -> None:
             table.add_row("", *map(escape, cells))  # the text of another package is no markup
         if not record.metrics:
             table.add_row("", "(yours)", "", "", "")
-    # A pipe has no width; lines must not be cut for its reader.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    console(160).print(table)  # a pipe has no width; lines must not be cut for its reader
 
 
 @app.command()
+@options(json=False)
 def upstream(
     checkout: Annotated[Path, typer.Argument(help="Clone of FreeREA's own code.")],
     config: Annotated[
@@ -685,14 +745,14 @@ def upstream(
         if config is not None or arguments or metrics is not None or output is not None:
             raise InputError("--write-patch only writes the patch; leave the other options out")
         twin.write_patch(checkout, write_patch)
-        _echo(
+        echo(
             f"{write_patch}: apply it with 'git apply' in {checkout}; run_search.py then reads"
             f" {', '.join(twin.VARIABLES)}"
         )
         return
-    run = twin.upstream(checkout, config, arguments, metrics=metrics, output=output)
+    run = twin.upstream(checkout, config, arguments, metrics=metrics, output=output, progress=MODE.progress)
     if run.histories:  # none if it has shown its help
-        _echo(twin.shown(run))
+        echo(twin.shown(run))
 
 
 def main() -> None:
@@ -703,6 +763,7 @@ def main() -> None:
     """
     from freerea_patch import user_message
 
+    MODE.quiet, MODE.document = False, None
     share_cores()  # before a command imports torch, scikit-learn or xgboost
     try:
         status: Any = app(standalone_mode=False)
@@ -715,13 +776,13 @@ def main() -> None:
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[union-attr]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
-                _echo(message)
+                echo(message)
                 sys.exit(0)
             _fail(f"{message.rstrip('.')}; see freerea-seval --help")
         from freerea_seval.runs.answers import AnswersWanted
 
         if isinstance(error, AnswersWanted):
-            _echo(f"freerea-seval: {error}")
+            typer.echo(printable(f"freerea-seval: {error}"), err=MODE.document is not None)
             sys.exit(3)
         mistake = user_message(error) or (repr(error) if isinstance(error, SystemExit) else None)
         if mistake is None:
@@ -731,7 +792,7 @@ def main() -> None:
 
 
 def _fail(message: str) -> None:
-    _echo(f"freerea-seval: error: {' '.join(message.split())}", err=True)
+    typer.echo(printable(f"freerea-seval: error: {' '.join(message.split())}"), err=True)
     sys.exit(2)
 
 

@@ -26,7 +26,7 @@ class Preset:
 #: (``python -m experiments.training_free.guides``).
 PRESETS: Mapping[str, Preset] = {
     "published": Preset(
-        {"aggregation": "sum", "normalisation": "pool", "simplify": False},
+        {},
         tuple({"metric": metric, "source": "training-free"} for metric in ("naswot", "logsynflow", "skip")),
     ),
     "guided": Preset(

@@ -68,6 +68,11 @@ class SearchSection(BaseModel):
 
     An option that is left out or null has the algorithm's default. Options are checked when the algorithm is known: see
     :func:`freerea_seval.config.schema.resolve_algorithm`.
+
+    Attributes:
+        algorithm: ``freerea``, ``freerea-ranked``, ``freerea-minus``, ``random``; another engine, such as
+            ``optuna:tpe`` or ``pymoo:nsga2``; one of an installed package; or ``pkg.module:Class``.
+        seeds: each is a search of its own in the same run folder.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -120,14 +125,23 @@ class LiveSettings(_Section):
 
 
 class MetricSection(_Section):
-    """A metric and its source, which supplies the unit and the direction if they are left out."""
+    """A metric and its source, which supplies the unit and the direction if they are left out.
+
+    Attributes:
+        metric: its name in the source.
+        source: the name of a source, or ``{name: argument}``.
+        name: under which values are recorded; by default the metric's.
+        unit: of the values, where the source does not know it.
+        direction: which values are better, where the source does not know it.
+        optional: leave the metric out where the source does not have it, such as skip in a space that does not define
+            it.
+    """
 
     metric: str
     source: str | dict[str, Any]
     name: str | None = None
     unit: str | None = None
     direction: Literal["max", "min"] | None = None
-    #: Left out where the source does not have the metric, such as skip in a space that does not define it.
     optional: bool = False
 
     @field_validator("source")
@@ -168,6 +182,14 @@ class ObjectiveSection(MetricSection):
     With ``confidence``, a constraint requires that the true value is within the bounds with this probability, in
     addition to the predicted value. The predictor's own bound of the value is recorded as ``NAME_lower`` or
     ``NAME_upper`` and constrained as well.
+
+    Attributes:
+        role: ``fitness``: a term of the score; ``constraint``: bounds that hold inside the loop; ``pareto``: an axis of
+            the front; ``guide``: a fitness term until predictors are trained, with the section ``refine``.
+        weight: of a fitness term.
+        min, max: inclusive bounds of a constraint, in the metric's unit.
+        confidence: of a constraint on a predicted metric: the probability with which the true value is within the
+            bounds.
     """
 
     role: Literal["fitness", "constraint", "pareto", "guide"] = "fitness"
@@ -229,7 +251,18 @@ class RefineSection(_Section):
 
 
 class Config(_Section):
-    """The config of a search, which may have several seeds."""
+    """The config of a search, which may have several seeds.
+
+    Attributes:
+        space: the search space: ``nats-tss``, ``nats-sss`` or ``fbnet``, ``/DATASET`` behind it;
+            ``pkg.module:Class``; or ``{name: ..., only: FILE.csv}`` with options of the space.
+        search: the algorithm, its options, and the seeds.
+        budget: when a search ends.
+        objectives: what the search optimises and bounds.
+        report: metrics that are evaluated for the final front only; the search never sees them.
+        live: settings of metrics that are computed on networks.
+        refine: rounds of measuring and learning during the search.
+    """
 
     space: str | dict[str, Any] = "nats-tss"
     search: SearchSection = SearchSection()

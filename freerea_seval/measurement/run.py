@@ -6,6 +6,7 @@ pandas is imported here: import this module only where networks are measured.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -39,6 +40,7 @@ from freerea_seval.tables import to_csv
 from freerea_seval.units import unit_of
 from freerea_seval.versions import versions
 
+_LOG = logging.getLogger(__name__)
 Config = Mapping[str, Any]
 
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
@@ -169,6 +171,7 @@ def measure_networks(
     finally:
         journal.close()
     results = results_table(networks, journal.visits, journal.peaks)
+    _LOG.info("measured %d networks in %d visits of %.1f s", len(networks.names), len(journal.visits), spent_s)
     unsupported = results.attrs["failed"] | results.attrs["unsupported"]
     if unsupported and results["latency_ms"].isna().all():
         mend = "" if journal.path is None else f"; mend that, and delete {journal.path}"

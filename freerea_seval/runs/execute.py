@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any, NamedTuple
 from freerea_patch import Candidate, InputError, Ledger, Step, Times, run
 from freerea_seval.config import Config
 from freerea_seval.files import write_atomically
-from freerea_seval.progress import LineProgress, Progress
+from freerea_seval.progress import LineProgress, Progress, Show
 from freerea_seval.runs.folder import Journal, Recorder, RunFolder, UnwrittenJournal
-from freerea_seval.runs.results import leaders_of, report_front, summarise
+from freerea_seval.runs.results import describe, leaders_of, report_front, standing, summarise
 from freerea_seval.runs.setup import Setup, prepare, start
 from freerea_seval.runs.workers import Workers, in_one_line
 
+_LOG = logging.getLogger(__name__)
 #: Seconds without a feasible candidate, or with a metric that most candidates lack, until the user is told.
 TELL_S = 1.0
 #: Feasible candidates from which a metric is said to be unsupported for most of them.
@@ -115,6 +117,8 @@ def _search(
                 f"seed {seed}: {unsupported}: they rank last; choose a metric that has a value on these networks"
             )
 
+    algorithm, recorded = setup.config.search.algorithm, len(steps)
+    _LOG.info("seed %d: %s searches %s; %d networks are recorded", seed, algorithm, setup.space.name, recorded)
     with progress.task(f"searching, seed {seed}") as show:
 
         def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
@@ -129,11 +133,15 @@ def _search(
                 )
             if explored >= _JUDGED and times.wall_s >= TELL_S:
                 check_values()
-            show(spent, f"{explored} networks")
+            if _LOG.isEnabledFor(logging.DEBUG):
+                _LOG.debug("seed %d: %s", seed, describe(candidate))
+            show(spent, lambda: standing(search.history))
 
         result = run(search, setup.objectives, budget, ledger=ledger, on_candidate=on_candidate, replay=steps)
     check_values()
     history = result.history
+    seconds = result.times.wall_s
+    _LOG.info("seed %d: stopped (%s) after %d networks, %.1f s", seed, result.stopped, history.evaluated, seconds)
     leaders = leaders_of(history)
     reported = report_front(leaders, setup.report, progress)
     clock = {"wall_s": result.times.wall_s, "loop_s": result.times.loop_s}
@@ -218,9 +226,7 @@ def _of_one_seed(progress: Progress) -> Progress:
     return Progress() if type(progress) is Progress else LineProgress()
 
 
-def _progress_of_seeds(
-    progress: Progress, seeds: Sequence[int]
-) -> AbstractContextManager[Callable[[float, str], None]]:
+def _progress_of_seeds(progress: Progress, seeds: Sequence[int]) -> AbstractContextManager[Show]:
     return progress.task(f"searching, {len(seeds)} seeds")
 
 

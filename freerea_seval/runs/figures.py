@@ -170,13 +170,9 @@ def hypervolumes(history: History) -> list[float]:
     from moocore import hypervolume
 
     points = history.points(list(history))
-    finite = np.isfinite(points).all(axis=1)
-    if not finite.any():
+    if not np.isfinite(points).all(axis=1).any():
         return [0.0] * len(points)
-    halves = points / 2  # whose differences do not overflow
-    worst = halves[finite].min(axis=0)
-    span = halves[finite].max(axis=0) - worst
-    axes = np.where(span > 0, (halves - worst) / np.where(span > 0, span, 1.0), 1.0)
+    axes = _normalised(points)
     front: Floats = np.empty((0, axes.shape[1]))
     volumes, volume = [], 0.0
     for point in np.where(np.isfinite(points), axes, np.nan):
@@ -185,6 +181,27 @@ def hypervolumes(history: History) -> list[float]:
             volume = float(hypervolume(front, ref=np.zeros(axes.shape[1]), maximise=True))
         volumes.append(volume)
     return volumes
+
+
+def last_hypervolume(history: History) -> float:
+    """Return the last of :func:`hypervolumes`, which is faster than all of them."""
+    from moocore import hypervolume
+
+    points = history.points(list(history))
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.any():
+        return 0.0
+    return float(hypervolume(_normalised(points)[finite], ref=np.zeros(points.shape[1]), maximise=True))
+
+
+def _normalised(points: Floats) -> Floats:
+    """Return points with 0 for the worst and 1 for the best finite value of every axis."""
+    finite = np.isfinite(points).all(axis=1)
+    halves = points / 2  # whose differences do not overflow
+    worst = halves[finite].min(axis=0)
+    span = halves[finite].max(axis=0) - worst
+    normalised: Floats = np.where(span > 0, (halves - worst) / np.where(span > 0, span, 1.0), 1.0)
+    return normalised
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ Every step is recorded before the next one begins, so that an interrupted run co
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
@@ -49,11 +50,12 @@ from freerea_seval.runs.answers import headers_of, read_answers, write_wanted
 from freerea_seval.runs.earlier import read_earlier
 from freerea_seval.runs.folder import Journal, Recorder, RunFolder
 from freerea_seval.runs.refine_log import RefineLog
-from freerea_seval.runs.results import leaders_of, report_front, summarise
+from freerea_seval.runs.results import describe, leaders_of, report_front, standing, summarise
 from freerea_seval.runs.setup import Bound, Setup
 from freerea_seval.sources.learned import LearnedSource, Prediction
 from freerea_seval.sources.predicted import write_measurements
 
+_LOG = logging.getLogger(__name__)
 Values = npt.NDArray[np.float64]
 
 #: A space with at most this number of networks is looked at as a whole when networks are chosen.
@@ -121,6 +123,52 @@ class _Remembering:
             yield row
 
 
+def learned_of(setup: Setup, known: Mapping[str, int]) -> list[Learned]:
+    """Return the objectives that are measured in rounds, in the order in which they are measured.
+
+    Args:
+        setup: the opened sources.
+        known: numbers of values from earlier runs, by column.
+
+    Raises:
+        InputError: the numbers of networks do not suit, or the name of an objective.
+    """
+    section = setup.config.refine
+    assert section is not None
+    order = {"measure": 0, "ask": 2}  # what costs least is known first
+    objectives = sorted(
+        (
+            Learned(
+                bound.section,
+                bound.source,
+                section.start if bound.source.means.start is None else bound.source.means.start,
+                section.networks if bound.source.means.networks is None else bound.source.means.networks,
+                known.get(bound.section.column, 0),
+            )
+            for bound in setup.bound
+            if isinstance(bound.source, LearnedSource)
+        ),
+        key=lambda learned: (learned.selects, order.get(learned.source.means.kind, 1)),
+    )
+    guided = any(bound.section.role == "guide" for bound in setup.bound)
+    others = any(
+        b.section.role in ("fitness", "pareto") and not isinstance(b.source, LearnedSource) for b in setup.bound
+    )
+    sources = [learned.source for learned in objectives]
+    for learned in objectives:
+        if sources.count(learned.source) > 1:
+            raise InputError(f"objective {learned.column!r}: another objective learns the same metric; keep one")
+        if learned.column.strip(". ") == "" or set(learned.column) & set("/\\:\0"):
+            raise InputError(f"objective {learned.column!r}: its name is also one of files; give it another 'name'")
+        later = learned.start == 0 and (guided or others or not learned.selects)
+        if max(learned.start, learned.known) < FEWEST_TO_LEARN and not later:
+            raise InputError(
+                f"objective {learned.column!r}: a predictor needs 'start' of at least {FEWEST_TO_LEARN} networks,"
+                f" got {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
+            )
+    return objectives
+
+
 class Refinement:
     """The rounds of one seed.
 
@@ -143,45 +191,12 @@ class Refinement:
         self._rounds = section.rounds
         self._bound = setup.bound
         earlier = read_earlier(folder, setup)
-        order = {"measure": 0, "ask": 2}  # what costs least is known first
-        self.learned = sorted(
-            (
-                Learned(
-                    bound.section,
-                    bound.source,
-                    section.start if bound.source.means.start is None else bound.source.means.start,
-                    section.networks if bound.source.means.networks is None else bound.source.means.networks,
-                    len(earlier.values.get(bound.section.column, ())),
-                )
-                for bound in self._bound
-                if isinstance(bound.source, LearnedSource)
-            ),
-            key=lambda learned: (learned.selects, order.get(learned.source.means.kind, 1)),
-        )
-        self._check()
+        self.learned = learned_of(setup, {column: len(values) for column, values in earlier.values.items()})
         self.log = RefineLog(self._path / "refine.jsonl", earlier.values)
         self._memory: dict[int, dict[str, dict[str, float]]] = {}
         #: The candidates of every part of the search; those of part 0 are from earlier runs.
         self._journals: dict[int, list[Candidate]] = {0: earlier.explored}
         self._remember(earlier.explored)
-
-    def _check(self) -> None:
-        guided = any(bound.section.role == "guide" for bound in self._bound)
-        others = any(
-            b.section.role in ("fitness", "pareto") and not isinstance(b.source, LearnedSource) for b in self._bound
-        )
-        sources = [learned.source for learned in self.learned]
-        for learned in self.learned:
-            if sources.count(learned.source) > 1:
-                raise InputError(f"objective {learned.column!r}: another objective learns the same metric; keep one")
-            if learned.column.strip(". ") == "" or set(learned.column) & set("/\\:\0"):
-                raise InputError(f"objective {learned.column!r}: its name is also one of files; give it another 'name'")
-            later = learned.start == 0 and (guided or others or not learned.selects)
-            if max(learned.start, learned.known) < FEWEST_TO_LEARN and not later:
-                raise InputError(
-                    f"objective {learned.column!r}: a predictor needs 'start' of at least {FEWEST_TO_LEARN} networks,"
-                    f" got {learned.start}; or take 'start: 0' and let an objective with 'role: guide' steer until then"
-                )
 
     def execute(self) -> dict[str, Any]:
         """Carry out the rounds, and return the result of the seed.
@@ -253,6 +268,8 @@ class Refinement:
                 seconds = learned.source.train()
                 if seconds:
                     self.log.train(learned.column, seconds)
+                    values = len(learned.source.measured)
+                    _LOG.info("trained a predictor of %s on %d values in %.1f s", learned.column, values, seconds)
 
     def _ask(self) -> None:
         """Write which values are wanted, and end the run for now."""
@@ -422,7 +439,9 @@ class Refinement:
 
             def on_candidate(candidate: Candidate, spent: float, times: Times) -> None:
                 recorder.record(candidate, times)
-                show(spent, f"{len(search.history)} networks")
+                if _LOG.isEnabledFor(logging.DEBUG):
+                    _LOG.debug("part %d: %s", number, describe(candidate))
+                show(spent, lambda: standing(search.history))
 
             with suppress(NothingFeasible):  # measurements near the bound are what is needed then
                 run(search, objectives, budget, ledger=Ledger(), on_candidate=on_candidate, replay=steps)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from freerea_patch import Candidate, History, SearchResult
 from freerea_seval.config import MetricSection
 from freerea_seval.progress import Progress
@@ -18,6 +20,26 @@ LEADERS = 5
 def leaders_of(history: History) -> list[Candidate]:
     """Return what a search reports: its front, or without Pareto objectives its best networks."""
     return history.front() if history.is_pareto else history.leaders(LEADERS)
+
+
+def standing(history: History) -> str:
+    """Return in a few words what a search has come to: how many networks, and the best score or the hypervolume."""
+    count = f"{len(history)} networks"
+    if not len(history):
+        return count
+    if history.is_pareto:
+        from freerea_seval.runs.figures import last_hypervolume
+
+        return f"{count}, hypervolume {last_hypervolume(history):.3f}"
+    scores = history.scores(list(history))
+    scores = scores[np.isfinite(scores)]
+    return f"{count}, best score {scores.max():.4g}" if len(scores) else count
+
+
+def describe(candidate: Candidate) -> str:
+    """Return a candidate with its values on one line."""
+    values = ", ".join(f"{name} {value:g}" for name, value in candidate.values.items())
+    return f"{candidate.genotype}{'' if candidate.feasible else ' (infeasible)'}: {values}"
 
 
 def report_front(

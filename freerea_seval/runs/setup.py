@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,7 @@ from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.workers import Recipe, SpreadSource, Workers
 from freerea_seval.sources.registry import Context, Registry, Source, load_registry
 
+_LOG = logging.getLogger(__name__)
 Section = TypeVar("Section", bound=MetricSection)
 
 
@@ -64,6 +67,7 @@ def prepare(
     progress: Progress | None = None,
     workers: Workers | None = None,
     first: Sequence[BoundObjective] = (),
+    dry: bool = False,
 ) -> Setup:
     """Open every source of a config.
 
@@ -74,6 +78,8 @@ def prepare(
         progress: shows long preparations.
         workers: compute what takes long; None for this process alone.
         first: objectives before those of the config.
+        dry: only a check: nothing is measured, trained or written. A metric that would be measured and trained on
+            before the search has a :class:`~freerea_seval.sources.learned.LearnedSource` without values.
 
     Raises:
         InputError: a mistake in the space, the algorithm and its options, a source, or a metric.
@@ -81,14 +87,14 @@ def prepare(
     space = make_space(config.whole_space, base)
     seed, refines = config.search.seeds[0], config.refine is not None
     progress = progress or Progress()
-    context = Context(space, config.live, base, folder, seed, progress, refines, config.whole_space)
+    context = Context(space, config.live, base, folder, seed, progress, refines, config.whole_space, dry)
     if config.only is not None:
         from freerea_seval.sources.table import Table  # imports pandas
 
         # Sources know the whole space: its tables are numbered, and its predictors trained, in it.
         space = Subspace(space, Table(context.path(config.only, "space: 'only'"), space).genotypes)
     algorithm, search = resolve_algorithm(config.search, space, base)
-    opener = _Opener(load_registry(), context, workers)
+    opener = Opener(load_registry(), context, workers)
     kept = {
         name: [section for section in sections if not section.optional or opener.has(section)]
         for name, sections in (("objectives", config.objectives), ("report", config.report))
@@ -108,7 +114,7 @@ def prepare(
             "report": [bound.section for bound in report],
         }
     )
-    bound_terms = [*first, *(term for bound in objectives for term in _terms(bound))]
+    bound_terms = [*first, *(term for bound in objectives for term in terms_of(bound))]
     notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
     objective_set = ObjectiveSet(bound_terms)
     metrics: list[Bound[Any]] = [*objectives, *report]
@@ -130,7 +136,7 @@ def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:
         )
 
 
-def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
+def terms_of(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
     """Yield an objective bound to its source, and with a confidence also the source's own bounds as constraints."""
     section, source = bound.section, bound.source
     term, *side_terms = section.objectives()
@@ -144,7 +150,7 @@ def _terms(bound: Bound[ObjectiveSection]) -> Iterator[BoundObjective]:
         yield BoundObjective(term, source.bounds(section.metric, side, probability), section.metric)
 
 
-class _Opener:
+class Opener:
     """Opens each source once, for all of its metrics."""
 
     def __init__(self, registry: Registry, context: Context, workers: Workers | None) -> None:
@@ -157,10 +163,13 @@ class _Opener:
         self.notes: dict[str, str] = {}
 
     def source(self, section: MetricSection) -> Source:
+        """Return the opened source of a metric."""
         # A source that learns does so for one metric.
         key = repr((section.source_name, section.source_argument, section.is_learnable and section.metric))
         if key not in self._open:
+            began = time.perf_counter()
             source = self.registry.open(section.source_name, section.source_argument, self._context)
+            _LOG.info("opened source %s in %.1f s", section.source_name, time.perf_counter() - began)
             self.preparation.update(getattr(source, "preparation", {}))
             self._open[key] = self._spread(source, section.source_name, section.source_argument)
         return self._open[key]
@@ -176,6 +185,7 @@ class _Opener:
         return SpreadSource(source, recipe, workers)
 
     def objective(self, section: ObjectiveSection) -> Bound[ObjectiveSection]:
+        """Bind an objective to its source; raise :class:`InputError` if nobody says which values are better."""
         bound = self.metric(section)
         if bound.section.direction is None and section.role != "constraint":
             raise InputError(

@@ -16,6 +16,7 @@ executor is to be used, such as one of a cluster, pass a function that makes it 
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -36,6 +37,7 @@ from freerea_patch.imports import import_object
 from freerea_seval.config import Config, LiveSettings, make_space
 from freerea_seval.sources.registry import Context, MetricInfo, Source, load_registry
 
+_LOG = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -159,6 +161,7 @@ class Workers:
                     raise _closed()
                 if self._executor is None:
                     self._executor = self._make(self.count)
+                    _LOG.info("starting %d workers", self.count)
                 executor = self._executor
             try:
                 return executor, executor.submit(function, *task)

@@ -10,14 +10,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import UNSUPPORTED, Direction, InputError, Measured
 from freerea_seval.config.schema import MOST_AT_ONCE
-from freerea_seval.sources.predicted import PredictedSource
+from freerea_seval.sources.predicted import PredictedBound, PredictedSource, check_calibration, check_samples
 from freerea_seval.sources.registry import Context, MetricInfo, Source, builtin_metric, load_registry
 from freerea_seval.strings.views import View, check_view, default_view
 from freerea_seval.units import direction_of
@@ -46,8 +46,12 @@ def open_seval(context: Context, argument: Any) -> PredictedSource:
     Raises:
         InputError: see :class:`PredictedSource` and :class:`LearnedSource`.
     """
-    if context.refines and isinstance(argument, dict) and "predictor" not in argument:
-        return LearnedSource(context, argument)
+    if isinstance(argument, dict) and "predictor" not in argument:
+        if context.refines:
+            return LearnedSource(context, argument)
+        if context.dry:  # it would be measured and trained before the search
+            _, count, _ = check_calibration(argument, context.live.device)
+            return LearnedSource(context, {k: v for k, v in argument.items() if k != "networks"}, planned=count)
     return PredictedSource(context, argument)
 
 
@@ -153,17 +157,19 @@ class LearnedSource(PredictedSource):
         context: the search that it serves.
         argument: ``{measure: METRIC}``, ``{ask: METRIC}`` or ``{SOURCE: ARGUMENT}``, with the options of
             :class:`Means`.
+        planned: networks that are measured before the search, where there are no rounds.
 
     Raises:
         InputError: the argument is none of these, or the source in it cannot be opened.
     """
 
-    def __init__(self, context: Context, argument: Mapping[str, Any]) -> None:
+    def __init__(self, context: Context, argument: Mapping[str, Any], planned: int = 0) -> None:
         from freerea_seval.sources.live import prepare_torch
 
         prepare_torch(context.live)
         self.means = Means.read(argument)
         self.preparation = {}
+        self.planned = planned
         self._context = context
         self._where = "learned during the search"
         self._source: Source | None = None
@@ -226,6 +232,11 @@ class LearnedSource(PredictedSource):
         view = self._bases.view if self._bases else self.means.view or default_view(self.metric)
         self.strings = shared_strings(self._context.space, view)
 
+    def bounds(self, metric: str, side: Literal["lower", "upper"], confidence: float) -> PredictedBound:
+        """Return a bound, which has no values yet, after a check that the planned networks allow it."""
+        check_samples(metric, self.planned, confidence, self._where)
+        return PredictedBound(self, 0, side, confidence)
+
     @property
     def cost_bases(self) -> Sequence[SEvalPredictor] | None:
         """Predictors of the metric for other devices, or None for a metric that need not be a cost of a device.
@@ -258,13 +269,13 @@ class LearnedSource(PredictedSource):
         return conditions("eager", self._context.live.device)
 
     def measure(
-        self, genotypes: Sequence[str], output: Path, anchors: Mapping[str, float] | None = None
+        self, genotypes: Sequence[str], output: Path | None, anchors: Mapping[str, float] | None = None
     ) -> Iterator[tuple[str, Measured]]:
         """Yield the values of networks, each as soon as it is available; unsupported networks have NaN.
 
         Args:
             genotypes: the networks.
-            output: file from which an interrupted measurement on this machine resumes.
+            output: file from which an interrupted measurement on this machine resumes, or None.
             anchors: networks with earlier values, which are measured again if values drift: all values are divided by
                 the median of their changes.
         """
@@ -278,6 +289,7 @@ class LearnedSource(PredictedSource):
             if self._remote is None:
                 measured = measure(self._context, self.metric, names, output)
             else:
+                assert output is not None
                 measured = measure_elsewhere(self._remote, self._context, names, output)
             seconds = (time.perf_counter() - began) / max(len(genotypes), 1)
             values = dict(zip(names, measured, strict=True))

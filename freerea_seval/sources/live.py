@@ -38,17 +38,22 @@ def prepare_torch(live: LiveSettings) -> None:
         torch.set_num_threads(live.threads)
 
 
-def open_cache(live: LiveSettings, base: Path) -> MetricCache | None:
-    """Return the cache of metric values that the settings ask for, None for ``cache: off``."""
+def open_cache(live: LiveSettings, base: Path, dry: bool = False) -> MetricCache | None:
+    """Return the cache of metric values that the settings ask for, None for ``cache: off``.
+
+    A ``dry`` one stores nothing, and is None where the file does not exist.
+    """
     if live.cache == "off":
         return None
     if live.cache is not None:
-        return MetricCache(base / Path(live.cache).expanduser())
-    if CACHE_VARIABLE in os.environ:
-        return MetricCache(Path(os.environ[CACHE_VARIABLE]))
-    from platformdirs import user_cache_path
+        path = base / Path(live.cache).expanduser()
+    elif CACHE_VARIABLE in os.environ:
+        path = Path(os.environ[CACHE_VARIABLE])
+    else:
+        from platformdirs import user_cache_path
 
-    return MetricCache(user_cache_path("freerea-seval") / "metrics.sqlite")
+        path = user_cache_path("freerea-seval") / "metrics.sqlite"
+    return None if dry and not path.exists() else MetricCache(path, read_only=dry)
 
 
 class TrainingFreeSource:
@@ -70,7 +75,7 @@ class TrainingFreeSource:
             initialisations=live.initialisations,
             seed=live.seed,
             device=live.device,
-            cache=open_cache(live, context.base),
+            cache=open_cache(live, context.base, context.dry),
             threads=live.threads or 1,
         )
 
@@ -111,7 +116,7 @@ class ZeroCostSource(TrainingFreeSource):
             batch_size=live.batch_size,
             seed=live.seed,
             device=live.device,
-            cache=open_cache(live, context.base),
+            cache=open_cache(live, context.base, context.dry),
             threads=live.threads or 1,
         )
 

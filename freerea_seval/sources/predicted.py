@@ -100,16 +100,8 @@ class PredictedSource:
         Raises:
             InputError: the predictor has seen too few networks to promise it.
         """
-        from freerea_seval.predictor.conformal import samples_needed
-
         column = [info.name for info in self.info.metrics].index(metric)
-        samples = self.predictor.conformals_[column].samples
-        needed = samples_needed(confidence)
-        if samples < needed:
-            raise InputError(
-                f"the predictor {self._where} learned {metric!r} from {samples} networks, and a bound that holds with"
-                f" probability {confidence:.4g} takes {needed}; measure more, or ask for less 'confidence'"
-            )
+        check_samples(metric, self.predictor.conformals_[column].samples, confidence, self._where)
         return PredictedBound(self, column, side, confidence)
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterable[Mapping[str, Measured]]:
@@ -152,6 +144,22 @@ class PredictedSource:
             values, seconds = [float(row[name].value) for name in names], sum(row[name].seconds for name in names)
             self._computed[genotype] = values, seconds
         return np.array([self._computed[genotype][0] for genotype in genotypes])
+
+
+def check_samples(metric: str, samples: int, confidence: float, where: str) -> None:
+    """Check that a predictor has seen enough networks for a bound.
+
+    Raises:
+        InputError: it has not.
+    """
+    from freerea_seval.predictor.conformal import samples_needed
+
+    needed = samples_needed(confidence)
+    if samples < needed:
+        raise InputError(
+            f"the predictor {where} learned {metric!r} from {samples} networks, and a bound that holds with"
+            f" probability {confidence:.4g} takes {needed}; measure more, or ask for less 'confidence'"
+        )
 
 
 def _with_proxies(argument: Mapping[str, Any]) -> tuple[str, Any]:
@@ -246,7 +254,7 @@ def _calibrate(context: Context, argument: dict[str, Any]) -> tuple[Path, dict[s
     from freerea_seval.sources.device import measure
     from freerea_seval.strings.encode import shared_strings
 
-    metric, count, view = _calibration(argument, context.live.device)
+    metric, count, view = check_calibration(argument, context.live.device)
     if context.folder is None:
         raise InputError("source 'seval' can measure and train only within a run; give it a predictor's folder")
     folder = context.folder / f"predictor-{metric}"
@@ -300,7 +308,7 @@ def write_measurements(path: Path, metric: str, unit: str, values: Mapping[str, 
     write_atomically(path, to_csv(DataFrame({"genotype": list(values), column if unit_of(column) else metric: cells})))
 
 
-def _calibration(argument: dict[str, Any], device: str) -> tuple[str, int, View]:
+def check_calibration(argument: dict[str, Any], device: str) -> tuple[str, int, View]:
     """Check ``{measure: latency, networks: N, view: executed}``."""
     from freerea_seval.sources.device import check_measurable
 

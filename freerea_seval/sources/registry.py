@@ -63,6 +63,7 @@ class Context:
         progress: shows the steps of long preparations.
         refines: whether sources that learn are given measurements during the search, in rounds.
         space_name: the space as the config names it, from which another process makes it.
+        dry: only a check: nothing is measured or trained before the search, and nothing is written.
     """
 
     space: SearchSpace
@@ -73,6 +74,7 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     refines: bool = False
     space_name: str | Mapping[str, Any] = ""
+    dry: bool = False
 
     @property
     def batch(self) -> str:

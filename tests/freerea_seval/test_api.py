@@ -21,7 +21,7 @@ from torch import nn
 
 import freerea_seval as fs
 from freerea_seval.api import measuring
-from freerea_seval.cli import main
+from freerea_seval.cli import configs, main
 from freerea_seval.config import load_config
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.cli.test_predicting import work
@@ -30,6 +30,7 @@ from tests.freerea_seval.runs.searches import write_search
 CELLS = fs.TopologySpace().genotypes()
 TWINS: list[tuple[Callable[..., object], Callable[..., object]]] = [
     (main.search, fs.search),
+    (configs.check, fs.check),
     (main.report, fs.Run.report),
     (main.export, fs.Run.export),
     (main.train, fs.train),
@@ -47,7 +48,8 @@ REQUIRED_BY_ONE = {"train": ["output"], "predict": ["genotypes"]}
 def parameters(function: Callable[..., object]) -> dict[str, Any]:
     """Return defaults by name, without the object of a method and the progress bars that a command always has."""
     names = inspect.signature(function).parameters
-    others = {"self", "run", "predictor", "progress"} | ({"trust"} if function is main.export else set())  # of load_run
+    others = {"self", "run", "predictor", "progress", "as_json", "quiet", "verbose"}
+    others |= {"trust"} if function is main.export else set()  # of load_run
     return {name: names[name].default for name in names if name not in others}
 
 
@@ -88,7 +90,7 @@ def test_the_examples_of_the_docstrings_run(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     # In the order in which one makes the files that the next one reads.
     documented: list[Any] = [fs.search, fs.load_run, fs.Run, fs.Evaluator, fs.encode, fs.measure]
-    documented += [fs.train, fs.load_predictor, fs.Predictor]
+    documented += [fs.train, fs.load_predictor, fs.Predictor, fs.init, fs.check, fs.schema]
     runner = doctest.DocTestRunner()
     for item in documented:
         (example,) = doctest.DocTestFinder(recurse=False).find(item, item.__name__, globs={})

@@ -485,7 +485,7 @@ def test_the_command_and_the_function_have_the_same_parameters_and_defaults() ->
         {name: parameter.default for name, parameter in inspect.signature(twin).parameters.items()}
         for twin in (main.upstream, fs.upstream)
     )
-    del command["write_patch"], function["progress"]
+    del command["write_patch"], command["quiet"], command["verbose"], function["progress"]
     assert list(command.items()) == list(function.items())
 
 

@@ -288,3 +288,22 @@ def test_keys_differ_where_their_parts_do(first: dict[str, object], second: dict
 @given(PARTS)
 def test_a_key_does_not_follow_the_order_of_its_parts(parts: dict[str, object]) -> None:
     assert cache_key(dict(reversed(parts.items()))) == cache_key(parts)
+
+
+def test_a_cache_to_read_stores_nothing_and_makes_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "cache.sqlite"
+    cache = MetricCache(path)
+    cache.put({"a": Measured(1.5, 0.25)})
+    cache.close()
+    before = path.read_bytes()
+    reader = pickle.loads(pickle.dumps(MetricCache(path, read_only=True)))  # noqa: S301 - our own
+    assert reader.get("a") == Measured(1.5, 0.25)
+    reader.put({"b": Measured(2.0)})
+    assert reader.get("b") is None
+    reader.close()
+    assert path.read_bytes() == before
+    (tmp_path / "no-cache.sqlite").write_text("text")
+    for name in ("no-cache.sqlite", "nowhere.sqlite"):
+        with pytest.raises(InputError, match=f"{name} cannot be used"):
+            MetricCache(tmp_path / name, read_only=True)
+    assert {file.name for file in tmp_path.iterdir()} == {"cache.sqlite", "no-cache.sqlite"}

@@ -72,7 +72,7 @@ def test_a_preset_stands_for_options_and_objectives(tmp_path: Path) -> None:
 def test_a_preset_alone_is_enough_to_search_for() -> None:
     config = check_config({"budget": {"evaluations": 5}, "search": {"preset": "published"}}, "config")
     assert [s.column for s in config.objectives] == ["naswot", "logsynflow", "skip"]
-    assert config.search.options() == {"aggregation": "sum", "normalisation": "pool", "simplify": False}
+    assert config.search.options() == {}
 
 
 def test_an_unknown_preset_is_named() -> None:

@@ -146,7 +146,7 @@ def test_an_algorithm_beside_the_config_has_options_of_its_own(tmp_path: Path) -
             "step: many, ",
             "search.step: input should be a valid integer, unable to parse string as an integer, got 'many'",
         ),
-        ("aggregation: mean, ", "search.aggregation: input should be 'sum' or 'ranks', got 'mean'"),
+        ("aggregation: mean, ", "search.aggregation: input should be 'sum', 'ranks' or 'log-ranks', got 'mean'"),
     ],
 )
 def test_a_wrong_option_of_an_algorithm_is_named_and_exits_with_2(

@@ -14,7 +14,7 @@ from matplotlib.mathtext import MathTextParser
 
 import freerea_seval as fs
 from freerea_patch import Evaluation, History, Objective, Proposal
-from freerea_seval.runs.figures import calibration_points, hypervolumes, plot_network
+from freerea_seval.runs.figures import calibration_points, hypervolumes, last_hypervolume, plot_network
 from tests.freerea_seval.runs.searches import write_search
 
 
@@ -85,6 +85,8 @@ def test_hypervolumes_are_those_of_a_grid() -> None:
         below |= (x < a) & (y < 20 - b)
         expected.append(below.mean())
     assert hypervolumes(history) == pytest.approx([*expected, expected[-1]])
+    assert last_hypervolume(history) == pytest.approx(expected[-1])
+    assert last_hypervolume(History(history.terms)) == 0.0
 
 
 def test_predictions_are_drawn_over_measurements(run: fs.Run, monkeypatch: pytest.MonkeyPatch) -> None:

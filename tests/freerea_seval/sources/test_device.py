@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from freerea_patch import InputError, SizeSpace, TopologySpace
 from freerea_seval.measurement import run
 from freerea_seval.measurement.machine import EnergyMeter
 from freerea_seval.measurement.timing import BURST, REWARM, WARM_UPS
-from freerea_seval.progress import Progress
+from freerea_seval.progress import Progress, Show
 from freerea_seval.sources import device
 from freerea_seval.sources.device import ROUNDS, DeviceSource, measure, measure_latency_ms
 from freerea_seval.sources.registry import Context
@@ -73,7 +73,7 @@ def test_fractions_are_reported_up_to_one() -> None:
 
     class Recorder(Progress):
         @contextmanager
-        def task(self, description: str) -> Iterator[Callable[[float, str], None]]:
+        def task(self, description: str) -> Iterator[Show]:
             yield lambda fraction, note: seen.append(fraction)
 
     measure_latency_ms(Sleepers(), ["0.0"], progress=Recorder())
