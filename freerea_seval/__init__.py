@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from freerea_seval.api.evaluator import Evaluator
     from freerea_seval.api.measuring import measure
     from freerea_seval.api.predictors import Predictor, load_predictor, train
-    from freerea_seval.api.runs import Run, load_run, search
+    from freerea_seval.api.runs import Run, compare, load_run, search
     from freerea_seval.api.upstream import UpstreamRun, upstream
     from freerea_seval.config import Config
     from freerea_seval.runs.answers import AnswersWanted
@@ -47,6 +47,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "check",
+    "compare",
     "encode",
     "init",
     "load_predictor",

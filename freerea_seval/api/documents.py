@@ -144,6 +144,49 @@ class ExportDocument(Document):
     run: str
 
 
+class ComparedRun(Document):
+    """A run beside others.
+
+    Attributes:
+        run: the name of its folder.
+        algorithm: of the search.
+        seeds: how many.
+        networks, metric_s: explored networks, and seconds of metrics; means over seeds.
+        quality, deviation: mean and standard deviation over seeds of what is compared.
+        p: of Wilcoxon's signed-rank test against the first run; null where common seeds are too few.
+    """
+
+    run: str
+    algorithm: str
+    seeds: int
+    networks: float
+    metric_s: float
+    quality: Number
+    deviation: Number
+    p: Number
+
+
+class ComparisonDocument(Document):
+    """Runs side by side: of ``compare``.
+
+    Attributes:
+        quality: what is compared: the best value of a metric, or the hypervolume on several.
+        runs: in the order of the command line.
+    """
+
+    quality: str
+    runs: list[ComparedRun]
+
+
+def of_comparison(table: DataFrame) -> ComparisonDocument:
+    """Return what ``compare`` prints."""
+    rows = [
+        {str(name): to_json(value) if isinstance(value, float) else value for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]
+    return ComparisonDocument(quality=table.attrs["quality"], runs=[ComparedRun.model_validate(row) for row in rows])
+
+
 class LearnedMetric(Document):
     """A metric of a predictor.
 
@@ -374,6 +417,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = {
     "search": RunDocument,
     "check": Check,
     "report": RunDocument,
+    "compare": ComparisonDocument,
     "export": ExportDocument,
     "train": PredictorDocument,
     "predict": PredictionsDocument,

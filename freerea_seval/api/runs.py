@@ -195,6 +195,30 @@ def load_run(folder: str | Path, *, trust: bool = False) -> Run:
     return Run(RunFolder.open(Path(folder), trust))
 
 
+def compare(runs: Sequence[str | Path | Run], metrics: Sequence[str] = ()) -> DataFrame:
+    """Lay finished runs side by side.
+
+    Args:
+        runs: two or more, or their folders.
+        metrics: columns of the results to compare; by default the Pareto objectives and the reported metrics that every
+            run has, and without these the fitness terms.
+
+    Returns:
+        A row a run: see :func:`freerea_seval.runs.compare.compare_runs`.
+
+    Raises:
+        InputError: fewer than two runs, an unfinished one, or no metric that all of them have.
+
+    Example:
+        >>> import freerea_seval as fs
+        >>> fs.compare(["runs/small", "runs/small"])["networks"].tolist()
+        [8.0, 8.0]
+    """
+    from freerea_seval.runs.compare import compare_runs
+
+    return compare_runs([(run if isinstance(run, Run) else load_run(run)).folder for run in runs], metrics)
+
+
 class Run:
     """A run: what a search evaluated, and the networks that it returns.
 

@@ -193,6 +193,27 @@ def documents() -> ModuleType:
 
 @app.command()
 @options()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders, two or more.")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option(help="Metric to compare; repeatable. By default, Pareto objectives and reports that all have."),
+    ] = None,
+) -> None:
+    """Lay finished runs side by side: the best value of a metric, or the hypervolume on several, over seeds."""
+    from freerea_seval.api.runs import compare as compare_runs
+
+    table = compare_runs(runs, on or ())
+    print_document(lambda: documents().of_comparison(table))
+    if MODE.document is None:
+        from freerea_seval.runs.report import print_table
+
+        shown = table.dropna(axis="columns", how="all").rename(columns={"quality": table.attrs["quality"]})
+        print_table(shown, console())
+
+
+@app.command()
+@options()
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     path: Annotated[

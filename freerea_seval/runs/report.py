@@ -166,9 +166,6 @@ def _print_rows(
     A table that is wider than the console is printed in parts, each with the ``numbers`` of the rows, so that no value
     is cut.
     """
-    from rich.table import Table
-    from rich.text import Text
-
     console.print(title, style="bold", highlight=False)  # a title of the table would wrap to the table's width
     scored = [("score", "score")] if any("score" in row for row in rows) else []
     metrics = [*scored, *((s.column, label(config, s)) for s in sections_of(config))]
@@ -180,6 +177,30 @@ def _print_rows(
         _Column(printable(heading.replace("_", " ")), [_cell(row.get(name)) for row in rows])
         for name, heading in metrics
     ]
+    _print_parts(leading, columns, console)
+    for row in rows:
+        console.print(f"{row['#']:>3}  {printable(row['genotype'])}", highlight=False, markup=False, soft_wrap=True)
+
+
+def print_table(table: DataFrame, console: Console) -> None:
+    """Print a table whose first column names the rows, in parts if it is wide; a value that is missing is empty."""
+
+    def cell(value: object) -> str:
+        if isinstance(value, float):
+            return "" if np.isnan(value) else _cell(value)
+        return printable(str(value))
+
+    leading, *columns = (
+        _Column(printable(str(name).replace("_", " ")), [cell(value) for value in table[name].tolist()])
+        for name in table
+    )
+    _print_parts([leading], columns, console)
+
+
+def _print_parts(leading: Sequence[_Column], columns: Sequence[_Column], console: Console) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     for part in _parts(leading, columns, console.width):
         table = Table()
         for column, width in part:
@@ -187,8 +208,6 @@ def _print_rows(
         for cells in zip(*(column.cells for column, _ in part), strict=True):
             table.add_row(*(Text(cell, no_wrap=True) for cell in cells))
         console.print(table)
-    for row in rows:
-        console.print(f"{row['#']:>3}  {printable(row['genotype'])}", highlight=False, markup=False, soft_wrap=True)
 
 
 class _Column(NamedTuple):
