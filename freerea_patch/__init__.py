@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         find_algorithm,
         make_search,
     )
-    from freerea_patch.errors import InputError, NothingFeasible, raised_in, unknown_name, user_message
+    from freerea_patch.errors import InputError, NothingFeasible, UndefinedMetric, raised_in, unknown_name, user_message
     from freerea_patch.fbnet import FBNetSpace
     from freerea_patch.gpt import GPTLargeSpace, GPTMediumSpace, GPTSmallSpace, GPTSpace
     from freerea_patch.history import Aggregation, Candidate, History, Normalisation, Proposal
@@ -72,7 +72,7 @@ __all__ = [
     "GPTMediumSpace", "GPTSmallSpace", "GPTSpace", "History", "InputError", "Ledger", "Measured",
     "MetricCache", "MetricSource", "Normalisation", "NothingFeasible", "Objective", "ObjectiveSet", "Objectives",
     "Part", "Proposal", "RandomSearch", "RankedFreeREA", "Role", "Search", "SearchResult", "SearchSpace", "SizeSpace",
-    "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "algorithm_options", "check_option_names",
-    "find_algorithm", "find_space", "freerea_objectives", "import_object", "importable_from", "make_search",
-    "make_space", "raised_in", "run", "share_cores", "unknown_name", "user_message",
+    "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "UndefinedMetric", "algorithm_options",
+    "check_option_names", "find_algorithm", "find_space", "freerea_objectives", "import_object", "importable_from",
+    "make_search", "make_space", "raised_in", "run", "share_cores", "unknown_name", "user_message",
 ]

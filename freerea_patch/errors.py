@@ -37,6 +37,10 @@ class InputError(ValueError):
         super().__init__(" ".join(map(str.strip, message.splitlines())))
 
 
+class UndefinedMetric(InputError):  # noqa: N818 - a fact about a space, which an optional objective allows for
+    """A search space does not define a metric."""
+
+
 class NothingFeasible(InputError):  # noqa: N818 - also a possible result of a search
     """A search has ended without a candidate that satisfies its constraints."""
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 NORMS = ("layer", "rms")
 #: Tokens of HW-GPT-Bench, which are those of GPT-NeoX without padding.
 VOCABULARY = 50_254
+#: The most layers and the largest width of the user's own choices.
+MOST_LAYERS, MOST_WIDTH = 1_000, 65_536
 
 
 class Decoder(NamedTuple):
@@ -109,6 +111,9 @@ class GPTSpace:
             for few in self._values["kv_heads"]:
                 if int(many) % int(few):
                     raise InputError(f"kv_heads: expected divisors of all heads, but {few} does not divide {many}")
+        for name, most in (("layers", MOST_LAYERS), ("width", MOST_WIDTH), ("heads", MOST_WIDTH // 64)):
+            if max(map(int, self._values[name])) > most:
+                raise InputError(f"{name}: expected at most {most}, got {max(map(int, self._values[name]))}")
         self._layers = {int(count) for count in self._values["layers"]}
         #: The arguments of :class:`freerea_patch.gpt_networks.Skeleton`.
         self._skeleton = (vocabulary, context, norm, gated, parallel, rotary)

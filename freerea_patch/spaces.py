@@ -17,9 +17,11 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
+from inspect import Parameter, signature
 from itertools import product
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from freerea_patch.errors import InputError, UserCodeError, unknown_name
@@ -543,6 +545,14 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
 
 def _construct(name: str, make: Callable[..., Any], options: Mapping[str, Any]) -> SearchSpace:
     """Return the space with its options; :func:`make_space` describes the errors."""
+    try:
+        parameters = signature(make).parameters
+    except (TypeError, ValueError):  # of a class written in C
+        parameters = MappingProxyType({})
+    if parameters and not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        for option in options:
+            if option not in parameters:
+                raise unknown_name(f"option of space {name!r}:", option, parameters)
     try:
         space = make(**options)
     except TypeError as error:

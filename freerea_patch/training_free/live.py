@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
-from freerea_patch.errors import USERS_EXCEPTIONS, InputError, unknown_name
+from freerea_patch.errors import USERS_EXCEPTIONS, InputError, UndefinedMetric, unknown_name
 from freerea_patch.imports import TORCH_LOCK, import_object, share_cores, torch_threads
 from freerea_patch.objective import BoundObjective, Measured, Objective, ObjectiveSet
 from freerea_patch.spaces import SearchSpace, input_dtype
@@ -165,7 +165,7 @@ class TrainingFree:
             InputError: it lacks the method ``skip``.
         """
         if metric == "skip" and not hasattr(self.space, "skip"):
-            raise InputError(
+            raise UndefinedMetric(
                 f"space {self.space.name!r} does not define the metric skip; use other metrics: naswot and logsynflow"
                 " of source 'training-free', those of source 'zero-cost'; or in a space of your own, add a method"
                 " skip(genotype) -> float"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from freerea_patch import Direction, unknown_name
+from freerea_patch import Direction, InputError, unknown_name
 from freerea_seval.config.presets import PRESETS
 from freerea_seval.sources.device import COLUMNS as MEASURED
 from freerea_seval.sources.registry import builtin_metric
@@ -17,17 +17,18 @@ from freerea_seval.units import direction_of, unit_of
 #: The schema that :func:`freerea_seval.init` writes beside a config.
 SCHEMA_NAME = "freerea-seval.schema.json"
 COUNTED = ("params", "macs", "flops")
+#: Spaces of language models, which read tokens.
+GPT = ("gpt", "gpt-s", "gpt-m", "gpt-l")
 
 _TEXT = """\
 # yaml-language-server: $schema={schema}
 # {what}
 # Check it with 'freerea-seval check {name}', and run it with 'freerea-seval search {name}'.
 
-# nats-tss, nats-sss or fbnet, with 'dataset: NAME' beside the name; or a class of yours, pkg.module:Class.{only}
+# nats-tss, nats-sss, fbnet or gpt-s, with 'dataset: NAME' beside the name; or a class of yours, pkg.module:Class.{only}
 space: {space}
 
-# 'preset: guided' adds objectives that need no training, and options that suit them; 'published' is FreeREA's own.
-search: {search}
+{guides}search: {search}
 
 # The search ends after so many different networks; wall_seconds limits the time instead.
 budget: {{evaluations: 100}}
@@ -35,7 +36,7 @@ budget: {{evaluations: 100}}
 # Networks are computed on this device, on random images; 'batch: FILE.npz' takes yours.
 live: {live}
 
-objectives:
+objectives:{guide}
   # {source}
   # {role}
   - {objective}
@@ -60,6 +61,9 @@ def initial_config(path: Path, space: str, metric: str, most: float | None, devi
     Raises:
         InputError: an unknown metric or preset.
     """
+    reads_tokens = space.partition("/")[0] in GPT
+    if metric in ("time_to_first_token", "time_per_token") and not reads_tokens and ":" not in space:
+        raise InputError(f"metric {metric!r} is of language models: choose a space of {', '.join(GPT)}, or of your own")
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     source = _source(metric, path.parent)
@@ -79,7 +83,9 @@ def initial_config(path: Path, space: str, metric: str, most: float | None, devi
         what=what,
         only=" 'only' limits it to the networks of a table." if only else "",
         space=_flow({"name": space} | only),
-        search=_flow({"preset": preset, "population": 30, "tournament": 10, "seeds": [0]}),
+        search=_flow(({} if reads_tokens else {"preset": preset}) | {"population": 30, "tournament": 10, "seeds": [0]}),
+        guide=_SIZE if reads_tokens else "",
+        guides="" if reads_tokens else _GUIDES,
         live=_flow({"batch": "random", "batch_size": 32, "device": device}),
         source=source.text,
         role=role,
@@ -89,6 +95,13 @@ def initial_config(path: Path, space: str, metric: str, most: float | None, devi
     )
 
 
+_GUIDES = """\
+# 'preset: guided' adds objectives that need no training, and options that suit them; 'published' is FreeREA's own.
+"""
+#: Without images, the number of parameters is the guide.
+_SIZE = """
+  # Of language models, the larger ones are better (Javaheripi 2022); no metric of images serves as a guide.
+  - {metric: params, source: cost, direction: max, name: size}"""
 _REFINE = """
 # So many networks are measured before the search, and after each part of it; predictors learn from all of them.
 refine: {start: 12, rounds: 3, networks: 12}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from freerea_seval.runs.pick import Pick
 
 
+#: An exported network takes at most this number of images at once.
+MOST_IMAGES = 1_024
 #: Texts of seeds mean at most this number.
 MOST_SEEDS = 10_000
 
@@ -379,8 +381,8 @@ class Run:
         path = Path(path)
         if pick is not None and seed is not None:
             raise InputError("--pick counts over the networks of all seeds; leave out --seed")
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"--batch-size must be 1 or more, got {batch_size}")
+        if batch_size is not None and not 1 <= batch_size <= MOST_IMAGES:
+            raise InputError(f"--batch-size must be between 1 and {MOST_IMAGES}, got {batch_size}")
         if batch_size is not None and path.suffix == ".py":
             raise InputError(f"{path}: a .py takes any number of images; leave out --batch-size")
         index = recommend(self.config, self.front, seed).row if pick is None else pick

@@ -785,15 +785,19 @@ def main() -> None:
     from freerea_patch import user_message
 
     MODE.quiet, MODE.document = False, None
+    for name in ("stdout", "stderr"):  # None if the caller has closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
     share_cores()  # before a command imports torch, scikit-learn or xgboost
     try:
         status: Any = app(standalone_mode=False)
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has closed the pipe
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
+            _end_without_reader()
         _fail(user_message(error) or _describe(error))
     except (Exception, SystemExit) as error:  # a user's code may call sys.exit
+        if isinstance(error.__context__, OSError) and error.__context__.errno == errno.EPIPE:  # typer exits with 1
+            _end_without_reader()
         if _is_usage_error(error):
             message = error.format_message()  # type: ignore[union-attr]
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
@@ -810,6 +814,11 @@ def main() -> None:
             raise
         _fail(mistake)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _end_without_reader() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
 
 
 def _fail(message: str) -> None:

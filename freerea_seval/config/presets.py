@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,8 +43,15 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def with_preset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_preset(tree: Mapping[str, Any], takes: Callable[[str], Container[str] | None]) -> Mapping[str, Any]:
     """Return the tree of a config with what its preset stands for in the place of ``search.preset``.
+
+    Options that the config's algorithm does not take are left out, and so are objectives whose name one of the config
+    has, which thereby replaces that of the preset.
+
+    Args:
+        tree: the values of a config by key.
+        takes: the names of the options of an algorithm, None for one that is not known yet.
 
     Raises:
         InputError: an unknown preset.
@@ -59,8 +66,14 @@ def with_preset(tree: Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(name, str) or name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     preset = PRESETS[name]
+    known = takes(str(options.get("algorithm") or "freerea"))
+    own = {_column(section) for section in (*objectives, *(tree.get("report") or ()))}
     return {
         **tree,
-        "search": {**preset.options, **options},
-        "objectives": [*objectives, *map(dict, preset.objectives)],
+        "search": {**{o: v for o, v in preset.options.items() if known is None or o in known}, **options},
+        "objectives": [*objectives, *(dict(term) for term in preset.objectives if _column(term) not in own)],
     }
+
+
+def _column(section: object) -> object:
+    return section.get("name") or section.get("metric") if isinstance(section, Mapping) else None

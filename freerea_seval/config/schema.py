@@ -7,7 +7,7 @@ the key.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from inspect import Parameter
 from pathlib import Path
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from freerea_patch import (
+    ALGORITHMS,
     Budget,
     InputError,
     Objective,
@@ -133,8 +134,7 @@ class MetricSection(_Section):
         name: under which values are recorded; by default the metric's.
         unit: of the values, where the source does not know it.
         direction: which values are better, where the source does not know it.
-        optional: leave the metric out where the source does not have it, such as skip in a space that does not define
-            it.
+        optional: leave the metric out where the space does not define it, such as skip in ``fbnet``.
     """
 
     metric: str
@@ -199,7 +199,9 @@ class ObjectiveSection(MetricSection):
     confidence: Annotated[float, Field(ge=0.5, lt=1)] | None = None
 
     @model_validator(mode="after")
-    def _only_constraints_have_confidence(self) -> ObjectiveSection:
+    def _keys_fit_the_role(self) -> ObjectiveSection:
+        if self.optional and self.role == "constraint":
+            raise ValueError("'optional' belongs to what a search optimises or reports, not to a constraint")
         if self.confidence is not None and self.role != "constraint":
             raise ValueError(f"'confidence' belongs to role 'constraint', not {self.role!r}")
         return self
@@ -275,7 +277,7 @@ class Config(_Section):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, tree: Any) -> Any:
-        return with_preset(tree) if isinstance(tree, Mapping) else tree
+        return with_preset(tree, _options_of) if isinstance(tree, Mapping) else tree
 
     @property
     def whole_space(self) -> str | dict[str, Any]:
@@ -326,6 +328,12 @@ class Config(_Section):
             if columns.count(column) > 1:
                 raise ValueError(f"two metrics are recorded as {column!r}; give one of them another 'name'")
         return self
+
+
+def _options_of(algorithm: str) -> Container[str] | None:
+    """Return the names of the options of an algorithm or engine that this project has, None for another one."""
+    target = ENGINES.get(algorithm) or (algorithm if algorithm in ALGORITHMS else None)
+    return None if target is None else algorithm_options(find_algorithm(target))
 
 
 #: A config has at most this length, also with the defaults of all keys, and this number of values where its aliases are

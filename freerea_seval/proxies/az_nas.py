@@ -105,7 +105,7 @@ class NoiseFeatures:
                 stack.callback(block.register_forward_hook(leaves).remove)
             functional_call(network, state, (noise,))
         if not self.features:
-            raise ValueError("AZ-NAS needs blocks that return maps or tokens, and this network has none")
+            raise ValueError("the metric needs blocks that return maps or tokens, and this network has none")
 
     def _keep(self, feature: object) -> None:
         if isinstance(feature, Tensor) and feature.dim() in (3, 4) and feature.requires_grad is self._differentiable:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -28,6 +28,8 @@ from freerea_seval.runs.workers import START_S, default_workers
 from freerea_seval.sources.learned import LearnedSource
 from freerea_seval.sources.registry import Context, load_registry
 
+#: If none of so many networks is within the constraints, a note says so.
+_ENOUGH = 20
 #: Networks whose measurement on this machine is timed.
 _MEASURED = 2
 #: Seconds that the training of a predictor on some dozens of networks takes: 0.8 in the default search on two cores.
@@ -149,7 +151,9 @@ def check_run(config: Config, base: Path, seconds: float, progress: Progress, wo
 
             learned_of(setup, {})
         if seconds > 0:
-            estimate = _Sample(setup, seconds, progress, workers or default_workers(setup.config)).estimate()
+            sample = _Sample(setup, seconds, progress, workers or default_workers(setup.config))
+            estimate = sample.estimate()
+            notes = [*notes, *sample.notes]
     except InputError as error:
         problems = _all_problems(config, base) or [str(error)]
         if str(error) not in problems:
@@ -274,6 +278,7 @@ class _Sample:
     report_s: float = 0.0
     measurement_s: float | None = None
     interrupted: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def estimate(self) -> TimeEstimate:
         """Time the sample, and return what it says of the whole search.
@@ -333,6 +338,8 @@ class _Sample:
 
         with self.progress.task("timing networks") as show, suppress(_OverTime):
             run(search, objectives, setup.config.budget, ledger=Ledger(), on_candidate=on_candidate)
+        if search.history.evaluated >= _ENOUGH and not len(search.history):
+            self.notes.append(search.history.describe_infeasible())
         leaders = leaders_of(search.history)
         if setup.report and leaders:
             started = time.perf_counter()

@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from freerea_patch import BoundObjective, FreeREA, InputError, ObjectiveSet, Search, SearchSpace, Subspace
+from freerea_patch import (
+    BoundObjective,
+    FreeREA,
+    InputError,
+    ObjectiveSet,
+    Search,
+    SearchSpace,
+    Subspace,
+    UndefinedMetric,
+)
 from freerea_seval.config import Config, MetricSection, ObjectiveSection, make_space, resolve_algorithm
 from freerea_seval.config.schema import ENGINES
 from freerea_seval.progress import Progress
@@ -99,6 +108,7 @@ def prepare(
         name: [section for section in sections if not section.optional or opener.has(section)]
         for name, sections in (("objectives", config.objectives), ("report", config.report))
     }
+    left_out = [s.column for s in (*config.objectives, *config.report) if s.optional and not opener.has(s)]
     config = config.model_copy(update=kept)
     # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:
@@ -115,7 +125,8 @@ def prepare(
         }
     )
     bound_terms = [*first, *(term for bound in objectives for term in terms_of(bound))]
-    notes = [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
+    notes = [f"{column} is left out: the space {space.name} does not define it" for column in left_out]
+    notes += [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
     objective_set = ObjectiveSet(bound_terms)
     metrics: list[Bound[Any]] = [*objectives, *report]
     timed = any(opener.registry[bound.section.source_name].workers == "clock" for bound in metrics)
@@ -195,10 +206,10 @@ class Opener:
         return bound
 
     def has(self, section: MetricSection) -> bool:
-        """Whether the source has the metric in this space."""
+        """Whether the space defines the metric."""
         try:
             self.source(section).describe(section.metric)
-        except InputError:
+        except UndefinedMetric:
             return False
         return True
 

@@ -279,7 +279,12 @@ _ZERO_COST = (
     MetricInfo(
         "expressivity", "max", "", "entropy of the spectra of the blocks' features for noise (Lee 2024, AZ-NAS)"
     ),
-    MetricInfo("independence", "max", "", "log of the spectrum of the last features' correlation, for noise (ours)"),
+    MetricInfo(
+        "independence",
+        "max",
+        "",
+        "log spectrum of the last features' correlation, for noise (ours; total correlation: Watanabe 1960)",
+    ),
     MetricInfo(
         "meco", "max", "", "least eigenvalues of the correlations of channels, for one image of noise (Jiang 2023)"
     ),

@@ -137,7 +137,7 @@ def test_a_number_and_a_missing_choice_are_refused() -> None:
         ({"gated": 1}, "gated: expected true or false, got 1"),
         ({"rotary": 33}, "rotary: expected an even number of a head's 64 features, got 33"),
         ({"kv_heads": [4]}, "kv_heads: expected divisors of all heads, but 4 does not divide 2"),
-        ({"depth": 3}, "space 'gpt': .*unexpected keyword argument 'depth'"),
+        ({"depth": 3}, "unknown option of space 'gpt': 'depth'.*Valid: bias, context, gated"),
     ],
 )
 def test_a_wrong_option_is_refused_in_one_line(options: dict[str, Any], message: str) -> None:

@@ -43,7 +43,7 @@ def test_a_space_of_the_users_is_found_beside_the_config(tmp_path: Path) -> None
         ("nats-ts", "unknown space 'nats-ts'; did you mean 'nats-tss'?"),
         ("nats-tss/cifar", "unknown data set 'cifar'; did you mean 'cifar10'?"),
         ({"dataset": "cifar10"}, "expected a name"),
-        ({"name": "nats-tss", "width": 3}, "unexpected keyword argument 'width'"),
+        ({"name": "nats-tss", "width": 3}, "unknown option of space 'nats-tss': 'width'. Valid: dataset"),
         ("no_such_module:Space", "cannot import 'no_such_module'"),
         ("random:Random", "lacks: name, input_shape, check"),
     ],

@@ -199,7 +199,7 @@ def test_the_pick_is_exported_by_command_and_by_function(run: fs.Run, tmp_path: 
         (["network.py", 999], "expected an index of its front from 0 to"),
         (["network.py", None, 9], "there is no network to recommend of seed 9; expected one of 3, 4$"),
         (["network.py", None, None, 2], "a .py takes any number of images; leave out --batch-size$"),
-        (["network.pt2", None, None, 0], "--batch-size must be 1 or more, got 0$"),
+        (["network.pt2", None, None, 0], "--batch-size must be between 1 and 1024, got 0$"),
         (["here.py"], "here.py exists already; choose another file with -o$"),
     ],
 )

@@ -213,9 +213,9 @@ def test_a_later_proxy_that_cannot_be_computed_leaves_the_others() -> None:
     flat = nn.Sequential(nn.Flatten(), nn.Linear(108, 3), nn.GELU(), nn.Linear(3, 3))
     images, labels = batch()
     row = values(flat, images, labels, LATER_PROXIES)
-    undefined = ["expressivity", "progressivity", "trainability"]
+    undefined = ["expressivity", "independence", "progressivity", "trainability"]
     assert [name for name, value in row.items() if math.isnan(value)] == undefined
-    with pytest.raises(ValueError, match="AZ-NAS needs blocks that return maps or tokens"):
+    with pytest.raises(ValueError, match="the metric needs blocks that return maps or tokens"):
         values(flat, images, labels, ("trainability",))
     with pytest.raises(ValueError, match="zico needs at least two images"):
         values(residual(), images[:1], labels[:1], ("zico",))
