@@ -251,7 +251,13 @@ def next_logits(network: nn.Module, tokens: Tensor, caches: Sequence[KVCache]) -
         network: of one of the spaces.
         tokens: ``(n, t)`` that follow those in the caches: the whole prompt first, then one by one.
         caches: of :func:`new_caches`.
+
+    Raises:
+        ValueError: the caches have no room for the tokens.
     """
+    held, room = caches[0].length, caches[0].keys.shape[2]
+    if held + tokens.shape[1] > room:
+        raise ValueError(f"expected at most {room} tokens, got {tokens.shape[1]} behind {held}; make longer caches")
     embedding, *blocks, last = network.children()
     x = embedding(tokens)  # (n, t, width)
     for block, cache in zip(blocks, caches, strict=True):

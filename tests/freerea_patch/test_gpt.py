@@ -137,6 +137,7 @@ def test_a_number_and_a_missing_choice_are_refused() -> None:
         ({"gated": 1}, "gated: expected true or false, got 1"),
         ({"rotary": 33}, "rotary: expected an even number of a head's 64 features, got 33"),
         ({"kv_heads": [4]}, "kv_heads: expected divisors of all heads, but 4 does not divide 2"),
+        ({"layers": [2, 10**6]}, "layers: expected at most 1000, got 1000000"),
         ({"depth": 3}, "unknown option of space 'gpt': 'depth'.*Valid: bias, context, gated"),
     ],
 )

@@ -98,6 +98,8 @@ def test_logits_with_a_cache_equal_those_of_the_whole_sequence(options: dict[str
     logits = torch.stack([next_logits(network, piece, caches) for piece in pieces], dim=1)
     torch.testing.assert_close(logits, whole[:, [4, 7, 8, 9, 10, 11]])
     assert [cache.length for cache in caches] == [12, 12]
+    with pytest.raises(ValueError, match="expected at most 12 tokens, got 1 behind 12; make longer caches"):
+        next_logits(network, tokens[:, :1], caches)
 
 
 @pytest.mark.parametrize("options", OPTIONS)
