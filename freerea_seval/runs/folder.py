@@ -23,7 +23,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -480,13 +480,38 @@ class RunFolder:
 
 
 def read_history(folder: RunFolder, seed: int) -> History:
-    """Return the history of one seed, from its journal."""
+    """Return the history of one seed, from its journal.
+
+    The scores of a search that measures in rounds refer to what it explored, as those of its result do.
+    """
     config = folder.config
     terms = [term for section in config.selecting for term in section.objectives()]
     history = History(terms, **config.search.scoring())
     for step in folder.journal(seed).steps(terms):
         history.add(step.proposal, step.evaluation)
+    if config.refine is not None:
+        explored: dict[str, Mapping[str, float]] = {}
+        for path in sorted(folder.seed(seed).glob("round-*.jsonl"), key=lambda p: int(p.stem.partition("-")[2])):
+            for step in Journal(path).steps():
+                explored.setdefault(step.proposal.genotype, step.evaluation.values)
+        refer_to_explored(history, explored, {s.column for s in config.selecting if config.is_learned(s)})
     return history
+
+
+def refer_to_explored(history: History, explored: Mapping[str, Mapping[str, float]], learned: Set[str]) -> None:
+    """Let scores rank measured networks, which are a selection, among all that a search explored.
+
+    Args:
+        history: of the measured networks.
+        explored: the values of all networks by genotype.
+        learned: the metrics that are predicted while a search explores; scores that have one refer to nothing else.
+    """
+    names = {term.name for term in history.terms if term.role == "fitness"}
+    if names.isdisjoint(learned):
+        scored = {candidate.genotype for candidate in history}
+        for genotype, values in explored.items():
+            if genotype not in scored and names <= set(values):
+                history.refer_to(values)
 
 
 def _not_empty(path: Path) -> InputError:

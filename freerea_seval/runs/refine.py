@@ -48,7 +48,7 @@ from freerea_seval.predictor.acquisition import Axis, Known, choose, within
 from freerea_seval.progress import Progress
 from freerea_seval.runs.answers import headers_of, read_answers, write_wanted
 from freerea_seval.runs.earlier import read_earlier
-from freerea_seval.runs.folder import Journal, Recorder, RunFolder
+from freerea_seval.runs.folder import Journal, Recorder, RunFolder, refer_to_explored
 from freerea_seval.runs.refine_log import RefineLog
 from freerea_seval.runs.results import describe, leaders_of, report_front, standing, summarise
 from freerea_seval.runs.setup import Bound, Setup
@@ -535,7 +535,8 @@ class Refinement:
         networks = [g for g in self._measured() if all(g in ln.source.measured for ln in self.learned)]
         history = self._history(ObjectiveSet(self._objectives(guides=False, all_learned=True)), networks)
         explored = self._explored(self._rounds)
-        self._refer_to(history, explored)
+        values = {candidate.genotype: candidate.values for candidate in explored}
+        refer_to_explored(history, values, {learned.column for learned in self.learned})
         if not len(history):
             self._keep_what_was_learned()
             raise NothingFeasible(
@@ -558,15 +559,6 @@ class Refinement:
         result = SearchResult(leaders, history, ledger, Times(0.0, 0.0), "budget")
         summary = summarise(self._seed, result, leaders, reported)
         return {**summary, "explored": len(explored) - len(self._journals[0]), "measured": history.evaluated}
-
-    def _refer_to(self, history: History, explored: Sequence[Candidate]) -> None:
-        """Let scores rank the measured networks, which are a selection, among all that were explored."""
-        names = {term.name for term in history.terms if term.role == "fitness"}
-        if names.isdisjoint(learned.column for learned in self.learned):
-            scored = {candidate.genotype for candidate in history}
-            for candidate in explored:
-                if candidate.genotype not in scored and names <= set(candidate.values):
-                    history.refer_to(candidate.values)
 
     def _predictions(self, learned: Learned, genotypes: Sequence[str]) -> list[Prediction]:
         """Return the predictions that were made before networks were measured, or by models that had not seen them."""

@@ -400,3 +400,17 @@ def test_answers_without_a_question_are_refused(tmp_path: Path) -> None:
     search(config, tmp_path / "run")
     with pytest.raises(InputError, match="asks for no answers"):
         fs.search(resume=tmp_path / "run", answers=tmp_path / "a.csv", progress=False)
+
+
+@pytest.mark.parametrize("aggregation", ["sum", "log-ranks"])
+def test_the_scores_of_a_history_are_those_of_the_result(tmp_path: Path, aggregation: str) -> None:
+    """Both refer to what the search explored, of which the measured networks are a selection."""
+    options = {"population": 6, "tournament": 3, "seeds": [4], "aggregation": aggregation, "normalisation": "history"}
+    terms = [{**QUALITY, "role": "fitness"}, {"metric": "skip", "source": "training-free"}]
+    run = search(write_config(tmp_path, PRICE, *terms, search=options), tmp_path / "run")
+    history = dict(zip(run.history["genotype"], run.history["score"], strict=True))
+    np.testing.assert_allclose([history[g] for g in run.front["genotype"]], run.front["score"], rtol=1e-12)
+    best = -math.inf
+    for _, row in run.front.sort_values("price").iterrows():
+        assert row["score"] > best
+        best = row["score"]
