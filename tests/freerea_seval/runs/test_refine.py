@@ -406,7 +406,7 @@ def test_answers_without_a_question_are_refused(tmp_path: Path) -> None:
 def test_the_scores_of_a_history_are_those_of_the_result(tmp_path: Path, aggregation: str) -> None:
     """Both refer to what the search explored, of which the measured networks are a selection."""
     options = {"population": 6, "tournament": 3, "seeds": [4], "aggregation": aggregation, "normalisation": "history"}
-    terms = [{**QUALITY, "role": "fitness"}, {"metric": "skip", "source": "training-free"}]
+    terms: list[dict[str, object]] = [{**QUALITY, "role": "fitness"}, {"metric": "skip", "source": "training-free"}]
     run = search(write_config(tmp_path, PRICE, *terms, search=options), tmp_path / "run")
     history = dict(zip(run.history["genotype"], run.history["score"], strict=True))
     np.testing.assert_allclose([history[g] for g in run.front["genotype"]], run.front["score"], rtol=1e-12)
