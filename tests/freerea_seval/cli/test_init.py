@@ -132,3 +132,17 @@ def test_a_terminal_is_asked_for_what_is_missing(
     assert call("init", "asked.yaml", "--preset", "published") == 0
     config = load_config(folder / "asked.yaml")
     assert [section.role for section in config.objectives] == ["pareto", "fitness", "fitness", "fitness"]
+
+
+def test_a_language_model_is_guided_by_its_size_and_has_metrics_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    assert call("init", path, "--space", "gpt-s", "--metric", "time_per_token") == 0
+    config = load_config(path)
+    assert [(s.column, s.direction) for s in config.objectives] == [("size", "max"), ("time_per_token", None)]
+    assert "preset" not in path.read_text()
+
+
+def test_a_metric_of_language_models_is_refused_for_cells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("init", tmp_path / "config.yaml", "--space", "nats-tss", "--metric", "time_per_token") == 2
+    assert "is of language models: choose a space of gpt, gpt-s, gpt-m, gpt-l" in capsys.readouterr().err
+    assert not (tmp_path / "config.yaml").exists()
