@@ -40,12 +40,22 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
 
 
 class ExperimentParser(argparse.ArgumentParser):
-    """An argument parser that knows the options that experiments share."""
+    """An argument parser that knows the options that experiments share, and may have commands."""
+
+    _commands: Any = None
 
     def shared(self, *flags: str, **changes: Any) -> None:
         """Add options of :data:`SHARED`, with changes such as ``required=True``."""
         for flag in flags:
             self.add_argument(flag, **{**SHARED[flag], **changes})
+
+    def command(self, name: str, run: Callable[[argparse.Namespace], None], help: str) -> ExperimentParser:
+        """Add a command, which sets ``run`` of the options, and return its parser."""
+        if self._commands is None:
+            self._commands = self.add_subparsers(dest="command", required=True)
+        added: ExperimentParser = self._commands.add_parser(name, help=help, description=help)
+        added.set_defaults(run=run)
+        return added
 
     def output(self, folder: str, what: str = "raw rows") -> None:
         """Add the option ``-o``."""

@@ -221,10 +221,8 @@ class History:
         if not self._fitness_terms:
             return np.zeros(len(pool))
         values = self._fitness[[c.row for c in pool]]
-        if self._aggregation == "sum":
-            return fitness_scores(values, self._weights, self._largest if self._over_history else None)
-        ascending = self._ascending if self._over_history else None
-        return rank_scores(values, self._weights, ascending, logarithmic=self._aggregation == "log-ranks")
+        references = (self._largest, self._ascending) if self._over_history else (None, None)
+        return aggregate(values, self._weights, self._aggregation, *references)
 
     def refer_to(self, values: Mapping[str, float]) -> None:
         """Let scores over the history also refer to a network that is no candidate, by its values of fitness terms."""
@@ -278,6 +276,19 @@ class History:
         """Return the ``(n, m)`` axes of Pareto selection: the summed score, if any, and the Pareto objectives."""
         axes = self._pareto[[c.row for c in pool]]
         return np.column_stack([self.scores(pool), axes]) if self._fitness_terms else axes
+
+
+def aggregate(
+    values: Floats,
+    weights: Floats,
+    aggregation: Aggregation,
+    largest: Floats | None = None,
+    ascending: Sequence[Sequence[float]] | None = None,
+) -> Floats:
+    """Return the scores of candidates by an aggregation; see :func:`fitness_scores` and :func:`rank_scores`."""
+    if aggregation == "sum":
+        return fitness_scores(values, weights, largest)
+    return rank_scores(values, weights, ascending, logarithmic=aggregation == "log-ranks")
 
 
 def fitness_scores(values: Floats, weights: Floats, largest: Floats | None = None) -> Floats:
@@ -340,6 +351,24 @@ def rank_scores(
         else:
             scores[finite] += weight * (below + upto - 1) / (2 * max(len(reference) - 1, 1))
     return scores
+
+
+def normalised(points: Floats) -> Floats:
+    """Return points with 0 for the worst and 1 for the best finite value of every axis.
+
+    Only points without a NaN or infinite coordinate count; on an axis on which these are equal, all are 1.
+
+    Args:
+        points: ``(n, m)`` oriented points, at least one of them finite.
+
+    Returns:
+        ``(n, m)``.
+    """
+    finite = np.isfinite(points).all(axis=1)
+    halves = points / 2  # whose differences do not overflow
+    worst = halves[finite].min(axis=0)
+    span = halves[finite].max(axis=0) - worst
+    return cast(Floats, np.where(span > 0, (halves - worst) / np.where(span > 0, span, 1.0), 1.0))
 
 
 def crowding_distances(points: Floats, fronts: Indices) -> Floats:

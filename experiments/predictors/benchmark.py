@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -79,19 +79,14 @@ SMALL = ("metric", "model", "sees", "networks", "chosen", "draw", *_SCORES, "tra
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the experiments."""
     parser = experiment_parser("predictors.benchmark", __doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-
-    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> ExperimentParser:
-        added: ExperimentParser = commands.add_parser(name, help=help, description=help)
-        added.set_defaults(run=run)
-        return added
-
-    added = command("large", large, "train on 9,375 cells, test on 3,125: the published split, or one without twins")
+    added = parser.command(
+        "large", large, "train on 9,375 cells, test on 3,125: the published split, or one without twins"
+    )
     added.add_argument("--splits", nargs="+", default=["published", "grouped"], choices=["published", "grouped"])
     added.add_argument("--groups", nargs="+", default=["accuracy", "devices", "edgetpu"], choices=list(GROUPS))
     added.shared("--seeds")
     _add_data(added, "large")
-    added = command("small", small, "train on 50, 100 and 200 cells, test on others")
+    added = parser.command("small", small, "train on 50, 100 and 200 cells, test on others")
     _add_data(added, "small")
     usual = ["cifar10", "pgd", "raspi4_latency", "edgegpu_latency"]
     added.add_argument("--metrics", nargs="+", default=usual, choices=TARGETS, metavar="METRIC")
@@ -100,7 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what = f"train on the most informative of {_POOL:,} random cells instead of random ones"
     added.add_argument("--choose", action="store_true", help=what)
     added.shared("--proxies", help="CSV of NAS-Bench-Suite-Zero's zero-cost proxies, as features beside strings")
-    command("again", again, "how well a second measurement of a device ranks").shared("--hw-nas-bench", required=True)
+    parser.command("again", again, "how well a second measurement of a device ranks").shared(
+        "--hw-nas-bench", required=True
+    )
     options = parser.parse_args(arguments)
     options.run(options)
 

@@ -32,14 +32,12 @@ Floats = npt.NDArray[np.float64]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the experiments."""
     parser = experiment_parser("strings.benchmark", __doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> ExperimentParser:
-        added: ExperimentParser = commands.add_parser(name, help=help, description=help)
+        added = parser.command(name, run, help)
         added.add_argument("--cells", type=int, help="only so many random networks of a space")
         added.shared("--seed")
         added.output(f"runs/strings/{name}")
-        added.set_defaults(run=run)
         return added
 
     added = command("ceilings", ceilings, "different strings of NAS-Bench-201, and the best tau that they allow")

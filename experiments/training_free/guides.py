@@ -10,7 +10,7 @@ on which, with accuracies on CIFAR-10, ``search: {preset: guided}`` was chosen; 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -19,11 +19,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.published import PGD, read_accuracies, read_column, read_devices, read_metric, read_proxies
-from experiments.tables import ExperimentParser, RowJournal, as_command, experiment_parser, markdown
+from experiments.published import (
+    PGD,
+    nan_where_missing,
+    read_accuracies,
+    read_column,
+    read_devices,
+    read_metric,
+    read_proxies,
+)
+from experiments.tables import RowJournal, as_command, experiment_parser, markdown
 from experiments.training_free.zero_cost import FREEREA, columns
 from freerea_patch import TopologySpace, TrainingFree
-from freerea_patch.history import fitness_scores, rank_scores
+from freerea_patch.history import Aggregation, aggregate
 from freerea_patch.spaces import DATASETS, all_cells
 from freerea_patch.training_free import batch_digest
 from freerea_seval.config.presets import PRESETS
@@ -43,15 +51,12 @@ class Guide:
     """A sum of metrics: of logarithms of their ranks, or of values divided by their maxima as in FreeREA."""
 
     weights: Mapping[str, float]
-    aggregation: str = "log-ranks"
+    aggregation: Aggregation = "log-ranks"
 
     def scores(self, values: pd.DataFrame) -> Floats:
         """Return ``(n,)`` scores of networks; a value that does not exist is the lowest."""
         table = lowest_where_missing(values[list(self.weights)].to_numpy(float))
-        weights = np.array(list(self.weights.values()))
-        if self.aggregation == "sum":
-            return fitness_scores(table, weights)
-        return rank_scores(table, weights, logarithmic=True)
+        return aggregate(table, np.array(list(self.weights.values())), self.aggregation)
 
 
 #: The preset's terms by the metric that they weigh.
@@ -69,23 +74,17 @@ GUIDES: Mapping[str, Guide] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the commands."""
     parser = experiment_parser("training_free.guides", __doc__)
-    commands = parser.add_subparsers(required=True)
-
-    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> ExperimentParser:
-        added: ExperimentParser = commands.add_parser(name, help=help, description=help)
-        added.set_defaults(run=run)
-        added.shared("--proxies", required=True)
-        return added
-
-    compute = command("compute", _compute, "metrics of live networks, one initialisation, and FreeREA's of three")
-    compute.shared("--batch", required=True)
+    compute = parser.command(
+        "compute", _compute, "metrics of live networks, one initialisation, and FreeREA's of three"
+    )
+    compute.shared("--proxies", "--batch", required=True)
     compute.shared("--batch-size", "--seed")
     compute.add_argument("--dataset", default="cifar10", choices=DATASETS, help="input shape and classes")
     compute.add_argument("--cells", type=int, default=1_000, help="number of cells, those for judgement first")
     compute.add_argument("--metrics", nargs="+", default=[*ALL_PROXIES], choices=ALL_PROXIES, metavar="METRIC")
     compute.output("runs/guides")
-    rank = command("rank", _rank, "Kendall's tau and nDCG of metrics and guides")
-    rank.shared("--cache", required=True)
+    rank = parser.command("rank", _rank, "Kendall's tau and nDCG of metrics and guides")
+    rank.shared("--proxies", "--cache", required=True)
     rank.shared("--robustness", "--hw-nas-bench")
     what = "folder of compute, whose cells and values replace the published ones"
     rank.add_argument("--values", type=Path, metavar="FOLDER", help=what)
@@ -260,7 +259,7 @@ def cost(values: pd.DataFrame) -> str:
 
 def lowest_where_missing(values: Floats) -> Floats:
     """Return values in which those that do not exist (NaN, infinite, -1e8 as published) are the lowest of a column."""
-    values = np.where(np.isfinite(values) & (values > -1e8), values, np.nan)
+    values = nan_where_missing(values)
     return np.where(np.isnan(values), np.nanmin(values, axis=0), values)
 
 

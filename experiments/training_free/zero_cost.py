@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from experiments.published import nan_where_missing, read_column, read_metric, read_proxies
-from experiments.tables import ExperimentParser, RowJournal, as_command, experiment_parser, markdown
+from experiments.tables import RowJournal, as_command, experiment_parser, markdown
 from freerea_patch import InputError, TopologySpace, TrainingFree
 from freerea_patch.spaces import all_cells
 from freerea_patch.training_free import batch_digest
@@ -35,17 +35,12 @@ Table = dict[int, list[float]]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one of the commands."""
     parser = experiment_parser("training_free.zero_cost", __doc__)
-    commands = parser.add_subparsers(required=True)
-
-    def command(name: str, run: Callable[[argparse.Namespace], None], help: str) -> ExperimentParser:
-        added: ExperimentParser = commands.add_parser(name, help=help, description=help)
-        added.set_defaults(run=run)
-        return added
-
-    freerea = command("freerea", _freerea, "naswot and logsynflow of random cells against FreeREA's published values")
+    freerea = parser.command(
+        "freerea", _freerea, "naswot and logsynflow of random cells against FreeREA's published values"
+    )
     freerea.shared("--cache", required=True)
     freerea.add_argument("--initialisations", type=int, default=3)
-    correlate = command("correlate", _correlate, "thirteen proxies of random cells against NAS-Bench-Suite-Zero")
+    correlate = parser.command("correlate", _correlate, "thirteen proxies of random cells against NAS-Bench-Suite-Zero")
     correlate.add_argument("--choice", type=int, default=0, help="seed of the choice of cells")
     what = "folders of runs with other seeds: how far our seeds agree with each other, and the mean of all of them"
     correlate.add_argument("--beside", type=Path, nargs="+", default=[], metavar="FOLDER", help=what)
@@ -54,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         added.shared("--batch-size", "--seed")
         added.add_argument("--cells", type=int, default=300)
         added.output(folder)
-    predict = command("predict", _predict, "XGBoost on the proxies, for values of tables")
+    predict = parser.command("predict", _predict, "XGBoost on the proxies, for values of tables")
     predict.add_argument("--targets", nargs="+", required=True, help="TABLE.csv:COLUMN, a row a cell in order of index")
     predict.add_argument("--ours", type=Path, help="folder of correlate, to predict from our values of its cells")
     predict.add_argument("--train", type=int, default=100)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from freerea_patch import Direction, InputError, unknown_name
+from freerea_patch import SPACES, Direction, InputError, make_space, unknown_name
+from freerea_patch.spaces import input_dtype
 from freerea_seval.config.presets import PRESETS
 from freerea_seval.sources.device import COLUMNS as MEASURED
 from freerea_seval.sources.registry import builtin_metric
@@ -17,8 +18,6 @@ from freerea_seval.units import direction_of, unit_of
 #: The schema that :func:`freerea_seval.init` writes beside a config.
 SCHEMA_NAME = "freerea-seval.schema.json"
 COUNTED = ("params", "macs", "flops")
-#: Spaces of language models, which read tokens.
-GPT = ("gpt", "gpt-s", "gpt-m", "gpt-l")
 
 _TEXT = """\
 # yaml-language-server: $schema={schema}
@@ -59,11 +58,12 @@ def initial_config(path: Path, space: str, metric: str, most: float | None, devi
         preset: of the search.
 
     Raises:
-        InputError: an unknown metric or preset.
+        InputError: an unknown space, metric or preset, or a metric that the space does not have.
     """
-    reads_tokens = space.partition("/")[0] in GPT
-    if metric in ("time_to_first_token", "time_per_token") and not reads_tokens and ":" not in space:
-        raise InputError(f"metric {metric!r} is of language models: choose a space of {', '.join(GPT)}, or of your own")
+    reads_tokens = input_dtype(make_space(space, path.parent)) == "int64"
+    if metric in ("time_to_first_token", "time_per_token") and not reads_tokens:
+        models = ", ".join(name for name in SPACES if name.startswith("gpt"))
+        raise InputError(f"metric {metric!r} is of language models: choose a space of {models}, or of your own")
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     source = _source(metric, path.parent)

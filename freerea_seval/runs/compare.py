@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, unknown_name
+from freerea_patch.history import Floats, normalised
 from freerea_seval.config import MetricSection
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import front_table, sections_of
@@ -16,7 +17,6 @@ from freerea_seval.runs.report import front_table, sections_of
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Floats = npt.NDArray[np.float64]
 #: The reference point of hypervolumes, with the best of all runs at 0 and the worst at 1 (Ishibuchi 2018).
 REFERENCE = 1.1
 #: Hypervolumes take exponential time in the number of axes.
@@ -58,7 +58,10 @@ def compare_runs(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> D
         qualities = [_by_seed(s, p, lambda q: float(q.max())) for s, p in zip(seeds, points, strict=True)]
         sign, quality = float(signs[0]), f"best {axes[0].column} {axes[0].unit or ''}".rstrip()
     else:
-        costs = _costs(points)
+        everyone = np.concatenate(points)
+        if np.isfinite(everyone).all(axis=1).any():
+            everyone = normalised(everyone)
+        costs = np.split(1 - everyone, np.cumsum([len(p) for p in points])[:-1])
         qualities = [_by_seed(s, c, _hypervolume) for s, c in zip(seeds, costs, strict=True)]
         sign, quality = 1.0, f"hypervolume of {', '.join(section.column for section in axes)}"
     rows = []
@@ -107,16 +110,6 @@ def _axes(folders: Sequence[RunFolder], tables: Sequence[DataFrame], metrics: Se
             f"the runs have {len(names)} metrics in common: {', '.join(names)}; choose at most {MOST_AXES}"
         )
     return [shared[name] for name in names]
-
-
-def _costs(points: Sequence[Floats]) -> list[Floats]:
-    """Return points with 0 for the best and 1 for the worst value of all runs, smaller is better."""
-    everyone = np.concatenate(points)
-    finite = everyone[np.isfinite(everyone).all(axis=1)]
-    if not len(finite):
-        return [np.empty_like(p[:0]) for p in points]
-    best, span = finite.max(axis=0), np.ptp(finite, axis=0)
-    return [(best - p) / np.where(span > 0, span, 1.0) for p in points]
 
 
 def _hypervolume(costs: Floats) -> float:

@@ -18,7 +18,7 @@ from warnings import catch_warnings, simplefilter
 import numpy as np
 
 from freerea_patch import Candidate, History, InputError, unknown_name
-from freerea_patch.history import Floats
+from freerea_patch.history import Floats, normalised
 from freerea_seval.config import Config, MetricSection
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import printable
@@ -172,7 +172,7 @@ def hypervolumes(history: History) -> list[float]:
     points = history.points(list(history))
     if not np.isfinite(points).all(axis=1).any():
         return [0.0] * len(points)
-    axes = _normalised(points)
+    axes = normalised(points)
     front: Floats = np.empty((0, axes.shape[1]))
     volumes, volume = [], 0.0
     for point in np.where(np.isfinite(points), axes, np.nan):
@@ -191,17 +191,7 @@ def last_hypervolume(history: History) -> float:
     finite = np.isfinite(points).all(axis=1)
     if not finite.any():
         return 0.0
-    return float(hypervolume(_normalised(points)[finite], ref=np.zeros(points.shape[1]), maximise=True))
-
-
-def _normalised(points: Floats) -> Floats:
-    """Return points with 0 for the worst and 1 for the best finite value of every axis."""
-    finite = np.isfinite(points).all(axis=1)
-    halves = points / 2  # whose differences do not overflow
-    worst = halves[finite].min(axis=0)
-    span = halves[finite].max(axis=0) - worst
-    normalised: Floats = np.where(span > 0, (halves - worst) / np.where(span > 0, span, 1.0), 1.0)
-    return normalised
+    return float(hypervolume(normalised(points)[finite], ref=np.zeros(points.shape[1]), maximise=True))
 
 
 @dataclass(frozen=True)

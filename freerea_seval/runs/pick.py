@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from freerea_patch import InputError
-from freerea_patch.history import Floats, fitness_scores, rank_scores
+from freerea_patch.history import Floats, aggregate, normalised
 from freerea_seval.config import Config, ObjectiveSection
 
 if TYPE_CHECKING:
@@ -84,11 +84,10 @@ def knee(points: Floats) -> tuple[int, str]:
         points: ``(n, m)`` oriented points, n at least 1; one with a NaN or infinite coordinate is not the knee.
     """
     rows = np.flatnonzero(np.isfinite(points).all(axis=1))
-    halves = points[rows] / 2  # whose differences do not overflow
     if len(rows) < 2:
         return int(rows[0]) if len(rows) else 0, "the only network of the front"
-    span = np.ptp(halves, axis=0)
-    axes = ((halves - halves.min(axis=0)) / np.where(span > 0, span, 1.0))[:, span > 0]
+    axes = normalised(points[rows])
+    axes = axes[:, (axes < 1).any(axis=0)]  # without those on which all are equal
     if axes.shape[1] == 0:
         return int(rows[0]), "the first of equal networks"
     if axes.shape[1] == 1:
@@ -114,7 +113,4 @@ def _scores(config: Config, rows: DataFrame) -> Floats | None:
         return None
     values = np.column_stack([_oriented(section, rows) for section in fitness])
     weights = np.array([section.weight for section in fitness])
-    aggregation = config.search.scoring().get("aggregation", "sum")
-    if aggregation == "sum":
-        return fitness_scores(values, weights)
-    return rank_scores(values, weights, logarithmic=aggregation == "log-ranks")
+    return aggregate(values, weights, config.search.scoring().get("aggregation", "sum"))

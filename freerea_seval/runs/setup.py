@@ -104,11 +104,11 @@ def prepare(
         space = Subspace(space, Table(context.path(config.only, "space: 'only'"), space).genotypes)
     algorithm, search = resolve_algorithm(config.search, space, base)
     opener = Opener(load_registry(), context, workers)
+    left_out = {s.column for s in (*config.objectives, *config.report) if s.optional and not opener.has(s)}
     kept = {
-        name: [section for section in sections if not section.optional or opener.has(section)]
+        name: [section for section in sections if section.column not in left_out]
         for name, sections in (("objectives", config.objectives), ("report", config.report))
     }
-    left_out = [s.column for s in (*config.objectives, *config.report) if s.optional and not opener.has(s)]
     config = config.model_copy(update=kept)
     # Sources that measure first can take minutes. They are opened last, when everything else is known to be correct.
     for section in config.objectives:
@@ -125,7 +125,7 @@ def prepare(
         }
     )
     bound_terms = [*first, *(term for bound in objectives for term in terms_of(bound))]
-    notes = [f"{column} is left out: the space {space.name} does not define it" for column in left_out]
+    notes = [f"{column} is left out: the space {space.name} does not define it" for column in sorted(left_out)]
     notes += [*_random_search(algorithm, resolved), *(f"{column}: {note}" for column, note in opener.notes.items())]
     objective_set = ObjectiveSet(bound_terms)
     metrics: list[Bound[Any]] = [*objectives, *report]
