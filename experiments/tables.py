@@ -32,6 +32,11 @@ SHARED: Mapping[str, Mapping[str, Any]] = {
     "--proxies": {"type": Path, "help": "CSV of the zero-cost proxies of NAS-Bench-Suite-Zero"},
     "--batch": {"help": "images and labels of CIFAR-10: FILE.npz or pkg.module:callable"},
     "--batch-size": {"type": int, "default": 64},
+    "--guides": {"type": Path, "help": "folder with one of training_free.guides compute a data set"},
+    "--guides-ratio": {
+        "type": float,
+        "help": "seconds of the metrics of the preset guided, as a multiple of those of naswot and logsynflow",
+    },
     "--rounds": {"type": int},
     "--seed": {"type": int, "default": 0, "help": "seed of everything random (default: 0)"},
     "--seeds": {"type": int, "default": 3, "help": "number of seeds"},

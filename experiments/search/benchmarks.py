@@ -227,6 +227,9 @@ def write_made_up_tables(folder: Path, datasets: Sequence[str]) -> None:
                 "logsynflow": Measured(1e6 * power * (1 + 0.2 * _noise(f"logsynflow {live}")), 0.1),
                 "skip": Measured(TopologySpace(dataset).skip(genotype)),
                 "accuracy": Measured(accuracy),
+                "independence": Measured(10 * power + 3 * _noise(f"independence {live}"), 0.03),
+                "params": Measured(1e4 * (1 + cost), 0.0),
+                "depth": Measured(1.0 + len(live)),
                 PGD: Measured(accuracy / 2 + _noise(f"pgd {live}")),
             }
             for metric in HARDWARE:

@@ -41,10 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the searches of a grid that have no row yet."""
     parser = experiment_parser("search.integration", __doc__)
     parser.add_argument("grid", type=Path, nargs="?", help="what to compare; by default grids/full.yaml")
-    parser.shared("--cache", "--hw-nas-bench", "--robustness")
-    parser.add_argument("--guides", type=Path, help="folder with one of training_free.guides compute a data set")
-    what = "seconds of the metrics of the preset guided, as a multiple of those of naswot and logsynflow"
-    parser.add_argument("--guides-ratio", type=float, help=what)
+    parser.shared("--cache", "--hw-nas-bench", "--robustness", "--guides", "--guides-ratio")
     parser.add_argument("--smoke", action="store_true", help="a small grid on made-up tables")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("-o", "--output", type=Path, help="by default runs/integration-GRID")

@@ -124,6 +124,7 @@ GUIDED = (
     Method("guided+seval", options=_GUIDED, hardware="seval", preset="guided"),
     Method("guided+measured", options=_REGUIDED, hardware="seval", preset="guided", rounds=ROUNDS),
     Method("guided+trained", options=_REGUIDED, hardware="seval", preset="guided", rounds=ROUNDS, trains=True),
+    Method("guided-pareto+trained", "freerea", _REGUIDED, "seval", "pareto", None, "guided", ROUNDS, True),
 )
 #: One option of the loop at a time, and each taken away, on true values.
 ABLATION = (

@@ -50,17 +50,18 @@ class Cells:
     Args:
         genotypes: the ``n`` cells, which are all of the space.
         naswot: ``(n,)`` a training-free score.
+        guide: ``(n,)`` the score of the preset ``guided``.
 
     Attributes:
         operations: ``(n, 6)`` numbers of operations.
         one_hot: ``(n, 30)`` the operations, each as five numbers.
         paths: ``(n, 180)`` which paths of operations lead from the input to the output (White 2021b).
-        naswot, flops: ``(n,)`` scores that cost nothing; the FLOPs are those convolutions that the output depends
-            on, in units of a 1x1 convolution.
+        naswot, guide, flops: ``(n,)`` scores that cost nothing; the FLOPs are those of convolutions that the output
+            depends on, in units of a 1x1 convolution.
     """
 
-    def __init__(self, genotypes: Sequence[str], naswot: Values) -> None:
-        self.naswot = naswot
+    def __init__(self, genotypes: Sequence[str], naswot: Values, guide: Values) -> None:
+        self.naswot, self.guide = naswot, guide
         names = [parse_cell(genotype) for genotype in genotypes]
         count, kinds = len(genotypes), len(OPERATIONS)
         self.operations: Rows = np.array([[OPERATIONS.index(name) for name in cell] for cell in names])
@@ -465,6 +466,7 @@ PEERS: dict[str, Peer] = {
     "optuna-tpe": Peer(partial(optuna_search, sampler="tpe"), fronts=True, package=("optuna", 5)),
     "best-flops": Peer(partial(best_by, score="flops")),
     "best-naswot": Peer(partial(best_by, score="naswot")),
+    "best-guide": Peer(partial(best_by, score="guide")),
     "constrained-ei": Peer(constrained_improvement),
     "bananas": Peer(bananas),
     "optuna-gp": Peer(partial(optuna_search, sampler="gp"), package=("optuna", 5)),

@@ -1,10 +1,11 @@
 """The measured search beside its peers, all with the same numbers of measured latencies and of trained networks.
 
-``python -m experiments.search.peers --cache cached_metrics --hw-nas-bench FILE [--budgets 100+50 20+10] [-o DIR]``
+``python -m experiments.search.peers --cache cached_metrics --hw-nas-bench FILE --guides FOLDER --guides-ratio R``
 
 A method may measure the latencies of 100 networks and train 50 of them (``100+50``): both are looked up in published
 tables. Within a bound on the latency, its answer is the most accurate network that it trained and that keeps the bound;
-without a bound, its front is that of all networks that it trained. The Optuna methods and qNEHVI need packages that
+without a bound, its front is that of all networks that it trained. Ours begins with a guide without training: ``ours``
+with that of the preset ``guided``, ``ours-published`` with FreeREA's. The Optuna methods and qNEHVI need packages that
 nothing else needs: ``pip install -c constraints.txt optuna botorch``.
 """
 
@@ -26,27 +27,35 @@ import pandas as pd
 from experiments.search.benchmarks import (
     HARDWARE,
     Benchmark,
+    Guides,
     read_benchmark,
     table_path,
     write_made_up_tables,
     write_published_tables,
 )
+from experiments.search.methods import GUIDED, search_config
 from experiments.search.methods import METHODS as METHODS_OF_GRIDS
-from experiments.search.methods import search_config
 from experiments.search.peer_methods import PEERS, Cells, Task
 from experiments.search.statistics import paired_p
 from experiments.tables import RowJournal, as_command, experiment_parser, markdown
 from freerea_patch import InputError, NothingFeasible
+from freerea_patch.history import rank_scores
 from freerea_patch.spaces import DATASETS
+from freerea_seval.config.presets import PRESETS
 
 OURS = "ours"
-METHODS = (OURS, *PEERS)
+#: Under a bound, and for a front.
+_SEARCHES = {
+    OURS: ("guided+trained", "guided-pareto+trained"),
+    "ours-published": ("ranked+trained", "pareto+trained"),
+}
+METHODS = (*_SEARCHES, *PEERS)
 QUANTILES = (0.1, 0.25, 0.5)
 #: In place of the quantile of a bound: the search is for a front.
 FRONT = "front"
 KEY = ("seed", "budget", "dataset", "metric", "quantile", "method")
 COLUMNS = (*KEY, "regret", "answered", "hypervolume", "igd_plus", "measured", "trained", "seconds")
-_OURS = {method.name: method for method in METHODS_OF_GRIDS}
+_METHODS_OF_GRIDS = {method.name: method for method in (*METHODS_OF_GRIDS, *GUIDED)}
 
 
 class Budget(NamedTuple):
@@ -74,7 +83,7 @@ class Budget(NamedTuple):
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run every method on every benchmark that has no row yet, and print the means."""
     parser = experiment_parser("search.peers", __doc__)
-    parser.shared("--cache", "--hw-nas-bench")
+    parser.shared("--cache", "--hw-nas-bench", "--guides", "--guides-ratio")
     parser.shared("--seeds", default=10)
     parser.add_argument("--budgets", nargs="+", default=["100+50", "20+10"], help="MEASURED+TRAINED networks")
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=["cifar100", "ImageNet16-120"])
@@ -85,23 +94,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--smoke", action="store_true", help="made-up tables instead of published ones")
     parser.output("runs/peers", "raw rows, tables and summary.md")
     options = parser.parse_args(arguments)
-    if not options.smoke and (options.cache is None or options.hw_nas_bench is None):
-        raise InputError("the comparison needs --cache and --hw-nas-bench, the published tables; or try --smoke")
+    if not options.smoke and None in (options.cache, options.hw_nas_bench, options.guides, options.guides_ratio):
+        raise InputError(
+            "the comparison needs published tables, --cache and --hw-nas-bench, and --guides and --guides-ratio; or try"
+            " --smoke"
+        )
     budgets = list(map(Budget.read, options.budgets))
     for method in options.methods:
-        if method != OURS:
+        if method in PEERS:
             PEERS[method].check()
     journal = RowJournal(options.output, {"smoke": options.smoke}, COLUMNS)
     if options.smoke:
         write_made_up_tables(options.output, options.datasets)
     else:
-        write_published_tables(options.output, options.datasets, options.cache, options.hw_nas_bench, None)
+        guides = Guides(options.guides, options.guides_ratio)
+        write_published_tables(options.output, options.datasets, options.cache, options.hw_nas_bench, None, guides)
     benchmarks = {
         (dataset, metric): read_benchmark(options.output, dataset, metric)
         for dataset in options.datasets
         for metric in options.metrics
     }
-    cells = {dataset: _cells(options.output, dataset) for dataset in options.datasets}
+    cells = {dataset: read_cells(options.output, dataset) for dataset in options.datasets}
     jobs = (
         (seed, budget, dataset, metric, quantile, method)
         for seed in range(options.seeds)
@@ -109,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for dataset, metric in benchmarks
         for quantile in options.quantiles or [*map(str, QUANTILES), FRONT]
         for method in options.methods
-        if method == OURS or (PEERS[method].fronts if quantile == FRONT else PEERS[method].bounds)
+        if method in _SEARCHES or (PEERS[method].fronts if quantile == FRONT else PEERS[method].bounds)
     )
     for job in journal.missing(KEY, jobs, "searches"):
         seed, budget, dataset, metric, quantile, method = job
@@ -117,8 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bound = None if quantile == FRONT else benchmark.bound(float(quantile))
         task = Task(benchmark, cells[dataset], *budget, bound)
         began = time.perf_counter()
-        if method == OURS:
-            search_with_ours(task, table_path(options.output, dataset), seed)
+        if method in _SEARCHES:
+            search_with_ours(task, table_path(options.output, dataset), seed, method)
         else:
             PEERS[method].search(task, np.random.default_rng([seed, crc32(f"{dataset} {metric}".encode())]))
         outcome = {**outcome_of(task), "seconds": f"{time.perf_counter() - began:.2f}"}
@@ -128,17 +141,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(text)
 
 
-def _cells(folder: Path, dataset: str) -> Cells:
+def read_cells(folder: Path, dataset: str) -> Cells:
+    """Return the cells of an experiment's table, with the score of the preset ``guided`` among all of them."""
     table = pd.read_csv(table_path(folder, dataset))
-    return Cells(list(table["genotype"]), table["naswot"].to_numpy(float))
+    terms = PRESETS["guided"].objectives
+    weights = np.array([float(term.get("weight", 1.0)) for term in terms])
+    guide = rank_scores(table[[term["metric"] for term in terms]].to_numpy(float), weights, logarithmic=True)
+    return Cells(list(table["genotype"]), table["naswot"].to_numpy(float), guide)
 
 
 def ours_config(
-    benchmark: Benchmark, table: Path, measured: int, trained: int, bound: float | None, seed: int
+    benchmark: Benchmark,
+    table: Path,
+    measured: int,
+    trained: int,
+    bound: float | None,
+    seed: int,
+    method: str = OURS,
 ) -> dict[str, Any]:
     """Return the config of the measured search for a budget: under a bound, or for a front if it is None."""
     return search_config(
-        _OURS["pareto+trained" if bound is None else "ranked+trained"],
+        _METHODS_OF_GRIDS[_SEARCHES[method][bound is None]],
         benchmark,
         seed=seed,
         budget={"evaluations": 600},
@@ -150,11 +173,11 @@ def ours_config(
     )
 
 
-def search_with_ours(task: Task, table: Path, seed: int) -> None:
+def search_with_ours(task: Task, table: Path, seed: int, method: str = OURS) -> None:
     """Run the measured search as a user does, and count what it measured and trained."""
     import freerea_seval as fs
 
-    config = ours_config(task.benchmark, table, task.measurements, task.trainings, task.bound, seed)
+    config = ours_config(task.benchmark, table, task.measurements, task.trainings, task.bound, seed, method)
     with TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         with suppress(NothingFeasible):  # what it measured is recorded all the same

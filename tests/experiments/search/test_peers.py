@@ -14,7 +14,7 @@ import pytest
 from experiments.search import peer_methods
 from experiments.search.benchmarks import Benchmark, read_benchmark, table_path, write_made_up_tables
 from experiments.search.peer_methods import PEERS, Cells, Task
-from experiments.search.peers import FRONT, Budget, main, ours_config, outcome_of, search_with_ours, summary
+from experiments.search.peers import FRONT, Budget, main, ours_config, outcome_of, read_cells, search_with_ours, summary
 from freerea_patch import InputError
 from freerea_patch.spaces import format_cell, parse_cell
 
@@ -36,8 +36,7 @@ def benchmark(folder: Path) -> Benchmark:
 
 @pytest.fixture(scope="module")
 def cells(folder: Path) -> Cells:
-    table = pd.read_csv(table_path(folder, "cifar100"))
-    return Cells(list(table["genotype"]), table["naswot"].to_numpy(float))
+    return read_cells(folder, "cifar100")
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def carry_out(name: str, task: Task, seed: int = 0) -> Task:
 
 
 def cases() -> list[Any]:
-    slow = {"bananas", "optuna-gp", "botorch-qnehvi", "best-flops", "best-naswot"}
+    slow = {"bananas", "optuna-gp", "botorch-qnehvi", "best-flops", "best-naswot", "best-guide"}
     return [
         pytest.param(name, quantile, id=f"{name}-{quantile}", marks=[pytest.mark.slow] if name in slow else [])
         for name, peer in PEERS.items()
@@ -213,7 +212,7 @@ def test_the_summary_compares_pairs_with_ours() -> None:
 
 def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = ["-o", str(tmp_path)]
-    with pytest.raises(InputError, match="needs --cache and --hw-nas-bench"):
+    with pytest.raises(InputError, match="needs published tables, --cache and --hw-nas-bench, and --guides"):
         main(output)
     for budget in ("100", "10+20", "5+0", "a+b"):
         with pytest.raises(InputError, match=r"expected a budget such as 100\+50"):
