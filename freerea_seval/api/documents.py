@@ -346,6 +346,16 @@ class MeasurementsDocument(Document):
     output: str
 
 
+class DevicesDocument(Document):
+    """Measurements of several machines: of ``measure ssh``.
+
+    Attributes:
+        devices: the measurements by host.
+    """
+
+    devices: dict[str, MeasurementsDocument]
+
+
 class ExportedNetworksDocument(Document):
     """Networks for another device: of ``measure export``.
 
@@ -425,6 +435,7 @@ DOCUMENTS: Mapping[str, type[BaseModel]] = {
     "encode": EncodingDocument,
     "objectives": ObjectivesDocument,
     "measure run": MeasurementsDocument,
+    "measure ssh": DevicesDocument,
     "measure export": ExportedNetworksDocument,
     "measure import": MeasurementsDocument,
     "calibrate plan": PlanDocument,

@@ -179,6 +179,66 @@ def export_networks(
     return len(chosen.names) - len(failed)
 
 
+def measure_over_ssh(
+    hosts: Sequence[str],
+    networks: SomeNetworks | None = None,
+    inputs: Inputs | None = None,
+    space: str | SearchSpace | None = None,
+    count: int | None = None,
+    genotypes: str | Path | None = None,
+    informative: bool = False,
+    batch_size: int | None = None,
+    threads: int = 1,
+    rounds: int = 11,
+    seed: int = 0,
+    python: str = "python3",
+    output: str | Path | None = None,
+    *,
+    progress: bool = True,
+) -> dict[str, DataFrame]:
+    """Measure the latency of the same networks on several other machines at the same time.
+
+    Networks are exported as ONNX, copied, and timed there with ONNX Runtime. After an interruption, or where a machine
+    could not be reached, the same call goes on with what is missing.
+
+    Args:
+        hosts: of the machines, as ``ssh`` takes them; each must let this one in without a question, by a key.
+        networks, inputs, space, count, genotypes, informative, batch_size, seed: see :func:`measure`.
+        threads: CPU threads of a network, over there.
+        rounds: visits to every network on each machine.
+        python: program on the machines, with onnxruntime and numpy.
+        output: folder, in which ``HOST.csv`` has the measurements of a machine, as :func:`measure` writes them.
+        progress: as for :func:`measure`.
+
+    Returns:
+        The tables of :func:`measure` by host.
+
+    Raises:
+        InputError: as for :func:`measure`; a host is given twice, there is no output, or a machine cannot be reached,
+            lacks Python or a package, or sends damaged results. Measurements of the other machines are kept.
+    """
+    from freerea_seval.measurement.ssh import SshMachine, measure_on
+
+    if output is None:
+        raise InputError("measurements are written into a folder: add -o FOLDER")
+    if len(set(hosts)) < len(hosts):
+        raise InputError(f"each host once, got {', '.join(hosts)}")
+    if not hosts:
+        raise InputError("expected at least one host such as pi or user@pi.local")
+    machines = [SshMachine(host, python, threads) for host in hosts]
+    folder = Path(output).absolute()
+    bars = progress_bars(progress)
+    chosen, strings = _choose(
+        networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars
+    )
+    if strings:  # the manifest keeps them for the import
+        chosen = replace(chosen, about={**chosen.about, _STRINGS: strings})
+    folder.mkdir(parents=True, exist_ok=True)
+    outputs = [folder / f"{host}.csv" for host in hosts]
+    measure_on(machines, chosen, outputs, rounds, bars)
+    return {host: _read_measurements(path) for host, path in zip(hosts, outputs, strict=True)}
+
+
 def import_results(results: str | Path, output: str | Path) -> DataFrame:
     """Check what the script of an export has measured, write it as a CSV, and return it as :func:`measure` does.
 

@@ -540,6 +540,59 @@ def _unable(count: int, output: Path, what: str = "cannot run") -> str:
     return f"; {count} {what}, why is in {output.with_suffix('.json')}" if count else ""
 
 
+@measure_commands.command("ssh")
+@options()
+def measure_ssh(
+    hosts: Annotated[list[str], typer.Argument(help="Machines, as ssh takes them.")],
+    networks: Annotated[
+        list[str] | None, typer.Option("--module", help="pkg.module:factory of a torch module; repeatable.")
+    ] = None,
+    inputs: InputOption = None,
+    space: SpaceChoice = None,
+    count: CountOption = None,
+    genotypes: GenotypesOption = None,
+    informative: InformativeOption = False,
+    batch_size: BatchSizeOption = None,
+    threads: Annotated[int, typer.Option(help="CPU threads of a network.", min=1, max=1024)] = 1,
+    rounds: Annotated[int, typer.Option(help="Visits to every network.", min=1, max=1_000_000)] = 11,
+    seed: Annotated[int, typer.Option(help="Fixes random networks and inputs.", min=0, max=_LARGEST_SEED)] = 0,
+    python: Annotated[str, typer.Option(help="Their Python, with onnxruntime and numpy.")] = "python3",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for a HOST.csv a machine.")] = None,
+) -> None:
+    """Time the same networks on other machines, all at the same time, over SSH."""
+    from freerea_seval.api.measuring import measure_over_ssh
+
+    tables = measure_over_ssh(
+        hosts,
+        networks or None,
+        inputs or None,
+        space,
+        count,
+        genotypes,
+        informative,
+        batch_size,
+        threads,
+        rounds,
+        seed,
+        python,
+        output,
+        progress=MODE.progress,
+    )
+    folder = Path(str(output))
+    files = {host: folder / f"{host}.csv" for host in tables}
+    print_document(
+        lambda: documents().DevicesDocument(
+            devices={host: documents().of_measurements(table, files[host]) for host, table in tables.items()}
+        )
+    )
+    for host, table in tables.items():
+        values = table["latency_ms"].dropna()
+        echo(
+            f"{files[host]}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
+            + _unable(len(table) - len(values), files[host])
+        )
+
+
 @measure_commands.command("export")
 @options()
 def measure_export(

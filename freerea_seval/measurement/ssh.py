@@ -12,9 +12,11 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from freerea_patch import InputError
 from freerea_seval.measurement.backends import check_onnx
 from freerea_seval.measurement.networks import Networks
 from freerea_seval.measurement.remote import export, import_results
-from freerea_seval.progress import Progress
+from freerea_seval.progress import Note, Progress, Show
 from freerea_seval.tables import read_csv
 
 #: A name of ~/.ssh/config, a host name or an address, with or without a user; never an option, a path or a port.
@@ -83,16 +85,26 @@ class SshMachine:
             InputError: the machine cannot be reached, lacks Python or a package, or its results are damaged; or no
                 network can be exported.
         """
-        folder = output.with_suffix("")
-        if not output.exists():
-            self._measure(networks, folder, output, rounds, progress)
-        shutil.rmtree(folder, ignore_errors=True)
+        self.export(networks, output, progress)
+        self.measure_exported(output, rounds, progress)
         table = read_csv(output)
         return dict(zip(table[networks.column], table["latency_ms"], strict=True))
 
-    def _measure(self, networks: Networks, folder: Path, output: Path, rounds: int, progress: Progress) -> None:
-        with progress.task(f"exporting {len(networks.names)} networks") as show:
-            export(replace(networks, about={**networks.about, **self.conditions()}), folder, show)
+    def export(self, networks: Networks, output: Path, progress: Progress) -> None:
+        """Write networks into a folder beside ``output``, unless that has the results already."""
+        if not output.exists():
+            with progress.task(f"exporting {len(networks.names)} networks") as show:
+                about = {**networks.about, **self.conditions()}
+                export(replace(networks, about=about), output.with_suffix(""), show)
+
+    def measure_exported(self, output: Path, rounds: int, progress: Progress) -> None:
+        """Measure what has been exported, write the results, and remove the export."""
+        folder = output.with_suffix("")
+        if not output.exists():
+            self._measure(folder, output, rounds, progress)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _measure(self, folder: Path, output: Path, rounds: int, progress: Progress) -> None:
         key = f"{platform.node()} {output.absolute()} ".encode() + (folder / "manifest.json").read_bytes()
         there = f"freerea-seval-{hashlib.sha256(key).hexdigest()[:16]}"
         python = shlex.quote(self.python)
@@ -149,3 +161,52 @@ class SshMachine:
             mend = f"see that 'ssh {self.host} true' works without a question"
             raise InputError(f"{self.host} cannot be reached by {command[0]} {reason}; {mend}, then continue")
         raise InputError(f"{command[0]} with {self.host} failed {reason}; correct that, then continue")
+
+
+def measure_on(
+    machines: Sequence[SshMachine], networks: Networks, outputs: Sequence[Path], rounds: int, progress: Progress
+) -> None:
+    """Measure the same networks on several machines at the same time.
+
+    Args:
+        machines: of different hosts.
+        networks: what to measure.
+        outputs: a CSV for each machine, as for :meth:`SshMachine.measure`.
+        rounds: visits to every network on each machine.
+        progress: shows the steps; while machines measure, the mean of what they have done.
+
+    Raises:
+        InputError: as :meth:`SshMachine.measure`, of the first machine that fails, once the other ones have ended.
+    """
+    for machine, output in zip(machines, outputs, strict=True):
+        machine.export(networks, output, progress)
+    done = [0.0] * len(machines)
+    title = f"measuring on {', '.join(machine.host for machine in machines)}"
+    with progress.task(title) as show, ThreadPoolExecutor(len(machines)) as executor:
+
+        def on_fraction(position: int, fraction: float) -> None:
+            done[position] = fraction
+            show(sum(done) / len(done), "")
+
+        futures = [
+            executor.submit(machine.measure_exported, output, rounds, _Part(partial(on_fraction, position)))
+            for position, (machine, output) in enumerate(zip(machines, outputs, strict=True))
+        ]
+    for future in futures:
+        future.result()
+
+
+class _Part(Progress):
+    """Passes on the fraction of one machine."""
+
+    def __init__(self, on_fraction: Callable[[float], object]) -> None:
+        self._on_fraction = on_fraction
+
+    @contextmanager
+    def task(self, description: str) -> Iterator[Show]:
+        """Pass on the fraction of the task."""
+
+        def update(fraction: float, note: Note = "") -> None:
+            self._on_fraction(fraction)
+
+        yield update

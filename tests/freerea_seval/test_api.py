@@ -38,6 +38,7 @@ TWINS: list[tuple[Callable[..., object], Callable[..., object]]] = [
     (main.evaluate, fs.Predictor.evaluate),
     (main.encode, fs.encode),
     (main.measure, fs.measure),
+    (main.measure_ssh, measuring.measure_over_ssh),
     (main.measure_export, measuring.export_networks),
     (main.measure_import, measuring.import_results),
 ]

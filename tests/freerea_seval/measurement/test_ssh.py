@@ -16,6 +16,7 @@ from freerea_seval.measurement.networks import space_networks
 from freerea_seval.measurement.ssh import SshMachine
 from freerea_seval.progress import Progress
 from freerea_seval.runs.refine_log import RefineLog
+from freerea_seval.tables import read_csv
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.test_refine import PRICE, QUALITY, search, write_config
 
@@ -30,12 +31,12 @@ log=LOG home=HOME
 printf '%s' "${0##*/}" >> "$log"; printf ' <%s>' "$@" >> "$log"; echo >> "$log"
 while [ "$1" != -- ]; do shift; done; shift
 """
-SSH = """[ "$1" = pi@board ] || { echo "ssh: Could not resolve hostname $1" >&2; exit 255; }
+SSH = """[ "$1" = pi@board ] || [ "$1" = nano ] || { echo "ssh: Could not resolve hostname $1" >&2; exit 255; }
 [ $# = 2 ] || exit 99
 cd "$home" && exec sh -c "$2"
 """
 SCP = """cd "$home" && for last; do :; done
-while [ $# -gt 1 ]; do cp "${1#pi@board:}" "${last#pi@board:}" || exit 1; shift; done
+while [ $# -gt 1 ]; do cp "${1#*:}" "${last#*:}" || exit 1; shift; done
 """
 
 
@@ -93,6 +94,51 @@ def test_an_interrupted_measurement_goes_on_with_the_visits_that_were_made(board
     visits = "".join(f"{cell},{turn},9000,board,\n" for cell in CELLS for turn in (0, 1))
     (there / "visits.csv").write_text("network,round,latency_ms,machine,reason\n" + visits)
     assert [float(latency) for latency in measure(machine(), tmp_path / "m.csv").values()] == [9000.0] * 3
+
+
+def test_several_machines_measure_the_same_networks_at_the_same_time(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The Python of the machines waits until both have begun.
+    waiting = board / "waiting"
+    waiting.write_text(
+        f"""#!/bin/sh
+case "$1" in *measure.py)
+    touch "began-$$"
+    while [ "$(ls -d began-* | wc -l)" -lt 2 ]; do sleep 0.05; done
+esac
+exec {shlex.quote(sys.executable)} "$@"
+"""
+    )
+    waiting.chmod(0o755)
+    arguments = ["measure", "ssh", "pi@board", "nano", "--space", "nats-tss", "--networks", "2", "--rounds", "1"]
+    arguments += ["--python", "./waiting", "-o", str(tmp_path / "devices"), "--json"]
+    assert call(*arguments) == 0
+    tables = {host: read_csv(tmp_path / "devices" / f"{host}.csv") for host in ("pi@board", "nano")}
+    for table in tables.values():
+        assert list(table["genotype"]) == list(tables["nano"]["genotype"])
+        assert (table["latency_ms"].astype(float) > 0).all()
+    assert {path.name for path in (tmp_path / "devices").iterdir()} == {
+        f"{host}.{kind}" for host in tables for kind in ("csv", "json")
+    }
+    assert set(json.loads(capsys.readouterr().out)["devices"]) == set(tables)
+
+
+def test_what_a_machine_has_measured_is_kept_where_another_one_fails(
+    board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["measure", "ssh", "nano", "elsewhere", "--space", "nats-tss", "--networks", "1", "--rounds", "1"]
+    arguments += ["--python", sys.executable, "-o", str(tmp_path / "devices")]
+    assert call(*arguments) == 2
+    assert "elsewhere cannot be reached by ssh" in capsys.readouterr().err
+    kept = (tmp_path / "devices" / "nano.csv").read_text()
+    log = (tmp_path / "log").read_text()
+    assert call(*arguments) == 2
+    assert (tmp_path / "devices" / "nano.csv").read_text() == kept
+    assert "<nano>" not in (tmp_path / "log").read_text().removeprefix(log)
+    assert call(*arguments[:2], "nano", "nano", "-o", str(tmp_path / "x")) == 2
+    assert "each host once" in capsys.readouterr().err
+    assert not list(board.glob("freerea-seval-*"))
 
 
 @pytest.mark.parametrize(
