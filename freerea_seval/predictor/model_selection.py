@@ -261,7 +261,7 @@ def _candidates(model: str, networks: int, proxies: bool, more: Sequence[str]) -
         return [model]
     if networks <= MOST_FOR_GP:
         return ["boosted", "gp", "additive", "boosted+gp", "additive+gp", *more]
-    names = ["boosted", "ordered"] if networks <= MANY else ["ordered", "shallow", "robust"]
+    names = ["boosted", "ordered", "placed"] if networks <= MANY else ["ordered", "shallow", "robust"]
     if members("ensemble", networks, proxies) != ("boosted",):  # another model is available
         names.append("mlp")
     # The means of models that err differently are better than each: every combination is a candidate.

@@ -38,7 +38,7 @@ class ProxyColumns:
         Raises:
             InputError: no table of numbers, or an empty one.
         """
-        table = _signed_logarithms(as_table(proxies))
+        table = signed_logarithms(as_table(proxies))
         if not table.size:
             raise InputError(f"proxies need at least one network and one column, got shape {table.shape}")
         lowest = np.where(np.isfinite(table), table, np.inf).min(axis=0)
@@ -59,7 +59,7 @@ class ProxyColumns:
         table = as_table(proxies)
         if table.shape[1] != len(self.mean_):
             raise InputError(f"expected {len(self.mean_)} proxies a network, as in training, got {table.shape[1]}")
-        return np.asarray((self._filled(_signed_logarithms(table)) - self.mean_) / self.scale_, dtype=np.float64)
+        return np.asarray((self._filled(signed_logarithms(table)) - self.mean_) / self.scale_, dtype=np.float64)
 
     def _filled(self, table: Values) -> Values:
         return np.where(np.isfinite(table), table, self.worst_)
@@ -96,5 +96,6 @@ def as_table(proxies: npt.ArrayLike) -> Values:
     return table
 
 
-def _signed_logarithms(table: Values) -> Values:
+def signed_logarithms(table: Values) -> Values:
+    """Return ``sign(x) log(1 + abs(x))``."""
     return np.asarray(np.sign(table) * np.log1p(np.abs(table)), dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Features of a network string: costs of operations, their order, and the paths of each segment.
+"""Features of a network string: costs of operations, their order and place, and the paths of each segment.
 
 A network is a chain of segments between cut vertices: a residual block is one, and so is each layer of a plain network.
 All features are sums over the chain. What is counted of a block of the string is cached, since networks share blocks.
@@ -28,11 +28,12 @@ _MAX_COST = 10**30
 
 
 class _Costs(NamedTuple):
-    """The costs of an operation: in any case, and additionally if it is live."""
+    """The costs of an operation, those that it has only if it is live, and its elements for two place features."""
 
     step: Step
     always: Counts
     live: Counts
+    placed: tuple[Counts, Counts]
 
 
 class _Order(NamedTuple):
@@ -48,6 +49,23 @@ class _Order(NamedTuple):
     first: str
     last: str
     live: tuple[bool, ...]
+
+
+class _Described(NamedTuple):
+    """The features of a block.
+
+    Attributes:
+        costs: of its operations.
+        order: what does not depend on shapes.
+        placed: elements for the place features: for the first one, sums weighted with ``1`` and ``i``, the position of
+            an operation in the block; for the second one, with ``1``, ``i`` and ``i^2``.
+        length: number of operations.
+    """
+
+    costs: Sum
+    order: _Order
+    placed: tuple[Sum, ...]
+    length: int
 
 
 def describe(string: str) -> dict[str, float]:
@@ -73,13 +91,15 @@ def count_parts(string: str) -> Parts:
         InputError: not a network string.
     """
     chain = parse_blocks(string)
+    described = [(_block(block), times) for block, times in chain]
+    length = sum([block.length * times for block, times in described])
     sums: list[Sum] = []
-    multiplicities: list[int] = []
-    before = ""
-    for block, times in chain:
-        costs, order = _block(block)
-        sums += (costs, order.counts)
-        multiplicities += (times, times)
+    multiplicities: list[float] = []
+    before, start = "", 0
+    for (costs, order, placed, operations), times in described:
+        sums += (costs, order.counts, *placed)
+        multiplicities += (times, times, *_places(start, operations, times, length))
+        start += operations * times
         if not order.first:
             continue
         sums.append(_single(f"next {before} > {order.first}"))
@@ -93,6 +113,36 @@ def count_parts(string: str) -> Parts:
             sums.append(_single(pair))
             multiplicities.append(times)
     return Parts(tuple(sums), tuple(multiplicities))
+
+
+@lru_cache(maxsize=16384)
+def _places(start: int, block: int, times: int, length: int) -> tuple[float, ...]:
+    """Return the weights of the sums ``placed`` of a block that is executed some times in a row.
+
+    The place of an operation is ``t = (p + 1/2) / length`` for its position p in the network. Place features weigh its
+    elements with the Legendre polynomials ``2 t - 1`` and ``6 t^2 - 6 t + 1``, which tell early from late operations,
+    and those of both ends from those between. With ``t = a + i / length`` in the block, they are polynomials of i.
+
+    Args:
+        start, block, times: position and number of the block's operations, and how often it is executed.
+        length: number of the network's operations.
+    """
+    origins = [(start + repeat * block + 0.5) / length for repeat in range(times)]
+    once, linear, square = float(times), sum(origins), sum([origin**2 for origin in origins])
+    return (
+        2 * linear - once,
+        2 * once / length,
+        6 * square - 6 * linear + once,
+        (12 * linear - 6 * once) / length,
+        6 * once / length**2,
+    )
+
+
+def _placed(costs: Sequence[_Costs]) -> tuple[Sum, ...]:
+    """Return the elements of a block's operations for both place features, by powers of the position in the block."""
+    powers = [tuple([float(position**power) for position in range(len(costs))]) for power in range(3)]
+    first, second = (tuple([cost.placed[order] for cost in costs]) for order in range(2))
+    return tuple([Sum(first, power) for power in powers[:2]] + [Sum(second, power) for power in powers])
 
 
 def _transitions(chain: Sequence[tuple[Block, int]]) -> Iterator[tuple[str, int]]:
@@ -117,12 +167,13 @@ def _single(name: str) -> Sum:
 
 
 @lru_cache(maxsize=16384)
-def _block(block: Block) -> tuple[Sum, _Order]:
-    """Return the features of a block: its costs, and those that do not depend on shapes."""
+def _block(block: Block) -> _Described:
+    """Return the features of a block."""
     costs = [_costs(operation) for operation in block.operations]
     order = _order(tuple([cost.step for cost in costs]))
     counts = [cost.always for cost in costs] + [cost.live for cost, live in zip(costs, order.live, strict=True) if live]
-    return Sum(tuple(counts), (1,) * len(counts)), order
+    executed = [cost for cost in costs if cost.step.word]
+    return _Described(Sum(tuple(counts), (1,) * len(counts)), order, _placed(executed), len(executed))
 
 
 @lru_cache(maxsize=16384)
@@ -170,7 +221,7 @@ def _live(steps: Sequence[Step], reads: Sequence[Sequence[int]], cuts: Sequence[
 def _costs(operation: Operation) -> _Costs:
     kind, attributes, inputs, outputs = node = operation.node
     if kind == "entry":
-        return _Costs(step(kind, "", ()), Counts({}), Counts({}))
+        return _Costs(step(kind, "", ()), Counts({}), Counts({}), (Counts({}), Counts({})))
     shapes = operation.shapes
     width = channels(kind, [Spec(shape) for shape in shapes[:1]])
     texts = [
@@ -192,7 +243,8 @@ def _costs(operation: Operation) -> _Costs:
     live = {f"cost live {group} {name}": value for name, value in costs.items()}
     distances = tuple([item.node for item in inputs if isinstance(item, Ref)])
     word = f"{group}<-{','.join(map(str, distances))}"
-    return _Costs(step(group, word, distances), _nonzero(always), _nonzero(live))
+    first, second = (_nonzero({f"place {order} {group}": elements}) for order in (1, 2))
+    return _Costs(step(group, word, distances), _nonzero(always), _nonzero(live), (first, second))
 
 
 def _nonzero(numbers: dict[str, int]) -> Counts:

@@ -54,7 +54,7 @@ class Parts(NamedTuple):
     """A weighted sum of sums: the numbers of a network."""
 
     sums: tuple[Sum, ...]
-    times: tuple[int, ...]
+    times: tuple[float, ...]
 
     def names(self) -> set[str]:
         """Return the names of all numbers, including zeros."""

@@ -131,6 +131,19 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """The columns ``order ...``: operations with the distances of their operands, and pairs of consecutive ones."""
         return self._columns().named("order ")
 
+    @property
+    def place_(self) -> slice:
+        """The columns ``place ...``: elements of operations, weighted by their place; some are negative."""
+        return self._columns().named("place ")
+
+    def without(self, matrix: Matrix, *hidden: slice) -> Matrix:
+        """Return a matrix without these columns; others may follow behind the features."""
+        if all(part.start == part.stop for part in hidden):
+            return matrix
+        starts, stops = zip(*sorted((part.start, part.stop) for part in hidden), strict=True)
+        parts = [matrix[:, stop:start] for stop, start in zip((0, *stops), (*starts, None), strict=True)]
+        return np.concatenate(parts, axis=1)
+
 
 def share_features(models: Iterable[object]) -> None:
     """Let models with equal vocabularies share one object, so that a string is vectorised once."""

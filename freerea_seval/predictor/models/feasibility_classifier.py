@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from freerea_seval.predictor.features.vectorizer import StringFeatures
+from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures
 from freerea_seval.predictor.models.xgboost_io import load_trees
 
 Values = npt.NDArray[np.float64]
@@ -30,7 +30,8 @@ class FeasibilityClassifier:
         import xgboost
 
         self.features_ = StringFeatures()
-        data = xgboost.DMatrix(self.features_.fit_transform(strings), supported.astype(float), nthread=1)
+        matrix = self._visible(self.features_.fit_transform(strings))
+        data = xgboost.DMatrix(matrix, supported.astype(float), nthread=1)
         parameters = {
             "objective": "binary:logistic",
             "tree_method": "hist",
@@ -48,7 +49,11 @@ class FeasibilityClassifier:
         """Return ``(n,)`` probabilities that a network is supported."""
         if not len(strings):
             return np.empty(0)
-        return np.asarray(self.booster_.inplace_predict(self.features_.matrix(strings)), dtype=np.float64)
+        matrix = self._visible(self.features_.matrix(strings))
+        return np.asarray(self.booster_.inplace_predict(matrix), dtype=np.float64)
+
+    def _visible(self, matrix: Matrix) -> Matrix:
+        return self.features_.without(matrix, self.features_.place_)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: values for JSON, and files by name."""

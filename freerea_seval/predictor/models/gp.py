@@ -1,7 +1,7 @@
 """The model ``gp``: a Gaussian process on the features of strings, for tens to hundreds of networks.
 
-Notation, for ``n`` training networks whose features come in blocks (costs, paths, walks, order of execution, extremes,
-proxies):
+Notation, for ``n`` training networks whose features come in blocks (costs, paths, walks, order of execution, places,
+extremes, proxies):
     D_i, P_i     squared distances and inner products of networks in block i
     a, l_i, s_i  amplitude, and length scale and slope of each block
     v            variance of the noise
@@ -29,7 +29,7 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
-from freerea_seval.predictor.features.proxies import ProxyColumns
+from freerea_seval.predictor.features.proxies import ProxyColumns, signed_logarithms
 from freerea_seval.predictor.features.vectorizer import StringFeatures, check_strings
 from freerea_seval.predictor.models.validation import StringRegressor, Values, checked, scales
 
@@ -44,7 +44,9 @@ _BLOCKS = (
     ("path",),
     ("walk", "next", "fan", "branching"),
     ("order",),
+    ("place",),
 )
+_PLACE = _BLOCKS.index(("place",))
 #: Standardised features are clipped here, so that a network of another size is not arbitrarily far from all others.
 FARTHEST = 4.0
 #: Number of networks that the kernel's parameters are learned from; more change them little and take long.
@@ -311,7 +313,7 @@ class GaussianProcessPredictor(StringRegressor):
             InputError: a string is not a network string, or proxies and strings differ in number.
         """
         self.features_ = StringFeatures()
-        columns = np.log1p(self.features_.fit_transform(strings).astype(np.float64))
+        columns = signed_logarithms(self.features_.fit_transform(strings).astype(np.float64))
         self.proxies_ = None if proxies is None else ProxyColumns().fit(proxies)
         self.blocks_ = self._blocks()
         columns = self._with_proxies(columns, proxies)
@@ -345,7 +347,7 @@ class GaussianProcessPredictor(StringRegressor):
         check_is_fitted(self, "posteriors_")
         mean, spread = np.empty((2, len(check_strings(strings)), len(self.posteriors_)))
         if len(strings):
-            columns = np.log1p(self.features_.matrix(strings).astype(np.float64))
+            columns = signed_logarithms(self.features_.matrix(strings).astype(np.float64))
             points = self._points(self._with_proxies(columns, proxies))
             with one_thread():
                 for start in range(0, len(points), _BATCH):
@@ -364,7 +366,8 @@ class GaussianProcessPredictor(StringRegressor):
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         check_is_fitted(self, "posteriors_")
-        points = self._points(self._with_proxies(np.log1p(self.features_.matrix(strings).astype(np.float64)), None))
+        columns = signed_logarithms(self.features_.matrix(strings).astype(np.float64))
+        points = self._points(self._with_proxies(columns, None))
         posterior = self.posteriors_[0]
         training = self._parts(self.points_[posterior.rows])
         return JointPosterior(self._parts(points), training, posterior, float(self.mean_[0]), float(self.scale_[0]))
@@ -421,6 +424,8 @@ class GaussianProcessPredictor(StringRegressor):
         names = [name.split(" ")[0] for name in self.features_.get_feature_names_out()]
         number = [next((i for i, b in enumerate(_BLOCKS) if name in b), len(_BLOCKS)) for name in names]
         blocks = [np.flatnonzero(np.array(number) == i) for i in range(len(_BLOCKS) + 1)]
+        if not len(blocks[_PLACE]):  # the vocabulary is of a version that had no such features
+            del blocks[_PLACE]
         if self.proxies_ is not None:
             blocks.append(len(names) + np.arange(len(self.proxies_.mean_)))
         return blocks

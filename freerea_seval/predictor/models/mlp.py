@@ -166,8 +166,9 @@ class MLPPredictor(StringRegressor):
         return np.asarray(x[:, 0] if self.single_ else x, dtype=np.float64)
 
     def _log_features(self, matrix: npt.NDArray[np.float32]) -> Values:
-        """Return log(1 + x) of all features except the many that describe the order of execution."""
-        return np.log1p(np.delete(matrix, self.features_.order_, axis=1).astype(np.float64))
+        """Return log(1 + x) of all features except the many of the order of execution, and those of places."""
+        features = self.features_
+        return np.log1p(features.without(matrix, features.order_, features.place_).astype(np.float64))
 
     def _standardised(self, matrix: Values) -> Values:
         standardised: Values = np.clip((matrix - self.centre_) / self.spread_, -_MAX_FEATURE, _MAX_FEATURE)

@@ -58,7 +58,10 @@ def test_what_training_never_showed_adds_to_the_totals_and_the_lengths_of_paths_
 ) -> None:
     features = StringFeatures().fit(strings)
     one, other = features.transform([f"input[1x3x8x8] relu{more} output" for more in ("", f" {strange}")])
-    names = features.get_feature_names_out()[one != other].tolist()
+    # Everything else stands elsewhere in a longer network.
+    kept = [not name.startswith("place") for name in features.get_feature_names_out()]
+    one, other = one[kept], other[kept]
+    names = features.get_feature_names_out()[kept][one != other].tolist()
     between = ("next", "order", "walk")  # what stood side by side and does not any more
     assert [name for name in names if not name.startswith(between)] == [*changed, "longest path"]
     assert (other[one != other] < one[one != other]).tolist() == [name.startswith(between) for name in names]

@@ -83,7 +83,8 @@ def test_mean_and_deviation_equal_those_of_a_naive_posterior(
     process = GaussianProcessPredictor().fit(strings[:25], targets, proxies[:25])
     asked = slice(60, 68)
     mean, deviation = process.predict(strings[asked], proxies[asked], return_std=True)
-    columns = np.log1p(process.features_.transform(strings[asked]).astype(float))
+    features = process.features_.transform(strings[asked]).astype(float)
+    columns = np.sign(features) * np.log1p(np.abs(features))
     assert process.proxies_ is not None
     points = process._points(np.concatenate([columns, process.proxies_.transform(proxies[asked])], axis=1))
     for metric, column in enumerate(targets.T):
