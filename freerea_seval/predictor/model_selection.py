@@ -31,6 +31,8 @@ Fold = tuple[Indices, Indices]
 
 #: Below this number of networks, candidates are averaged. Above it, averaging is no better than the best candidate.
 _FEW = 50
+#: Below this number of networks, trees learn little from the place of operations, and take time.
+_ENOUGH_FOR_PLACES = 100
 #: Up to this number of networks, each is predicted out of fold; above it, a fifth of them by a model of the others.
 MANY = 2000
 _FOLDS = 5
@@ -260,7 +262,8 @@ def _candidates(model: str, networks: int, proxies: bool, more: Sequence[str]) -
     if model != "auto":
         return [model]
     if networks <= MOST_FOR_GP:
-        return ["boosted", "gp", "additive", "boosted+gp", "additive+gp", *more]
+        placed = ["gp+placed"] if networks >= _ENOUGH_FOR_PLACES else []
+        return ["boosted", "gp", "additive", "boosted+gp", "additive+gp", *placed, *more]
     names = ["boosted", "ordered", "placed"] if networks <= MANY else ["ordered", "shallow", "robust"]
     if members("ensemble", networks, proxies) != ("boosted",):  # another model is available
         names.append("mlp")

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import spearmanr
 
 from experiments.language_models import hw_gpt_bench
-from experiments.language_models.hw_gpt_bench import main, one_hot, read_table
+from experiments.language_models.hw_gpt_bench import Architectures, main, one_hot, read_table
 from freerea_patch import GPTSmallSpace, InputError
 from freerea_seval.costs import SpaceCosts
 
@@ -46,12 +46,14 @@ def test_predictors_are_judged_and_the_experiment_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = write_table(tmp_path / "gpt_s.csv")
-    command = ["perplexity", "--table", str(table), "--networks", "20", "--tested", "30", "--draws", "2"]
+    command = ["perplexity", "--table", str(table), "--networks", "20", "--most", "30", "--draws", "2"]
     command += ["--models", "one-hot ridge", "parameters", "-o", str(tmp_path / "run")]
     main(command)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "| networks | model | draws | tau-b | seconds |"
-    assert lines[3].startswith("| 20 | parameters | 2 | 1.000 ± 0.000 |")  # the made-up perplexity is just that
+    assert lines[0] == "| networks | model | draws | tau-b | within one width | seconds |"
+    assert lines[3].startswith(
+        "| 20 | parameters | 2 | 1.000 ± 0.000 | 1.000 ± 0.000 |"
+    )  # the made-up perplexity is just that
     assert float(lines[2].split("|")[4].split()[0]) > 0.1
     monkeypatch.setattr(hw_gpt_bench, "one_hot", None)  # nothing is trained again
     monkeypatch.setattr(hw_gpt_bench, "SpaceCosts", None)
@@ -61,7 +63,7 @@ def test_predictors_are_judged_and_the_experiment_resumes(
 
 def test_our_predictor_and_trees_learn_from_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write_table(tmp_path / "gpt_s.csv", 40)
-    command = ["perplexity", "--table", str(table), "--networks", "20", "--tested", "20", "--draws", "1"]
+    command = ["perplexity", "--table", str(table), "--networks", "20", "--most", "20", "--draws", "1"]
     main([*command, "--models", "ours", "one-hot XGBoost", "-o", str(tmp_path / "run")])
     taus = [float(line.split("|")[4].split()[0]) for line in capsys.readouterr().out.splitlines()[2:]]
     assert len(taus) == 2
@@ -79,7 +81,7 @@ def test_memory_is_compared_with_the_published_one(tmp_path: Path, capsys: pytes
 def test_one_hot_rows_have_one_value_a_gene_of_the_network() -> None:
     genotypes = [SPACE.sample(Random(seed)) for seed in range(30)]
     layers = np.array([int(SPACE.genes(genotype)["layers"]) for genotype in genotypes])
-    rows = one_hot(SPACE, genotypes)
+    rows = one_hot(Architectures(SPACE, genotypes))
     assert rows.shape == (30, 3 + 3 + 2 + 12 * 6)
     assert (rows.sum(axis=1) == 3 + 2 * layers).all()
 
@@ -101,9 +103,31 @@ def test_a_table_of_another_form_is_refused(change: dict[str, Any], message: str
         read_table(path)
 
 
-def test_more_architectures_than_there_are_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="has 5 architectures, fewer than 2500; reduce --tested"):
-        main(["perplexity", "--table", str(write_table(tmp_path / "t.csv", 5)), "-o", str(tmp_path / "run")])
+def test_what_cannot_be_compared_is_an_error(tmp_path: Path) -> None:
+    table, output = str(write_table(tmp_path / "t.csv", 5)), ["-o", str(tmp_path / "run")]
+    with pytest.raises(InputError, match="has 5 architectures, too few for 500"):
+        main(["perplexity", "--table", table, *output])
+    with pytest.raises(InputError, match="one-hot choices of one space say nothing of another; add --models ours"):
+        main(["perplexity", "--table", table, "--tested", table, "--networks", "4", *output])
+
+
+def test_architectures_of_another_space_can_be_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = str(write_table(tmp_path / "gpt_s.csv", 30))
+    other = pd.read_csv(table).head(12)
+    for name, factor in (("mlp_ratio", 2), ("n_head", 2), ("n_layer", 2)):
+        other[name] = [
+            " ".join([str(value)] * factor) if name != "n_layer" else value * factor for value in other[name]
+        ]
+    other["embed_dim"] = other["embed_dim"].map({192: 256, 384: 512, 768: 1024})
+    other["n_head"] = [value.replace("4", "16") for value in other["n_head"].astype(str)]
+    other = other[other["n_layer"].isin([22, 24])]
+    other.to_csv(tmp_path / "gpt_m.csv", index=False)
+    command = ["perplexity", "--table", table, "--tested", str(tmp_path / "gpt_m.csv"), "--networks", "20"]
+    main([*command, "--draws", "1", "--models", "ours", "parameters", "-o", str(tmp_path / "run")])
+    ours, parameters = capsys.readouterr().out.splitlines()[2:]
+    assert ours.startswith("| 20 | ours | 1 | ")
+    assert -1 <= float(ours.split("|")[4].split()[0]) <= 1
+    assert parameters.startswith("| 20 | parameters | 1 | ")
 
 
 @pytest.mark.data

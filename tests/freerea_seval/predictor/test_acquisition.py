@@ -13,6 +13,7 @@ from freerea_seval.predictor.acquisition import (
     expected_improvement,
     within,
 )
+from freerea_seval.predictor.features.proxies import signed_logarithms
 from freerea_seval.predictor.models import gp
 from freerea_seval.predictor.models.gp import GaussianProcessPredictor
 from freerea_seval.strings.encode import SpaceStrings
@@ -138,7 +139,7 @@ def test_conditioning_equals_a_posterior_with_one_more_network(monkeypatch: pyte
     joint.observe(2)
     # The naive way: the same parameters and features, and the covariance of the larger training set.
     parameters = model.posteriors_[0].parameters
-    points = model._points(np.log1p(model.features_.matrix([*seen, *unseen]).astype(np.float64)))
+    points = model._points(signed_logarithms(model.features_.matrix([*seen, *unseen]).astype(np.float64)))
     parts = model._parts(points)
     known, rest = [0, 1, 2, 3, 4, 5, 8], list(range(6, len(strings)))
     covariance = gp.Kernel(*gp.between(parts, parts)).covariance(parameters)
