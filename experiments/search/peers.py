@@ -34,10 +34,10 @@ from experiments.search.benchmarks import (
 from experiments.search.methods import METHODS as METHODS_OF_GRIDS
 from experiments.search.methods import search_config
 from experiments.search.peer_methods import PEERS, Cells, Task
-from experiments.search.statistics import paired_p
 from experiments.tables import RowJournal, as_command, experiment_parser, markdown
 from freerea_patch import InputError, NothingFeasible
 from freerea_patch.spaces import DATASETS
+from freerea_seval.runs.statistics import paired_p
 
 OURS = "ours"
 METHODS = (OURS, *PEERS)

@@ -12,8 +12,9 @@ from freerea_patch import InputError
 from freerea_seval.config.schema import Config
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.page import Page, axes, hover, marks, write_page
+from freerea_seval.runs.page import Page, axes, hover, marks
 from freerea_seval.runs.report import pick_of
+from freerea_seval.runs.run_page import write_page
 from tests.browser import COMPLAINTS, Browser
 from tests.experiments.search.test_report_in_a_browser import browser  # noqa: F401
 from tests.page_reader import PageReader
