@@ -257,9 +257,7 @@ def _times(page: Page, runs: pd.DataFrame) -> None:
     for title, plugin in (("without the plugin", False), ("with the plugin", True)):
         own = [(name, parts) for name, rows, parts in means if (rows["predictor_s"].fillna(0) > 0).any() == plugin]
         if own:
-            panels[title] = bars(
-                "seconds", PARTS, own, "s", xaxis={"title": {"text": "seconds"}, "range": [0, longest]}
-            )
+            panels[title] = bars("seconds", PARTS, own, "s", longest)
     page.heading("Search time")
     page.figure(
         "Seconds of a search: metrics, the predictor with its strings, and everything else. Means over all runs.",

@@ -40,7 +40,7 @@ def write_comparison(folders: Sequence[RunFolder], metrics: Sequence[str], path:
 
 def _page(folders: Sequence[RunFolder], metrics: Sequence[str], compared: Comparison) -> Page:
     table, names = compared.table, _names(folders)
-    arguments = [*(str(folder.path) for folder in folders), *(part for metric in metrics for part in ("--on", metric))]
+    arguments = [*names, *(part for metric in metrics for part in ("--on", metric))]
     page = Page("Runs side by side", f"freerea-seval compare {shlex.join(arguments)} --html FILE")
     quality = str(table.attrs["quality"])
     page.paragraph(

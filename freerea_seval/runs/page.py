@@ -256,7 +256,7 @@ def marks(
 
 
 def bars(
-    x_label: str, parts: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], unit: str, **layout: Any
+    x_label: str, parts: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], unit: str, longest: float = 0.0
 ) -> Figure:
     """Draw horizontal bars of stacked parts, with a name and a sum above each.
 
@@ -265,19 +265,11 @@ def bars(
         parts: the names of the parts.
         rows: the name of each bar, and its parts.
         unit: of the sums.
-        layout: of the figure.
+        longest: where the axis ends; 0 for the longest bar.
     """
-    figure = axes(
-        x_label,
-        "",
-        **{
-            "height": 76 + 44 * len(rows),
-            "barmode": "stack",
-            "yaxis": {"visible": False, "range": [len(rows) - 0.4, -0.7]},
-            "margin": {"l": 8},
-            **layout,
-        },
-    )
+    end = longest or max((sum(own) for _, own in rows), default=0.0) or 1.0
+    figure = axes(x_label, "", height=76 + 44 * len(rows), barmode="stack", margin={"l": 8})
+    figure.update_layout(xaxis_range=[0, 1.02 * end], yaxis={"visible": False, "range": [len(rows) - 0.4, -0.7]})
     places = list(range(len(rows)))
     for index, part in enumerate(parts):
         values = [own[index] for _, own in rows]

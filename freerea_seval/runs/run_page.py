@@ -30,7 +30,7 @@ from freerea_seval.runs.figures import (
     history_names,
 )
 from freerea_seval.runs.folder import CLOCK, MOST_JSON_BYTES, RunFolder
-from freerea_seval.runs.network_graph import NetworkGraph, cell_edges, cell_nodes, network_graph
+from freerea_seval.runs.network_graph import Layer, NetworkGraph, cell_edges, cell_nodes, network_graph
 from freerea_seval.runs.page import (
     COLOURS,
     DASHES,
@@ -53,9 +53,10 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped, unused-ignore]
 
 #: Networks outside of the front that a figure shows: more make the page heavy, and hovering slow.
-MOST_POINTS = 1_500
-#: Networks that are drawn, and that parallel coordinates show.
+MOST_POINTS = 2_000
+#: Networks whose cells are drawn; different sequences of layers, which are long; and lines of parallel coordinates.
 MOST_DRAWN = 12
+MOST_CHAINS = 4
 MOST_LINES = 60
 #: Seeds that figures tell apart.
 MOST_SEEDS = len(COLOURS)
@@ -287,7 +288,7 @@ def _front_figure(run: _Run, shown: FrontPoints, step: int) -> Figure:
             for candidate, score in zip(front.candidates, front.scores, strict=True)
         ]
         look = run.of_seed("front" if is_pareto(config) else "best", index, seed)
-        look |= {"mode": "lines+markers" if shown.line else "markers", "size": 9}
+        look |= {"mode": "lines+markers" if shown.line and not run.many else "markers", "size": 6 if run.many else 9}
         look["symbol"] = "circle" if run.many else SYMBOLS[index % len(SYMBOLS)]
         figure.add_trace(marks(x=front.x, y=front.y, hovers=labels, **look))
     for point in shown.picked():
@@ -471,9 +472,11 @@ def _networks(page: Page, run: _Run) -> None:
             {f"network {names}": _cell_figure(cell) for cell, names in cells.items()},
             table=(["network", *edges], [[names, *cell] for cell, names in cells.items()], edges),
         )
+    drawn = dict(list(chains.items())[:MOST_CHAINS])
     page.figure(
-        "The layers of the networks from input to output, with the shapes of their outputs." + limit,
-        {f"network {names}": _chain_figure(layers) for layers, names in chains.items()},
+        "The layers of the networks from input to output, with the shapes of their outputs."
+        + (f" The first {len(drawn)} of {len(chains)} different sequences." if len(drawn) < len(chains) else ""),
+        {f"network {names}": _chain_figure(layers) for layers, names in drawn.items()},
         table=(
             ["network", "layer", "output", "times"],
             [
@@ -528,11 +531,16 @@ def _cell_figure(operations: Sequence[str]) -> Figure:
         line = {"color": colour, "width": 1 if absent else 2.4, "dash": "dot" if absent else "solid"}
         figure.add_trace(marks(edge.operation, x, y, [""] * 21, mode="lines", line=line, hoverinfo="skip"))
         if not absent:
-            (tail_x, tail_y), (tip_x, tip_y), (middle_x, middle_y) = edge.at(0.8), edge.end, edge.middle
+            (tail_x, tail_y), (tip_x, tip_y), (middle_x, middle_y) = edge.at(0.88), edge.end, edge.middle
             arrow = {"x": tip_x, "y": tip_y, "ax": tail_x, "ay": tail_y, "axref": "x", "ayref": "y", "standoff": 9}
             figure.add_annotation(**arrow, text="", arrowcolor=colour, arrowhead=2, arrowwidth=2.4, arrowsize=0.9)
-            name = text(edge.operation.replace("nor_", "").replace("_", " "))
-            figure.add_annotation(x=middle_x, y=middle_y, text=name, showarrow=False, font={"size": 11})
+            name = text(
+                edge.operation.replace("nor_", "").replace("avg_", "").replace("_connect", "").replace("_", " ")
+            )
+            above = 0 if middle_y else 9  # short edges are no longer than their label
+            figure.add_annotation(
+                x=middle_x, y=middle_y, yshift=above, text=name, showarrow=False, font={"size": 11}, borderpad=0
+            )
     names, places = zip(*cell_nodes(), strict=True)
     x, y = zip(*places, strict=True)
     node = marks("nodes", x, y, [""] * 4, mode="markers+text", colour="#5b6470", size=28, hoverinfo="skip")
@@ -540,18 +548,21 @@ def _cell_figure(operations: Sequence[str]) -> Figure:
     return figure
 
 
-def _chain_figure(layers: Sequence[Any]) -> Figure:
+def _chain_figure(layers: Sequence[Layer]) -> Figure:
     """Draw layers from top to bottom."""
-    bottom = 1.0 - len(layers)
-    figure = _drawing(46 * len(layers) + 8, (-1, 1), (bottom - 0.5, 0.5))
-    ends = [0.0, bottom]
+    counts = [f"{layer.count} x " if layer.count > 1 else "" for layer in layers]
+    boxes = [hover(f"{count}{', '.join(la.names)}", la.shape) for count, la in zip(counts, layers, strict=True)]
+    # In lines of text: each box has its own and a margin.
+    ends = list(accumulate(box.count("<br>") + 1 + 1.2 for box in boxes))
+    figure = _drawing(round(15 * ends[-1]) + 8, (-1, 1), (-ends[-1], 0))
+    middles = [-(end - (box.count("<br>") + 2.2) / 2) for end, box in zip(ends, boxes, strict=True)]
     line = {"color": GREY, "width": 2}
-    figure.add_trace(marks("order", [0, 0], ends, ["", ""], mode="lines", line=line, hoverinfo="skip"))
-    for place, layer in enumerate(layers):
-        count = f"{layer.count} x " if layer.count > 1 else ""
-        lines = (f"{count}{', '.join(layer.names)}", layer.shape)
-        style = {"bordercolor": COLOURS[0], "borderwidth": 1, "borderpad": 3, "font": {"size": 11}}
-        figure.add_annotation(x=0, y=-place, text="<br>".join(map(text, lines)), showarrow=False, **style)
+    figure.add_trace(
+        marks("order", [0, 0], [middles[0], middles[-1]], ["", ""], mode="lines", line=line, hoverinfo="skip")
+    )
+    style = {"bordercolor": COLOURS[0], "borderwidth": 1, "borderpad": 3, "font": {"size": 11}, "showarrow": False}
+    for middle, box in zip(middles, boxes, strict=True):
+        figure.add_annotation(x=0, y=middle, text=box, **style)
     return figure
 
 
@@ -655,6 +666,7 @@ def _times(page: Page, run: _Run) -> None:
         "What each seed explored, in networks.",
         ["seed", "explored", "outside the constraints", "stopped by"],
         [[str(r["seed"]), str(r["explored"]), str(r["infeasible"]), str(r["stopped"])] for r in run.results],
+        words=["stopped by"],
     )
 
 
