@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 #: Names of the browser's program.
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
 WIDTHS = (390, 1280, 2560)
+OPENINGS = 3
 COLUMNS = ("page", "MB", "first paint, ms", "figures, ms", "hover, ms")
 #: The most milliseconds from a move of the mouse, to a point of the first figure that has some, to its label.
 HOVER_MS = """async () => {
@@ -129,7 +130,7 @@ def made_up(folder: Path, count: int) -> Any:
 def look(browser: Browser, path: Path, images: Path) -> list[str]:
     """Measure a page, and write images of it; the numbers are the largest of three openings."""
     times = []
-    for _ in range(3):
+    for _ in range(OPENINGS):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(path.resolve().as_uri())
         page.wait_for_selector("html[data-ready]")

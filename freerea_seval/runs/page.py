@@ -278,7 +278,10 @@ def bars(
         figure.add_trace(
             {**bar, "name": text(part), "hovertext": labels, "marker": {"color": COLOURS[index % len(COLOURS)]}}
         )
-    names = [text(f"{name}: {sum(own):.1f} {unit}") for name, own in rows]
+    sums = [sum(own) for _, own in rows]
+    names = [
+        text(f"{name}: {total:.{1 if total >= 1 else 3}f} {unit}") for (name, _), total in zip(rows, sums, strict=True)
+    ]
     above = {"mode": "text", "text": names, "textposition": "middle right", "showlegend": False, "hoverinfo": "skip"}
     figure.add_trace({"type": "scatter", "x": [0] * len(rows), "y": [row - 0.38 for row in places], **above})
     return figure

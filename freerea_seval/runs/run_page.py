@@ -531,7 +531,11 @@ def _cell_figure(operations: Sequence[str]) -> Figure:
         line = {"color": colour, "width": 1 if absent else 2.4, "dash": "dot" if absent else "solid"}
         figure.add_trace(marks(edge.operation, x, y, [""] * 21, mode="lines", line=line, hoverinfo="skip"))
         if not absent:
-            (tail_x, tail_y), (tip_x, tip_y), (middle_x, middle_y) = edge.at(0.88), edge.end, edge.middle
+            (tail_x, tail_y), (tip_x, tip_y), (middle_x, middle_y) = (
+                edge.at(0.88 if edge.bend[1] else 0.4),
+                edge.end,
+                edge.middle,
+            )
             arrow = {"x": tip_x, "y": tip_y, "ax": tail_x, "ay": tail_y, "axref": "x", "ayref": "y", "standoff": 9}
             figure.add_annotation(**arrow, text="", arrowcolor=colour, arrowhead=2, arrowwidth=2.4, arrowsize=0.9)
             name = text(

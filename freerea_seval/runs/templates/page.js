@@ -31,7 +31,7 @@ function draw(element, width) {
     legend: { orientation: "h", x: 0, xanchor: "left", yref: "container", y: 0, yanchor: "bottom", traceorder: "normal", font: { size: 12 } },
     xaxis: { ...axis, ...figure.layout.xaxis },
     yaxis: { ...axis, ...figure.layout.yaxis },
-    annotations: (figure.layout.annotations ?? []).map(note => ({ bgcolor: note.showarrow ? undefined : paper, ...note, font: { color: ink, ...note.font } })),
+    annotations: (figure.layout.annotations ?? []).map(note => ({ bgcolor: note.showarrow === false ? paper : undefined, ...note, font: { color: ink, ...note.font } })),
   }, { responsive: width === undefined, displayModeBar: false });
 }
 function draw_group(element) {
