@@ -41,10 +41,10 @@ def test_a_page_is_measured_and_looked_at(
 def test_a_missing_browser_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages.shutil, "which", lambda _: None)
     pytest.importorskip("playwright")
-    with pytest.raises(InputError, match="expected one of the programs chromium, .* found none; install Chromium"):
+    with pytest.raises(InputError, match=r"expected one of the programs chromium, .* found none; install Chromium"):
         pages.open_browser().__enter__()
     monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
-    with pytest.raises(InputError, match="a browser needs Playwright, .*: pip install playwright"):
+    with pytest.raises(InputError, match=r"a browser needs Playwright, .*: pip install playwright"):
         pages.open_browser().__enter__()
 
 
