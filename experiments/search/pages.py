@@ -2,8 +2,8 @@
 
 ``python -m experiments.search.pages [--candidates 1000 10000] [--runs RUN ...]`` searches on a made-up table, with two
 seeds and three objectives, and opens the pages of these runs and of others: bytes; milliseconds to the first
-contentful paint, to the drawing of the figures in view, and from a move of the mouse to the label of a network; and
-images at three widths, light and dark, and of the page on paper.
+contentful paint, to the drawing of the figures in view, and from a move of the mouse to the label of a network. With
+``--images``, it writes images at three widths, light and dark, and the page on paper.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import shutil
 from argparse import ArgumentTypeError
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -29,9 +30,15 @@ if TYPE_CHECKING:
 #: Names of the browser's program.
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
 WIDTHS = (390, 1280, 2560)
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 OPENINGS = 3
-COLUMNS = ("page", "MB", "first paint, ms", "figures, ms", "hover, ms")
-#: The most milliseconds from a move of the mouse, to a point of the first figure that has some, to its label.
+COLUMNS = ("page", "MB", "first paint, ms", "figures, ms", "hover, median ms", "slowest, ms")
+#: Milliseconds from opening the page until its first figures are drawn.
+DRAWN_MS = """async () => {
+  while (!document.querySelector(".plot .main-svg")) await new Promise(requestAnimationFrame);
+  return performance.now();
+}"""
+#: Milliseconds from moves of the mouse, to 20 points of the first figure with some, to their labels: median and most.
 HOVER_MS = """async () => {
   const hovered = trace => trace.type === "scatter" && trace.hoverinfo === "text" && trace.x.length > 1;
   plots.forEach(draw_group);
@@ -48,7 +55,8 @@ HOVER_MS = """async () => {
     while (!plot.querySelector(".hovertext") && performance.now() < began + 2000) await frame();
     waited.push(performance.now() - began);
   }
-  return Math.max(...waited);
+  waited.sort((a, b) => a - b);
+  return [waited[10], waited[19]];
 }"""
 
 
@@ -59,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--candidates", type=_count, nargs="*", default=[1000, 10_000], help="of each made-up run")
     parser.add_argument("--runs", type=Path, nargs="*", default=[], help="finished runs to open, too")
     parser.add_argument("--pages", type=Path, nargs="*", default=[], help="pages to open, too")
+    parser.add_argument("--images", action="store_true", help="write images of every page, too")
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     with open_browser() as browser:
@@ -67,7 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder = options.output / f"candidates-{count}"
             pages.append(write_page(load_run(folder).folder if folder.exists() else made_up(folder, count).folder))
         pages += [write_page(load_run(run).folder, options.output / f"{run.name}.html") for run in options.runs]
-        rows = [look(browser, page, options.output) for page in [*pages, *options.pages]]
+        pages += options.pages
+        rows = [measure(browser, page) for page in pages]
+        for page in pages if options.images else ():
+            take_images(browser, page, options.output)
     write_atomically(options.output / "summary.md", markdown(COLUMNS, rows))
     print(markdown(COLUMNS, rows))
 
@@ -127,35 +139,44 @@ def made_up(folder: Path, count: int) -> Any:
     return search(config, folder, progress=False)
 
 
-def look(browser: Browser, path: Path, images: Path) -> list[str]:
-    """Measure a page, and write images of it; the numbers are the largest of three openings."""
+def measure(browser: Browser, path: Path) -> list[str]:
+    """Return the name of a page, its megabytes, and the largest times of several openings in milliseconds."""
     times = []
     for _ in range(OPENINGS):
         page = browser.new_page(viewport={"width": 1280, "height": 900})
         page.goto(path.resolve().as_uri())
         page.wait_for_selector("html[data-ready]")
         page.locator(".plot").first.scroll_into_view_if_needed()
-        page.wait_for_selector(".plot .main-svg")
-        figures = page.evaluate("performance.now()")
+        figures = page.evaluate(DRAWN_MS)
         paint = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0]?.startTime")
-        times.append((paint, figures, page.evaluate(HOVER_MS)))
+        times.append((paint, figures, *page.evaluate(HOVER_MS)))
         page.close()
-    stem = path.stem if path.stem != "report" else path.parent.name
-    for scheme in ("light", "dark"):
-        for width in WIDTHS:
-            page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-            page.goto(path.resolve().as_uri())
-            page.wait_for_selector("html[data-ready]")
-            page.evaluate("plots.forEach(draw_group)")
-            page.screenshot(path=images / f"{stem}-{width}-{scheme}.png", full_page=True)
-            if (width, scheme) == (1280, "dark"):
-                page.pdf(
-                    path=images / f"{stem}.pdf",
-                    format="A4",
-                    margin={"top": "15mm", "bottom": "15mm", "left": "15mm", "right": "15mm"},
-                )
-            page.close()
-    return [stem, f"{path.stat().st_size / 1e6:.2f}", *(f"{max(column):.0f}" for column in zip(*times, strict=True))]
+    return [_name(path), f"{path.stat().st_size / 1e6:.2f}", *(f"{max(c):.0f}" for c in zip(*times, strict=True))]
+
+
+def take_images(browser: Browser, path: Path, folder: Path) -> None:
+    """Write images of a page at three widths, light and dark, and the page on paper."""
+    for scheme, width in product(SCHEMES, WIDTHS):
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.goto(path.resolve().as_uri())
+        page.wait_for_selector("html[data-ready]")
+        page.evaluate("plots.forEach(draw_group)")
+        page.screenshot(path=folder / f"{_name(path)}-{width}-{scheme}.png", full_page=True)
+        page.close()
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="dark")
+    page.goto(path.resolve().as_uri())
+    page.wait_for_selector("html[data-ready]")
+    margin = "15mm"
+    page.pdf(
+        path=folder / f"{_name(path)}.pdf",
+        format="A4",
+        margin={"top": margin, "bottom": margin, "left": margin, "right": margin},
+    )
+    page.close()
+
+
+def _name(path: Path) -> str:
+    return path.stem if path.stem != "report" else path.parent.name
 
 
 if __name__ == "__main__":

@@ -506,7 +506,7 @@ def _percent(quantile: float) -> str:
 
 
 def page_markdown(page: Page) -> str:
-    """Return a page as Markdown, without its figures."""
+    """Return a page as Markdown, with the values of figures instead of these, where it has them."""
     parts = [f"# {_plain(page.title)}"]
     for block in page.blocks:
         content = block.content
@@ -518,9 +518,10 @@ def page_markdown(page: Page) -> str:
             parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in content["facts"].items()))
         elif block.kind == "listing":
             parts.append("\n".join(f"    {line}" for line in content["text"].splitlines()))
-        elif block.kind == "table":
-            table = markdown(list(map(_plain, content["header"])), [list(map(_plain, row)) for row in content["rows"]])
-            parts.append(f"{content['label']} {_plain(content['caption'])} Made by `{page.command}`.\n\n{table}")
+        table = content.get("table") if block.kind == "figure" else content if block.kind == "table" else None
+        if table is not None:
+            shown = markdown(list(map(_plain, table["header"])), [list(map(_plain, row)) for row in table["rows"]])
+            parts.append(f"{content['label']} {_plain(content['caption'])} Made by `{page.command}`.\n\n{shown}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 MOST_POINTS = 2_000
 #: Networks whose cells are drawn; different sequences of layers, which are long; and lines of parallel coordinates.
 MOST_DRAWN = 12
-MOST_CHAINS = 4
+MOST_CHAINS = 3
 MOST_LINES = 60
 #: Seeds that figures tell apart.
 MOST_SEEDS = len(COLOURS)
@@ -395,15 +395,15 @@ def _predictions(page: Page, run: _Run) -> None:
         " where the run has them.",
         {measured: _prediction_figure(points) for measured, points in shown.items()},
         table=(
-            ["genotype", "metric", "measured", "predicted", "low", "high"],
+            ["metric", "measured", "predicted", "low", "high", "genotype"],
             [
-                [genotype, measured + points.unit, *("" if math.isnan(v) else number(v) for v in values)]
+                [measured + points.unit, *("" if math.isnan(v) else number(v) for v in values), genotype]
                 for measured, points in shown.items()
                 for genotype, *values in zip(
                     points.genotypes, points.measured, points.predicted, points.low, points.high, strict=True
                 )
             ],
-            ["metric"],
+            ["genotype"],
         ),
     )
 

@@ -28,10 +28,12 @@ def test_a_page_is_measured_and_looked_at(
     monkeypatch.setattr(pages, "OPENINGS", 1)
     run = pages.made_up(tmp_path / "candidates-100", 100)
     assert [len(history) for _, history in run.history.groupby("seed")] == [50, 50]
-    name, megabytes, paint, figures, hover = pages.look(browser, write_page(run.folder), tmp_path)
+    page = write_page(run.folder)
+    name, megabytes, paint, figures, median, slowest = pages.measure(browser, page)
     assert (name, 1 < float(megabytes) < 6) == ("candidates-100", True)
     assert 0 < float(paint) <= float(figures)
-    assert 0 < float(hover) < 2000
+    assert 0 < float(median) <= float(slowest) < 2000
+    pages.take_images(browser, page, tmp_path)
     assert {path.name for path in tmp_path.glob("candidates-100*[fg]")} == {
         *(f"candidates-100-1280-{scheme}.png" for scheme in ("light", "dark")),
         "candidates-100.pdf",

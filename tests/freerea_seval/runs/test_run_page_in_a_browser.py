@@ -76,5 +76,6 @@ def test_hovering_shows_a_network(browser: Browser, pages: dict[str, Path]) -> N
     from experiments.search.pages import HOVER_MS
 
     with open_page(browser, pages["every figure"]) as opened:
-        assert 0 < opened.value(HOVER_MS) < 1000
+        median, slowest = opened.value(HOVER_MS)
+        assert 0 < median <= slowest < 2000, "a label of each network"
         assert opened.complaints == []
