@@ -63,6 +63,10 @@ class Points:
     x: list[float]
     y: list[float]
 
+    def every(self, step: int) -> Points:
+        """Return every ``step``-th of the points."""
+        return Points(self.candidates[::step], self.scores[::step], self.x[::step], self.y[::step])
+
 
 @dataclass(frozen=True)
 class FrontPoints:

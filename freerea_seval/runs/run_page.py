@@ -52,8 +52,9 @@ from freerea_seval.runs.report import is_pareto, label, pick_of, predicted_and_m
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped, unused-ignore]
 
-#: Networks outside of the front that a figure shows: more make the page heavy, and hovering slow.
+#: Points of a kind that a figure shows, and rows of its table: more make the page heavy, and hovering slow.
 MOST_POINTS = 2_000
+MOST_ROWS = 500
 #: Networks whose cells are drawn; different sequences of layers, which are long; and lines of parallel coordinates.
 MOST_DRAWN = 12
 MOST_CHAINS = 3
@@ -229,18 +230,20 @@ def _front(page: Page, run: _Run) -> None:
             " Between low and high is the true value in nine cases of ten."
             if any(name.endswith("_low") for name, _ in columns)
             else ""
-        ),
+        )
+        + (f" The first {MOST_ROWS} of {len(run.rows):,}; front.csv has all." if len(run.rows) > MOST_ROWS else ""),
         ["number", "seed", *(heading for _, heading in columns), "genotype"],
         [
             [row.name, str(row.seed), *(number(row.values.get(name)) for name, _ in columns), row.values["genotype"]]
             for row in run.rows
+            if row.index < MOST_ROWS or row.is_pick
         ],
         words=["genotype"],
     )
 
 
 def _said_left_out(count: int) -> str:
-    return f" Of the others, {count:,} are left out at even intervals, to keep the page light." if count else ""
+    return f" Of these, {count:,} are left out at even intervals, to keep the page light." if count else ""
 
 
 def _hover(config: Config, candidate: Candidate, score: float, row: _Row | None = None) -> str:
@@ -261,28 +264,28 @@ def _hover(config: Config, candidate: Candidate, score: float, row: _Row | None 
 def _front_figures(run: _Run) -> tuple[dict[str, Figure], int]:
     """Draw all networks, the results, and the pick, a figure an axis; and count the networks that are left out."""
     sections = front_axes(run.config)
-    points = [front_points(run.folder, run.histories, section) for section in sections]
-    others = sum(len(explored.x) for explored, _ in points[0].seeds.values())
-    step = max(1, math.ceil(others * len(sections) / MOST_POINTS))
-    kept = sum(len(explored.x[::step]) for explored, _ in points[0].seeds.values())
+    shown = [front_points(run.folder, run.histories, section) for section in sections]
     titles = ["" if len(sections) == 1 else label(run.config, section) for section in sections]
-    figures = [_front_figure(run, shown, step) for shown in points]
-    return dict(zip(titles, figures, strict=True)), others - kept
+    explored, front = (sum(len(part.x) for part in parts) for parts in zip(*shown[0].seeds.values(), strict=True))
+    steps = [max(1, math.ceil(count * len(sections) / MOST_POINTS)) for count in (explored, front)]
+    drawn = sum(len(p.x[::step]) for parts in shown[0].seeds.values() for p, step in zip(parts, steps, strict=True))
+    return {
+        t: _front_figure(run, points, *steps) for t, points in zip(titles, shown, strict=True)
+    }, explored + front - drawn
 
 
-def _front_figure(run: _Run, shown: FrontPoints, step: int) -> Figure:
-    """Draw every so many of the networks, all results, and the pick."""
+def _front_figure(run: _Run, shown: FrontPoints, every: int, every_of_front: int) -> Figure:
+    """Draw every so many of the other networks and of the results, and the pick."""
     config, figure = run.config, axes(*shown.labels, height=400)
     rows = {(row.seed, row.values["genotype"]): row for row in run.rows}
-    explored = [points for points, _ in shown.seeds.values()]
+    explored = [points.every(every) for points, _ in shown.seeds.values()]
     labels = [
-        _hover(config, candidate, score)
-        for points in explored
-        for candidate, score in zip(points.candidates[::step], points.scores[::step], strict=True)
+        _hover(config, *pair) for points in explored for pair in zip(points.candidates, points.scores, strict=True)
     ]
-    x, y = ([v for points in explored for v in getattr(points, axis)[::step]] for axis in ("x", "y"))
+    x, y = ([v for points in explored for v in getattr(points, axis)] for axis in ("x", "y"))
     figure.add_trace(marks("explored", x, y, labels, size=6, opacity=0.55))
-    for index, (seed, (_, front)) in enumerate(shown.seeds.items()):
+    for index, (seed, (_, results)) in enumerate(shown.seeds.items()):
+        front = results.every(every_of_front)
         labels = [
             _hover(config, candidate, score, rows[seed, candidate.genotype])
             for candidate, score in zip(front.candidates, front.scores, strict=True)

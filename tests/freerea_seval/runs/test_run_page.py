@@ -169,12 +169,16 @@ def test_predictions_have_a_band_and_the_intervals_of_the_run(tmp_path: Path) ->
 def test_many_networks_and_seeds_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_page, "MOST_POINTS", 20)
     monkeypatch.setattr(run_page, "MOST_DRAWN", 1)
+    monkeypatch.setattr(run_page, "MOST_ROWS", 3)
     page = read(finished(tmp_path, "pareto", seeds="0-9"))
     front = page.figures[0]["data"]
     assert len(front[0]["x"]) <= 30
     assert [trace["name"] for trace in front[1:]] == [*["front, a seed each"] * 10, "recommended"]
     assert sum(trace.get("showlegend", True) for trace in front) == 3
     assert "are left out at even intervals" in page.captions[0]
+    assert [line[0] for line in page.tables[0][1:4]] == ["0", "1", "2"]
+    assert [line[0][-1:] for line in page.tables[0][4:]] == ["★"], "the recommended network is in the table"
+    assert "front.csv has all" in page.captions[1]
 
 
 def test_everything_that_a_run_holds_is_escaped(tmp_path: Path) -> None:
