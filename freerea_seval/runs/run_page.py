@@ -577,7 +577,7 @@ def _chain_figure(layers: Sequence[Layer]) -> Figure:
 
 
 def _seconds(run: _Run, seed: int) -> list[float]:
-    """Return the seconds of metrics and of measuring until each feasible network of a seed, ``(n,)``."""
+    """Return the seconds of metrics, or of measuring with ``refine``, until each feasible network, ``(n,)``."""
     candidates = list(run.histories[seed].all_candidates())
     measuring_s: Mapping[str, float] = {}
     if run.config.refine is not None:
@@ -607,7 +607,8 @@ def _history(page: Page, run: _Run) -> None:
 
 def _history_figure(run: _Run, name: str, title: str, *, by_seconds: bool = False) -> tuple[Figure, int]:
     """Draw a value over the number of evaluations, or the best so far over seconds; and count what is left out."""
-    figure, left_out = axes("seconds of metrics and measuring" if by_seconds else "networks evaluated", title), 0
+    what = "metrics" if run.config.refine is None else "measuring"
+    figure, left_out = axes(f"seconds of {what}" if by_seconds else "networks evaluated", title), 0
     step = max(1, math.ceil(sum(map(len, run.histories.values())) / MOST_POINTS))
     for index, (seed, history) in enumerate(run.histories.items()):
         line = course(run.config, history, name)
