@@ -29,7 +29,7 @@ class PageReader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in self.void:
             self.open.append(tag)
-        self.references += [(name, value) for name, value in attrs if name in ("src", "href", "srcset", "style")]
+        self.references += [(name, value) for name, value in attrs if name in ("src", "href", "srcset")]
         if tag == "script":
             self.scripts += 1
             self.is_figure = ("type", "application/json") in attrs
@@ -48,7 +48,7 @@ class PageReader(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
+        if self.open and self.open[-1] in ("script", "style"):
             if self.is_figure:
                 self.figures.append(json.loads(data))
             return

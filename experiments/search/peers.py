@@ -36,12 +36,12 @@ from experiments.search.benchmarks import (
 from experiments.search.methods import GUIDED, search_config
 from experiments.search.methods import METHODS as METHODS_OF_GRIDS
 from experiments.search.peer_methods import PEERS, Cells, Task
-from experiments.search.statistics import paired_p
 from experiments.tables import RowJournal, as_command, experiment_parser, markdown
 from freerea_patch import InputError, NothingFeasible
 from freerea_patch.history import rank_scores
 from freerea_patch.spaces import DATASETS
 from freerea_seval.config.presets import PRESETS
+from freerea_seval.runs.statistics import paired_p
 
 OURS = "ours"
 #: Under a bound, and for a front.

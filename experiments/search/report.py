@@ -19,11 +19,11 @@ import numpy as np
 import pandas as pd
 
 from experiments.search.methods import ABLATION, GUIDED, METHODS, OTHER_ENGINES
-from experiments.search.statistics import Summary, closed, interquartile_mean, paired_p, summarise
 from experiments.tables import as_command, experiment_parser, groups, markdown
 from freerea_patch import InputError
 from freerea_seval.files import write_atomically
-from freerea_seval.runs.page import COLOURS, DASHES, SYMBOLS, Page, axes, hover, marks, text
+from freerea_seval.runs.page import COLOURS, DASHES, SYMBOLS, Page, axes, bars, hover, marks, text
+from freerea_seval.runs.statistics import Summary, closed, interquartile_mean, paired_p, summarise
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure  # type: ignore[import-untyped, unused-ignore]
@@ -235,7 +235,7 @@ def _what_was_run(page: Page, folder: Path, runs: pd.DataFrame, record: dict[str
         "What the names of methods stand for.",
         ["method", "what it is"],
         [[name, descriptions.get(name, "")] for name in dict.fromkeys(runs["method"])],
-        text_columns=2,
+        words=["what it is"],
     )
     page.listing("config.json", json.dumps(record["config"], indent=2, ensure_ascii=False))
     if len(failed):
@@ -244,7 +244,7 @@ def _what_was_run(page: Page, folder: Path, runs: pd.DataFrame, record: dict[str
             "Runs that failed. They are in no other table or figure.",
             ["method", "benchmark", "bound", "seed", "reason"],
             failed.assign(bound=bounds)[["name", "benchmark", "bound", "seed", "error"]].to_numpy().tolist(),
-            text_columns=5,
+            words=["benchmark", "bound", "seed", "reason"],
         )
 
 
@@ -255,9 +255,9 @@ def _times(page: Page, runs: pd.DataFrame) -> None:
     longest = max(sum(parts) for _, _, parts in means) or 1.0
     panels = {}
     for title, plugin in (("without the plugin", False), ("with the plugin", True)):
-        bars = [(name, parts) for name, rows, parts in means if (rows["predictor_s"].fillna(0) > 0).any() == plugin]
-        if bars:
-            panels[title] = _bars(bars, longest)
+        own = [(name, parts) for name, rows, parts in means if (rows["predictor_s"].fillna(0) > 0).any() == plugin]
+        if own:
+            panels[title] = bars("seconds", PARTS, own, "s", longest)
     page.heading("Search time")
     page.figure(
         "Seconds of a search: metrics, the predictor with its strings, and everything else. Means over all runs.",
@@ -288,28 +288,6 @@ def _times(page: Page, runs: pd.DataFrame) -> None:
             for name, rows, parts in means
         ],
     )
-
-
-def _bars(bars: Sequence[tuple[str, Sequence[float]]], longest: float) -> Figure:
-    """Draw horizontal bars of stacked parts with a name and a sum above each."""
-    figure = axes(
-        "seconds",
-        "",
-        height=60 + 44 * len(bars),
-        barmode="stack",
-        xaxis={"title": {"text": "seconds"}, "range": [0, longest]},
-        yaxis={"visible": False, "range": [len(bars) - 0.4, -0.7]},
-        margin={"l": 8},
-    )
-    rows = list(range(len(bars)))
-    for part, colour, values in zip(PARTS, COLOURS, zip(*(parts for _, parts in bars), strict=True), strict=False):
-        labels = [hover(name, f"{part}: {value:.3g} s") for (name, _), value in zip(bars, values, strict=True)]
-        bar = {"type": "bar", "orientation": "h", "x": values, "y": rows, "width": 0.35, "marker": {"color": colour}}
-        figure.add_trace({**bar, "name": part, "hovertext": labels, "hoverinfo": "text"})
-    names = [text(f"{name}: {sum(parts):.1f} s") for name, parts in bars]
-    above = {"mode": "text", "text": names, "textposition": "middle right", "showlegend": False, "hoverinfo": "skip"}
-    figure.add_trace({"type": "scatter", "x": [0] * len(bars), "y": [row - 0.38 for row in rows], **above})
-    return figure
 
 
 def _regrets(page: Page, runs: pd.DataFrame, styles: dict[str, Style]) -> None:
@@ -423,7 +401,7 @@ def _fronts(page: Page, folder: Path, runs: pd.DataFrame, styles: dict[str, Styl
     if runs.empty:
         return
     page.heading("Fronts")
-    panels = {}
+    panels, drawn = {}, []
     for (benchmark,), rows in groups(runs, benchmark=None):
         first = rows.iloc[0]
         fronts = {}
@@ -433,12 +411,15 @@ def _fronts(page: Page, folder: Path, runs: pd.DataFrame, styles: dict[str, Styl
         true = read_points(folder / "true-fronts" / f"{first['dataset']}-{first['metric']}.csv")
         if true or any(fronts.values()):
             panels[benchmark] = front_figure(fronts, true, first, styles)
+            for name, points in {"true front": true, **fronts}.items():
+                drawn += [[name, benchmark, f"{x:.4g}", f"{y:.2f}"] for x, y in points]
     if panels:
         page.figure(
             "True values of the fronts of the searches, beside the true front but for its lowest "
             "quarter: of each method the run with the median hypervolume. The legend shows and hides methods.",
             panels,
             shared_legend=True,
+            table=(["method", "benchmark", "value", "accuracy, %"], drawn, ["benchmark"]),
         )
     benchmarks = list(groups(runs, benchmark=None))
     if len(benchmarks) > 1:
@@ -525,7 +506,7 @@ def _percent(quantile: float) -> str:
 
 
 def page_markdown(page: Page) -> str:
-    """Return a page as Markdown, without its figures."""
+    """Return a page as Markdown, with the values of figures instead of these, where it has them."""
     parts = [f"# {_plain(page.title)}"]
     for block in page.blocks:
         content = block.content
@@ -537,9 +518,10 @@ def page_markdown(page: Page) -> str:
             parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in content["facts"].items()))
         elif block.kind == "listing":
             parts.append("\n".join(f"    {line}" for line in content["text"].splitlines()))
-        elif block.kind == "table":
-            table = markdown(list(map(_plain, content["header"])), [list(map(_plain, row)) for row in content["rows"]])
-            parts.append(f"{content['label']} {_plain(content['caption'])} Made by `{page.command}`.\n\n{table}")
+        table = content.get("table") if block.kind == "figure" else content if block.kind == "table" else None
+        if table is not None:
+            shown = markdown(list(map(_plain, table["header"])), [list(map(_plain, row)) for row in table["rows"]])
+            parts.append(f"{content['label']} {_plain(content['caption'])} Made by `{page.command}`.\n\n{shown}")
     return "\n\n".join(parts) + "\n"
 
 

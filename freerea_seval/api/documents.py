@@ -117,7 +117,7 @@ class RunDocument(Document):
         pick: the recommended one of them; None if there is none.
         notes: what the search has to say.
         figure: file of the figure; None if it could not be drawn.
-        page: file of the HTML page; None if none was asked for.
+        page: file of the HTML page; None if it could not be written.
     """
 
     run: str
@@ -153,6 +153,7 @@ class ComparedRun(Document):
         seeds: how many.
         networks, metric_s: explored networks, and seconds of metrics; means over seeds.
         quality, deviation: mean and standard deviation over seeds of what is compared.
+        iqm, low, high: its interquartile mean over seeds, and the 95 % bootstrap interval of that; null of one seed.
         p: of Wilcoxon's signed-rank test against the first run; null where common seeds are too few.
     """
 
@@ -163,6 +164,9 @@ class ComparedRun(Document):
     metric_s: float
     quality: Number
     deviation: Number
+    iqm: Number
+    low: Number
+    high: Number
     p: Number
 
 
@@ -171,20 +175,23 @@ class ComparisonDocument(Document):
 
     Attributes:
         quality: what is compared: the best value of a metric, or the hypervolume on several.
+        page: file of the HTML page; None if none was asked for.
         runs: in the order of the command line.
     """
 
     quality: str
+    page: str | None
     runs: list[ComparedRun]
 
 
-def of_comparison(table: DataFrame) -> ComparisonDocument:
+def of_comparison(table: DataFrame, page: Path | None) -> ComparisonDocument:
     """Return what ``compare`` prints."""
     rows = [
         {str(name): to_json(value) if isinstance(value, float) else value for name, value in row.items()}
         for row in table.to_dict("records")
     ]
-    return ComparisonDocument(quality=table.attrs["quality"], runs=[ComparedRun.model_validate(row) for row in rows])
+    runs = [ComparedRun.model_validate(row) for row in rows]
+    return ComparisonDocument(quality=table.attrs["quality"], page=None if page is None else str(page), runs=runs)
 
 
 class LearnedMetric(Document):

@@ -197,28 +197,35 @@ def load_run(folder: str | Path, *, trust: bool = False) -> Run:
     return Run(RunFolder.open(Path(folder), trust))
 
 
-def compare(runs: Sequence[str | Path | Run], metrics: Sequence[str] = ()) -> DataFrame:
+def compare(runs: Sequence[str | Path | Run], metrics: Sequence[str] = (), html: str | Path | None = None) -> DataFrame:
     """Lay finished runs side by side.
 
     Args:
         runs: two or more, or their folders.
         metrics: columns of the results to compare; by default the Pareto objectives and the reported metrics that every
             run has, and without these the fitness terms.
+        html: file for a page with interactive figures, written as well.
 
     Returns:
         A row a run: see :func:`freerea_seval.runs.compare.compare_runs`.
 
     Raises:
-        InputError: fewer than two runs, an unfinished one, or no metric that all of them have.
+        InputError: fewer than two runs, an unfinished one, no metric that all of them have, or a package is not
+            installed.
 
     Example:
         >>> import freerea_seval as fs
         >>> fs.compare(["runs/small", "runs/small"])["networks"].tolist()
         [8.0, 8.0]
     """
+    folders = [(run if isinstance(run, Run) else load_run(run)).folder for run in runs]
+    if html is not None:
+        from freerea_seval.runs.compare_page import write_comparison
+
+        return write_comparison(folders, metrics, Path(html))
     from freerea_seval.runs.compare import compare_runs
 
-    return compare_runs([(run if isinstance(run, Run) else load_run(run)).folder for run in runs], metrics)
+    return compare_runs(folders, metrics)
 
 
 class Run:
@@ -480,12 +487,22 @@ class Run:
         from freerea_seval.runs.report import print_report
 
         if html is not None:
-            from freerea_seval.runs.page import write_page
+            from freerea_seval.runs.run_page import write_page
 
             write_page(self.folder, Path(html))
         text = io.StringIO()
         print_report(self.folder, Console(file=text, width=120))
         return text.getvalue()
+
+    def write_page(self) -> Path:
+        """Write the page with interactive figures, ``report.html`` in the run folder, and return its path.
+
+        Raises:
+            InputError: a seed is not finished, or a package that draws the page is not installed.
+        """
+        from freerea_seval.runs.run_page import write_page
+
+        return write_page(self.folder)
 
     def draw(self) -> Path:
         """Draw ``front.png`` in the run folder, and return its path.

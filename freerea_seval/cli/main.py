@@ -153,21 +153,19 @@ app.command()(options(json=False)(configs.schema))
 @options()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    html: Annotated[Path | None, typer.Option(help="Write a page with interactive figures, too.")] = None,
+    html: Annotated[Path | None, typer.Option(help="File for the page instead of report.html in the folder.")] = None,
 ) -> None:
-    """Print a finished run, and draw its figure again."""
+    """Print a finished run, and write its figure and its page again."""
     from freerea_seval.api.runs import load_run
 
     loaded = load_run(run)
     if html is not None:
         loaded.report(html)
     _show(loaded, html)
-    if html is not None:
-        echo(f"page: {html}")
 
 
 def _show(run: Run, page: Path | None = None) -> None:
-    """Print a finished run and draw its figure; where that is impossible, say why."""
+    """Print a finished run, draw its figure, and write its page; where that is impossible, say why."""
     from freerea_patch import InputError
     from freerea_seval.runs.report import print_report
 
@@ -178,8 +176,15 @@ def _show(run: Run, page: Path | None = None) -> None:
         figure = run.draw()
     except (InputError, OSError) as error:  # the run is worth as much without its figure
         echo(f"no figure: {error}", err=True)
+    if page is None:
+        try:
+            page = run.write_page()
+        except (InputError, OSError) as error:
+            echo(f"no page: {error}", err=True)
     print_document(lambda: documents().of_run(run, figure, page))
     echo(f"run folder: {run.path}")
+    if page is not None:
+        echo(f"page: {page}")
     if len(run.front):
         echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
 
@@ -199,17 +204,20 @@ def compare(
         list[str] | None,
         typer.Option(help="Metric to compare; repeatable. By default, Pareto objectives and reports that all have."),
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with interactive figures, too.")] = None,
 ) -> None:
     """Lay finished runs side by side: the best value of a metric, or the hypervolume on several, over seeds."""
     from freerea_seval.api.runs import compare as compare_runs
 
-    table = compare_runs(runs, on or ())
-    print_document(lambda: documents().of_comparison(table))
+    table = compare_runs(runs, on or (), html)
+    print_document(lambda: documents().of_comparison(table, html))
     if MODE.document is None:
         from freerea_seval.runs.report import print_table
 
         shown = table.dropna(axis="columns", how="all").rename(columns={"quality": table.attrs["quality"]})
         print_table(shown, console())
+    if html is not None:
+        echo(f"page: {html}")
 
 
 @app.command()

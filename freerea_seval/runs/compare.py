@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from freerea_patch.history import Floats, normalised
 from freerea_seval.config import MetricSection
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.report import front_table, sections_of
+from freerea_seval.runs.statistics import paired_p, require_scipy, summarise
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -38,13 +40,37 @@ def compare_runs(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> D
 
     Returns:
         Columns ``run``, ``algorithm``, ``seeds``, ``networks`` and ``metric_s`` (means a seed), ``quality`` (the best
-        value, or the hypervolume) and ``deviation`` over seeds, and ``p``: of Wilcoxon's signed-rank test against the
-        first run on seeds that both have, NaN where these are fewer than six. ``attrs["quality"]`` says what is
-        compared.
+        value, or the hypervolume) and ``deviation`` over seeds; ``iqm``, ``low`` and ``high``: its interquartile mean
+        over seeds and the 95 % bootstrap interval of that (Agarwal 2021), NaN of one seed; and ``p``: of Wilcoxon's
+        signed-rank test against the first run on seeds that both have, NaN where these are fewer than six.
+        ``attrs["quality"]`` says what is compared.
 
     Raises:
-        InputError: fewer than two runs, an unfinished one, or no metric that all of them have.
+        InputError: fewer than two runs, an unfinished one, or no metric that all of them have; or runs of several seeds
+            without SciPy.
     """
+    return comparison(folders, metrics).table
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs side by side.
+
+    Attributes:
+        axes: the sections of the compared metrics, as the first run has them.
+        results: ``(n, m)`` values of the networks of each run's result.
+        qualities: of each run, the quality by seed.
+        table: see :func:`compare_runs`.
+    """
+
+    axes: list[MetricSection]
+    results: list[Floats]
+    qualities: list[dict[int, float]]
+    table: DataFrame
+
+
+def comparison(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> Comparison:
+    """Lay runs side by side; see :func:`compare_runs`."""
     from pandas import DataFrame
 
     if len(folders) < 2:
@@ -64,10 +90,16 @@ def compare_runs(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> D
         costs = np.split(1 - everyone, np.cumsum([len(p) for p in points])[:-1])
         qualities = [_by_seed(s, c, _hypervolume) for s, c in zip(seeds, costs, strict=True)]
         sign, quality = 1.0, f"hypervolume of {', '.join(section.column for section in axes)}"
+    qualities = [{seed: sign * value for seed, value in values.items()} for values in qualities]
+    if any(len(values) > 1 for values in qualities):
+        require_scipy()
     rows = []
     for folder, values in zip(folders, qualities, strict=True):
         results = list(folder.results())
-        known = sign * np.array(list(values.values()))
+        known = np.array(list(values.values()))
+        summary = summarise([known]) if len(known) > 1 else None
+        common = len(values.keys() & qualities[0].keys())
+        p = paired_p(values, qualities[0]) if common >= FEWEST_PAIRS and folder is not folders[0] else None
         rows.append(
             {
                 "run": folder.path.name,
@@ -77,12 +109,15 @@ def compare_runs(folders: Sequence[RunFolder], metrics: Sequence[str] = ()) -> D
                 "metric_s": float(np.mean([result["metric_s"] for result in results])),
                 "quality": float(known.mean()) if len(known) else np.nan,
                 "deviation": float(known.std(ddof=1)) if len(known) > 1 else np.nan,
-                "p": np.nan if folder is folders[0] else _signed_rank_p(qualities[0], values),
+                "iqm": np.nan if summary is None else summary.iqm,
+                "low": np.nan if summary is None else summary.low,
+                "high": np.nan if summary is None else summary.high,
+                "p": np.nan if p is None else p,
             }
         )
     table = DataFrame(rows)
     table.attrs["quality"] = quality
-    return table
+    return Comparison(axes, [p * signs for p in points], qualities, table)
 
 
 def _axes(folders: Sequence[RunFolder], tables: Sequence[DataFrame], metrics: Sequence[str]) -> list[MetricSection]:
@@ -122,16 +157,3 @@ def _by_seed(seeds: npt.NDArray[np.int64], points: Floats, measure: Callable[[Fl
     """Return a measure of the points of each seed that has a finite one."""
     finite = np.isfinite(points).all(axis=1)
     return {int(s): measure(points[finite & (seeds == s)]) for s in np.unique(seeds) if (finite & (seeds == s)).any()}
-
-
-def _signed_rank_p(first: dict[int, float], other: dict[int, float]) -> float:
-    """Return the p-value of Wilcoxon's signed-rank test on common seeds; NaN if they are too few."""
-    common = sorted(first.keys() & other.keys())
-    differences = np.array([first[seed] - other[seed] for seed in common])
-    if len(common) < FEWEST_PAIRS:
-        return float("nan")
-    if not differences.any():
-        return 1.0
-    from scipy.stats import wilcoxon
-
-    return float(wilcoxon(differences).pvalue)

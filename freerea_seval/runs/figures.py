@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 from warnings import catch_warnings, simplefilter
@@ -19,10 +18,11 @@ import numpy as np
 
 from freerea_patch import Candidate, History, InputError, unknown_name
 from freerea_patch.history import Floats, normalised
-from freerea_seval.config import Config, MetricSection
+from freerea_seval.config import Config, MetricSection, ObjectiveSection
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import printable
 from freerea_seval.runs.folder import RunFolder, read_history
+from freerea_seval.runs.network_graph import cell_edges, cell_nodes, network_graph
 from freerea_seval.runs.report import (
     front_table,
     is_pareto,
@@ -63,6 +63,10 @@ class Points:
     x: list[float]
     y: list[float]
 
+    def every(self, step: int) -> Points:
+        """Return every ``step``-th of the points."""
+        return Points(self.candidates[::step], self.scores[::step], self.x[::step], self.y[::step])
+
 
 @dataclass(frozen=True)
 class FrontPoints:
@@ -99,13 +103,30 @@ def scores_of(history: History) -> list[float]:
     return scores
 
 
-def front_points(folder: RunFolder, histories: Mapping[int, History]) -> FrontPoints:
-    """Return all networks and the results over the Pareto objectives, or else over the score and a bounded metric."""
+def front_axes(config: Config) -> list[ObjectiveSection]:
+    """Return the metrics that figures of the front have as their horizontal axis, one a figure."""
+    bounded = [s for s in config.objectives if s.role == "pareto"] or [
+        s for s in config.objectives if s.role == "constraint"
+    ]
+    shown = bounded or config.selecting[:2]
+    fitness = any(s.role == "fitness" for s in config.objectives)
+    return shown if fitness or len(shown) < 2 else [shown[0], *shown[2:]]
+
+
+def front_points(folder: RunFolder, histories: Mapping[int, History], x: ObjectiveSection | None = None) -> FrontPoints:
+    """Return all networks and the results over the Pareto objectives, or else over the score and a bounded metric.
+
+    Args:
+        folder: the run.
+        histories: of its seeds.
+        x: one of :func:`front_axes`; the first by default.
+    """
     config = folder.config
     pareto = [s for s in config.objectives if s.role == "pareto"]
     fitness = any(s.role == "fitness" for s in config.objectives)
     shown = (pareto or [s for s in config.objectives if s.role == "constraint"] or config.selecting)[:2]
     scored = fitness or len(shown) < 2  # a single objective is drawn over a constant score of zero
+    shown[0] = shown[0] if x is None else x
     seeds = {}
     for result in folder.results():
         history, best = histories[result["seed"]], {row["genotype"] for row in result["front"]}
@@ -196,25 +217,36 @@ def last_hypervolume(history: History) -> float:
 
 @dataclass(frozen=True)
 class CalibrationPoints:
-    """Predicted and measured values of a metric for the networks of the result that have both."""
+    """Predicted and measured values of a metric for the networks of the result that have both.
+
+    Attributes:
+        labels: of the two axes.
+        unit: of the metric in brackets, after a space.
+        genotypes: of the networks.
+        measured, predicted: their values.
+        low, high: bounds of the predictions of ``refine``, which hold the value in nine cases of ten; else NaN.
+    """
 
     labels: tuple[str, str]
     unit: str
     genotypes: list[str]
     measured: list[float]
     predicted: list[float]
+    low: list[float]
+    high: list[float]
 
 
 def calibration_points(folder: RunFolder, predicted: str, measured: str) -> CalibrationPoints:
     """Return the values of a pair of :func:`~freerea_seval.runs.report.predicted_and_measured`."""
     section = next(s for s in folder.config.objectives if s.column in (predicted, measured))
     unit = f" [{section.unit}]" if section.unit else ""
-    rows = [row for result in folder.results() for row in result["front"]]
-    both = [(row["genotype"], number_in(row, measured), number_in(row, predicted)) for row in rows]
-    pairs = [(genotype, x, y) for genotype, x, y in both if x is not None and y is not None]
     labels = (f"{section.metric}, measured{unit}", f"{section.metric}, predicted{unit}")
-    genotypes, x_values = [genotype for genotype, _, _ in pairs], [x for _, x, _ in pairs]
-    return CalibrationPoints(labels, unit, genotypes, x_values, [y for _, _, y in pairs])
+    names = (measured, predicted, f"{measured}_low", f"{measured}_high")
+    rows = [row for result in folder.results() for row in result["front"]]
+    rows = [row for row in rows if all(number_in(row, name) is not None for name in names[:2])]
+    columns = [[number_in(row, name) for row in rows] for name in names]
+    values = [[math.nan if value is None else value for value in column] for column in columns]
+    return CalibrationPoints(labels, unit, [row["genotype"] for row in rows], *values)
 
 
 # --- Figures ---------------------------------------------------------------------------------------------------------
@@ -422,18 +454,9 @@ def plot_network(
         dtype: of the input.
         ax: axes to draw into.
     """
-    import torch
-    from torch import nn
-
-    from freerea_patch.networks import Cell
-    from freerea_seval.export.source import operation_of, record_shapes
-
-    axes, shapes = _given(ax), record_shapes(network, input_shape, getattr(torch, dtype))
-    children = list(network) if isinstance(network, nn.Sequential) else [network]
-    boxes = [f"input\n{_sizes(input_shape)}"]
-    for text, run in groupby(f"{_layer_name(c)}\n{_sizes(shapes[c][1][1:])}" for c in children):
-        count = len(list(run))
-        boxes.append(f"{count} x {text}" if count > 1 else text)
+    axes, graph = _given(ax), network_graph(network, input_shape, dtype)
+    boxes = ["\n".join((*layer.names, layer.shape)) for layer in graph.layers]
+    boxes = [f"{la.count} x {text}" if la.count > 1 else text for la, text in zip(graph.layers, boxes, strict=True)]
     rows = math.ceil(len(boxes) / _IN_A_ROW)
     style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7 if rows == 1 else 6}
     box = {"boxstyle": "round,pad=0.4", "fc": "white", "ec": _SECOND}
@@ -445,63 +468,34 @@ def plot_network(
                 [before, column], [-above, -row], lw=0.8, color=_EXPLORED if before > column else _SECOND, zorder=0
             )
         axes.text(column, -row, text, bbox=box, **style)
-    cells = {tuple(map(operation_of, m.edges)): m for m in network.modules() if isinstance(m, Cell)}
-    for number, operations in enumerate(cells):
-        _draw_cell(axes, operations, -rows - 0.7 - 2.6 * number)
+    for number, operations in enumerate(graph.cells):
+        _draw_cell(axes, operations, 0.5, -rows - 1.3 - 2.6 * number)
     axes.set_xlim(-0.6, min(len(boxes), _IN_A_ROW) - 0.4)
-    axes.set_ylim(-rows - 2.6 * len(cells) + 0.4, 0.6)
+    axes.set_ylim(-rows - 2.6 * len(graph.cells) + 0.4, 0.6)
     axes.set_axis_off()
     axes.set_title(printable(title), fontsize=8)
     return axes
 
 
-def _sizes(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _layer_name(module: nn.Module) -> str:
-    """Return the class of a layer with its main settings, or those of the layers in an ``nn.Sequential``."""
-    from torch import nn
-
-    if isinstance(module, nn.Sequential):
-        return "\n".join(_layer_name(child) for child in module)
-    size = getattr(module, "kernel_size", getattr(module, "kernel", None))
-    name = type(module).__name__
-    if size is not None:
-        name += f" {_sizes((size, size) if isinstance(size, int) else size)}"
-    expansion, groups = getattr(module, "expansion", None), getattr(module, "groups", 1)
-    name += f"\nexpansion {expansion}" if expansion is not None else ""
-    return f"{name}, groups {groups}" if expansion is not None and groups > 1 else name
-
-
-def _draw_cell(axes: Axes, operations: Sequence[str], y: float) -> None:
+def _draw_cell(axes: Axes, operations: Sequence[str], x: float, y: float) -> None:
     """Draw the nodes of a cell and its edges with their operations; ``none`` is a dotted edge."""
     from matplotlib.patches import FancyArrowPatch
     from matplotlib.path import Path as Curve
 
-    from freerea_patch.spaces import EDGES
-
-    place = [(0.5 + 2.0 * node, y - 0.6) for node in range(4)]
-    # How far the curves of the longer edges are bent, so that none passes a node.
-    heights = {(0, 2): 0.9, (0, 3): 1.9, (1, 3): -0.9}
-    for edge, operation in zip(EDGES, operations, strict=True):
-        colour, line = (_EXPLORED, ":") if operation == "none" else (_SECOND, "-")
-        (x0, level), (x1, _) = place[edge[0]], place[edge[1]]
-        bend = (x0 + x1) / 2, level + heights.get(edge, 0.0)
-        end = x1 + 0.1 * (bend[0] - x1), level + 0.1 * (bend[1] - level)  # before the circle of the node
-        curve = Curve([(x0, level), bend, end], [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3])
+    for edge in cell_edges(operations):
+        colour, line = (_EXPLORED, ":") if edge.operation == "none" else (_SECOND, "-")
+        controls = [(x + dx, y + dy) for dx, dy in (edge.start, edge.bend, edge.end)]
         arrow: dict[str, Any] = {
             "arrowstyle": "-|>,head_length=6,head_width=3",
             "color": colour,
             "ls": line,
             "fc": "none",
         }
-        axes.add_patch(FancyArrowPatch(path=curve, **arrow))
-        middle = bend[0], (level + bend[1]) / 2  # of the curve
+        axes.add_patch(FancyArrowPatch(path=Curve(controls, [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3]), **arrow))
         label_box = {"fc": "white", "ec": "none", "pad": 1}
-        text = operation.replace("_", " ")
-        axes.text(*middle, text, ha="center", va="center", fontsize=7, color=colour, bbox=label_box)
-    for node, (x, level) in enumerate(place):
-        name = {0: "in", 3: "out"}.get(node, str(node))
+        text = edge.operation.replace("_", " ")
+        dx, dy = edge.middle
+        axes.text(x + dx, y + dy, text, ha="center", va="center", fontsize=7, color=colour, bbox=label_box)
+    for name, (dx, dy) in cell_nodes():
         circle = {"boxstyle": "circle,pad=0.4", "fc": "white", "ec": "black"}
-        axes.text(x, level, name, ha="center", va="center", fontsize=7, bbox=circle)
+        axes.text(x + dx, y + dy, name, ha="center", va="center", fontsize=7, bbox=circle)

@@ -11,6 +11,7 @@
       front.csv                the results of all seeds
       summary.json             numbers of networks and seconds of all seeds
       front.png                the figure
+      report.html              the page
       seed-0/journal.jsonl     every evaluated candidate of a seed, in the order of evaluation
       seed-0/result.json       the result of a seed; exists if the seed is finished
 
@@ -117,6 +118,8 @@ class _Record(BaseModel, extra="allow"):
 
 _LINE = TypeAdapter(_Line)
 _RESULT = TypeAdapter(_Result)
+#: Of a file ``clock.json``: seconds of a seed in all, and of the search itself.
+CLOCK = TypeAdapter(_Clock)
 _RECORD = TypeAdapter(_Record)
 
 

@@ -41,6 +41,8 @@ class RefineLog:
         }
         #: Seconds by what they were spent on.
         self.seconds: dict[str, float] = {}
+        #: Seconds of measuring by network.
+        self.measuring_s: dict[str, float] = {}
         what = "a choice or a value"
         for number, row in enumerate(self._lines.rows(_ROW, what), start=1):
             try:
@@ -56,6 +58,7 @@ class RefineLog:
             column, genotype, value = str(row["column"]), str(row["genotype"]), from_json(row["value"])
             self.values.setdefault(column, {}).setdefault(genotype, []).append((int(row["round"]), value))
             self._spend(f"measure {column}", float(row["seconds"]))
+            self.measuring_s[genotype] = self.measuring_s.get(genotype, 0.0) + float(row["seconds"])
         else:
             self._spend(f"train {row['column']}", float(row["trained_s"]))
 

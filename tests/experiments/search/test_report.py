@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from experiments.search.report import NUMBERS, TEXTS, main, page_markdown, read_runs, report
-from experiments.search.statistics import paired_p, summarise
 from freerea_patch import InputError
+from freerea_seval.runs.statistics import paired_p, summarise
 from tests.page_reader import PageReader
 
 COMMAND = "python -m experiments.search.report"

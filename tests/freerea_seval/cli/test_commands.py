@@ -85,7 +85,9 @@ def test_names_neither_reach_the_terminal_as_codes_nor_spreadsheets_as_formulas(
     assert "=again" not in (tmp_path / "run" / "front.csv").read_text().replace("'=again", "")
 
 
-def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_search_prints_a_table_draws_a_figure_and_writes_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = write_search(tmp_path)
     assert call("search", config, "-o", tmp_path / "run", "--seeds", "0-1") == 0
     printed = capsys.readouterr().out
@@ -94,10 +96,13 @@ def test_search_prints_a_table_and_draws_a_figure(tmp_path: Path, capsys: pytest
     assert f"run folder: {tmp_path / 'run'}" in printed
     figure = (tmp_path / "run" / "front.png").read_bytes()
     assert figure.startswith(b"\x89PNG")
-    (tmp_path / "run" / "front.png").unlink()
+    page = (tmp_path / "run" / "report.html").read_bytes()
+    for name in ("front.png", "report.html"):
+        (tmp_path / "run" / name).unlink()
     assert call("report", tmp_path / "run") == 0
     assert capsys.readouterr().out == printed
     assert (tmp_path / "run" / "front.png").read_bytes() == figure
+    assert (tmp_path / "run" / "report.html").read_bytes() == page
 
 
 def test_a_batch_on_the_command_line_is_looked_for_where_the_user_is(

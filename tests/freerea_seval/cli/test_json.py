@@ -119,6 +119,8 @@ def test_a_run_and_its_report(document: Any, place: Path) -> None:
     assert searched["pick"] == {"number": run.pick, "reason": run.pick_reason}
     assert [s["explored"] for s in searched["seeds"]] == [5, 5]
     assert Path(searched["figure"]).is_file()
+    assert Path(searched["page"]).name == "report.html"
+    assert Path(searched["page"]).is_file()
     reported = document("report", "run", "--html", "run.html")
     assert reported == searched | {"page": "run.html", "run": "run", "figure": reported["figure"]}
     exported = document("export", "run", "-o", "network.py")

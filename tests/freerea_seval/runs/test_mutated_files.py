@@ -18,8 +18,8 @@ from freerea_seval.measurement.run import VisitJournal
 from freerea_seval.measurement.timing import Timing
 from freerea_seval.runs.execute import execute
 from freerea_seval.runs.folder import RunFolder
-from freerea_seval.runs.page import run_page
 from freerea_seval.runs.report import front_table, history_table, print_report
+from freerea_seval.runs.run_page import run_page
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.runs.searches import write_search
 

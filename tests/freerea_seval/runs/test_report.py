@@ -113,7 +113,8 @@ def test_the_numbers_of_all_seeds_are_rows_of_the_front(tmp_path: Path, capsys: 
             expected = {row: expected[row] for row in (0, int((run.front["seed"] == 0).sum()))}
         assert {int(number): genotype for number, genotype in numbered.items()} == expected
         assert f"* the pick, number {run.pick}: {run.pick_reason}" in printed
-        assert printed.endswith(f"run folder: {path}\nnext: freerea-seval export {path} -o network.py\n")
+        page = path / "report.html"
+        assert printed.endswith(f"run folder: {path}\npage: {page}\nnext: freerea-seval export {path} -o network.py\n")
 
 
 def test_a_result_without_a_metric_has_a_pick(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, trim_mean, wilcoxon
 
-from experiments.search.statistics import RESAMPLES, Summary, closed, interquartile_mean, paired_p, summarise
+from freerea_seval.runs.statistics import RESAMPLES, Summary, closed, interquartile_mean, paired_p, summarise
 
 values = st.lists(st.floats(-100, 100), min_size=1, max_size=12)
 

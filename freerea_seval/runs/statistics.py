@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import bootstrap, rankdata, trim_mean
+
+from freerea_patch import InputError
 
 Key = TypeVar("Key", bound=Hashable)
 Values = Sequence[float] | npt.NDArray[np.float64]
@@ -30,11 +31,27 @@ class Summary:
     high: float
 
 
+def require_scipy() -> None:
+    """Check that SciPy is installed.
+
+    Raises:
+        InputError: it is not.
+    """
+    try:
+        import scipy.stats  # noqa: F401
+    except ImportError:
+        raise InputError(
+            "statistics over seeds need scipy, which is not installed: pip install 'freerea-seval[predictor]'"
+        ) from None
+
+
 def interquartile_mean(values: Values) -> float:
     """Return the mean of the middle half of values, which is robust to one bad seed (IQM, Agarwal 2021).
 
     Where their number is no multiple of four, less than a quarter is cut at each end, as in Agarwal's own code.
     """
+    from scipy.stats import trim_mean
+
     return float(trim_mean(values, 0.25))
 
 
@@ -49,6 +66,8 @@ def summarise(groups: Sequence[Values], seed: int = 0) -> Summary | None:
     Returns:
         None without any value; a single value is its own interval.
     """
+    from scipy.stats import bootstrap, trim_mean
+
     arrays = [np.asarray(group, float) for group in groups if len(group)]
     if not arrays:
         return None
@@ -82,6 +101,8 @@ def paired_p(first: Mapping[Key, float], second: Mapping[Key, float]) -> float |
         None with fewer than two common keys. Pairs without a difference are dropped, as in Wilcoxon 1945; 1 if no other
         is left.
     """
+    from scipy.stats import rankdata
+
     differences = np.round([first[key] - second[key] for key in first if key in second], _DECIMALS)
     if len(differences) < 2:
         return None
