@@ -135,6 +135,11 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         os.close(handle)
     try:
         yield folder
+    except OSError as error:
+        if error.errno is None or not str(error.filename).startswith(f"{folder}{os.sep}"):
+            raise
+        final = parent / Path(error.filename).relative_to(folder)  # where a file goes that is written here first
+        raise OSError(error.errno, error.strerror, str(final)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
@@ -199,8 +204,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(part, path)
-    except OSError as error:  # which names the temporary file, or none
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # some name no file
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:

@@ -429,9 +429,9 @@ def test_a_predictor_of_a_space_with_options_is_trained_and_asked(
     alone = capsys.readouterr().out
     assert call("predict", tmp_path / "p", networks[0], "--space", options) == 0
     assert capsys.readouterr().out == alone
-    command = ("train", measured, "--metric", "latency_ms", "-o", tmp_path / "q", "--space")
-    refused(capsys, "expected a name, or options such as '{name: gpt, width: 128}'", *command, "{width: 1}")
-    refused(capsys, "not valid YAML", *command, "{name: gpt")
+    wrong = ("train", measured, "--metric", "latency_ms", "-o", tmp_path / "q", "--space")
+    refused(capsys, "expected a name, or options such as '{name: gpt, width: 128}'", *wrong, "{width: 1}")
+    refused(capsys, "not valid YAML", *wrong, "{name: gpt")
 
 
 def test_a_search_in_another_space_than_that_of_its_predictor_says_so(
