@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from inspect import Parameter, isabstract, signature
 from random import Random
 from typing import Any, Literal, get_type_hints
@@ -47,7 +47,10 @@ class Search(ABC):
         space: the search space.
         terms: the objectives, whose roles, directions and bounds determine the selection.
         seed: determines the course of the search, given the same metric values.
-        aggregation, normalisation: how candidates are scored, see :class:`~freerea_patch.history.History`.
+        aggregation: how the fitness metrics become one score: the ``sum`` of their values, each relative to the
+            largest, as FreeREA has it; the mean of their ``ranks``; or that of the logarithms of ranks, ``log-ranks``.
+        normalisation: among which networks values and ranks are compared: the ``pool`` that is to be ranked, or all of
+            the ``history``.
         simplify: remove operations that the output does not depend on from every proposed genotype; ``"auto"`` does so
             in spaces with a method ``simplified``. Such operations change metrics and cost time, but do not change the
             function that the network computes.
@@ -441,11 +444,12 @@ ALGORITHMS: Mapping[str, type[Search] | str] = {
 }
 
 
-def find_algorithm(name: str) -> type[Search]:
+def find_algorithm(name: str, others: Iterable[str] = ()) -> type[Search]:
     """Return an algorithm by name.
 
     Args:
         name: a built-in algorithm, one that an installed package adds (:data:`ENTRY_POINTS`), or ``pkg.module:Class``.
+        others: names that are valid as well, for the error.
 
     Raises:
         InputError: an unknown name, or an object that is not an algorithm.
@@ -456,7 +460,7 @@ def find_algorithm(name: str) -> type[Search]:
 
         installed = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
         if name not in installed:
-            raise unknown_name("algorithm", name, [*ALGORITHMS, *installed, "pkg.module:Class"])
+            raise unknown_name("algorithm", name, [*ALGORITHMS, *installed, *others, "pkg.module:Class"])
         target = installed[name]
     algorithm = import_object(target, f"algorithm {name!r}") if isinstance(target, str) else target
     if not (isinstance(algorithm, type) and issubclass(algorithm, Search)) or isabstract(algorithm):

@@ -120,7 +120,10 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
     parent = Path(tempfile.gettempdir()) if parent is None else parent.absolute()
     _remove_abandoned_once(parent)
     while True:
-        folder, handle = Path(tempfile.mkdtemp(_SUFFIX, ".", parent)), None
+        try:
+            folder, handle = Path(tempfile.mkdtemp(_SUFFIX, ".", parent)), None
+        except OSError as error:  # which names the temporary folder
+            raise OSError(error.errno, error.strerror, str(parent)) from error
         try:
             handle = _lock_folder(folder)
         except (BlockingIOError, FileNotFoundError):  # another process took it for an abandoned one
@@ -132,6 +135,11 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
         os.close(handle)
     try:
         yield folder
+    except OSError as error:
+        if error.errno is None or not str(error.filename).startswith(f"{folder}{os.sep}"):
+            raise
+        final = parent / Path(error.filename).relative_to(folder)  # where a file goes that is written here first
+        raise OSError(error.errno, error.strerror, str(final)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if handle is not None:
@@ -188,13 +196,18 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the folder is missing, not writable, or the disk is full; the old file is untouched.
     """
-    with temporary_folder(path.parent) as folder:
-        part = folder / path.name
-        with open(part, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
+    try:
+        with temporary_folder(path.parent) as folder:
+            part = folder / path.name
+            with open(part, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(part, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # some name no file
 
 
 def read_bounded(path: Path, most_bytes: int) -> bytes:

@@ -43,15 +43,32 @@ def prepare_torch() -> None:
     prepare(LiveSettings())
 
 
-def as_space(space: str | SearchSpace) -> SearchSpace:
-    """Return a search space, given itself or its name.
+def as_space(space: str | Mapping[str, Any] | SearchSpace) -> SearchSpace:
+    """Return a search space, given itself, its name, or its name and options as a mapping or the text of one.
 
     Raises:
-        InputError: an unknown name; see :func:`freerea_seval.config.spaces.make_space`.
+        InputError: an unknown name or option; see :func:`freerea_patch.spaces.make_space`.
     """
     from freerea_seval.config import make_space
 
-    return make_space(space) if isinstance(space, str) else space
+    named = space_spec(space) if isinstance(space, str) else space
+    return make_space(named) if isinstance(named, (str, Mapping)) else named
+
+
+def space_spec(space: str) -> str | Mapping[str, Any]:
+    """Return a space as a config has it: a name, or the mapping of a text such as ``{name: gpt, width: 128}``.
+
+    Raises:
+        InputError: the text is no mapping with a name.
+    """
+    if not space.startswith("{"):
+        return space
+    from freerea_seval.config import parse_yaml
+
+    options = parse_yaml(space, f"space {space!r:.200}")
+    if not isinstance(options.get("name"), str) or not all(isinstance(option, str) for option in options):
+        raise InputError(f"space {space!r:.200}: expected a name, or options such as '{{name: gpt, width: 128}}'")
+    return dict(options)
 
 
 def as_config(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.api.arguments import as_space, prepare_torch, progress_bars
+from freerea_seval.api.arguments import as_space, prepare_torch, progress_bars, space_spec
 from freerea_seval.api.measuring import measure
 from freerea_seval.api.predictors import Predictor, read_measurements, read_strings, recorded_name
 from freerea_seval.files import check_new, write_atomically
@@ -30,7 +30,7 @@ _HALVINGS = 5
 
 def plan(
     n: int = 10,
-    space: str | SearchSpace = "nats-tss",
+    space: str | Mapping[str, Any] | SearchSpace = "nats-tss",
     genotypes: str | Path | None = None,
     base: Sequence[str | Path] = (),
     earlier: Sequence[str | Path] = (),
@@ -98,7 +98,7 @@ def calibrate(
     *,
     metric: str = "latency_ms",
     base: Sequence[str | Path] = (),
-    space: str | SearchSpace = "nats-tss",
+    space: str | Mapping[str, Any] | SearchSpace = "nats-tss",
     unit: str | None = None,
     unsupported: float | None = None,
     seed: int = 0,
@@ -299,6 +299,6 @@ def measure_and_calibrate(
 
         if (backend, device) != ("eager", "cpu"):
             raise InputError("over ssh, networks run in ONNX Runtime on the CPU; leave out --backend and --device")
-        networks = space_networks(as_space(space), chosen, batch_size or 1, seed, space)
+        networks = space_networks(as_space(space), chosen, batch_size or 1, seed, space_spec(space))
         SshMachine(ssh, python, threads).measure(networks, measured, ROUNDS, progress_bars(progress))
     return calibrate([*earlier, measured], folder, base=base, space=space, seed=seed, progress=progress)

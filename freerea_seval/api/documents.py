@@ -457,6 +457,7 @@ def schemas() -> dict[str, Schema]:
     for command, schema in documents.items():
         models = {model.__name__: model for model in _models(DOCUMENTS[command])}
         for name, part in {**schema.get("$defs", {}), DOCUMENTS[command].__name__: schema}.items():
+            part.pop("title")  # the name of the class
             part["description"] = summary_of(models[name])
             for key, text in descriptions_of(models[name]).items():
                 if key in part["properties"]:

@@ -10,7 +10,7 @@ from freerea_seval.api.arguments import as_space, as_tensors, prepare_torch, pro
 from freerea_seval.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pandas import DataFrame
     from torch import nn
@@ -37,7 +37,7 @@ def encode(
     inputs: None = None,
     view: str = "executed",
     published: bool = False,
-    space: str | SearchSpace | None = None,
+    space: str | Mapping[str, Any] | SearchSpace | None = None,
     output: str | Path | None = None,
     *,
     progress: bool = True,
@@ -49,7 +49,7 @@ def encode(
     inputs: Inputs | None = None,
     view: str = "executed",
     published: bool = False,
-    space: str | SearchSpace | None = None,
+    space: str | Mapping[str, Any] | SearchSpace | None = None,
     output: str | Path | None = None,
     *,
     progress: bool = True,
@@ -145,11 +145,14 @@ def encode_with_facts(
     return string, facts
 
 
-def _space_strings(space: str | SearchSpace, view: str, published: bool, progress: bool) -> DataFrame:
+def _space_strings(
+    space: str | Mapping[str, Any] | SearchSpace, view: str, published: bool, progress: bool
+) -> DataFrame:
     from freerea_seval.strings import SpaceStrings, check_view, sevalnas_string
 
     checked_view = check_view(view)
-    name, space = space if isinstance(space, str) else space.name, as_space(space)
+    name, space = space if isinstance(space, str) else "", as_space(space)
+    name = name or space.name
     genotypes: Sequence[str] | None = getattr(space, "genotypes", lambda: None)()
     if genotypes is None:
         raise InputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.api.arguments import as_space, as_tensors, input_text, prepare_torch, progress_bars
+from freerea_seval.api.arguments import as_space, as_tensors, input_text, prepare_torch, progress_bars, space_spec
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import Progress
 
@@ -36,7 +36,7 @@ _STRINGS = "strings"
 def measure(
     networks: SomeNetworks | None = None,
     inputs: Inputs | None = None,
-    space: str | SearchSpace | None = None,
+    space: str | Mapping[str, Any] | SearchSpace | None = None,
     count: int | None = None,
     genotypes: str | Path | None = None,
     informative: bool = False,
@@ -100,7 +100,7 @@ def measure(
         if not 1 <= value <= most:
             raise InputError(f"{name} must be 1 or more, and at most {most}, got {value!r:.40}")
     objects = [] if networks is None else [module for module in _by_name(networks).values() if module is not None]
-    if memory and (objects or not isinstance(space, (str, type(None)))):
+    if memory and (objects or not isinstance(space, (str, Mapping, type(None)))):
         raise InputError(
             "memory is measured in a process a network, which makes it by its name; give the space by its name, or"
             " networks as pkg.module:factory"
@@ -140,7 +140,7 @@ def measure(
 def export_networks(
     networks: SomeNetworks | None = None,
     inputs: Inputs | None = None,
-    space: str | SearchSpace | None = None,
+    space: str | Mapping[str, Any] | SearchSpace | None = None,
     count: int | None = None,
     genotypes: str | Path | None = None,
     informative: bool = False,
@@ -272,7 +272,7 @@ def _check_output(output: Path) -> Path:
 def _choose(
     networks: SomeNetworks | None,
     inputs: Inputs | None,
-    space: str | SearchSpace | None,
+    space: str | Mapping[str, Any] | SearchSpace | None,
     count: int | None,
     genotypes: str | Path | None,
     informative: bool,
@@ -319,7 +319,7 @@ def _choose(
     for option, number in (("--networks", count), ("--batch-size", batch_size)):
         if number is not None and number < 1:
             raise InputError(f"{option} must be 1 or more, got {number}")
-    named = _SPACE if space is None else space
+    named = _SPACE if space is None else space_spec(space) if isinstance(space, str) else space
     space = as_space(named)
     if listed or genotypes is not None:
         if listed and genotypes is not None:
@@ -337,7 +337,9 @@ def _choose(
     if ordered or informative:
         with bars.task(f"choosing among {len(candidates)} networks") as show:
             candidates = most_informative_first(space, candidates, show)[:wanted]
-    return space_networks(space, candidates, batch_size or 1, seed, named if isinstance(named, str) else ""), {}
+    return space_networks(
+        space, candidates, batch_size or 1, seed, named if isinstance(named, (str, Mapping)) else ""
+    ), {}
 
 
 def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:

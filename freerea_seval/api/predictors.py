@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from freerea_patch import SPACES, InputError, SearchSpace
-from freerea_seval.api.arguments import as_space, as_table, prepare_torch, progress_bars
+from freerea_seval.api.arguments import as_space, as_table, prepare_torch, progress_bars, space_spec
 from freerea_seval.api.encoding import encode
 from freerea_seval.files import check_new, new_folder, remove_abandoned, write_atomically
 from freerea_seval.strings.views import View
@@ -37,6 +37,8 @@ _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
 _CELL_ADVICE = (
     ", or write a number and add --unsupported NUMBER; if it was not measured, leave it empty and add --missing"
 )
+#: How to correct a network of another space.
+_SPACE_ADVICE = "; name the space of the table's networks with --space"
 
 
 def train(
@@ -44,7 +46,7 @@ def train(
     metric: str | Sequence[str],
     output: str | Path | None = None,
     *,
-    space: str | SearchSpace = "nats-tss",
+    space: str | Mapping[str, Any] | SearchSpace = "nats-tss",
     direction: str | Sequence[str] | None = None,
     unit: str | None = None,
     unsupported: float | None = None,
@@ -66,7 +68,8 @@ def train(
         metric: the column to predict; several are learned together.
         output: folder to save the predictor in; None to save it later.
         space: the search space of the genotypes: ``"nats-tss"``, ``"nats-sss"``, ``"fbnet"``,
-            ``"nats-tss/cifar100"``, ``"pkg.module:Class"``, or the space itself.
+            ``"nats-tss/cifar100"``, ``"pkg.module:Class"``; a name with options, as in a config, such as
+            ``{"name": "gpt", "width": [128, 256]}`` or its text; or the space itself.
         direction: which values are better, ``"min"`` or ``"max"``: of all metrics, or one a metric; None for what the
             names say, such as ``"max"`` for ``accuracy``.
         unit: unit of the metrics; None for the ending of a column's name (``latency_ms``).
@@ -230,7 +233,7 @@ class Predictor:
     def predict(
         self,
         genotypes: Sequence[str | nn.Module] | str | nn.Module,
-        space: str | SearchSpace | None = None,
+        space: str | Mapping[str, Any] | SearchSpace | None = None,
         interval: float | None = None,
         proxies: str | Path | DataFrame | None = None,
         output: str | Path | None = None,
@@ -324,7 +327,7 @@ class Predictor:
     def evaluate(
         self,
         table: str | Path | DataFrame,
-        space: str | SearchSpace | None = None,
+        space: str | Mapping[str, Any] | SearchSpace | None = None,
         interval: float = 0.9,
         unsupported: float | None = None,
         missing: bool = False,
@@ -415,7 +418,7 @@ class Predictor:
             parts = list(self.model.predict(strings, proxies, interval=interval))
         return [np.where(np.isfinite(parts[0]), part, np.nan) for part in parts]
 
-    def _space_of(self, space: str | SearchSpace | None) -> SearchSpace:
+    def _space_of(self, space: str | Mapping[str, Any] | SearchSpace | None) -> SearchSpace:
         """Return the space of the genotypes: the caller's choice, or the predictor's own.
 
         Raises:
@@ -427,7 +430,7 @@ class Predictor:
             return self._space
         if self.info.space == _Modules.name:
             return cast("SearchSpace", _Modules({}))
-        if self.info.space.partition("/")[0] not in SPACES:
+        if not _is_builtin(self.info.space):
             raise InputError(
                 f"predictor {self.folder} learned from networks of the space {self.info.space!r}, which is not built"
                 " in, and a folder alone must not cause code to run; if you trust that space, give it:"
@@ -513,7 +516,9 @@ def read_measurements(
             key = "network" if "network" in frame.columns else "string"
             space = cast("SearchSpace", _Modules(dict(zip(frame[key], frame["string"], strict=True))))
         for metric in metrics:
-            genotypes, numbers = read_table(path, space, metric, key=key, advice=Advice("", _CELL_ADVICE))
+            genotypes, numbers = read_table(
+                path, space, metric, key=key, advice=Advice("", _CELL_ADVICE, _SPACE_ADVICE)
+            )
             column = np.array(numbers, dtype=np.float64)
             empty = np.isnan(column)
             if empty.all():
@@ -599,10 +604,25 @@ class _Modules:
         return [serialize_graph(view_of(parse_graph(string), view)) for string in strings]
 
 
-def recorded_name(named: str | SearchSpace, space: SearchSpace) -> str:
-    """Return the name of a table's space as predictors record it: ``pkg.module:Class`` of a space of one's own."""
-    own = isinstance(named, str) and ":" in named and not isinstance(space, _Modules)
-    return str(named) if own else space.name
+def recorded_name(named: str | Mapping[str, Any] | SearchSpace, space: SearchSpace) -> str:
+    """Return the name of a table's space as predictors record it, from which it can be made again, if that is possible.
+
+    That is ``pkg.module:Class`` of a space of one's own, and JSON where there are options beside the name.
+    """
+    spec = space_spec(named) if isinstance(named, str) else named
+    if isinstance(space, _Modules) or not isinstance(spec, (str, Mapping)):
+        return space.name
+    name = str(spec if isinstance(spec, str) else spec["name"])
+    if ":" not in name and _is_builtin(space.name):
+        return space.name
+    return name if isinstance(spec, str) else json.dumps({"name": name, **spec})  # the name first
+
+
+def _is_builtin(recorded: str) -> bool:
+    """Whether a recorded name is that of a built-in space, which can be made without running anyone's code."""
+    spec = space_spec(recorded)
+    name = recorded if isinstance(spec, str) else spec["name"]
+    return str(name).partition("/")[0] in SPACES
 
 
 def read_strings(space: SearchSpace, view: View, genotypes: Sequence[str], progress: bool) -> list[str]:

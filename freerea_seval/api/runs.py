@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -160,11 +161,15 @@ def search(
 
 def _finished(folder: RunFolder, log: str | None) -> Run:
     """Return a finished run, after it was written to an experiment tracker."""
+    run = Run(folder)
     if log is not None:
         from freerea_seval.runs.trackers import track
 
-        track(folder, log)
-    return Run(folder)
+        figure = None
+        with suppress(InputError):  # matplotlib is not installed
+            figure = run.draw()
+        track(folder, log, figure)
+    return run
 
 
 def _take_over(config: Config, runs: Sequence[str | Path], draft: Path) -> None:
@@ -510,6 +515,10 @@ class Run:
         Raises:
             InputError: a seed is not finished, or matplotlib is not installed.
         """
+        return self._figure
+
+    @cached_property
+    def _figure(self) -> Path:
         from freerea_seval.runs.figures import draw_run
 
         return draw_run(self.folder)

@@ -23,6 +23,8 @@ Schema = dict[str, Any]
 DIALECT = "http://json-schema.org/draft-07/schema#"
 _SECTIONS = (Config, SearchSection, Budget, ObjectiveSection, MetricSection, LiveSettings, RefineSection)
 _ENTRY = re.compile(r"^    (?P<names>\w+(?:, \w+)*): (?P<text>.*(?:\n {5,}.*)*)", re.MULTILINE)
+#: A reference to a name of the code, which leads nowhere for the reader of a schema.
+_SEE = re.compile(r"[;,]? ?\bsee :\w+:`[^`]*`")
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]+\.)?(\w+)`")
 _PRESETS = {
     "guided": "metrics that need no training and rank networks best, with the options of the loop that go with them",
@@ -40,6 +42,7 @@ def config_schema() -> Schema:
     sections: dict[str, Schema] = {**schema["$defs"], "Config": schema}
     for section in _SECTIONS:
         described = sections[section.__name__]
+        described.pop("title")  # the name of the class
         described["description"] = summary_of(section)
         for name, text in descriptions_of(section).items():
             if name in described["properties"]:
@@ -56,7 +59,7 @@ def config_schema() -> Schema:
         {"required": ["objectives"], "properties": {"objectives": {"minItems": least}}},
         {"required": ["search"], "properties": {"search": {"required": ["preset"]}}},
     ]
-    return {"$schema": DIALECT, "title": "Config of freerea-seval", **{k: v for k, v in schema.items() if k != "title"}}
+    return {"$schema": DIALECT, "title": "Config of freerea-seval", **schema}
 
 
 def summary_of(cls: type) -> str:
@@ -70,13 +73,16 @@ def descriptions_of(cls: type) -> dict[str, str]:
     for base in cls.__mro__:
         for entry in _ENTRY.finditer(inspect.cleandoc(base.__doc__ or "")):
             for name in entry["names"].split(", "):
-                texts.setdefault(name, plain(entry["text"]))
+                text = plain(entry["text"])
+                if text != ".":  # a reference to the description of another class
+                    texts.setdefault(name, text)
     return texts
 
 
 def plain(text: str) -> str:
-    """Return a text of a docstring on one line, without the marks of reStructuredText."""
-    return " ".join(_ROLE.sub(r"\1", text).replace("``", "").split())
+    """Return a text of a docstring on one line in the words of JSON, without references and marks."""
+    text = _ROLE.sub(r"\1", _SEE.sub("", " ".join(text.split()))).replace("``", "")
+    return re.sub(r"\bNone\b", "null", text)
 
 
 def _choices(texts: Mapping[str, str]) -> list[Schema]:

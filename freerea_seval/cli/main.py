@@ -37,7 +37,11 @@ app = typer.Typer(
 )
 
 SpaceOption = Annotated[
-    str, typer.Option(help="nats-tss, nats-sss or fbnet, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class.")
+    str,
+    typer.Option(
+        help="nats-tss, nats-sss, fbnet, ..., /DATASET behind it (nats-tss/cifar100), or pkg.module:Class; with options"
+        " as in a config: '{name: gpt, width: [128, 256]}'."
+    ),
 ]
 
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
@@ -890,7 +894,9 @@ def _fail(message: str) -> None:
 def _describe(error: OSError) -> str:
     where = f" {error.filename}" if error.filename else ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        remedy = "; make room, then continue a search with --resume RUN: the files written so far are complete"
+        remedy = "; make room, then repeat the command: the files written so far are complete"
+        if sys.argv[1:2] == ["search"]:
+            remedy = "; make room, then continue with --resume RUN: the files written so far are complete"
     else:
         remedy = "; correct that and try again"
     return f"cannot read or write{where}: {error.strerror or error}{remedy}"

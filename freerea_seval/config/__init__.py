@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         dump_config,
         foreign_names,
         load_config,
+        parse_yaml,
         resolve_algorithm,
         with_engine,
     )

@@ -364,7 +364,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         raise InputError(f"config {path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"config {path}: cannot be read ({error})") from None
-    tree = _parse(text, f"config {path}")
+    tree = parse_yaml(text, f"config {path}")
     if not isinstance(tree, dict):
         kind = "nothing" if tree is None else type(tree).__name__
         raise InputError(f"config {path}: expected keys such as 'space' and 'objectives', got {kind}")
@@ -470,7 +470,7 @@ def _find_algorithm(name: str, base: Path) -> type[Search]:
     if name not in ENGINES and any(engine.partition(":")[0] == library for engine in ENGINES):
         raise unknown_name("engine", name, ENGINES)
     with importable_from(base):
-        return find_algorithm(ENGINES.get(name, name))
+        return find_algorithm(ENGINES.get(name, name), ENGINES)
 
 
 def with_engine(section: SearchSection, engine: str, base: Path) -> tuple[SearchSection, list[str]]:
@@ -584,7 +584,12 @@ def _count_nodes(node: yaml.Node, counts: dict[int, int]) -> int:
     return count
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """Return the plain values of YAML that cannot cost more than stated bounds.
+
+    Raises:
+        InputError: it is not YAML, or exceeds a bound.
+    """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - it is a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # YAML of thousands of brackets, a !!map of a text
@@ -598,7 +603,7 @@ def _override(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not (key and equals):
         raise InputError(f"--set {override!r:.80}: expected KEY=VALUE, such as budget.evaluations=50")
-    value = _parse(text, f"--set {override!r:.80}")
+    value = parse_yaml(text, f"--set {override!r:.80}")
     *path, last = key.split(".")
     node: Any = tree
     for step in path:

@@ -34,8 +34,6 @@ from freerea_seval.sources.learned import LearnedSource, Means
 
 _FOLDER = "earlier"
 _FACTS = TypeAdapter(dict[str, Any])
-#: Settings of live networks on which no value depends.
-_WITHOUT_EFFECT = {"cache", "threads"}
 
 
 @dataclass(frozen=True)
@@ -150,8 +148,7 @@ def _explored(run: RunFolder, folder: RunFolder, setup: Setup) -> Iterator[Candi
     """Yield the candidates of an earlier run with their values of metrics that are computed here in the same way."""
     kept = ("metric", "source", "column")
     earlier = [tuple(getattr(section, name) for name in kept) for section in run.config.objectives]
-    live, other = (c.live.model_dump(exclude=_WITHOUT_EFFECT) for c in (setup.config, run.config))
-    alike = live == other and folder.base == run.base
+    alike = _live(setup.config) == _live(run.config) and folder.base == run.base
     columns = [
         bound.section.column
         for bound in setup.bound
@@ -165,6 +162,12 @@ def _explored(run: RunFolder, folder: RunFolder, setup: Setup) -> Iterator[Candi
                 values = {name: v for name, v in step.evaluation.values.items() if name in columns}
                 # This run spent no time on it.
                 yield Candidate(step.proposal, Evaluation(values, {}), 0, True)
+
+
+def _live(config: Config) -> dict[str, Any]:
+    """Return the settings of live networks on which values depend."""
+    # The number of threads decides the order of additions; where metrics are computed, it is 1 by default.
+    return {**config.live.model_dump(exclude={"cache"}), "threads": config.live.threads or 1}
 
 
 def _needed(setup: Setup, values: Mapping[str, Mapping[str, Sequence[float]]]) -> Iterator[ObjectiveSection]:

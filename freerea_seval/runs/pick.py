@@ -74,11 +74,13 @@ def recommend(config: Config, front: DataFrame, seed: int | None = None) -> Pick
 def knee(points: Floats) -> tuple[int, str]:
     """Return the position of the knee of a front, and what it is.
 
-    The axes are normalised to the range of the front. The knee is the point that lies farthest beyond the hyperplane
-    through the corners at which one axis is best and the others are worst (Das 1999, "On characterizing the knee of the
-    Pareto curve"). On two axes, these corners are the ends of the front; on more, the ends need not span a hyperplane,
-    whereas the corners always do, and no dominated point is farther than one that dominates it. Where no point lies
+    The axes are normalised to the range of the front. On two axes, the knee is the point that lies farthest beyond the
+    line through the ends of the front (Das 1999, "On characterizing the knee of the Pareto curve"). Where no point lies
     beyond it, the front has no knee, and the point whose worst axis is best is the compromise (Wierzbicki 1980).
+
+    It is the pick on more than two axes, too. There, axes often agree, such as latency and parameters. A distance from
+    a hyperplane counts what they have in common twice, so that it is largest at an end of the front; the worst axis is
+    the same however many agree. The sum of all axes decides between points that are equal by their worst.
 
     Args:
         points: ``(n, m)`` oriented points, n at least 1; one with a NaN or infinite coordinate is not the knee.
@@ -92,13 +94,12 @@ def knee(points: Floats) -> tuple[int, str]:
         return int(rows[0]), "the first of equal networks"
     if axes.shape[1] == 1:
         return int(rows[axes.argmax()]), "the best on the only axis on which networks differ"
-    beyond = axes.sum(axis=1) - 1.0  # in units of the distance between parallel hyperplanes
-    if beyond.max() > 1e-9:
-        ends = "line through its ends (Das 1999)"
-        if axes.shape[1] > 2:
-            ends = "hyperplane through its corners (after Das 1999)"
-        return int(rows[beyond.argmax()]), f"the knee of the front, farthest from the {ends}"
-    return int(rows[axes.min(axis=1).argmax()]), "the compromise of a front without a knee: its worst axis is the best"
+    sums, worst = axes.sum(axis=1), axes.min(axis=1)
+    if axes.shape[1] == 2 and sums.max() > 1.0 + 1e-9:  # in units of the distance between parallel lines
+        return int(rows[sums.argmax()]), "the knee of the front, farthest from the line through its ends (Das 1999)"
+    kind = "a front without a knee" if axes.shape[1] == 2 else f"{axes.shape[1]} axes"
+    best = np.lexsort((-sums, -worst))[0]
+    return int(rows[best]), f"the compromise of {kind}: its worst axis is the best (Wierzbicki 1980)"
 
 
 def _oriented(section: ObjectiveSection, rows: DataFrame) -> Floats:

@@ -410,6 +410,10 @@ class Refinement:
         Raises:
             InputError: nothing that selects has a predictor or values yet.
         """
+        budget = self._setup.config.budget
+        evaluations = _share(budget.evaluations, number, self._rounds)
+        if evaluations == 0:
+            return
         selecting = [b.source for b in self._bound if b.section.role != "constraint"]
         if all(isinstance(source, LearnedSource) and not source.trained for source in selecting):
             lacking = next(learned for learned in self.learned if learned.selects)
@@ -431,7 +435,10 @@ class Refinement:
         for candidate in given.all_candidates():
             search.history.add(candidate.proposal, candidate.evaluation)
         search.history.infeasible_in_a_row = 0  # patience is for what the search proposes
-        budget = self._share(len(search.history))
+        limits: dict[str, Any] = {name: limit / self._rounds for name, limit in budget.limits.items()}
+        if evaluations is not None:  # with room for the feasible networks that are known already
+            limits["evaluations"] = len(search.history) + evaluations
+        budget = Budget(**limits, patience=budget.patience)
         journal = Journal(self._path / f"round-{number}.jsonl")
         steps = journal.steps()
         recorder = Recorder(journal, steps, budget.uses_clock)
@@ -445,14 +452,6 @@ class Refinement:
 
             with suppress(NothingFeasible):  # measurements near the bound are what is needed then
                 run(search, objectives, budget, ledger=Ledger(), on_candidate=on_candidate, replay=steps)
-
-    def _share(self, known: int) -> Budget:
-        """Return the budget of one part, with room for the feasible networks that are known already."""
-        budget = self._setup.config.budget
-        shares: dict[str, Any] = {name: limit / self._rounds for name, limit in budget.limits.items()}
-        if budget.evaluations is not None:
-            shares["evaluations"] = known + max(1, round(budget.evaluations / self._rounds))
-        return Budget(**shares, patience=budget.patience)
 
     def _steered(self) -> bool:
         """Whether guides stand in for a metric whose predictor is not trained yet."""
@@ -610,6 +609,11 @@ class Refinement:
                 self.log.value(number, learned.column, genotype, Measured(value))
         self.log.close()
         return len(answers)
+
+
+def _share(evaluations: int | None, part: int, parts: int) -> int | None:
+    """Return the evaluations of one of several parts, counted from 1, which add up to those of the whole search."""
+    return None if evaluations is None else -(-evaluations * part // parts) + (-evaluations * (part - 1) // parts)
 
 
 class _Oriented:

@@ -105,9 +105,14 @@ def predicted_and_measured(config: Config) -> list[tuple[str, str]]:
     The pairs are those of predicted objectives and the report's metrics, and those of the metrics of ``refine``.
     """
     learned = [(f"{s.column}_predicted", s.column) for s in config.objectives if config.is_learned(s)]
-    reported = {s.metric: s.column for s in config.report if not is_predicted(config, s)}
+    reported = {_quantity(s): s.column for s in config.report if not is_predicted(config, s)}
     predicted = [s for s in config.objectives if is_predicted(config, s)]
-    return learned + [(s.column, reported[s.metric]) for s in predicted if s.metric in reported]
+    return learned + [(s.column, reported[_quantity(s)]) for s in predicted if _quantity(s) in reported]
+
+
+def _quantity(section: MetricSection) -> str:
+    """Return what a metric measures: its name without the unit that names of columns end with, as in ``latency_ms``."""
+    return section.metric.removesuffix(f"_{section.unit}") if section.unit else section.metric
 
 
 def print_report(folder: RunFolder, console: Console) -> None:

@@ -46,19 +46,20 @@ class Record:
     report: str
 
 
-def track(folder: RunFolder, tracker: str) -> None:
+def track(folder: RunFolder, tracker: str, figure: Path | None) -> None:
     """Write a finished run to a tracker.
 
     Args:
         folder: the run.
         tracker: ``tensorboard``, whose files are in ``RUN/tensorboard``; ``mlflow``, to the server or folder that its
             own environment variables name; or ``wandb``, likewise.
+        figure: file of the figure of the front; None if it cannot be drawn.
 
     Raises:
         InputError: an unknown tracker, or its package is not installed.
     """
     write = find_tracker(tracker)
-    for record in _records(folder):
+    for record in _records(folder, figure):
         write(record, folder.path)
 
 
@@ -77,18 +78,13 @@ def find_tracker(name: str) -> Callable[[Record, Path], None]:
     return _TRACKERS[name]
 
 
-def _records(folder: RunFolder) -> Iterator[Record]:
+def _records(folder: RunFolder, figure: Path | None) -> Iterator[Record]:
     from rich.console import Console
 
-    from freerea_seval.runs.figures import draw_run
     from freerea_seval.runs.report import front_table, history_table, print_report
 
     text = io.StringIO()
     print_report(folder, Console(file=text, width=120))
-    try:
-        figure: Path | None = draw_run(folder)
-    except InputError:  # matplotlib is not installed
-        figure = None
     front, history = front_table(folder), history_table(folder)
     parameters = dict(_flat(folder.config.model_dump(exclude_none=True)))
     for seed in folder.config.search.seeds:

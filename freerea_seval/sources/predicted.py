@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, TypeAdapter
 
-from freerea_patch import UNSUPPORTED, InputError, Measured, unknown_name
+from freerea_patch import SPACES, UNSUPPORTED, InputError, Measured, unknown_name
 from freerea_patch.imports import TORCH_LOCK
 from freerea_seval.files import read_json, write_atomically
 from freerea_seval.predictor.model_card import ADVICE, PredictorInfo
@@ -71,6 +72,7 @@ class PredictedSource:
         predictor, info = load_predictor(folder)
         self._proxies = _open_proxies(context, folder, info, proxies)
         self.strings = shared_strings(context.space, info.view)
+        self._space = context.space.name
         self._where = str(argument) if isinstance(argument, str) else "trained on this machine"
         self._adopt(predictor, info)
         # The first prediction imports packages, whose time is not to be charged to the networks of the search.
@@ -90,7 +92,10 @@ class PredictedSource:
             if info.name == metric:
                 direction = info.direction if direction_of(metric) in (None, info.direction) else None
                 seen = f"predicted, {info.samples} networks seen"
-                return MetricInfo(metric, direction, info.unit, seen, f"predicted, {info.quality(self._advice)}")
+                note = f"predicted, {info.quality(self._advice)}"
+                if _is_of_another(self.info.space, self._space):
+                    note += f"; it learned from the space {self.info.space}, whose networks may be unlike these"
+                return MetricInfo(metric, direction, info.unit, seen, note)
         names = ", ".join(repr(info.name) for info in self.info.metrics)
         raise InputError(f"the predictor {self._where} predicts {names}, not {metric!r}")
 
@@ -235,6 +240,15 @@ class PredictedBound:
             bounds[rows] = getattr(predictor.conformals_[self.column], self.side)(values[rows], float(level))
         seconds = (time.perf_counter() - began) / len(genotypes)
         return [{metric: Measured(float(bound), seconds) for metric in metrics} for bound in bounds]
+
+
+def _is_of_another(learned: str, searched: str) -> bool:
+    """Whether a predictor learned from another space than it is asked about, as far as names of spaces can say it.
+
+    A space of one's own may limit or extend any other, and has one name in a config and another in its class.
+    """
+    kinds = {re.sub(r'^\{"name": "|[/" ].*', "", name) for name in (learned, searched)}
+    return len(kinds) == 2 and kinds <= set(SPACES)
 
 
 def _supported(value: float) -> float:

@@ -102,10 +102,11 @@ def read_table(
 
 
 class Advice(NamedTuple):
-    """What an error about a key column or a cell advises; the default is for the config of a search."""
+    """What an error about a key column, a cell or a network advises; the default is for the config of a search."""
 
     key: str = ", or name it with 'key: COLUMN'"
     cell: str = ", or leave out the row and search the others alone: 'space: {name: ..., only: FILE}'"
+    network: str = ""
 
 
 class Table:
@@ -142,7 +143,7 @@ class Table:
             try:
                 self._genotypes.append(genotype_of(text))
             except InputError as error:
-                raise InputError(f"{path}, line {line}: {error}") from None
+                raise InputError(f"{path}, line {line}: {error}{self._advice.network}") from None
         self._distinct = set(self._genotypes)
 
     @property

@@ -211,6 +211,18 @@ def test_a_folder_appears_whole_or_not_at_all_and_never_in_the_place_of_another(
         check_new(tmp_path / "a" / "new")
 
 
+def test_an_error_names_the_file_that_the_user_knows(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        write_atomically(tmp_path / "missing" / "file", "x")
+    assert error.value.filename == str(tmp_path / "missing" / "file")
+    with pytest.raises(IsADirectoryError) as other, new_folder(tmp_path / "new") as draft:
+        write_atomically(draft, "x")
+    assert other.value.filename == str(tmp_path / "new")
+    with pytest.raises(FileNotFoundError) as third, temporary_folder(tmp_path / "missing"):
+        pass
+    assert third.value.filename == str(tmp_path / "missing")
+
+
 def test_a_folder_with_what_a_killed_process_left_is_empty(tmp_path: Path) -> None:
     left = tmp_path / ".x.freerea-seval-part"
     left.mkdir()

@@ -347,7 +347,35 @@ def test_a_full_disk_ends_a_search_that_then_resumes_to_the_same_result(place: P
     error = result.stderr.decode()
     assert result.returncode == 2, error
     assert error.count("\n") == 1
-    assert "make room, then continue a search with --resume RUN" in error
+    assert "make room, then continue with --resume RUN" in error
     assert 0 < (place / "run/seed-0/journal.jsonl").stat().st_size <= 6000
     subprocess.run([*command, "--resume", "run"], check=True, capture_output=True)
     assert (place / "run/front.csv").read_bytes() == (place / "whole/front.csv").read_bytes()
+
+
+def test_a_full_disk_and_a_missing_folder_are_named_as_the_user_knows_them(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other commands than search cannot be resumed, and nobody knows the temporary file beside the output."""
+    command = ("calibrate", "plan", "--n", 1, "--genotypes", "cells.txt", "-o")
+    (place / "cells.txt").write_text("\n".join(TopologySpace().genotypes()[:2]))
+    refused(capsys, "cannot read or write missing/plan.csv: No such file or directory", *command, "missing/plan.csv")
+    (place / "folder.csv").mkdir()
+    refused(capsys, "cannot read or write folder.csv: Is a directory", *command, "folder.csv")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+        status = call(*command, "plan.csv")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    error = capsys.readouterr().err
+    assert status == 2
+    assert "cannot read or write plan.csv: File too large; make room, then repeat the command" in error
+    assert "RUN" not in error
+
+
+def test_an_unknown_engine_is_answered_with_those_that_there_are(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "freerea, freerea-minus, freerea-ranked, optuna:gp, optuna:nsga2, optuna:tpe, pkg.module:Class, pymoo:nsga2"
+    refused(capsys, f"unknown algorithm 'foo'. Valid: {names}", "search", "good.yaml", "--engine", "foo")

@@ -9,12 +9,14 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
+import yaml
 
 import freerea_seval as fs
-from freerea_patch import TopologySpace
+from freerea_patch import TopologySpace, make_space
 from freerea_seval.predictor.folder import load_predictor
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
@@ -409,3 +411,39 @@ def test_a_search_says_how_good_its_predictor_is(
     run = fs.load_run(tmp_path / "run")
     assert run.front.attrs["predicted"] == ["val_acc"]
     assert run.history.attrs["predicted"] == ["val_acc"]
+
+
+def test_a_predictor_of_a_space_with_options_is_trained_and_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "{name: gpt, width: [64, 128], layers: [1, 2], heads: 2, ratio: [2, 4], context: 16, vocabulary: 100}"
+    space = make_space(yaml.safe_load(options))
+    networks = sorted({space.sample(Random(seed)) for seed in range(60)})[:16]
+    measured = write_table(tmp_path / "gpt.csv", {"latency_ms": range(16)}, networks)
+    command = ("train", measured, "--metric", "latency_ms", "-o", tmp_path / "p", *QUICK)
+    assert call(*command, "--space", options) == 0
+    recorded = fs.load_predictor(tmp_path / "p").info.space
+    assert json.loads(recorded) == yaml.safe_load(options)
+    capsys.readouterr()
+    assert call("predict", tmp_path / "p", networks[0]) == 0  # the space is built in, and its options are known
+    alone = capsys.readouterr().out
+    assert call("predict", tmp_path / "p", networks[0], "--space", options) == 0
+    assert capsys.readouterr().out == alone
+    wrong = ("train", measured, "--metric", "latency_ms", "-o", tmp_path / "q", "--space")
+    refused(capsys, "expected a name, or options such as '{name: gpt, width: 128}'", *wrong, "{width: 1}")
+    refused(capsys, "not valid YAML", *wrong, "{name: gpt")
+
+
+def test_a_search_in_another_space_than_that_of_its_predictor_says_so(
+    tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {
+        "space": "nats-sss",
+        "search": {"population": 4, "tournament": 2},
+        "budget": {"evaluations": 8},
+        "objectives": [{"metric": "val_acc", "source": {"seval": str(trained)}}],
+    }
+    (tmp_path / "s.yaml").write_text(json.dumps(config))
+    assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run") == 0
+    note = "; it learned from the space nats-tss/cifar10, whose networks may be unlike these\n"
+    assert capsys.readouterr().err.endswith(note)

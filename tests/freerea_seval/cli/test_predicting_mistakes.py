@@ -140,6 +140,9 @@ def test_errors_in_a_table_name_options_that_there_are(capsys: pytest.CaptureFix
     expected = "leave the cell empty, or write a number and add --unsupported NUMBER; if it was not measured, leave it"
     refused(capsys, expected, "train", *arguments)
     table("t.csv", range(20))
+    refused(
+        capsys, "; name the space of the table's networks with --space\n", "train", *arguments, "--space", "nats-sss"
+    )
     table("x.csv", ["n/a"] * 20, "naswot")
     refused(capsys, "cannot run the network, leave the cell empty\n", "train", *arguments, "--proxies", "x.csv")
 

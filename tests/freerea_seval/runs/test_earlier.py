@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import freerea_seval as fs
 from freerea_seval.files import open_locked
 from freerea_seval.measurement.run import conditions
-from freerea_seval.runs.earlier import read_earlier
+from freerea_seval.runs.earlier import _live, read_earlier
 from freerea_seval.runs.folder import Journal, RunFolder
 from freerea_seval.runs.refine_log import RefineLog
 from freerea_seval.runs.setup import prepare
@@ -299,3 +300,11 @@ def test_measurements_of_another_device_are_refused(tmp_path: Path, capsys: pyte
     config = config_of(tmp_path, LATENCY, QUALITY, **small)
     assert call("search", config, "-o", tmp_path / "again", "--start-from", tmp_path / "first") == 2
     assert "its latency was measured on a device that it does not name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("live", "alike"), [({"threads": 1}, True), ({"cache": "off"}, True), ({"threads": 2}, False)])
+def test_values_of_another_number_of_threads_are_not_taken_for_known(live: dict[str, Any], alike: bool) -> None:
+    """It decides the order of additions; None is 1 where training-free metrics are computed."""
+    content: dict[str, Any] = {"budget": {"evaluations": 1}, "objectives": [QUALITY]}
+    mine, other = (fs.Config.model_validate({**content, "live": section}) for section in ({}, live))
+    assert (_live(mine) == _live(other)) is alike

@@ -92,8 +92,8 @@ def test_hypervolumes_are_those_of_a_grid() -> None:
 def test_predictions_are_drawn_over_measurements(run: fs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(fs.InputError, match="no metric is both predicted and measured; add the measured one to"):
         run.plot_calibration(ax=Figure().subplots())
-    objective = {"metric": "latency", "source": {"seval": "p"}, "name": "guess", "unit": "ms", "direction": "min"}
-    report = [{"metric": "latency", "source": "device"}]
+    objective = {"metric": "latency_ms", "source": {"seval": "p"}, "name": "guess", "unit": "ms", "direction": "min"}
+    report = [{"metric": "latency", "source": "device", "unit": "ms"}]
     config = {"budget": {"evaluations": 1}, "objectives": [objective], "report": report}
     front = [{"genotype": "a", "guess": 2.0, "latency": 3.0}, {"genotype": "b", "guess": None, "latency": 1.0}]
     folder: Any = fs.load_run(run.path).folder
@@ -103,7 +103,7 @@ def test_predictions_are_drawn_over_measurements(run: fs.Run, monkeypatch: pytes
     assert (shown.genotypes, shown.measured, shown.predicted) == (["a"], [3.0], [2.0])
     axes = fs.Run(folder).plot_calibration("latency", ax=Figure().subplots())
     assert line(axes, "networks of the result") == ([3.0], [2.0])
-    assert axes.get_xlabel() == "latency, measured [ms]"
+    assert axes.get_xlabel() == "latency_ms, measured [ms]"
     with pytest.raises(fs.InputError, match="unknown metric that is both predicted and measured 'guess'"):
         fs.Run(folder).plot_calibration("guess", ax=axes)
 

@@ -60,7 +60,7 @@ def test_the_knee_is_farthest_from_the_line_through_the_ends() -> None:
         ([[0.0, 1.0], [1.0, 0.0]], 0, "the compromise"),
         ([[1.0, 1.0], [1.0, 1.0]], 0, "the first of equal networks"),
         ([[1.0, 7.0], [2.0, 7.0]], 1, "the best on the only axis"),
-        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.6, 0.6, 0.6]], 3, "the knee .* hyperplane"),
+        ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [0.6, 0.6, 0.6]], 3, "the compromise of 3 axes"),
         ([[-1.7e308, 1.7e308], [1e308, 1e308], [1.7e308, -1.7e308]], 1, "the knee"),
         ([[np.nan, 9.0], [0.0, 1.0], [0.9, 0.9], [1.0, 0.0], [np.inf, 0.0]], 2, "the knee"),
     ],
@@ -77,8 +77,19 @@ def test_no_dominated_point_is_a_knee() -> None:
     for axes in (2, 3, 4):
         for points in rng.random((40, 12, axes)):
             position, reason = knee(points)
-            assert reason.startswith("the knee")
+            assert reason.startswith("the knee" if axes == 2 else f"the compromise of {axes} axes")
             assert not ((points >= points[position]).all(axis=1) & (points > points[position]).any(axis=1)).any()
+
+
+def test_axes_that_agree_do_not_pull_the_pick_to_an_end() -> None:
+    """Latency, parameters and memory rank networks alike: their sum counts thrice what the score counts once."""
+    score = np.linspace(0.0, 1.0, 21)
+    cost = -(score**1.5)
+    pair, _ = knee(np.column_stack([score, cost]))
+    several, _ = knee(np.column_stack([score, cost, cost * 3 - 1, np.round(cost, 2)]))
+    assert 0 < pair < 20
+    assert 5 <= several <= 15
+    assert knee(np.column_stack([score, cost, cost]))[0] == several
 
 
 def test_a_pareto_search_recommends_the_knee_with_its_values() -> None:

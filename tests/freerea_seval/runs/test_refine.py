@@ -414,3 +414,16 @@ def test_the_scores_of_a_history_are_those_of_the_result(tmp_path: Path, aggrega
     for _, row in run.front.sort_values("price").iterrows():
         assert row["score"] > best
         best = row["score"]
+
+
+@pytest.mark.parametrize(("evaluations", "rounds"), [(3, 5), (8, 5)])
+def test_all_parts_together_explore_as_many_networks_as_the_budget_has(
+    tmp_path: Path, evaluations: int, rounds: int
+) -> None:
+    """A share of each part that is rounded by itself adds up to more, at least to one for each part."""
+    refine = {"start": 10, "rounds": rounds, "networks": 1}
+    path = write_config(tmp_path, PRICE, QUALITY, refine=refine, budget={"evaluations": evaluations})
+    search(path, tmp_path / "run")
+    parts = [len(file.read_text().splitlines()) for file in (tmp_path / "run/seed-4").glob("round-*.jsonl")]
+    assert sum(parts) == evaluations
+    assert max(parts) - min(parts) <= 1

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 
 import freerea_seval as fs
+from freerea_seval.runs import figures
+from freerea_seval.runs.figures import draw_run
 from freerea_seval.runs.folder import RunFolder
 from freerea_seval.runs.trackers import track
+from tests.freerea_seval.cli.test_mistakes import call
 
 CONFIG: dict[str, Any] = {
     "search": {"population": 6, "tournament": 3, "seeds": [0, 2]},
@@ -40,7 +44,7 @@ def expected(run: fs.Run, seed: int) -> dict[int, float]:
 def test_tensorboard_has_the_course_the_front_and_the_config(run: fs.Run) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    track(RunFolder.open(run.path), "tensorboard")
+    track(RunFolder.open(run.path), "tensorboard", run.draw())
     for seed in (0, 2):
         events = EventAccumulator(str(run.path / "tensorboard" / f"run-seed-{seed}"))
         events.Reload()
@@ -54,6 +58,19 @@ def test_tensorboard_has_the_course_the_front_and_the_config(run: fs.Run) -> Non
         assert not any("<b>" in text for text in texts.values())
 
 
+def test_the_figure_is_drawn_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Path] = []
+
+    def draw(folder: RunFolder) -> Path:
+        drawn.append(folder.path)
+        return draw_run(folder)
+
+    monkeypatch.setattr(figures, "draw_run", draw)
+    (tmp_path / "s.yaml").write_text(json.dumps(CONFIG))
+    assert call("search", tmp_path / "s.yaml", "-o", tmp_path / "run", "--log", "tensorboard") == 0
+    assert drawn == [tmp_path / "run"]
+
+
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is not installed")
 def test_mlflow_has_the_course_the_front_and_the_config(
     run: fs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -62,7 +79,7 @@ def test_mlflow_has_the_course_the_front_and_the_config(
 
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri(tmp_path.as_uri())
-    track(RunFolder.open(run.path), "mlflow")
+    track(RunFolder.open(run.path), "mlflow", run.draw())
     logged = {r.info.run_name: r for r in mlflow.search_runs(experiment_names=["freerea-seval"], output_format="list")}
     assert set(logged) == {"run-seed-0", "run-seed-2"}
     for seed in (0, 2):
