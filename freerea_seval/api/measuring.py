@@ -183,7 +183,7 @@ def measure_over_ssh(
     hosts: Sequence[str],
     networks: SomeNetworks | None = None,
     inputs: Inputs | None = None,
-    space: str | SearchSpace | None = None,
+    space: str | Mapping[str, Any] | SearchSpace | None = None,
     count: int | None = None,
     genotypes: str | Path | None = None,
     informative: bool = False,
