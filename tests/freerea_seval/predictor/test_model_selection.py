@@ -80,7 +80,7 @@ def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
     selection, _ = chosen(monkeypatch, hidden, noise)
     assert selection.members == (best,)
     assert selection.weights.tolist() == [[1.0]]
-    assert set(selection.compared) == {"boosted", "gp", "additive", "boosted+gp", "additive+gp"}
+    assert set(selection.compared) == {"boosted", "gp", "additive", "boosted+gp", "additive+gp", "gp+placed"}
     assert max(selection.compared, key=lambda model: selection.compared[model]) == best
     assert selection.reason.startswith(
         f"{best} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
@@ -277,8 +277,8 @@ def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], mo
     select(
         "auto", "auto", list(hidden), values, None, 0, {}, False, lambda fraction, note: told.append((fraction, note))
     )
-    assert [fraction for fraction, _ in told] == pytest.approx([i / 15 for i in range(15)])
-    assert {note for _, note in told} == {f"comparing: {name}" for name in ("boosted", "gp", "additive")}
+    assert [fraction for fraction, _ in told] == pytest.approx([i / 20 for i in range(20)])
+    assert {note for _, note in told} == {f"comparing: {name}" for name in ("boosted", "gp", "additive", "placed")}
 
 
 def test_an_unknown_model_or_scale_is_named(strings: list[str], values: list[float]) -> None:
