@@ -355,7 +355,7 @@ class RankedFreeREA(FreeREA):
         *,
         aggregation: Aggregation = "ranks",
         normalisation: Normalisation = "history",
-        simplify: Simplify = True,
+        simplify: Simplify = "auto",
         **options: Any,
     ) -> None:
         super().__init__(

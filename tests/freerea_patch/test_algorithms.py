@@ -48,8 +48,8 @@ from freerea_patch.algorithms import (
 from tests.freerea_patch.synthetic import BitSpace, Formulas, noise, objectives
 
 TERMS = [Objective("a"), Objective("b")]
-#: ``freerea-ranked`` needs a space with ``simplified``.
 NO_SEARCH = "expected a subclass of freerea_patch.Search with 'batches', got"
+#: All but ``freerea-ranked``, which is ``freerea`` with other options.
 BUILT_IN = [name for name in ALGORITHMS if name != "freerea-ranked"]
 
 
@@ -458,7 +458,7 @@ def test_freerea_ranked_is_freerea_with_three_other_defaults() -> None:
     ]
     assert [c.proposal for c in histories[0]] == [c.proposal for c in histories[1]]
     assert set(algorithm_options(RankedFreeREA)) == set(algorithm_options(FreeREA))
-    assert algorithm_options(RankedFreeREA)["simplify"].default is True
+    assert algorithm_options(RankedFreeREA)["simplify"].default == "auto"
 
 
 class Custom(RandomSearch):
