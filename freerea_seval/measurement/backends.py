@@ -71,7 +71,7 @@ def prepare(
     """Move a network to a device, run it once, and return it ready for further passes.
 
     Args:
-        module: any module; it is put into evaluation mode.
+        module: any module; it is put into evaluation mode. An ONNX file runs as it is, with the backend ``"onnx"``.
         inputs: its arguments, by position or by name.
         backend: one of :data:`BACKENDS`; see :func:`check_backend`.
         device: where it runs.
@@ -81,15 +81,20 @@ def prepare(
         NotReadyError: it cannot be exported for the backend.
         CannotRunError: the backend or the device cannot run it.
     """
+    from freerea_seval.strings import OnnxNetwork
+
     try:
-        module = module.to(device).eval()
+        if not isinstance(module, OnnxNetwork):
+            module = module.to(device).eval()
+        elif backend != "onnx":
+            raise NotReadyError("an ONNX file runs with the backend onnx")
         run = (
             _onnx_run(module, inputs, device, threads)
             if backend == "onnx"
             else _torch_run(module, inputs, device, backend)
         )
         run()
-    except CannotRunError:
+    except (CannotRunError, NotReadyError):
         raise
     except Exception as error:  # whatever a user's network, a compiler or a driver may raise
         raise CannotRunError(one_line(error)) from error
@@ -139,6 +144,8 @@ def _torch_run(module: nn.Module, inputs: Inputs, device: str, backend: str) -> 
 def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> Callable[[], object]:
     import onnxruntime
 
+    from freerea_seval.strings import OnnxNetwork
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -147,7 +154,8 @@ def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> C
     options.log_severity_level = 4  # errors are raised as well
     provider = _PROVIDERS[device.partition(":")[0]]
     try:
-        content = onnx_bytes(module, inputs)
+        # ONNX Runtime finds external data beside the file.
+        content = str(module.path) if isinstance(module, OnnxNetwork) else onnx_bytes(module, inputs)
     except Exception as error:  # whatever the exporter raises
         raise NotReadyError(f"cannot be written as ONNX ({one_line(error)})") from error
     session = onnxruntime.InferenceSession(content, options, providers=[provider])
@@ -160,6 +168,8 @@ def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> C
 def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
     """Return a network in evaluation mode as ONNX, with its weights; its inputs have the names of :func:`onnx_inputs`.
 
+    An ONNX file is returned as it is, with its external data in it.
+
     Raises:
         Exception: whatever the exporter raises for a network that it cannot write.
     """
@@ -167,7 +177,13 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
     from torch.utils._pytree import tree_leaves
 
     from freerea_patch.training_free import replace_forwards
+    from freerea_seval.strings import OnnxNetwork
 
+    if isinstance(module, OnnxNetwork):
+        import onnx
+
+        content: bytes = onnx.load(str(module.path)).SerializeToString()
+        return content
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     tensors = onnx_inputs(inputs)
     run = module.forward
