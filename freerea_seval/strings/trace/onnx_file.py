@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from freerea_patch import InputError
-from freerea_seval.strings.trace.onnx_patterns import GROUP_NORM, LAYER_NORM, OnnxNode, fuse
+from freerea_seval.strings.trace.onnx_patterns import ATTENTION, GROUP_NORM, LAYER_NORM, OnnxNode, fuse
 
 if TYPE_CHECKING:
     import onnx
@@ -422,7 +422,7 @@ class _Parameters:
         if self._is_mask(proto):
             return False
         if self._signature:  # what it does not list was computed by the exporter, from parameters or constants
-            if prod(proto.dims) < 2 or node.operator in RECURRENT:
+            if prod(proto.dims) < 2 or node.operator in (*RECURRENT, ATTENTION):
                 return False
             if not self._parameters_of(node) and name not in self._computed and self._unread:
                 self._computed.add(name)

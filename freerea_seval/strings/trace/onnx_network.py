@@ -53,6 +53,7 @@ class OnnxNetwork(nn.Module):
     def __init__(self, path: str | Path, *, values: bool = False) -> None:
         super().__init__()
         self.path = Path(path)
+        self._has_values = values
         self._file = read_onnx(self.path)
         self.restored = self._file.restored
         unknown = [n.operator for n in self._file.nodes if n.operator not in OPERATORS and n.operator != _CONDITIONAL]
@@ -123,7 +124,7 @@ class OnnxNetwork(nn.Module):
         return {name: torch.zeros(one.shape, dtype=one.dtype) for name, one in checked.items()}
 
     def _device(self) -> torch.device:
-        return next((weight.device for weight in self.weights), torch.device("meta"))
+        return torch.device("cpu" if self._has_values else "meta")
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> tuple[Tensor, ...]:
         """Run the network on its inputs, in the order of the file or by name."""

@@ -233,7 +233,9 @@ def _pool(c: Call, how: str) -> Result:
         pool: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
         pooled: Tensor = pool(x, kernel, stride, before, dilation, ceil)
         return (pooled, *[None] * (c.outputs - 1))
-    if before != behind:
+    if any(d > 1 for d in dilation):
+        raise InputError("average pooling with dilations has no counterpart")
+    if before != behind or any(2 * pad > k for pad, k in zip(before, kernel, strict=True)):
         # Where the padding is not counted, the average of ones that are padded likewise corrects the zeros.
         ones = None if include else _explicit(torch.ones_like(x), before, behind)
         x, before = _explicit(x, before, behind), [0] * n
@@ -253,6 +255,8 @@ def _global_pool(how: str) -> Callable[[Call], Tensor]:
 
 
 def _batch_norm(c: Call) -> Result:
+    if c.attribute("training_mode", 0):
+        raise InputError("training mode has no counterpart; export the network in evaluation mode")
     # Without parameters of its own, it scales by stored ones.
     plain = c.get(1) is None or (c.known[1] is not None and c.known[2] is not None)
     weight, bias = (None, None) if plain else (c[1], c[2])
@@ -307,26 +311,35 @@ def _gemm(c: Call) -> Tensor:
     return torch.addmm(bias, first, second, alpha=alpha, beta=beta)
 
 
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, known: Tensor | None, **options: Any
+) -> Tensor:
+    """Return attention; a mask whose values are known to be those of causal attention, or none, is left out."""
+    if known is not None:
+        values = known.numpy()  # in NumPy, whose operations a trace does not show
+        if known.dtype == torch.bool:
+            values = np.where(values, 0.0, -np.inf)
+        square = values.reshape(-1, *values.shape[-2:])
+        lower = np.tri(*square.shape[1:]) > 0
+        if not values.any():
+            mask = None
+        elif not square[:, lower].any() and (square[:, ~lower] < MASKED).all():
+            mask, options["is_causal"] = None, True
+    return F.scaled_dot_product_attention(query, key, value, mask, **options)
+
+
 def _fused_attention(c: Call) -> Tensor:
-    query, key, value = c[0], c[1].transpose(-1, -2) if c.attribute("turned") else c[1], c[2]
-    scale = float(c.number(3)) * float(c.number(4))
-    if len(c) < 6:
-        return F.scaled_dot_product_attention(query, key, value, scale=scale)
-    if c.known[5] is not None:
-        mask = c.known[5].numpy()  # in NumPy, whose operations a trace does not show
-        if not mask.any():
-            return F.scaled_dot_product_attention(query, key, value, scale=scale)
-        square = mask.reshape(-1, *mask.shape[-2:])[0]
-        causal = np.tri(*square.shape) > 0
-        if mask.size == square.size and not square[causal].any() and (square[~causal] < MASKED).all():
-            return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
-    return F.scaled_dot_product_attention(query, key, value, c[5], scale=scale)
+    key = c[1].transpose(-1, -2) if c.attribute("turned") else c[1]
+    mask, known = (c[5], c.known[5]) if len(c) > 5 else (None, None)
+    return _attend(c[0], key, c[2], mask, known, scale=float(c.number(3)) * float(c.number(4)))
 
 
 def _attention(c: Call) -> Result:
     query, key, value = c[0], c[1], c[2]
-    if c.outputs > 1 or len([x for x in c.inputs if x is not None]) > 4 or c.attribute("softcap", 0.0):
-        raise InputError("attention with a cache or a cap has no counterpart")
+    usual = {"is_causal", "scale", "q_num_heads", "kv_num_heads", "softmax_precision", "qk_matmul_output_mode"}
+    others = [name for name in c.attributes if name not in usual and c.attribute(name)]
+    if c.outputs > 1 or any(value is not None for value in c.inputs[4:]) or others:
+        raise InputError(f"attention with a cache or {', '.join(others) or 'lengths'} has no counterpart")
     heads, kv_heads = c.attribute("q_num_heads"), c.attribute("kv_num_heads")
     flat = query.ndim == 3
     if flat:
@@ -335,9 +348,8 @@ def _attention(c: Call) -> Result:
             for x, n in ((query, heads), (key, kv_heads), (value, kv_heads))
         )
     options: dict[str, Any] = {"enable_gqa": True} if query.shape[1] != key.shape[1] else {}
-    x = F.scaled_dot_product_attention(
-        query, key, value, c.get(3), is_causal=bool(c.attribute("is_causal", 0)), scale=c.attribute("scale"), **options
-    )
+    options |= {"is_causal": bool(c.attribute("is_causal", 0)), "scale": c.attribute("scale")}
+    x = _attend(query, key, value, c.get(3), c.known[3] if len(c) > 3 else None, **options)
     return x.transpose(1, 2).reshape(x.shape[0], x.shape[2], -1) if flat else x
 
 
@@ -378,6 +390,7 @@ def _transpose(c: Call) -> Tensor:
 
 def _unsqueeze(c: Call) -> Tensor:
     axes = c.values(1, "axes")
+    axes = [axes] if isinstance(axes, int) else axes
     rank = c[0].ndim + len(axes)
     x = c[0]
     for axis in sorted(axis % rank for axis in axes):
@@ -490,6 +503,11 @@ def _resize(c: Call) -> Tensor:
         scales, sizes = c.values(2), c.values(3) if len(c) > 3 else None
     axes = c.attribute("axes")
     n = c[0].ndim - 2
+    policy = c.attribute("keep_aspect_ratio_policy", "stretch")
+    if sizes and policy != "stretch":
+        ratios = [size / c[0].shape[axis] for size, axis in zip(sizes, axes or range(c[0].ndim), strict=True)]
+        scale = (max if policy == "not_smaller" else min)(ratios)
+        sizes = [int(c[0].shape[axis] * scale + 0.5) for axis in axes or range(c[0].ndim)]
     shape = list(c[0].shape)
     factors = [1.0] * c[0].ndim
     for position, axis in enumerate(axes or range(c[0].ndim)):
@@ -515,6 +533,8 @@ def _clip(c: Call) -> Tensor:
     if (low is not None and c.known[1] is None) or (high is not None and c.known[2] is None):
         return torch.clamp(c[0], low, high)
     least, most = c.number(1, "min"), c.number(2, "max")
+    if least is most is None:
+        return c[0]
     if (least, most) == (0, 6):
         return F.relu6(c[0])
     if (least, most) == (-1, 1):
@@ -818,7 +838,7 @@ OPERATORS: dict[str, Callable[[Call], Result]] = {
     "ScatterElements": _scatter,
     "ScatterND": _scatter_nd,
     "Shape": _shape,
-    "Shrink": lambda c: F.softshrink(c[0], c.attribute("lambd", 0.5)),
+    "Shrink": lambda c: (F.softshrink if c.attribute("bias", 0.0) else F.hardshrink)(c[0], c.attribute("lambd", 0.5)),
     "Size": lambda c: torch.tensor(c[0].numel()),
     "Slice": _slice,
     "Softmax": _softmax(F.softmax),
