@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -194,7 +195,11 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
         args, kwargs = _call_arguments(_map_tensors(lambda _: next(given), inputs))
         return tuple(leaf for leaf in tree_leaves(run(*args, **kwargs)) if isinstance(leaf, torch.Tensor))
 
-    forwards: dict[nn.Module, Any] = {} if isinstance(module, torch.jit.ScriptModule) else {module: forward}
+    forwards: dict[nn.Module, Any] = {}
+    if not isinstance(module, torch.jit.ScriptModule):
+        # Identities stay visible; runtimes remove them when they load the file.
+        kept: Any = _identity_in_files()
+        forwards = {one: kept for one in module.modules() if type(one) is torch.nn.Identity} | {module: forward}
     buffer = BytesIO()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     try:
@@ -212,6 +217,24 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     return buffer.getvalue()
+
+
+@cache
+def _identity_in_files() -> Callable[[Tensor], Tensor]:
+    """Return an identity that the exporter by tracing writes, as it does not those of ``nn.Identity``."""
+    import torch
+
+    class Identity(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def symbolic(g: Any, x: Any) -> Any:
+            return g.op("Identity", x)
+
+    run: Callable[[Tensor], Tensor] = Identity.apply
+    return run
 
 
 def onnx_inputs(inputs: Inputs) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from freerea_patch import InputError
-from freerea_seval.strings.trace.onnx_patterns import ATTENTION, GROUP_NORM, LAYER_NORM, OnnxNode, fuse
+from freerea_seval.strings.trace.onnx_patterns import ATTENTION, GROUP_NORM, LAYER_NORM, OnnxNode, fuse, separate
 
 if TYPE_CHECKING:
     import onnx
@@ -212,6 +212,7 @@ def _contents(path: Path, model: onnx.ModelProto) -> OnnxFile:
         file, stored, in_nodes, signature, by_tracing=model.producer_name == "pytorch" and _SIGNATURE not in metadata
     )
     reader.restore_batch_norms()
+    file.nodes = separate(file.nodes)
     file.nodes = fuse(file.nodes, file.outputs, reader.scalar)
     reader.assign()
     return file

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from freerea_patch import InputError
@@ -106,7 +106,7 @@ class Call:
 
 
 def _shortest(value: float) -> float:
-    """Return the shortest decimal number that is this one in single precision, such as 0.1, which a file cannot hold."""
+    """Return the shortest decimal number that is this one in single precision, such as 0.1 for what a file has."""
     short = float(str(np.float32(value)))
     return short if np.float32(short) == value else value
 
@@ -732,6 +732,8 @@ def _recurrent(c: Call, kind: str) -> Result:
     return (result.reshape(*result.shape[:2], 2, hidden).transpose(1, 2), *last)
 
 
+#: A trace shows identities by their modules.
+_IDENTITY = nn.Identity()
 _UNARY: dict[str, Callable[..., Tensor]] = {
     **{name.capitalize(): getattr(torch, name) for name in ("abs", "ceil", "erf", "exp", "floor", "log", "neg")},
     **{name.capitalize(): getattr(torch, name) for name in ("round", "sigmoid", "sign", "sqrt", "reciprocal", "tanh")},
@@ -739,7 +741,11 @@ _UNARY: dict[str, Callable[..., Tensor]] = {
     **{name.capitalize(): getattr(torch, name) for name in ("cosh", "sinh", "acosh", "asinh", "atanh")},
     **{"Relu": F.relu, "Selu": F.selu, "Softplus": F.softplus, "Softsign": F.softsign, "Mish": F.mish},
     **{"Not": torch.logical_not, "IsNaN": torch.isnan, "IsInf": torch.isinf, "BitwiseNot": torch.bitwise_not},
-    **{"HardSwish": F.hardswish, "Swish": F.silu, "Identity": lambda x: x},
+    **{
+        "HardSwish": F.hardswish,
+        "Swish": F.silu,
+        "Identity": lambda x: x if isinstance(x, nn.Parameter) else _IDENTITY(x),
+    },
     **{
         patterns.LOG_SIGMOID: F.logsigmoid,
         patterns.SILU: F.silu,

@@ -10,8 +10,9 @@ therefore those of PyTorch's exporters, down to details that tell the two apart.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isclose, pi, sqrt
 from typing import Any, NamedTuple
 
@@ -21,6 +22,12 @@ GELU, GELU_TANH, LAYER_NORM, GROUP_NORM = "torch.Gelu", "torch.GeluTanh", "torch
 ATTENTION, LOG_SIGMOID, SOFTPLUS, RSQRT = "torch.Attention", "torch.LogSigmoid", "torch.Softplus", "torch.Rsqrt"
 #: A reshape to the shape that is given for the transposed result.
 UNTURNED = "torch.Unturned"
+
+
+#: Activations without parameters, which exporters merge.
+_ACTIVATIONS = frozenset(("Relu", "Clip", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "LeakyRelu", "Gelu"))
+#: Metadata of PyTorch's exporter by ``torch.export``.
+_SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 @dataclass
@@ -93,6 +100,44 @@ _PATTERNS = (*_activations(), *_norms(), *_attention())
 _BY_ROOT: dict[str, list[_Pattern]] = {}
 for _pattern in _PATTERNS:
     _BY_ROOT.setdefault(_pattern.expression[0], []).append(_pattern)
+
+
+def separate(nodes: Sequence[OnnxNode]) -> list[OnnxNode]:
+    """Return operations with those activations separated that the exporter has merged, where names tell.
+
+    Exporters compute equal operations on equal inputs once. In an ``nn.Sequential``, a layer had an activation of its
+    own before it if that is missing, and the layer reads one that has the same position in another ``nn.Sequential``.
+    """
+    paths = [_module_path(node) for node in nodes]
+    places = [(path[:-1], int(path[-1])) if path and path[-1].isdecimal() else None for path in paths]
+    taken = {path[:length] for path in paths for length in range(len(path) + 1)}
+    producers = {output: index for index, node in enumerate(nodes) for output in node.outputs}
+    separated: list[OnnxNode] = []
+    for node, place in zip(nodes, places, strict=True):
+        source = producers.get(node.inputs[0]) if node.inputs else None
+        if place is not None and source is not None and nodes[source].operator in _ACTIVATIONS:
+            (container, number), origin = place, places[source]
+            elsewhere = origin is not None and origin[0][: len(container)] != container and origin[1] == number - 1
+            if elsewhere and (*container, str(number - 1)) not in taken:
+                own = f"{node.outputs[0]}/{nodes[source].operator}"
+                separated.append(replace(nodes[source], outputs=[own]))
+                node = replace(node, inputs=[own, *node.inputs[1:]])
+        separated.append(node)
+    return separated
+
+
+def _module_path(node: OnnxNode) -> tuple[str, ...]:
+    """Return the attributes that lead from the network to the module that an operation stems from."""
+    if (scopes := node.metadata.get(_SCOPES)) is not None:
+        modules = re.findall(r"'([^']*)'", scopes)[:-1]  # the last is the operation
+        return tuple(modules[-1].split(".")) if modules and modules[-1] else ()
+    # Such as /features/features.0/Relu: a part of an nn.Sequential has the name of that before it, too.
+    path: list[str] = []
+    before = ""
+    for name in node.name.split("/")[1:-1]:
+        path += name[len(before) + 1 :].split(".") if before and name.startswith(f"{before}.") else [name]
+        before = name
+    return tuple(path)
 
 
 def fuse(nodes: Sequence[OnnxNode], outputs: Sequence[str], scalar: Callable[[str], float | None]) -> list[OnnxNode]:
