@@ -204,7 +204,13 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # the exporter does not know the fused kernels
-        with warnings.catch_warnings(), torch.inference_mode(), _silence(), replace_forwards(forwards):
+        with (
+            warnings.catch_warnings(),
+            torch.inference_mode(),
+            _silence(),
+            replace_forwards(forwards),
+            _equal_operations_kept(),
+        ):
             # The exporter by tracing is deprecated; it takes a twentieth of the time of its successor.
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -259,6 +265,26 @@ def _map_tensors(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
 def _call_arguments(inputs: Inputs) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the positional and the named arguments of a call."""
     return ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
+
+
+@contextmanager
+def _equal_operations_kept() -> Iterator[None]:
+    """Keep PyTorch's exporter from merging equal operations on equal inputs, so that a file shows what a module runs.
+
+    Runtimes merge them when they load the file.
+    """
+    import torch
+
+    passes: Any = torch._C
+    merge = getattr(passes, "_jit_pass_cse", None)
+    if merge is None:  # a later version of PyTorch
+        yield
+        return
+    passes._jit_pass_cse = lambda graph: False  # whether it has changed the graph
+    try:
+        yield
+    finally:
+        passes._jit_pass_cse = merge
 
 
 @contextmanager

@@ -31,6 +31,7 @@ from freerea_seval.strings.trace.onnx_patterns import ATTENTION, GROUP_NORM, LAY
 if TYPE_CHECKING:
     import onnx
 
+_DAMAGED = "it is not an ONNX file, or damaged; export it again"
 #: ONNX files cannot be larger (protocol buffers); networks with more weights keep them as external data.
 _MOST_BYTES = 2**31
 #: The oldest operator set that is read. Operators before it broadcast and count axes in other ways.
@@ -157,6 +158,9 @@ def read_onnx(path: Path) -> OnnxFile:
         return _contents(path, _load(path))
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+    except Exception as error:  # a damaged file may hold anything
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: {_DAMAGED} ({text})") from error
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -175,12 +179,8 @@ def _load(path: Path) -> onnx.ModelProto:
         raise InputError(f"cannot read {path} ({error.strerror}); check the path") from None
     except MemoryError:
         raise InputError("it does not fit into memory; save its weights as external data") from None
-    except ValueError:  # of protobuf, whose DecodeError it is
-        raise InputError("it is not an ONNX file, or damaged; export it again") from None
-    except Exception as error:
-        if type(error).__name__ != "DecodeError":
-            raise
-        raise InputError("it is not an ONNX file, or damaged; export it again") from None
+    except Exception as error:  # protobuf's DecodeError, which is another class in each of its versions
+        raise error if isinstance(error, InputError) else InputError(_DAMAGED) from None
     if not model.graph.output:
         raise InputError("it is not an ONNX file, or has no outputs; export it again")
     if model.functions:

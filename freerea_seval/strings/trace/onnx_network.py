@@ -83,7 +83,9 @@ class OnnxNetwork(nn.Module):
                     if values:
                         raise
                 self._opaque[name] = torch.empty(tuple(proto.dims), dtype=dtype_of(proto.data_type), device="meta")
-        except (RuntimeError, ValueError, TypeError, MemoryError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file may hold anything
             raise InputError(f"{self.path}: a tensor cannot be read ({' '.join(str(error).split())[:200]})") from None
 
     def _tensor(self, parameter: Parameter, values: bool) -> Tensor:
