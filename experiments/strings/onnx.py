@@ -1,20 +1,26 @@
 """Whether networks that were exported to ONNX read back as what they were.
 
-``python -m experiments.strings.onnx [--networks 60] [--spaces nats-tss nats-sss fbnet] [--train 100]``
+``python -m experiments.strings.onnx [--networks 60] [--spaces nats-tss nats-sss fbnet] [--exporter ours]``
 
-Random networks of each space are exported as ``measure export`` does it, read again, and compared with the traced
-module: parameters, multiply-adds, both views, and the predictions of predictors that learned the measured latency of
-other networks of the space, one from each view. An exporter leaves out identities and merges equal operations on equal
-inputs, so that the executed view of the file has fewer operations than that of the module.
+Random networks of each space are exported, read again, and compared with the traced module: parameters, multiply-adds,
+both views, and the predictions of predictors that learned the measured latency of other networks of the space, one from
+each view. ``ours`` exports as ``measure export`` does, ``tracing`` and ``export`` are PyTorch's two exporters as they
+are. These leave out identities and merge equal operations on equal inputs, so that the executed view of their files may
+have fewer operations than that of the module.
 """
 
 from __future__ import annotations
 
+import io
 import time
+import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pandas as pd
+import torch
+from torch import Tensor, nn
 
 import freerea_seval as fs
 from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
@@ -30,6 +36,7 @@ COLUMNS = (
     *("space", "genotype", "parameters", "macs", "executed", "functional", "tokens", "tokens_of_module"),
     *("read_ms", "trace_ms", "trace_module_ms", "executed_error", "functional_error"),
 )
+EXPORTERS = ("ours", "tracing", "export")
 #: Predictions of a file and its module are equal if they differ by no more than this share.
 _EQUAL = 0.01
 
@@ -39,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = experiment_parser("strings.onnx", __doc__)
     parser.add_argument("--networks", type=int, default=60, help="number of exported networks of all spaces together")
     parser.add_argument("--spaces", nargs="+", default=["nats-tss", "nats-sss", "fbnet"])
+    parser.add_argument("--exporter", choices=EXPORTERS, default="ours")
     parser.add_argument("--train", type=int, default=100, help="networks that a predictor learns from; 0 for none")
     parser.shared("--seed")
     parser.output("runs/strings/onnx")
     options = parser.parse_args(arguments)
-    config = {name: getattr(options, name) for name in ("networks", "spaces", "train", "seed")}
+    config = {name: getattr(options, name) for name in ("networks", "spaces", "exporter", "train", "seed")}
     journal = RowJournal(options.output, config, COLUMNS)
     each = -(-options.networks // len(options.spaces))
     for name in options.spaces:
@@ -53,7 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for _, genotype in journal.missing(("space", "genotype"), [(name, g) for g in genotypes[:each]], name):
             if predictors is None:
                 predictors = _trained(name, genotypes[each:]) if options.train else {}
-            journal.append({"space": name, "genotype": genotype, **compare(space, genotype, predictors)})
+            journal.append(
+                {"space": name, "genotype": genotype, **compare(space, genotype, predictors, options.exporter)}
+            )
     print(summary(journal.frame()))
 
 
@@ -65,12 +75,24 @@ def _trained(space: str, genotypes: Sequence[str]) -> dict[str, fs.Predictor]:
     }
 
 
-def compare(space: SearchSpace, genotype: str, predictors: Mapping[str, fs.Predictor]) -> dict[str, object]:
+def export(module: nn.Module, inputs: list[Tensor], path: Path, exporter: str) -> None:
+    """Write a module as ONNX by one of :data:`EXPORTERS`."""
+    if exporter == "ours":
+        path.write_bytes(onnx_bytes(module, inputs))
+        return
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, tuple(inputs), str(path), dynamo=exporter == "export")
+
+
+def compare(
+    space: SearchSpace, genotype: str, predictors: Mapping[str, fs.Predictor], exporter: str = "ours"
+) -> dict[str, object]:
     """Return a row without its first two columns: what is equal, times, and relative errors of predictions."""
     module, inputs = space.build(genotype).eval(), [zero_input(space)]
     with temporary_folder() as folder:
         path = Path(folder) / "network.onnx"
-        path.write_bytes(onnx_bytes(module, inputs))
+        export(module, inputs, path, exporter)
         start = time.perf_counter()
         network = OnnxNetwork(path)
         read = time.perf_counter()

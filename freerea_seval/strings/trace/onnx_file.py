@@ -50,6 +50,8 @@ _WEIGHTS = {
 }
 #: A matrix product with a matrix that is stored as PyTorch has it, ``(out, in)``.
 LINEAR = "torch.Linear"
+#: The inputs of operators that are settings, although they may be floats.
+_SETTINGS = {"Resize": (1, 2), "Upsample": (1,), "OneHot": (2,), "Clip": (1, 2), "Pad": (2,), "Range": (0, 1, 2)}
 RECURRENT = ("LSTM", "GRU", "RNN")
 #: Larger external tensors are not read to see whether they are masks, which have values below this.
 _LARGEST_MASK, MASKED = 1 << 22, -1e4
@@ -410,7 +412,7 @@ class _Parameters:
 
     def _is_parameter(self, name: str, proto: onnx.TensorProto, node: OnnxNode, index: int) -> bool:
         """Return whether a stored tensor is a parameter where a node reads it."""
-        if not dtype_of(proto.data_type).is_floating_point:
+        if not dtype_of(proto.data_type).is_floating_point or index in _SETTINGS.get(node.operator, ()):
             return False
         kind = self._kinds.get(name)
         if kind is not None:

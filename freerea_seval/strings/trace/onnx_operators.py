@@ -225,25 +225,32 @@ def _pool(c: Call, how: str) -> Result:
     kernel = list(c.attribute("kernel_shape"))
     stride, dilation = (list(c.attribute(name, [1] * n)) for name in ("strides", "dilations"))
     before, behind = _padding(c, kernel, stride, dilation)
-    x, ceil = c[0], bool(c.attribute("ceil_mode", 0))
-    include = bool(c.attribute("count_include_pad", 0))
+    x, ceil, include = c[0], bool(c.attribute("ceil_mode", 0)), bool(c.attribute("count_include_pad", 0))
+    separate = before != behind or any(2 * pad > k for pad, k in zip(before, kernel, strict=True))
+    if separate and ceil:  # the last window begins inside of the input or its padding in front
+        for axis, size in enumerate(x.shape[2:]):
+            span = dilation[axis] * (kernel[axis] - 1) + 1
+            steps = -(-(size + before[axis] + behind[axis] - span) // stride[axis])
+            steps = min(steps, (size + before[axis] - 1) // stride[axis])
+            behind[axis] = max(steps * stride[axis] + span - size - before[axis], 0)
+        ceil = False
     if how == "max":
-        if before != behind or any(2 * pad > k for pad, k in zip(before, kernel, strict=True)):
+        if separate:
             x, before = _explicit(x, before, behind, float("-inf")), [0] * n
         pool: Any = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[n - 1]
         pooled: Tensor = pool(x, kernel, stride, before, dilation, ceil)
         return (pooled, *[None] * (c.outputs - 1))
     if any(d > 1 for d in dilation):
         raise InputError("average pooling with dilations has no counterpart")
-    if before != behind or any(2 * pad > k for pad, k in zip(before, kernel, strict=True)):
-        # Where the padding is not counted, the average of ones that are padded likewise corrects the zeros.
-        ones = None if include else _explicit(torch.ones_like(x), before, behind)
-        x, before = _explicit(x, before, behind), [0] * n
-    else:
-        ones = None
     average: Any = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[n - 1]
-    result: Tensor = average(x, kernel, stride, before, ceil, include)
-    return result if ones is None else result / average(ones, kernel, stride, before, ceil, include)
+    if not separate:
+        result: Tensor = average(x, kernel, stride, before, ceil, include)
+        return result
+    result = average(_explicit(x, before, behind), kernel, stride)
+    if include or x.is_meta:
+        return result
+    # Where the padding is not counted, the average of ones that are padded likewise corrects the values.
+    return result / average(_explicit(torch.ones_like(x), before, behind), kernel, stride)
 
 
 def _global_pool(how: str) -> Callable[[Call], Tensor]:
