@@ -26,7 +26,16 @@ import torch
 from torch import Tensor
 
 from freerea_patch import InputError
-from freerea_seval.strings.trace.onnx_patterns import ATTENTION, GROUP_NORM, LAYER_NORM, OnnxNode, fuse, separate
+from freerea_seval.strings.trace.onnx_patterns import (
+    ATTENTION,
+    FOLDED,
+    GROUP_NORM,
+    LAYER_NORM,
+    RULE,
+    OnnxNode,
+    fuse,
+    separate,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -58,7 +67,6 @@ _LARGEST_MASK, MASKED = 1 << 22, -1e4
 #: Metadata of PyTorch's exporter by ``torch.export``.
 _SIGNATURE = "pkg.torch.export.ExportedProgram.graph_signature"
 _CALL = "pkg.torch.onnx.fx_node"
-_RULE = "pkg.onnxscript.rewriter.rule_name"
 _SIGNED = re.compile(r"^(\w+): (PARAMETER|BUFFER|CONSTANT_TENSOR) target='([^']*)'", re.MULTILINE)
 #: Names that PyTorch's exporter by tracing, and tf2onnx, give the biases of convolutions with folded batch norms.
 _FOLDED_BIAS = re.compile(r"onnx::Conv_\d+|.*bias_fused_bn.*")
@@ -213,8 +221,8 @@ def _contents(path: Path, model: onnx.ModelProto) -> OnnxFile:
     reader = _Parameters(
         file, stored, in_nodes, signature, by_tracing=model.producer_name == "pytorch" and _SIGNATURE not in metadata
     )
-    reader.restore_batch_norms()
     file.nodes = separate(file.nodes)
+    reader.restore_batch_norms()
     file.nodes = fuse(file.nodes, file.outputs, reader.scalar)
     reader.assign()
     return file
@@ -295,7 +303,7 @@ class _Parameters:
             dtype, result = dtype_of(weight.data_type), node.outputs[0]
             bias = node.inputs[2] if len(node.inputs) > 2 else ""
             own_bias = self._kinds.get(re.sub(r"weight$", "bias", node.inputs[1])) == "PARAMETER"
-            count = node.metadata.get(_RULE, "").count("FuseBatchNormInto")
+            count = node.metadata.get(RULE, "").count(FOLDED)
             if not self._signature and node.operator == "Conv" and _FOLDED_BIAS.fullmatch(bias):
                 count = 1
             if count:  # the metadata are those of the norm

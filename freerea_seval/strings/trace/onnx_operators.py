@@ -247,10 +247,10 @@ def _pool(c: Call, how: str) -> Result:
         result: Tensor = average(x, kernel, stride, before, ceil, include)
         return result
     result = average(_explicit(x, before, behind), kernel, stride)
-    if include or x.is_meta:
-        return result
-    # Where the padding is not counted, the average of ones that are padded likewise corrects the values.
-    return result / average(_explicit(torch.ones_like(x), before, behind), kernel, stride)
+    if not include and not x.is_meta:
+        # The padding is not counted: the average of ones that are padded likewise corrects the values.
+        result = result / average(_explicit(torch.ones_like(x), before, behind), kernel, stride)
+    return result
 
 
 def _global_pool(how: str) -> Callable[[Call], Tensor]:

@@ -28,6 +28,8 @@ UNTURNED = "torch.Unturned"
 _ACTIVATIONS = frozenset(("Relu", "Clip", "Sigmoid", "Tanh", "HardSwish", "HardSigmoid", "Elu", "LeakyRelu", "Gelu"))
 #: Metadata of PyTorch's exporter by ``torch.export``.
 _SCOPES = "pkg.torch.onnx.name_scopes"
+#: Metadata of nodes that an optimiser has rewritten, and what it says where batch norms were folded into another layer.
+RULE, FOLDED = "pkg.onnxscript.rewriter.rule_name", "FuseBatchNormInto"
 
 
 @dataclass
@@ -130,9 +132,12 @@ def _module_path(node: OnnxNode) -> tuple[str, ...]:
     """Return the attributes that lead from the network to the module that an operation stems from."""
     if (scopes := node.metadata.get(_SCOPES)) is not None:
         modules = re.findall(r"'([^']*)'", scopes)[:-1]  # the last is the operation
-        return tuple(modules[-1].split(".")) if modules and modules[-1] else ()
+        path = modules[-1].split(".") if modules and modules[-1] else []
+        if path and path[-1].isdecimal():  # with a folded norm, a layer has the name of the norm behind it
+            path[-1] = str(int(path[-1]) - node.metadata.get(RULE, "").count(FOLDED))
+        return tuple(path)
     # Such as /features/features.0/Relu: a part of an nn.Sequential has the name of that before it, too.
-    path: list[str] = []
+    path = []
     before = ""
     for name in node.name.split("/")[1:-1]:
         path += name[len(before) + 1 :].split(".") if before and name.startswith(f"{before}.") else [name]

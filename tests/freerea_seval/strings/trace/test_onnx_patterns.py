@@ -24,6 +24,7 @@ GELU = [
     node("Mul", "p x", "m"),
     node("Mul", "m half", "y"),
 ]
+UNKNOWN: dict[str, float] = {}
 NUMBERS = {"root": sqrt(2), "one": 1.0, "half": 0.5}
 
 
@@ -48,7 +49,7 @@ def test_what_only_resembles_a_pattern_stays(nodes: list[OnnxNode], numbers: dic
 
 def test_an_inner_result_that_the_network_returns_stays() -> None:
     nodes = [node("Sigmoid", "x", "s"), node("Mul", "x s", "y")]
-    assert len(fuse(nodes, ["y", "s"], {}.get)) == 2
+    assert len(fuse(nodes, ["y", "s"], UNKNOWN.get)) == 2
 
 
 def test_the_longest_pattern_wins() -> None:
@@ -63,12 +64,12 @@ def test_attention_is_told_by_the_scales_of_both_factors(mask: bool) -> None:
     head = [node("Transpose", "k", "t", perm=[0, 2, 3, 1]), node("Mul", "q s", "a"), node("Mul", "t s", "b")]
     scores = [node("MatMul", "a b", "r"), *([node("Add", "r m", "n")] if mask else [])]
     tail = [node("Softmax", "n" if mask else "r", "w", axis=-1), node("MatMul", "w v", "y")]
-    (turned, attention) = fuse([*head, *scores, *tail], ["y"], {}.get)
+    (turned, attention) = fuse([*head, *scores, *tail], ["y"], UNKNOWN.get)
     assert (turned.inputs, turned.attributes) == (["k"], {"perm": [0, 2, 1, 3]})
     assert attention.operator == "torch.Attention"
     assert attention.inputs == ["q", turned.outputs[0], "v", "s", "s", *(["m"] if mask else [])]
     by_hand = [node("MatMul", "q t", "r"), node("Softmax", "r", "w"), node("MatMul", "w v", "y")]
-    assert [one.operator for one in fuse(by_hand, ["y"], {}.get)] == ["MatMul", "Softmax", "MatMul"]
+    assert [one.operator for one in fuse(by_hand, ["y"], UNKNOWN.get)] == ["MatMul", "Softmax", "MatMul"]
 
 
 def named(operator: str, inputs: str, output: str, name: str) -> OnnxNode:
