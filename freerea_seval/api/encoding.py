@@ -141,7 +141,8 @@ def encode_with_facts(
             "multiply-adds": graph.macs,
         }
         if restored := getattr(module, "restored", 0):
-            facts["restored"] = f"{restored} batch norms that the file has folded into other operations"
+            norms = "1 batch norm" if restored == 1 else f"{restored} batch norms"
+            facts["restored"] = f"{norms} that the file has folded into other operations"
     if output is not None:
         write_atomically(Path(output), string + "\n")
     return string, facts

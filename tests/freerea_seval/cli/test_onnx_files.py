@@ -45,7 +45,7 @@ def test_encode_shows_what_it_shows_of_the_module(place: Path, capsys: pytest.Ca
     assert call("encode", "small.onnx", "--json") == 0
     facts = json.loads(capsys.readouterr().out)["network"]["facts"]
     assert (facts["parameters"], facts["multiply-adds"]) == (116, 108 * 36)
-    assert facts["restored"] == "1 batch norms that the file has folded into other operations"
+    assert facts["restored"] == "1 batch norm that the file has folded into other operations"
 
 
 def test_predict_gives_what_it_gives_for_genotypes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
