@@ -58,7 +58,7 @@ _WEIGHTS = {
     **dict.fromkeys((LAYER_NORM, GROUP_NORM), (1, 2)),
 }
 #: A matrix product with a matrix that is stored as PyTorch has it, ``(out, in)``.
-LINEAR = "torch.Linear"
+LINEAR = "aten:Linear"
 #: The inputs of operators that are settings, although they may be floats.
 _SETTINGS = {"Resize": (1, 2), "Upsample": (1,), "OneHot": (2,), "Clip": (1, 2), "Pad": (2,), "Range": (0, 1, 2)}
 RECURRENT = ("LSTM", "GRU", "RNN")

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from math import isclose, pi, sqrt
 from typing import Any, NamedTuple
 
-#: Operators of this package; ``torch.`` takes the place of a domain.
-SILU, MISH, HARD_SIGMOID, HARD_SWISH = "torch.Silu", "torch.Mish", "torch.HardSigmoid", "torch.HardSwish"
-GELU, GELU_TANH, LAYER_NORM, GROUP_NORM = "torch.Gelu", "torch.GeluTanh", "torch.LayerNorm", "torch.GroupNorm"
-ATTENTION, LOG_SIGMOID, SOFTPLUS, RSQRT = "torch.Attention", "torch.LogSigmoid", "torch.Softplus", "torch.Rsqrt"
+#: Operators of this package, whose names are no operators of a domain, which have a dot.
+SILU, MISH, HARD_SIGMOID, HARD_SWISH = "aten:Silu", "aten:Mish", "aten:HardSigmoid", "aten:HardSwish"
+GELU, GELU_TANH, LAYER_NORM, GROUP_NORM = "aten:Gelu", "aten:GeluTanh", "aten:LayerNorm", "aten:GroupNorm"
+ATTENTION, LOG_SIGMOID, SOFTPLUS, RSQRT = "aten:Attention", "aten:LogSigmoid", "aten:Softplus", "aten:Rsqrt"
 #: A reshape to the shape that is given for the transposed result.
-UNTURNED = "torch.Unturned"
+UNTURNED = "aten:Unturned"
 
 
 #: Activations without parameters, which exporters merge.

@@ -29,8 +29,8 @@ NUMBERS = {"root": sqrt(2), "one": 1.0, "half": 0.5}
 
 
 def test_a_pattern_becomes_one_operation_whatever_the_order_of_operands() -> None:
-    assert fused(GELU, **NUMBERS) == [("torch.Gelu", ["x"])]
-    assert fused([node("Sigmoid", "x", "s"), node("Mul", "s x", "y")]) == [("torch.Silu", ["x"])]
+    assert fused(GELU, **NUMBERS) == [("aten:Gelu", ["x"])]
+    assert fused([node("Sigmoid", "x", "s"), node("Mul", "s x", "y")]) == [("aten:Silu", ["x"])]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +55,8 @@ def test_an_inner_result_that_the_network_returns_stays() -> None:
 def test_the_longest_pattern_wins() -> None:
     nodes = [node("Add", "x three", "a"), node("Clip", "a zero six", "c"), node("Div", "c six", "d")]
     numbers = {"three": 3.0, "zero": 0.0, "six": 6.0}
-    assert fused([*nodes, node("Mul", "d x", "y")], **numbers) == [("torch.HardSwish", ["x"])]
-    assert fused([*nodes, node("Mul", "d z", "y")], **numbers) == [("torch.HardSigmoid", ["x"]), ("Mul", ["d", "z"])]
+    assert fused([*nodes, node("Mul", "d x", "y")], **numbers) == [("aten:HardSwish", ["x"])]
+    assert fused([*nodes, node("Mul", "d z", "y")], **numbers) == [("aten:HardSigmoid", ["x"]), ("Mul", ["d", "z"])]
 
 
 @pytest.mark.parametrize("mask", [False, True])
@@ -66,7 +66,7 @@ def test_attention_is_told_by_the_scales_of_both_factors(mask: bool) -> None:
     tail = [node("Softmax", "n" if mask else "r", "w", axis=-1), node("MatMul", "w v", "y")]
     (turned, attention) = fuse([*head, *scores, *tail], ["y"], UNKNOWN.get)
     assert (turned.inputs, turned.attributes) == (["k"], {"perm": [0, 2, 1, 3]})
-    assert attention.operator == "torch.Attention"
+    assert attention.operator == "aten:Attention"
     assert attention.inputs == ["q", turned.outputs[0], "v", "s", "s", *(["m"] if mask else [])]
     by_hand = [node("MatMul", "q t", "r"), node("Softmax", "r", "w"), node("MatMul", "w v", "y")]
     assert [one.operator for one in fuse(by_hand, ["y"], UNKNOWN.get)] == ["MatMul", "Softmax", "MatMul"]
