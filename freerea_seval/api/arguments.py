@@ -118,7 +118,8 @@ def as_tensors(inputs: Inputs | None, module: nn.Module, name: str) -> list[Argu
     """Return the inputs of a network: zeros of the given shapes, or the given tensors.
 
     Args:
-        inputs: shapes or tensors, by position or by name; an input may be a list of these.
+        inputs: shapes or tensors, by position or by name; an input may be a list of these. None for those that an ONNX
+            file states.
         module: the network; zeros are made on its device.
         name: of the network, for errors.
 
@@ -128,8 +129,11 @@ def as_tensors(inputs: Inputs | None, module: nn.Module, name: str) -> list[Argu
     from torch import Tensor
 
     from freerea_seval.config import make_tensors
+    from freerea_seval.strings import OnnxNetwork
 
     if inputs is None or (not isinstance(inputs, Tensor) and not len(inputs)):
+        if isinstance(module, OnnxNetwork):
+            return [*module.example_inputs()]
         raise InputError(f"{name}: give the shape of its input, such as --input 1,3,32,32")
     if isinstance(inputs, Mapping):
         named: list[tuple[str, Any]] = list(inputs.items())

@@ -60,10 +60,11 @@ def encode(
     :mod:`freerea_seval.strings.text.grammar` has the grammar.
 
     Args:
-        network: a module, which is left as it was, or ``"pkg.module:factory"`` of one; or a search space.
+        network: a module, which is left as it was, ``"pkg.module:factory"`` of one, or an ONNX file, whose name ends
+            with ``.onnx``; or a search space.
         inputs: its inputs with the batch dimension: ``(1, 3, 32, 32)``, ``"1,16:int64"``, a tensor, a list of these
             or a mapping of these by name. An input may be a list of tensors: ``[[(3, 64, 64), (3, 32, 32)]]``, or as
-            text ``"[3,64,64;3,32,32]"``.
+            text ``"[3,64,64;3,32,32]"``. An ONNX file states its own, unless it leaves more than the batch open.
         view: ``"executed"``: all that runs, for latency, energy and memory; ``"functional"``: what is computed, for
             accuracy and robustness.
         published: return the format of the SEval-NAS publication instead.
@@ -76,7 +77,7 @@ def encode(
 
     Raises:
         InputError: there is no such network, it cannot run on these inputs, or an unknown view.
-        InputError: an ONNX file: only PyTorch modules can be traced.
+        InputError: an ONNX file cannot be read, or has operations that have no counterpart in PyTorch.
 
     Example:
         >>> import freerea_seval as fs
@@ -111,12 +112,8 @@ def encode_with_facts(
     """
     if network is None:
         raise InputError(
-            "nothing to encode: give a network as pkg.module:factory and its --input, or a search space as --space"
-        )
-    if isinstance(network, Path) or (isinstance(network, str) and network.endswith(".onnx")):
-        raise InputError(
-            f"{network}: strings are traced from PyTorch modules, and an ONNX file cannot be read; give the module or"
-            " pkg.module:factory"
+            "nothing to encode: give a network as pkg.module:factory and its --input, an ONNX file, or a search space"
+            " as --space"
         )
     from freerea_seval.strings import check_view, serialize_graph, sevalnas_string, trace_module, view_of
 
@@ -124,8 +121,11 @@ def encode_with_facts(
     prepare_torch()
     from freerea_seval.config import build_network
 
-    module = build_network(network) if isinstance(network, str) else network
-    tensors = as_tensors(inputs, module, network if isinstance(network, str) else type(network).__name__)
+    if isinstance(network, (str, Path)):
+        module, name = build_network(str(network)), str(network)
+    else:
+        module, name = network, type(network).__name__
+    tensors = as_tensors(inputs, module, name)
     facts: dict[str, Any]
     if published:
         string = sevalnas_string(module, list(tensors.values()) if isinstance(tensors, dict) else tensors)
@@ -140,6 +140,9 @@ def encode_with_facts(
             "parameters": graph.parameters,
             "multiply-adds": graph.macs,
         }
+        if restored := getattr(module, "restored", 0):
+            norms = "1 batch norm" if restored == 1 else f"{restored} batch norms"
+            facts["restored"] = f"{norms} that the file has folded into other operations"
     if output is not None:
         write_atomically(Path(output), string + "\n")
     return string, facts

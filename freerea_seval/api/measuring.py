@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from freerea_seval.measurement.backends import Inputs as Tensors
     from freerea_seval.measurement.networks import Networks, NetworkSpec
 
-    #: Genotypes of a space, or ``"pkg.module:factory"`` or modules of the user's own.
-    SomeNetworks = str | nn.Module | Sequence[str | nn.Module] | Mapping[str, nn.Module]
+    #: Genotypes of a space, or ``"pkg.module:factory"``, modules or ONNX files of the user's own.
+    SomeNetworks = str | Path | nn.Module | Sequence[str | Path | nn.Module] | Mapping[str, nn.Module]
 
 _SPACE = "nats-tss"
 _NETWORKS = 100
@@ -40,7 +40,7 @@ def measure(
     count: int | None = None,
     genotypes: str | Path | None = None,
     informative: bool = False,
-    backend: str = "eager",
+    backend: str | None = None,
     device: str = "cpu",
     batch_size: int | None = None,
     threads: int = 1,
@@ -59,13 +59,14 @@ def measure(
 
     Args:
         networks: genotypes of ``space``; or networks with ``inputs``: ``"pkg.module:factory"``, a module, several of
-            them, or modules by name.
+            them, or modules by name. ONNX files, whose names end with ``.onnx``, need no ``inputs``.
         inputs: of networks that are not of a space, with the batch dimension; as for :func:`freerea_seval.encode`.
         space: search space, by its name or itself; without ``networks`` or ``genotypes``, random networks of it.
         count: number of random networks, 100 by default; or the first of ``genotypes``.
         genotypes: file with a genotype a line, or a CSV with a column ``genotype``.
         informative: choose the networks that teach a predictor most, among 1,000 random ones or ``genotypes``.
-        backend: ``"eager"``, ``"compile"`` (``torch.compile``) or ``"onnx"`` (ONNX Runtime).
+        backend: ``"eager"``, ``"compile"`` (``torch.compile``) or ``"onnx"`` (ONNX Runtime). None for ``"onnx"`` if
+            there are ONNX files, which run as they are, and ``"eager"`` otherwise.
         device: ``"cpu"``, ``"cuda"``, ...
         batch_size: images at once for networks of a space, 1 by default.
         threads: CPU threads of a network.
@@ -93,12 +94,17 @@ def measure(
         >>> fs.measure(cells, space="nats-tss", rounds=1)["latency_ms"].gt(0).tolist()
         [True, True]
     """
+    from freerea_seval.config import is_onnx
     from freerea_seval.measurement import measure_networks, parse_seconds
     from freerea_seval.measurement.run import journal_path
 
     for name, value, most in (("--threads", threads, 1024), ("--rounds", rounds, 1_000_000)):
         if not 1 <= value <= most:
             raise InputError(f"{name} must be 1 or more, and at most {most}, got {value!r:.40}")
+    files = [] if networks is None else [name for name in _by_name(networks) if is_onnx(name)]
+    if files and backend not in (None, "onnx"):
+        raise InputError(f"{files[0]} is an ONNX file, which runs with --backend onnx, not {backend}; leave it out")
+    backend = backend or ("onnx" if files else "eager")
     objects = [] if networks is None else [module for module in _by_name(networks).values() if module is not None]
     if memory and (objects or not isinstance(space, (str, Mapping, type(None)))):
         raise InputError(
@@ -314,7 +320,7 @@ def _choose(
     if space is None and genotypes is None:
         raise InputError(
             "nothing to measure: give --space nats-tss, --genotypes FILE,"
-            " or networks as pkg.module:factory with --input"
+            " networks as pkg.module:factory with --input, or ONNX files"
         )
     for option, number in (("--networks", count), ("--batch-size", batch_size)):
         if number is not None and number < 1:
@@ -343,10 +349,13 @@ def _choose(
 
 
 def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:
-    """Return modules by name, and None for a text, which is a genotype or ``pkg.module:factory``."""
+    """Return modules by name, and None for a text, which is a genotype, ``pkg.module:factory`` or an ONNX file."""
     if isinstance(networks, Mapping):
         return dict(networks)
-    several = [networks] if isinstance(networks, str) or not isinstance(networks, Sequence) else networks
+    several: list[Any] = (
+        [networks] if isinstance(networks, str) or not isinstance(networks, Sequence) else list(networks)
+    )
+    several = [str(network) if isinstance(network, Path) else network for network in several]
     names = [network if isinstance(network, str) else type(network).__name__ for network in several]
     named: dict[str, nn.Module | None] = {}
     for position, (name, network) in enumerate(zip(names, several, strict=True)):
@@ -365,29 +374,34 @@ def _own_networks(
     from freerea_seval.config import build_network
     from freerea_seval.measurement.backends import random_inputs
     from freerea_seval.measurement.networks import Networks
-    from freerea_seval.strings import encode_module
+    from freerea_seval.strings import OnnxNetwork, encode_module
 
     def make(name: str) -> tuple[nn.Module, Tensors]:
         module = modules[name]
         # Measuring moves a module to its device and into evaluation mode: the user's own stays as it is.
         built = build_network(name) if module is None else copy.deepcopy(module)
-        return built, random_inputs(as_tensors(inputs, built, name), seed)
+        tensors: Any = as_tensors(inputs, built, name)
+        return built, random_inputs(built.named_inputs(tensors) if isinstance(built, OnnxNetwork) else tensors, seed)
 
-    shapes: list[str] = []
+    shapes: dict[str, list[str]] = {}
     strings: dict[str, str] = {}
     for name in modules:
         # A wrong name or input is an error here, not a network that cannot run.
         module, tensors = make(name)
-        shapes = _shapes(inputs, tensors)
+        shapes[name] = _shapes(inputs, tensors)
         try:
-            strings[name] = encode_module(module, tensors)
+            strings[name] = encode_module(
+                module, as_tensors(inputs, module, name) if isinstance(module, OnnxNetwork) else tensors
+            )
         except InputError:  # measuring says why it cannot run, if it cannot
             strings[name] = ""
 
     def spec(name: str) -> NetworkSpec:
-        return {"network": name, "inputs": shapes, "seed": seed}
+        return {"network": name, "inputs": shapes[name], "seed": seed}
 
-    return Networks("network", list(modules), make, spec, {"input": shapes}), strings
+    first = next(iter(shapes.values()), [])
+    alike = all(shape == first for shape in shapes.values())  # ONNX files state their own
+    return Networks("network", list(modules), make, spec, {"input": first if alike else shapes}), strings
 
 
 def _add_strings(output: Path, strings: Mapping[str, str]) -> None:

@@ -232,7 +232,7 @@ class Predictor:
 
     def predict(
         self,
-        genotypes: Sequence[str | nn.Module] | str | nn.Module,
+        genotypes: Sequence[str | Path | nn.Module] | str | Path | nn.Module,
         space: str | Mapping[str, Any] | SearchSpace | None = None,
         interval: float | None = None,
         proxies: str | Path | DataFrame | None = None,
@@ -244,7 +244,8 @@ class Predictor:
         """Predict the metrics of genotypes, or of modules.
 
         Args:
-            genotypes: ``(n,)`` genotypes; or with ``inputs`` modules, or ``"pkg.module:factory"`` of modules.
+            genotypes: ``(n,)`` genotypes; or with ``inputs`` modules, or ``"pkg.module:factory"`` of modules; or ONNX
+                files, whose names end with ``.onnx``.
             space: the search space of the genotypes; None for the predictor's own, if it is built in.
             interval: probability with which the bounds hold each value, such as 0.9; None for no bounds.
             proxies: table of the zero-cost proxies that it learned from.
@@ -259,19 +260,25 @@ class Predictor:
 
         Raises:
             InputError: a genotype is not of the space, or the proxies are not those of training.
+            InputError: a file cannot be read, or files and genotypes are mixed.
             InputError: the predictor's space is not built in, and ``space`` is None: a folder alone runs no code.
         """
+        from freerea_seval.config import is_onnx
+
         output = None if output is None else Path(output).absolute()
-        networks = (
+        networks: list[Any] = (
             list(genotypes) if isinstance(genotypes, Sequence) and not isinstance(genotypes, str) else [genotypes]
         )
         if not networks:
             raise InputError("nothing to predict: give genotypes as arguments, or - to read them from standard input")
-        names = [network if isinstance(network, str) else type(network).__name__ for network in networks]
-        if inputs is None:
+        names = [str(one) if isinstance(one, (str, Path)) else type(one).__name__ for one in networks]
+        files = [is_onnx(network) for network in networks]
+        if any(files) and not all(files) and inputs is None:
+            raise InputError(f"{names[files.index(True)]} is a file, and others are not; predict files separately")
+        if inputs is None and not any(files):
             chosen, column = self._space_of(space), "genotype"
             for name, network in zip(names, networks, strict=True):
-                if not isinstance(network, str):
+                if not isinstance(network, (str, Path)):
                     raise InputError(f"{name}: give the shape of its input")
                 try:
                     chosen.check(name)
@@ -283,7 +290,12 @@ class Predictor:
             strings = read_strings(chosen, self.view, names, progress)
         else:
             if space is not None or self.info.proxies or proxies is not None:
-                raise InputError("--input belongs to modules, which have no search space and no proxies; leave it out")
+                what = (
+                    "--input belongs to modules, which have"
+                    if inputs is not None
+                    else f"{names[0]} is a file, which has"
+                )
+                raise InputError(f"{what} no search space and no proxies; leave it out")
             others, column = None, "network"
             strings = [encode(network, inputs, self.view) for network in networks]
         predicted = self.predict_strings(strings, interval, others)

@@ -328,7 +328,7 @@ def predict(
     predictor: Annotated[Path, typer.Argument(help="Folder that train wrote.")],
     genotypes: Annotated[
         list[str] | None,
-        typer.Argument(help="Genotypes, or pkg.module:factory of modules; or - to read them, one a line."),
+        typer.Argument(help="Genotypes, pkg.module:factory of modules, or FILE.onnx; or - to read them, one a line."),
     ] = None,
     space: PredictorSpaceOption = None,
     interval: Annotated[
@@ -406,7 +406,7 @@ def _warn_of_infinite_bounds(predictor: Predictor, interval: float) -> None:
 @app.command()
 @options()
 def encode(
-    network: Annotated[str | None, typer.Argument(help="pkg.module:factory of a torch module.")] = None,
+    network: Annotated[str | None, typer.Argument(help="pkg.module:factory of a torch module, or FILE.onnx.")] = None,
     inputs: Annotated[
         list[str] | None,
         typer.Option(
@@ -470,7 +470,7 @@ measure_commands = typer.Typer(cls=_RunByDefault, help="Time networks on this ma
 app.add_typer(measure_commands, name="measure")
 
 NetworksArgument = Annotated[
-    list[str] | None, typer.Argument(help="pkg.module:factory of torch modules; or genotypes of --space.")
+    list[str] | None, typer.Argument(help="pkg.module:factory of torch modules, or FILE.onnx; or genotypes of --space.")
 ]
 InputOption = Annotated[
     list[str] | None, typer.Option("--input", help="Shape of an input, the batch included; as for encode.")
@@ -499,7 +499,12 @@ def measure(
     count: CountOption = None,
     genotypes: GenotypesOption = None,
     informative: InformativeOption = False,
-    backend: Annotated[str, typer.Option(help="eager, compile (torch.compile) or onnx (ONNX Runtime).")] = "eager",
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="eager, compile (torch.compile) or onnx (ONNX Runtime); by default eager, and onnx if there are files."
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
     batch_size: BatchSizeOption = None,
     threads: Annotated[int, typer.Option(help="CPU threads of a network.")] = 1,

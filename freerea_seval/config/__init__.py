@@ -12,7 +12,7 @@ from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
     from freerea_patch.spaces import make_space
-    from freerea_seval.config.networks import build_network, make_tensors
+    from freerea_seval.config.networks import build_network, is_onnx, make_tensors
     from freerea_seval.config.schema import (
         DEFAULT,
         Config,

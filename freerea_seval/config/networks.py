@@ -1,4 +1,4 @@
-"""Make a network and its inputs from ``pkg.module:factory`` and shapes, as given on the command line."""
+"""Make a network and its inputs from ``pkg.module:factory`` or ``FILE.onnx`` and shapes, as on the command line."""
 
 from __future__ import annotations
 
@@ -20,14 +20,23 @@ _INPUT = re.compile(r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<tensor>[^\[\];]*|\[(?P<lis
 _TENSOR = re.compile(r"(?P<sizes>\d{1,9}(?:,\d{1,9})*)(?::(?P<dtype>[a-z]\w*))?", re.ASCII)
 
 
+def is_onnx(network: object) -> bool:
+    """Return whether a network is given as an ONNX file, by the end of its name."""
+    return isinstance(network, (str, Path)) and str(network).lower().endswith(".onnx")
+
+
 def build_network(network: str) -> nn.Module:
-    """Return the module that ``pkg.module:factory`` names or returns.
+    """Return the module that ``pkg.module:factory`` names or returns, or that of an ONNX file.
 
     Raises:
-        InputError: the object does not exist, fails, or is not a module.
+        InputError: the object does not exist, fails, or is not a module; the file cannot be read.
     """
     from torch import nn
 
+    if is_onnx(network):
+        from freerea_seval.strings import OnnxNetwork
+
+        return OnnxNetwork(network)
     with importable_from(Path()):
         factory = import_object(network, "network")
         if isinstance(factory, nn.Module):

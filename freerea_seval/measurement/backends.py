@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ def prepare(
     """Move a network to a device, run it once, and return it ready for further passes.
 
     Args:
-        module: any module; it is put into evaluation mode.
+        module: any module; it is put into evaluation mode. An ONNX file runs as it is, with the backend ``"onnx"``.
         inputs: its arguments, by position or by name.
         backend: one of :data:`BACKENDS`; see :func:`check_backend`.
         device: where it runs.
@@ -81,15 +82,20 @@ def prepare(
         NotReadyError: it cannot be exported for the backend.
         CannotRunError: the backend or the device cannot run it.
     """
+    from freerea_seval.strings import OnnxNetwork
+
     try:
-        module = module.to(device).eval()
+        if not isinstance(module, OnnxNetwork):
+            module = module.to(device).eval()
+        elif backend != "onnx":
+            raise NotReadyError("an ONNX file runs with the backend onnx")
         run = (
             _onnx_run(module, inputs, device, threads)
             if backend == "onnx"
             else _torch_run(module, inputs, device, backend)
         )
         run()
-    except CannotRunError:
+    except (CannotRunError, NotReadyError):
         raise
     except Exception as error:  # whatever a user's network, a compiler or a driver may raise
         raise CannotRunError(one_line(error)) from error
@@ -139,6 +145,8 @@ def _torch_run(module: nn.Module, inputs: Inputs, device: str, backend: str) -> 
 def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> Callable[[], object]:
     import onnxruntime
 
+    from freerea_seval.strings import OnnxNetwork
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -147,7 +155,8 @@ def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> C
     options.log_severity_level = 4  # errors are raised as well
     provider = _PROVIDERS[device.partition(":")[0]]
     try:
-        content = onnx_bytes(module, inputs)
+        # ONNX Runtime finds external data beside the file.
+        content = str(module.path) if isinstance(module, OnnxNetwork) else onnx_bytes(module, inputs)
     except Exception as error:  # whatever the exporter raises
         raise NotReadyError(f"cannot be written as ONNX ({one_line(error)})") from error
     session = onnxruntime.InferenceSession(content, options, providers=[provider])
@@ -160,6 +169,8 @@ def _onnx_run(module: nn.Module, inputs: Inputs, device: str, threads: int) -> C
 def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
     """Return a network in evaluation mode as ONNX, with its weights; its inputs have the names of :func:`onnx_inputs`.
 
+    An ONNX file is returned as it is, with its external data in it.
+
     Raises:
         Exception: whatever the exporter raises for a network that it cannot write.
     """
@@ -167,7 +178,13 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
     from torch.utils._pytree import tree_leaves
 
     from freerea_patch.training_free import replace_forwards
+    from freerea_seval.strings import OnnxNetwork
 
+    if isinstance(module, OnnxNetwork):
+        import onnx
+
+        content: bytes = onnx.load(str(module.path)).SerializeToString()
+        return content
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     tensors = onnx_inputs(inputs)
     run = module.forward
@@ -178,12 +195,22 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
         args, kwargs = _call_arguments(_map_tensors(lambda _: next(given), inputs))
         return tuple(leaf for leaf in tree_leaves(run(*args, **kwargs)) if isinstance(leaf, torch.Tensor))
 
-    forwards: dict[nn.Module, Any] = {} if isinstance(module, torch.jit.ScriptModule) else {module: forward}
+    forwards: dict[nn.Module, Any] = {}
+    if not isinstance(module, torch.jit.ScriptModule):
+        # Identities stay visible; runtimes remove them when they load the file.
+        kept: Any = _identity_in_files()
+        forwards = {one: kept for one in module.modules() if type(one) is torch.nn.Identity} | {module: forward}
     buffer = BytesIO()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # the exporter does not know the fused kernels
-        with warnings.catch_warnings(), torch.inference_mode(), _silence(), replace_forwards(forwards):
+        with (
+            warnings.catch_warnings(),
+            torch.inference_mode(),
+            _silence(),
+            replace_forwards(forwards),
+            _equal_operations_kept(),
+        ):
             # The exporter by tracing is deprecated; it takes a twentieth of the time of its successor.
             warnings.simplefilter("ignore")
             torch.onnx.export(
@@ -196,6 +223,24 @@ def onnx_bytes(module: nn.Module, inputs: Inputs) -> bytes:
     finally:
         torch.backends.mha.set_fastpath_enabled(fused_attention)
     return buffer.getvalue()
+
+
+@cache
+def _identity_in_files() -> Callable[[Tensor], Tensor]:
+    """Return an identity that the exporter by tracing writes, as it does not those of ``nn.Identity``."""
+    import torch
+
+    class Identity(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def symbolic(g: Any, x: Any) -> Any:
+            return g.op("Identity", x)
+
+    run: Callable[[Tensor], Tensor] = Identity.apply
+    return run
 
 
 def onnx_inputs(inputs: Inputs) -> dict[str, Tensor]:
@@ -220,6 +265,26 @@ def _map_tensors(change: Callable[[Tensor], Tensor], inputs: Inputs) -> Inputs:
 def _call_arguments(inputs: Inputs) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """Return the positional and the named arguments of a call."""
     return ((), inputs) if isinstance(inputs, Mapping) else (inputs, {})
+
+
+@contextmanager
+def _equal_operations_kept() -> Iterator[None]:
+    """Keep PyTorch's exporter from merging equal operations on equal inputs, so that a file shows what a module runs.
+
+    Runtimes merge them when they load the file.
+    """
+    import torch
+
+    passes: Any = torch._C
+    merge = getattr(passes, "_jit_pass_cse", None)
+    if merge is None:  # a later version of PyTorch
+        yield
+        return
+    passes._jit_pass_cse = lambda graph: False  # whether it has changed the graph
+    try:
+        yield
+    finally:
+        passes._jit_pass_cse = merge
 
 
 @contextmanager

@@ -80,6 +80,10 @@ def _export(
                 _begin_manifest(folder, manifest, is_new)
                 if target.exists():
                     continue
+            if [_describe(name, tensor) for name, tensor in onnx_inputs(inputs).items()] != manifest["inputs"]:
+                raise InputError(
+                    f"{entry['network']} has other inputs than {entries[0]['network']}; export it into another folder"
+                )
             content = onnx_bytes(module, inputs)
         except InputError:
             raise

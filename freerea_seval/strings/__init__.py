@@ -6,7 +6,7 @@ Data passes through the rooms in this order::
     space  --spaces (cached parts)-----------------------^
 
 - :mod:`.graph`: the intermediate representation, shape inference, simplification and canonical order;
-- :mod:`.trace`: from a module to its graph, and the string format of SEval-NAS;
+- :mod:`.trace`: from a module or an ONNX file to its graph, and the string format of SEval-NAS;
 - :mod:`.text`: grammar, parser, serialiser, compression and tokenizer;
 - :mod:`.spaces`: strings of whole search spaces, from parts that are traced once.
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from freerea_seval.strings.text.serialize import serialize_graph
     from freerea_seval.strings.text.tokenizer import Tokenizer
     from freerea_seval.strings.trace.dispatch_mode import DispatchMode, tensors_in
+    from freerea_seval.strings.trace.onnx_network import OnnxNetwork
     from freerea_seval.strings.trace.operations import Schema
     from freerea_seval.strings.trace.sevalnas_format import sevalnas_string
     from freerea_seval.strings.trace.tracer import Inputs, trace_module

@@ -377,12 +377,6 @@ def test_inputs_are_shapes_texts_or_tensors_by_position_or_name() -> None:
         fs.encode(Two())
 
 
-@pytest.mark.parametrize("network", ["network.onnx", Path("network.onnx")])
-def test_an_onnx_file_is_refused(network: str | Path) -> None:
-    with pytest.raises(fs.InputError, match=r"network\.onnx: strings are traced from PyTorch modules"):
-        fs.encode(network, (1, 3, 8, 8))
-
-
 def test_a_space_is_encoded_as_a_table(tmp_path: Path) -> None:
     strings = fs.encode(Few(), output=tmp_path / "few.csv")
     assert strings["genotype"].tolist() == list(CELLS[:4])

@@ -175,7 +175,7 @@ def test_a_space_is_written_in_the_published_format(place: Path, capsys: pytest.
 
 
 MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
-    "nothing to encode": ((), "nothing to encode: give a network as pkg.module:factory and its --input, or a search space"),
+    "nothing to encode": ((), "nothing to encode: give a network as pkg.module:factory and its --input, an ONNX file, or a search space"),
     "no input": (("encode_nets:small",), "encode_nets:small: give the shape of its input, such as --input 1,3,32,32"),
     "a missing module": (("no_such_nets:small", "--input", "1,3"), "cannot import 'no_such_nets' of 'no_such_nets:small'"),
     "a missing factory": (("encode_nets:large", "--input", "1,3"), "'encode_nets' has no 'large'"),
