@@ -1,7 +1,7 @@
-"""Loading pickles of third parties without running code from them.
+"""Loading pickles and weights of third parties without running code from them.
 
-A pickle is a program that calls whatever its author chose. The benchmarks of this field are published as pickles; this
-loader resolves a short list of names and refuses every other one.
+A pickle is a program that calls whatever its author chose. The benchmarks of this field are published as pickles, also
+inside files of torch; this loader resolves a short list of names and refuses every other one.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ import bz2
 import io
 import pickle
 import struct
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from freerea_patch import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 #: ``(module, name)`` in a pickle, and the class or function that replaces it.
 Allowed = Mapping[tuple[str, str], Callable[..., object]]
@@ -71,13 +77,7 @@ def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
         InputError: the file cannot be read, is empty or damaged, or is no pickle.
         InputError: the file asks for a name outside the list; nothing of it has been called.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MOST_BYTES + 1)
-    except OSError as error:
-        raise InputError(f"{what}: cannot read {path} ({error.strerror}); check the path") from None
-    if not data:
-        raise InputError(f"{what}: {path} is empty; download it again")
+    data = _read(path, what)
     try:
         if data.startswith(_BZ2_MAGIC):
             with bz2.open(io.BytesIO(data)) as file:
@@ -86,16 +86,78 @@ def load_pickle(path: Path, allowed: Allowed, what: str) -> Any:
             raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
         _demand(data.endswith(pickle.STOP), "no end")  # a text file, whose first line could be one of names
         return _Unpickler(data, {**_PLAIN, **allowed}).load()
-    except _RefusedError as error:
-        raise InputError(
+    except Exception as error:  # damaged bytes fail in pickle, bz2 or struct, each with types of its own
+        raise _unreadable(error, path, what, "a pickle") from None
+
+
+def load_weights(path: Path, shapes: Mapping[str, tuple[int, ...]], what: str) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the tensors in a file that ``torch.save`` wrote of the state of a module.
+
+    It does not use ``torch.load``, which up to torch 2.5 runs code from files in spite of ``weights_only``
+    (CVE-2025-32434), and takes seconds to import.
+
+    Args:
+        path: the file, in torch's format since 1.6: a zip archive with a pickle, and a member a tensor.
+        shapes: the names that the state is to have, with their shapes. All are float32.
+        what: what the file is, for the error.
+
+    Raises:
+        InputError: the file cannot be read, is damaged or in another format, or asks to run code.
+        InputError: its tensors have other names or shapes, or a value that is not finite.
+    """
+    import numpy as np
+
+    data = _read(path, what)
+    try:
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            (root,) = (n.removesuffix("data.pkl") for n in archive.namelist() if n.endswith("/data.pkl"))
+            state = _WeightsUnpickler(_stored(archive, f"{root}data.pkl"), {**_PLAIN, **_TENSORS}).load()
+            _demand(isinstance(state, dict) and all(type(v) is _Tensor for v in state.values()), "no state of tensors")
+            got = {name: tensor.shape for name, tensor in state.items()}
+            if got != shapes:
+                raise InputError(f"{what}: {path}: expected the tensors {dict(shapes)}, got {got!r:.400}")
+            weights = {name: np.frombuffer(_stored(archive, root + t.member), "<f4") for name, t in state.items()}
+        for name, values in weights.items():
+            if not np.isfinite(values).all():
+                raise InputError(f"{what}: {path}: a value of {name} is not a finite number; download it again")
+            weights[name] = values.reshape(shapes[name])
+        return weights
+    except InputError:
+        raise
+    except Exception as error:  # as above, and in zipfile
+        raise _unreadable(error, path, what, "a file of torch.save") from None
+
+
+def _read(path: Path, what: str) -> bytes:
+    """Return the content of a file, at most a byte more than :data:`MOST_BYTES`."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"{what}: cannot read {path} ({error.strerror}); check the path") from None
+    if not data:
+        raise InputError(f"{what}: {path} is empty; download it again")
+    return data
+
+
+def _stored(archive: zipfile.ZipFile, member: str) -> bytes:
+    """Return a member of an archive, uncompressed as torch writes it: what it says and what it takes are the same."""
+    info = archive.getinfo(member)
+    _demand(info.compress_type == zipfile.ZIP_STORED, "a compressed member")
+    return archive.read(info)
+
+
+def _unreadable(error: Exception, path: Path, what: str, kind: str) -> InputError:
+    """Return the error for a file whose reading failed."""
+    if isinstance(error, _RefusedError):
+        return InputError(
             f"{what}: refused to run code from {path}: it asks for {error.name!r}, which is not a plain value;"
             " take the file from its publisher"
-        ) from None
-    except Exception as error:  # damaged bytes fail in pickle, bz2 or struct, each with types of its own
-        message = next(iter(str(error).splitlines()), "")[:_LONGEST_NAME]
-        raise InputError(
-            f"{what}: {path} is damaged or not a pickle ({type(error).__name__}: {message}); download it again"
-        ) from None
+        )
+    message = next(iter(str(error).splitlines()), "")[:_LONGEST_NAME]
+    return InputError(f"{what}: {path} is damaged or not {kind} ({type(error).__name__}: {message}); download it again")
 
 
 class _RefusedError(pickle.UnpicklingError):
@@ -206,6 +268,8 @@ class _Unpickler(pickle._Unpickler):
             instance.__dict__ = state
         elif type(instance) is _Dtype and type(state) is tuple:
             instance.__setstate__(state)
+        elif type(instance) is OrderedDict:
+            pass  # attributes, as of the version of a module's state, are not needed
         else:  # it could change a class or function of this module for the rest of the process
             raise pickle.UnpicklingError(f"a state of a {type(instance).__name__}")
 
@@ -288,6 +352,47 @@ _PLAIN: Allowed = {
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,  # its name from numpy 2 on
 }
+
+
+class _Storage(NamedTuple):
+    """Stand-in for a tensor's memory: a member of the archive."""
+
+    member: str
+    numbers: int
+
+
+class _Tensor(NamedTuple):
+    """Stand-in for a tensor, which is all of its memory."""
+
+    member: str
+    shape: tuple[int, ...]
+
+
+def _float_storage() -> None:
+    """Stand-in for ``torch.FloatStorage``, which pickles name and do not call."""
+
+
+def _rebuild_tensor(storage: object, offset: object, shape: object, stride: object, *_flags: object) -> _Tensor:
+    """Stand-in for torch's ``_rebuild_tensor_v2``."""
+    if type(storage) is not _Storage or type(shape) is not tuple or len(shape) > MOST_ARGUMENTS:
+        raise pickle.UnpicklingError("a tensor is not made of memory and a shape")
+    _demand(all(type(size) is int for size in shape), "a shape is not of whole numbers")
+    whole = offset == 0 and stride == tuple(prod(shape[i + 1 :]) for i in range(len(shape)))
+    _demand(whole and prod(shape) == storage.numbers, "a tensor is not all of its memory, in order")
+    return _Tensor(storage.member, shape)
+
+
+_TENSORS: Allowed = {("torch", "FloatStorage"): _float_storage, ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor}
+
+
+class _WeightsUnpickler(_Unpickler):
+    """Reads the pickle in a file of torch, which refers to memory by the names of members."""
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, storage_type, key, _device, numbers = pid
+        plain = kind == "storage" and storage_type is _float_storage and type(key) is str and type(numbers) is int
+        _demand(plain, "memory that is not of float32 numbers")
+        return _Storage(f"data/{key}", numbers)
 
 
 class NatsBenchPatch:

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -45,7 +46,7 @@ from freerea_seval.predictor.features.segment_features import count_parts
 from freerea_seval.sources.table import Table
 from freerea_seval.strings.text.parse import parse_graph
 from freerea_seval.strings.text.serialize import serialize_graph
-from freerea_seval.unpickle import PlainValue, load_pickle
+from freerea_seval.unpickle import PlainValue, load_pickle, load_weights
 from tests.freerea_seval.strings.text.test_fuzzing import BITS as WORDS
 from tests.freerea_seval.strings.text.test_fuzzing import STRINGS, mutant
 
@@ -321,6 +322,28 @@ def pickled(folder: Path) -> Reader:
     return read
 
 
+def weights(folder: Path) -> Reader:
+    """Files of torch with one tensor of two rows and three columns."""
+    pickled_state = (
+        b"\x80\x02ccollections\nOrderedDict\n)R(X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n"
+        b"((X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x06tQ"
+        b"K\0K\x02K\x03\x86K\x03K\x01\x86\x89ccollections\nOrderedDict\n)RtRu."
+    )
+    members = {"w/data.pkl": pickled_state, "w/data/0": np.arange(6, dtype="<f4").tobytes()}
+    path = folder / "weights.pth"
+
+    def read(random: Random) -> object:
+        how = random.randrange(4)
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if how else zipfile.ZIP_DEFLATED) as archive:
+            for name, data in members.items():
+                archive.writestr(name, damaged(data, random) if how == 1 or (how == 2 and "pkl" in name) else data)
+        if how == 3:
+            path.write_bytes(damaged(path.read_bytes(), random))
+        return load_weights(path, {"w": (2, 3)}, "some network")
+
+    return read
+
+
 def images(folder: Path) -> Reader:
     path = folder / "batch.npz"
     headers: dict[str, Any] = {"descr": "<f8", "fortran_order": False, "shape": [4, 3, 2, 2]}
@@ -334,8 +357,6 @@ def images(folder: Path) -> Reader:
             content = b"\x93NUMPY\x01\x00" + (len(header)).to_bytes(2, "little") + header.encode() + content[128:]
         if random.randrange(2):
             content = damaged(content, random)
-        import zipfile
-
         with zipfile.ZipFile(path, "w", random.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:
             archive.writestr("images.npy", content)
         if random.randrange(2):
@@ -531,6 +552,7 @@ READERS: Mapping[str, tuple[Callable[[Path], Reader], int]] = {
     "tables": (table, 150),
     "genotypes": (genotype, 150),
     "pickles": (pickled, 240),
+    "weights": (weights, 100),
     "images": (images, 100),
     "strings": (string, 60),
     "imports": (imported, 50),

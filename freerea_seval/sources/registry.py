@@ -227,6 +227,18 @@ _HW_NAS_BENCH = (
     MetricInfo("eyeriss_arithmetic_intensity", "max", "op/byte", f"operations a byte moved, {_DEVICES['eyeriss']}"),
 )
 
+_HW_GPT_BENCH = (
+    MetricInfo(
+        "perplexity", "min", "", "predicted perplexity on OpenWebText, with the weights of the benchmark's supernet"
+    ),
+    *(
+        MetricInfo(
+            f"{kind}_memory", "min", "MB", f"predicted memory after a pass in {kind} on a GPU; 1 MB is 1e6 bytes"
+        )
+        for kind in ("float16", "bfloat16")
+    ),
+)
+
 _TRAINED = "mean over the training seeds"
 _SPLIT = "on CIFAR-10, of training on the train split alone"
 _NATS_BENCH = (
@@ -386,6 +398,14 @@ _RECORDS = (
         "freerea_seval.sources.hw_nas_bench:HwNasBenchSource",
         "the file HW-NAS-Bench-v1_0.pickle",
         _HW_NAS_BENCH,
+        "never",
+    ),
+    SourceRecord(
+        "hw-gpt-bench",
+        "perplexity and memory of gpt-s, gpt-m and gpt-l, predicted by the benchmark's own networks (Sukthanker 2024)",
+        "freerea_seval.sources.hw_gpt_bench:HwGptBenchSource",
+        "the folder HW-GPT-Bench, a clone of its repository",
+        _HW_GPT_BENCH,
         "never",
     ),
     SourceRecord(

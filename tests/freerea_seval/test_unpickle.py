@@ -4,18 +4,21 @@ import bz2
 import os
 import pickle
 import struct
+import zipfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from freerea_patch import InputError
 from freerea_seval import unpickle
-from freerea_seval.unpickle import MOST_BYTES, NatsBenchPatch, PlainValue, load_pickle
+from freerea_seval.unpickle import MOST_BYTES, NatsBenchPatch, PlainValue, load_pickle, load_weights
 
 VALUE_CLASS = {("publisher.data", "Value"): PlainValue}
 NUMBERS = st.integers(-(2**63), 2**64 - 1)
@@ -371,3 +374,91 @@ def test_every_size_that_the_file_has_is_read(tmp_path: Path, protocol: int) -> 
     }
     path = write(tmp_path, pickle.dumps(value, protocol=protocol))
     assert load_pickle(path, {}, "some table") == value
+
+
+SHAPES: Mapping[str, tuple[int, ...]] = {"fc.weight": (2, 3), "fc.bias": (2,)}
+
+
+def saved(folder: Path, state: object = None, **options: Any) -> Path:
+    """Write a state with torch, by default that of a linear layer with random weights."""
+    path = folder / "weights.pth"
+    torch.save(
+        torch.nn.ModuleDict({"fc": torch.nn.Linear(3, 2)}).state_dict() if state is None else state, path, **options
+    )
+    return path
+
+
+def replaced(path: Path, contents: Mapping[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    """Replace members of a file of torch by what they are to contain."""
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, contents.get(name.partition("/")[2], data))
+    return path
+
+
+def error_of_weights(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        load_weights(path, SHAPES, "some network")
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.startswith("some network: ")
+    return text
+
+
+def test_weights_are_those_that_torch_wrote_whatever_the_name_of_the_file(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    state = torch.load(path, weights_only=True)
+    weights = load_weights(path.rename(tmp_path / "renamed"), SHAPES, "some network")
+    assert list(weights) == list(SHAPES)
+    assert all(np.array_equal(weights[name], state[name].numpy()) for name in SHAPES)
+
+
+@pytest.mark.parametrize("name", list(attacks(Path())))
+def test_weights_run_no_code(tmp_path: Path, name: str) -> None:
+    marker = tmp_path / "it-ran"
+    path = replaced(saved(tmp_path), {"data.pkl": attacks(marker)[name]})
+    assert "refused to run code" in error_of_weights(path)
+    assert not marker.exists()
+
+
+def test_weights_of_another_type_or_layout_are_errors(tmp_path: Path) -> None:
+    bias = torch.zeros(2)
+    states: list[tuple[object, str]] = [
+        ({"fc.weight": torch.zeros(2, 3).half(), "fc.bias": bias}, "'torch.HalfStorage'"),
+        ({"fc.weight": torch.zeros(3, 2).T, "fc.bias": bias}, "a tensor is not all of its memory, in order"),
+        ({"fc.weight": torch.zeros(4, 3)[2:], "fc.bias": bias}, "a tensor is not all of its memory, in order"),
+        ({"fc.weight": torch.zeros(2, 3)}, "expected the tensors {'fc.weight': (2, 3), 'fc.bias': (2,)}, got {'fc.we"),
+        ({"fc.weight": torch.zeros(3, 2), "fc.bias": bias}, "got {'fc.weight': (3, 2), 'fc.bias': (2,)}"),
+        ({"fc.weight": torch.full((2, 3), torch.nan), "fc.bias": bias}, "a value of fc.weight is not a finite number"),
+        ({"fc.weight": 3, "fc.bias": bias}, "no state of tensors"),
+        ([1, 2], "no state of tensors"),
+    ]
+    for state, message in states:
+        assert message in error_of_weights(saved(tmp_path, state))
+
+
+def test_damaged_weights_are_errors(tmp_path: Path) -> None:
+    path = saved(tmp_path)
+    data = path.read_bytes()
+    (at,) = (i for i in range(len(data)) if data.startswith(torch.load(path)["fc.bias"].numpy().tobytes(), i))
+    for content in (data[:-1], data[: len(data) // 2], data[:at] + b"\0" + data[at + 1 :], b"text", bytes(1000)):
+        assert "is damaged or not a file of torch.save" in error_of_weights(write(tmp_path, content))
+    assert "is empty" in error_of_weights(write(tmp_path, b""))
+    assert "(No such file or directory); check the path" in error_of_weights(tmp_path / "none")
+    old = saved(tmp_path, _use_new_zipfile_serialization=False)
+    assert "is damaged or not a file of torch.save (BadZipFile: " in error_of_weights(old)
+
+
+def test_weights_cost_no_memory_that_the_file_does_not_have(tmp_path: Path) -> None:
+    with zipfile.ZipFile(saved(tmp_path)) as archive:
+        pkl = archive.read("weights/data.pkl")
+    large = pkl.replace(b"K\x02K\x03\x86", b"K\x02J\xff\xff\xff\x7f\x86", 1)
+    assert large != pkl
+    assert "a tensor is not all of its memory" in error_of_weights(replaced(saved(tmp_path), {"data.pkl": large}))
+    assert "cannot reshape" in error_of_weights(replaced(saved(tmp_path), {"data/0": bytes(1000)}))
+    bomb = replaced(saved(tmp_path), {"data/0": bytes(10**8)}, zipfile.ZIP_DEFLATED)
+    assert "a compressed member" in error_of_weights(bomb)
+    os.truncate(bomb, 2**40)
+    assert "more than 12 MiB" in error_of_weights(bomb)

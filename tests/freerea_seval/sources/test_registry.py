@@ -31,6 +31,7 @@ NAMES = [
     "table",
     "nats-bench",
     "hw-nas-bench",
+    "hw-gpt-bench",
     "freerea-cache",
     "analog-nasbench",
     "python",
