@@ -26,7 +26,7 @@ from freerea_seval.costs.memory import (
 from freerea_seval.costs.published import Counts, published_counts
 from freerea_seval.costs.serving import ServingCosts, serving_costs
 from freerea_seval.strings import DispatchMode, Graph, Inputs, Node, Schema, Spec, tensors_in, trace_module
-from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained, zeros
+from freerea_seval.strings.spaces import NotComposableError, StackGraphs, SubgraphCache, chained, zeros
 
 
 class Costs(NamedTuple):
@@ -163,7 +163,8 @@ def _arguments_on_meta(inputs: Inputs) -> Inputs:
 class SpaceCosts:
     """Parameters, operations, activations and peak memory of a search space's networks.
 
-    If the space defines its networks as parts, no network is built, and each part is traced once.
+    If the space defines its networks as parts, no network is built, and each part is traced once. Of a network with
+    repeated layers (:class:`~freerea_patch.spaces.Stack`), few layers are traced.
 
     Args:
         space: the search space.
@@ -187,6 +188,8 @@ class SpaceCosts:
         if parts is not None:
             with suppress(NotComposableError):
                 return published_counts(self._inference.graph(parts(genotype))[0])
+        if hasattr(self._space, "stack"):
+            return published_counts(self._graph(genotype, self._inference)[0])
         try:
             return network_counts(self._space.build(genotype), [zero_input(self._space)])
         except InputError as error:
@@ -220,6 +223,12 @@ class SpaceCosts:
         if parts is not None:
             with suppress(NotComposableError):
                 return tracer.graph(parts(genotype))
+        stack = getattr(self._space, "stack", None)
+        if stack is not None:
+            try:
+                return tracer.stacks.graph(stack(genotype))
+            except InputError as error:
+                raise InputError(f"network {genotype!r}: {error}") from error
         network = self._space.build(genotype)
         inputs = [zero_input(self._space, tracer.input_spec.shape[0])]
         try:
@@ -240,6 +249,7 @@ class _PartsTracer:
         self._on_meta = input_spec.dtype != "float32"
         self._cache = SubgraphCache(partial(_trace_on_meta, training=training), self._on_meta)
         self._buffers: dict[Hashable, int] = {}
+        self.stacks = StackGraphs(input_spec, partial(_trace_on_meta, training=training))
 
     def graph(self, part: Part) -> tuple[Graph, int]:
         """Return a network's graph, and the bytes of its buffers.

@@ -1,0 +1,263 @@
+"""Graphs and strings of networks whose layers repeat, from a trace of few layers.
+
+=========== ======================================================================================================
+stack       a network with its numbers of layers, and how to build it with others (:class:`freerea_patch.spaces.Stack`)
+small graph the graph of the same network with at most :data:`SMALL` layers of each kind
+run         a stretch of it in which each node is a copy of the one a period before: the second layer and the third
+copy        the same operation; each operand is at the same distance in both, or is the same node in both
+=========== ======================================================================================================
+
+:func:`extended` lengthens each run by as many periods as layers are missing. That this equals the trace of the whole
+network is checked once for each kind of network and numbers of layers, where the whole network is traced as well; what
+differs is traced as a whole from then on. Networks of one kind differ only in sizes within their layers.
+
+In strings of the same network with more and more layers, counts and distances grow evenly, and the rest stays. So the
+string of a deep network is computed from those of shallow ones, number by number; this is checked in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from freerea_patch import InputError
+from freerea_patch.imports import TORCH_LOCK, torch_threads
+from freerea_patch.spaces import Stack
+from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
+from freerea_seval.strings.spaces.subgraph_cache import zeros
+from freerea_seval.strings.text.serialize import serialize_graph
+from freerea_seval.strings.trace.tracer import record
+from freerea_seval.strings.views import View, view_of
+
+#: Layers of a small graph: the first differs where it computes what the others reuse, and two are copies.
+SMALL = 3
+#: Layers of the shallowest network whose string is extended: fewer repetitions may be written in another way.
+_SHALLOW = 4
+#: Small graphs and shallow strings that are kept.
+_MOST_KEPT = 1024
+_NUMBER = re.compile(r"(\d+)")
+
+
+class Run(NamedTuple):
+    """A stretch of copies: the position behind its last node, and its period."""
+
+    end: int
+    period: int
+
+
+def traced_on_meta(network: nn.Module, inputs: Sequence[Spec]) -> Graph:
+    """Return the graph of a network on the ``meta`` device in evaluation mode."""
+    with TORCH_LOCK, torch_threads(1):
+        return record(network.eval(), zeros(inputs, "meta"))
+
+
+class StackGraphs:
+    """The graphs of stacks for inputs of one shape.
+
+    Args:
+        source: shape and dtype of the input.
+        tracer: returns the graph of a network on the ``meta`` device for its inputs.
+    """
+
+    def __init__(self, source: Spec, tracer: Callable[[nn.Module, Sequence[Spec]], Graph] = traced_on_meta) -> None:
+        self._source = source
+        self._tracer = tracer
+        self._small: dict[Hashable, tuple[Graph, list[int]]] = {}
+        #: Whether the layers of a kind, in these numbers, repeat as the small graph shows.
+        self._repeats: dict[Hashable, bool] = {}
+
+    def graph(self, stack: Stack) -> tuple[Graph, int]:
+        """Return the graph of a network, and the bytes of its buffers.
+
+        Raises:
+            InputError: the network cannot be built, or cannot run on the input.
+        """
+        if max(stack.counts, default=0) <= SMALL:
+            return self._traced(stack, stack.counts)
+        key = (stack.kind, stack.counts)
+        if key not in self._repeats:
+            traced = self._traced(stack, stack.counts)
+            self._repeats[key] = self.extended(stack, stack.counts) == traced
+            return traced
+        extension = self.extended(stack, stack.counts) if self._repeats[key] else None
+        return extension or self._traced(stack, stack.counts)
+
+    def repeats(self, stack: Stack) -> bool:
+        """Return whether the graph of a network is that of a small one with longer runs."""
+        return self._repeats.get((stack.kind, stack.counts), False)
+
+    def extended(self, stack: Stack, counts: Sequence[int]) -> tuple[Graph, int] | None:
+        """Return graph and buffers of a stack with these numbers of layers from a small graph; None if it has none."""
+        few = [min(count, SMALL) for count in counts]
+        small = self._small_graph(stack, few)
+        if small is None:
+            return None
+        graph, (buffers, *a_layer) = small
+        more = [count - SMALL for count in counts if count >= SMALL]
+        runs = find_runs(graph, len(more))
+        if runs is None:
+            return None
+        return extended(graph, runs, more), buffers + sum(n * b for n, b in zip(more, a_layer, strict=True))
+
+    def _small_graph(self, stack: Stack, few: Sequence[int]) -> tuple[Graph, list[int]] | None:
+        """Return the small graph, and the bytes of its buffers and of those of one more layer of each deep kind."""
+        key = (stack.key, tuple(few))
+        if key not in self._small:
+            try:
+                graph, buffers = self._traced(stack, few)
+                deeper = [_one_more(few, index) for index, count in enumerate(few) if count == SMALL]
+                a_layer = [_buffer_bytes(stack.make(counts)) - buffers if buffers else 0 for counts in deeper]
+            except InputError:  # such as a config with a list of as many values as layers
+                return None
+            if len(self._small) >= _MOST_KEPT:
+                self._small.clear()
+            self._small[key] = graph, [buffers, *a_layer]
+        return self._small[key]
+
+    def _traced(self, stack: Stack, counts: Sequence[int]) -> tuple[Graph, int]:
+        network = stack.make(counts)
+        return self._tracer(network, [self._source]), _buffer_bytes(network)
+
+
+def _one_more(counts: Sequence[int], index: int) -> list[int]:
+    return [count + (position == index) for position, count in enumerate(counts)]
+
+
+def _buffer_bytes(network: nn.Module) -> int:
+    return sum(buffer.nbytes for buffer in network.buffers())
+
+
+def find_runs(graph: Graph, number: int) -> list[Run] | None:
+    """Return this number of runs of two or more copies, in order: those of the longest periods; None if there are fewer.
+
+    The stretches of two runs, each with the period before it, do not overlap.
+    """
+    nodes, runs = graph.nodes, list[Run]()
+    for period in range(len(nodes) // 2, 1, -1):
+        position = 1
+        while position + 2 * period <= len(nodes) and len(runs) < number:
+            end = position
+            while end + period < len(nodes) and _is_copy(nodes[end], nodes[end + period], end, period):
+                end += 1
+            if end - position >= period and all(
+                end + period <= run.end - 2 * run.period or run.end <= position for run in runs
+            ):
+                runs.append(Run(end + period, period))
+            position = end + 1
+    return sorted(runs) if len(runs) == number else None
+
+
+def _is_copy(one: Node, other: Node, position: int, period: int) -> bool:
+    """Return whether the node a period behind another, at ``position``, is its copy."""
+    if one.kind != other.kind or one.outputs != other.outputs or len(one.inputs) != len(other.inputs):
+        return False
+    if one.attributes != other.attributes:
+        return False
+    for first, second in zip(one.inputs, other.inputs, strict=True):
+        if isinstance(first, Ref) and isinstance(second, Ref):
+            if first.port != second.port or second.node - first.node not in (0, period):
+                return False
+        elif isinstance(first, Weight) and isinstance(second, Weight):
+            if first[:2] != second[:2] or (first.tied is None) != (second.tied is None):
+                return False
+            if first.tied is not None and second.tied is not None and second.tied - first.tied not in (0, period):
+                return False
+        else:
+            return False
+    return True
+
+
+def extended(graph: Graph, runs: Sequence[Run], more: Sequence[int]) -> Graph:
+    """Return a graph whose runs are longer by so many periods each.
+
+    Args:
+        graph: the graph.
+        runs: of :func:`find_runs`.
+        more: periods to add to each of them, 0 or more.
+    """
+    nodes = list(graph.nodes)
+    for (end, period), count in zip(reversed(runs), reversed(more), strict=True):  # positions before it stay
+        copies = [(nodes[position], nodes[position - period]) for position in range(end - period, end)]
+        added = [_moved(node, n * period, before=before) for n in range(1, count + 1) for node, before in copies]
+        nodes[end:] = [*added, *(_moved(node, count * period, end - period) for node in nodes[end:])]
+    return Graph(tuple(nodes))
+
+
+def _moved(node: Node, distance: int, start: int = 0, before: Node | None = None) -> Node:
+    """Return a node whose operands are further behind.
+
+    Args:
+        node: the node.
+        distance: by which operands move.
+        start: operands before this position stay.
+        before: the copy of the node a period before; an operand that both read from one node stays.
+    """
+    inputs: list[Ref | Weight] = []
+    for item, old in zip(node.inputs, (before or node).inputs, strict=True):
+        source = item.node if isinstance(item, Ref) else item.tied
+        same = before is not None and source == (old.node if isinstance(old, Ref) else old.tied)
+        if source is None or source < start or same:
+            inputs.append(item)
+        elif isinstance(item, Ref):
+            inputs.append(Ref(source + distance, item.port))
+        else:
+            inputs.append(item._replace(tied=source + distance))
+    return Node(node.kind, node.attributes, tuple(inputs), node.outputs)
+
+
+class StackStrings:
+    """The strings of stacks.
+
+    Args:
+        view: of the networks.
+        source: shape and dtype of the input.
+    """
+
+    def __init__(self, view: View, source: Spec) -> None:
+        self._view = view
+        self._graphs = StackGraphs(source)
+        self._shallow: dict[Hashable, list[list[str]]] = {}
+        self._grows: dict[Hashable, bool] = {}
+
+    def string(self, stack: Stack) -> str:
+        """Return the string of a network.
+
+        Raises:
+            InputError: as :meth:`StackGraphs.graph`.
+        """
+        key = (stack.kind, stack.counts)
+        if self._grows.get(key):
+            return self._grown(stack) or self._written(stack)
+        string = self._written(stack)
+        if key not in self._grows:
+            self._grows[key] = self._graphs.repeats(stack) and self._grown(stack) == string
+        return string
+
+    def _written(self, stack: Stack) -> str:
+        return serialize_graph(view_of(self._graphs.graph(stack)[0], self._view))
+
+    def _grown(self, stack: Stack) -> str | None:
+        """Return the string of a deep network from those of shallow ones; None if these differ in more than numbers."""
+        few = [min(count, _SHALLOW) for count in stack.counts]
+        deep = [index for index, count in enumerate(stack.counts) if count >= _SHALLOW]
+        key = (stack.key, tuple(few))
+        if key not in self._shallow:
+            depths = [few, *(_one_more(few, index) for index in deep)]
+            graphs = [self._graphs.extended(stack, counts) for counts in depths]
+            texts = [serialize_graph(view_of(graph[0], self._view)) for graph in graphs if graph is not None]
+            if len(self._shallow) >= _MOST_KEPT:
+                self._shallow.clear()
+            self._shallow[key] = [_NUMBER.split(text) for text in texts]
+        shallow = self._shallow[key]
+        if not shallow or any(len(other) != len(shallow[0]) or other[::2] != shallow[0][::2] for other in shallow[1:]):
+            return None
+        words = list(shallow[0])
+        for other, count in zip(shallow[1:], (stack.counts[index] for index in deep), strict=True):
+            for index in range(1, len(words), 2):
+                if other[index] != shallow[0][index]:
+                    step = int(other[index]) - int(shallow[0][index])
+                    words[index] = str(int(words[index]) + (count - _SHALLOW) * step)
+        return "".join(words)
