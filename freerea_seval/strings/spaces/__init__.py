@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
-    from freerea_seval.strings.spaces.repeated_layers import StackGraphs, StackStrings
+    from freerea_seval.strings.spaces.repeated_layers import StackGraphs, StackStrings, traced_on_meta
     from freerea_seval.strings.spaces.subgraph_cache import (
         ChainStrings,
         NotComposableError,

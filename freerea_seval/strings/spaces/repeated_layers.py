@@ -8,11 +8,13 @@ copy        the same operation; each operand is at the same distance in both, or
 =========== ======================================================================================================
 
 :func:`extended` lengthens each run by as many periods as layers are missing. That this equals the trace of the whole
-network is checked once for each kind of network and numbers of layers, where the whole network is traced as well; what
-differs is traced as a whole from then on. Networks of one kind differ only in sizes within their layers.
+network is checked for each kind of network, whose members differ in sizes within layers only: the first of a kind, and
+each that has more layers than those that were checked, is traced as a whole as well. If they differ, all of the kind are
+traced as a whole.
 
 In strings of the same network with more and more layers, counts and distances grow evenly, and the rest stays. So the
-string of a deep network is computed from those of shallow ones, number by number; this is checked in the same way.
+string of a deep network is computed from those of shallow ones, number by number, and so are costs that each layer adds
+to; both are checked in the same way.
 """
 
 from __future__ import annotations
@@ -34,8 +36,8 @@ from freerea_seval.strings.views import View, view_of
 
 #: Layers of a small graph: the first differs where it computes what the others reuse, and two are copies.
 SMALL = 3
-#: Layers of the shallowest network whose string is extended: fewer repetitions may be written in another way.
-_SHALLOW = 4
+#: Layers of a network from which strings and numbers of deeper ones follow: fewer may be written in another way.
+SHALLOW = 4
 #: Small graphs and shallow strings that are kept.
 _MOST_KEPT = 1024
 _NUMBER = re.compile(r"(\d+)")
@@ -48,10 +50,31 @@ class Run(NamedTuple):
     period: int
 
 
-def traced_on_meta(network: nn.Module, inputs: Sequence[Spec]) -> Graph:
-    """Return the graph of a network on the ``meta`` device in evaluation mode."""
+def traced_on_meta(network: nn.Module, inputs: Sequence[Spec], inplace: bool = False) -> Graph:
+    """Return the graph of a network on the ``meta`` device in evaluation mode; see :func:`.tracer.record`."""
     with TORCH_LOCK, torch_threads(1):
-        return record(network.eval(), zeros(inputs, "meta"))
+        return record(network.eval(), zeros(inputs, "meta"), inplace)
+
+
+class _Checks:
+    """For which networks a rule was checked, and whether it holds."""
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, list[Sequence[int]] | None] = {}
+
+    def __getitem__(self, key: tuple[Hashable, Sequence[int]]) -> bool | None:
+        """Return whether the rule holds for a kind and its numbers of layers; None if that is to be checked."""
+        held = self._held.get(key[0], [])
+        if held is None:
+            return False
+        known = any(all(n <= most for n, most in zip(key[1], counts, strict=True)) for counts in held)
+        return True if known else None
+
+    def __setitem__(self, key: tuple[Hashable, Sequence[int]], holds: bool) -> None:
+        if holds:
+            self._held.setdefault(key[0], []).append(key[1])  # type: ignore[union-attr]
+        else:
+            self._held[key[0]] = None
 
 
 class StackGraphs:
@@ -65,9 +88,10 @@ class StackGraphs:
     def __init__(self, source: Spec, tracer: Callable[[nn.Module, Sequence[Spec]], Graph] = traced_on_meta) -> None:
         self._source = source
         self._tracer = tracer
-        self._small: dict[Hashable, tuple[Graph, list[int]]] = {}
-        #: Whether the layers of a kind, in these numbers, repeat as the small graph shows.
-        self._repeats: dict[Hashable, bool] = {}
+        self._small: dict[Hashable, tuple[Graph, list[Run] | None, list[int]]] = {}
+        self._values: dict[Hashable, list[Sequence[int]] | None] = {}
+        self._grow_evenly = _Checks()
+        self._repeat = _Checks()  # as the small graph shows
 
     def graph(self, stack: Stack) -> tuple[Graph, int]:
         """Return the graph of a network, and the bytes of its buffers.
@@ -77,17 +101,64 @@ class StackGraphs:
         """
         if max(stack.counts, default=0) <= SMALL:
             return self._traced(stack, stack.counts)
-        key = (stack.kind, stack.counts)
-        if key not in self._repeats:
-            traced = self._traced(stack, stack.counts)
-            self._repeats[key] = self.extended(stack, stack.counts) == traced
-            return traced
-        extension = self.extended(stack, stack.counts) if self._repeats[key] else None
-        return extension or self._traced(stack, stack.counts)
+        key = self.kind_and_counts(stack)
+        repeats = self._repeat[key]
+        if repeats and (graph := self.extended(stack, stack.counts)) is not None:
+            return graph
+        traced = self._traced(stack, stack.counts)
+        if repeats is None:
+            self._repeat[key] = self.extended(stack, stack.counts) == traced
+        return traced
 
-    def repeats(self, stack: Stack) -> bool:
-        """Return whether the graph of a network is that of a small one with longer runs."""
-        return self._repeats.get((stack.kind, stack.counts), False)
+    @staticmethod
+    def kind_and_counts(stack: Stack, *more: Hashable) -> tuple[Hashable, Sequence[int]]:
+        """Return kind and counts; networks with few layers of some kind are another kind, as they have fewer runs."""
+        return (stack.kind, *(min(count, SHALLOW) for count in stack.counts), *more), stack.counts
+
+    def evaluate(self, stack: Stack, count: Callable[[Graph, int], Sequence[int]]) -> Sequence[int]:
+        """Return numbers of a network that grow by the same with each layer, such as its parameters.
+
+        That they do is checked as for graphs; if they do not, they are those of the graph.
+
+        Args:
+            stack: the network.
+            count: the numbers of a graph and of the bytes of its buffers.
+
+        Raises:
+            InputError: as :meth:`graph`, or of ``count``.
+        """
+        key = self.kind_and_counts(stack, count)
+        evenly = self._grow_evenly[key]
+        if evenly and (evaluated := self._evaluated(stack, count)) is not None:
+            return evaluated
+        values = count(*self.graph(stack))
+        if evenly is None:
+            self._grow_evenly[key] = self._evaluated(stack, count) == list(values)
+        return values
+
+    def _evaluated(self, stack: Stack, count: Callable[[Graph, int], Sequence[int]]) -> list[int] | None:
+        """Return the numbers of a deep network from those of shallow ones; None if it cannot be extended."""
+        key = (stack.key, tuple(min(depth, SHALLOW) for depth in stack.counts), count)
+        if key not in self._values:
+            graphs = self.shallow(stack)
+            if len(self._values) >= _MOST_KEPT:
+                self._values.clear()
+            self._values[key] = None if graphs is None else [count(*graph) for graph in graphs]
+        if (values := self._values[key]) is None:
+            return None
+        more = [depth - SHALLOW for depth in stack.counts if depth >= SHALLOW]
+        first, *others = values
+        return [
+            few + sum(n * (one_more[index] - few) for n, one_more in zip(more, others, strict=True))
+            for index, few in enumerate(first)
+        ]
+
+    def shallow(self, stack: Stack) -> list[tuple[Graph, int]] | None:
+        """Return a network with at most :data:`SHALLOW` layers of each kind, and with one more of each deep kind."""
+        few = [min(count, SHALLOW) for count in stack.counts]
+        depths = [few, *(_one_more(few, index) for index, count in enumerate(few) if count == SHALLOW)]
+        graphs = [self.extended(stack, counts) for counts in depths]
+        return None if None in graphs else [graph for graph in graphs if graph is not None]
 
     def extended(self, stack: Stack, counts: Sequence[int]) -> tuple[Graph, int] | None:
         """Return graph and buffers of a stack with these numbers of layers from a small graph; None if it has none."""
@@ -95,15 +166,14 @@ class StackGraphs:
         small = self._small_graph(stack, few)
         if small is None:
             return None
-        graph, (buffers, *a_layer) = small
-        more = [count - SMALL for count in counts if count >= SMALL]
-        runs = find_runs(graph, len(more))
+        graph, runs, (buffers, *a_layer) = small
         if runs is None:
             return None
+        more = [count - SMALL for count in counts if count >= SMALL]
         return extended(graph, runs, more), buffers + sum(n * b for n, b in zip(more, a_layer, strict=True))
 
-    def _small_graph(self, stack: Stack, few: Sequence[int]) -> tuple[Graph, list[int]] | None:
-        """Return the small graph, and the bytes of its buffers and of those of one more layer of each deep kind."""
+    def _small_graph(self, stack: Stack, few: Sequence[int]) -> tuple[Graph, list[Run] | None, list[int]] | None:
+        """Return the small graph, its runs, and the bytes of its buffers and of those of one more layer each."""
         key = (stack.key, tuple(few))
         if key not in self._small:
             try:
@@ -114,7 +184,7 @@ class StackGraphs:
                 return None
             if len(self._small) >= _MOST_KEPT:
                 self._small.clear()
-            self._small[key] = graph, [buffers, *a_layer]
+            self._small[key] = graph, find_runs(graph, len(deeper)), [buffers, *a_layer]
         return self._small[key]
 
     def _traced(self, stack: Stack, counts: Sequence[int]) -> tuple[Graph, int]:
@@ -131,7 +201,7 @@ def _buffer_bytes(network: nn.Module) -> int:
 
 
 def find_runs(graph: Graph, number: int) -> list[Run] | None:
-    """Return this number of runs of two or more copies, in order: those of the longest periods; None if there are fewer.
+    """Return so many runs of two or more copies, in order: those of the longest periods; None if there are fewer.
 
     The stretches of two runs, each with the period before it, do not overlap.
     """
@@ -220,7 +290,7 @@ class StackStrings:
         self._view = view
         self._graphs = StackGraphs(source)
         self._shallow: dict[Hashable, list[list[str]]] = {}
-        self._grows: dict[Hashable, bool] = {}
+        self._grow_evenly = _Checks()
 
     def string(self, stack: Stack) -> str:
         """Return the string of a network.
@@ -228,36 +298,30 @@ class StackStrings:
         Raises:
             InputError: as :meth:`StackGraphs.graph`.
         """
-        key = (stack.kind, stack.counts)
-        if self._grows.get(key):
-            return self._grown(stack) or self._written(stack)
-        string = self._written(stack)
-        if key not in self._grows:
-            self._grows[key] = self._graphs.repeats(stack) and self._grown(stack) == string
+        key = StackGraphs.kind_and_counts(stack)
+        evenly = self._grow_evenly[key]
+        if evenly and (grown := self._grown(stack)) is not None:
+            return grown
+        string = serialize_graph(view_of(self._graphs.graph(stack)[0], self._view))
+        if evenly is None:
+            self._grow_evenly[key] = self._grown(stack) == string
         return string
-
-    def _written(self, stack: Stack) -> str:
-        return serialize_graph(view_of(self._graphs.graph(stack)[0], self._view))
 
     def _grown(self, stack: Stack) -> str | None:
         """Return the string of a deep network from those of shallow ones; None if these differ in more than numbers."""
-        few = [min(count, _SHALLOW) for count in stack.counts]
-        deep = [index for index, count in enumerate(stack.counts) if count >= _SHALLOW]
-        key = (stack.key, tuple(few))
+        key = (stack.key, tuple(min(count, SHALLOW) for count in stack.counts))
         if key not in self._shallow:
-            depths = [few, *(_one_more(few, index) for index in deep)]
-            graphs = [self._graphs.extended(stack, counts) for counts in depths]
-            texts = [serialize_graph(view_of(graph[0], self._view)) for graph in graphs if graph is not None]
+            graphs = self._graphs.shallow(stack) or []
             if len(self._shallow) >= _MOST_KEPT:
                 self._shallow.clear()
-            self._shallow[key] = [_NUMBER.split(text) for text in texts]
+            self._shallow[key] = [_NUMBER.split(serialize_graph(view_of(graph, self._view))) for graph, _ in graphs]
         shallow = self._shallow[key]
         if not shallow or any(len(other) != len(shallow[0]) or other[::2] != shallow[0][::2] for other in shallow[1:]):
             return None
-        words = list(shallow[0])
-        for other, count in zip(shallow[1:], (stack.counts[index] for index in deep), strict=True):
+        words, deep = list(shallow[0]), [count for count in stack.counts if count >= SHALLOW]
+        for other, count in zip(shallow[1:], deep, strict=True):
             for index in range(1, len(words), 2):
                 if other[index] != shallow[0][index]:
                     step = int(other[index]) - int(shallow[0][index])
-                    words[index] = str(int(words[index]) + (count - _SHALLOW) * step)
+                    words[index] = str(int(words[index]) + (count - SHALLOW) * step)
         return "".join(words)
