@@ -159,7 +159,7 @@ class TransformersSpace:
         vary: the values of every varied key. A key within a part of the config is written with dots.
         task: one of :data:`TASKS`; by default that of the config's architecture, or what the model type is known for.
         context: tokens of an input of text, and of a decoder; fewer where the config takes no more.
-        image_size: height and width of images, where the config does not say.
+        image_size: height and width of images, where the config does not say; by default 224.
         base: the folder that a relative path starts from.
 
     Attributes:
@@ -180,14 +180,14 @@ class TransformersSpace:
         *,
         task: str | None = None,
         context: int = 128,
-        image_size: int = 224,
+        image_size: int | None = None,
         base: str | Path = Path(),
     ) -> None:
         if not isinstance(config, (str, Path, Mapping)):
             raise InputError(
                 f"space: expected transformers: config.json, or a model type such as vit, got {config!r:.80}"
             )
-        for option, number in (("context", context), ("image_size", image_size)):
+        for option, number in (("context", context), ("image_size", 1 if image_size is None else image_size)):
             if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**20:
                 raise InputError(f"{option}: expected a whole number from 1, got {number!r:.80}")
         content = dict(config) if isinstance(config, Mapping) else _read(str(config), Path(base))
@@ -293,7 +293,12 @@ class TransformersSpace:
         if name == "input_ids":
             return (min(self._context, _number(config, "max_position_embeddings", self._context)),), "int64"
         if name == "pixel_values":
-            size = getattr(config, "image_size", None) or self._image_size
+            size = getattr(config, "image_size", None) or self._image_size or 224
+            if self._image_size not in (None, size):
+                raise InputError(
+                    f"image_size: the config has {size}; change it there, such as in transformers: {{model_type:"
+                    f" {config.model_type}, image_size: {self._image_size}}}"
+                )
             height, width = size if isinstance(size, (tuple, list)) else (size, size)
             return (_number(config, "num_channels", 3), int(height), int(width)), "float32"
         if name == "input_features" and hasattr(config, "max_source_positions"):  # two frames a position

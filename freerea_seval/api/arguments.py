@@ -44,14 +44,22 @@ def prepare_torch() -> None:
 
 
 def as_space(space: str | SearchSpace) -> SearchSpace:
-    """Return a search space, given itself or its name.
+    """Return a search space, given itself, its name, or the config of a search that has it.
 
     Raises:
-        InputError: an unknown name; see :func:`freerea_seval.config.spaces.make_space`.
+        InputError: an unknown name, see :func:`freerea_patch.spaces.make_space`; or a config that is wrong.
     """
     from freerea_seval.config import make_space
 
-    return make_space(space) if isinstance(space, str) else space
+    return make_space(*space_spec(space)) if isinstance(space, str) else space
+
+
+def space_spec(space: str) -> tuple[str | dict[str, Any], Path]:
+    """Return how a config names a space, and the folder that its paths start from, of a name or of a config's file."""
+    if not space.endswith((".yaml", ".yml")):
+        return space, Path()
+    config, base, _ = as_config(space)
+    return config.whole_space, base
 
 
 def as_config(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from freerea_patch import InputError, SearchSpace
-from freerea_seval.api.arguments import as_space, as_tensors, input_text, prepare_torch, progress_bars
+from freerea_seval.api.arguments import as_space, as_tensors, input_text, prepare_torch, progress_bars, space_spec
 from freerea_seval.files import write_atomically
 from freerea_seval.progress import Progress
 
@@ -277,7 +277,8 @@ def _choose(
     if ordered or informative:
         with bars.task(f"choosing among {len(candidates)} networks") as show:
             candidates = most_informative_first(space, candidates, show)[:wanted]
-    return space_networks(space, candidates, batch_size or 1, seed, named if isinstance(named, str) else ""), {}
+    spec, base = space_spec(named) if isinstance(named, str) else ("", Path())
+    return space_networks(space, candidates, batch_size or 1, seed, spec, base), {}
 
 
 def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:

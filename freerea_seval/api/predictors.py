@@ -431,7 +431,7 @@ class Predictor:
             raise InputError(
                 f"predictor {self.folder} learned from networks of the space {self.info.space!r}, which is not built"
                 " in, and a folder alone must not cause code to run; if you trust that space, give it:"
-                " --space pkg.module:Class"
+                " --space pkg.module:Class, or --space FILE.yaml of a search in it"
             )
         return as_space(self.info.space)
 

@@ -37,7 +37,11 @@ app = typer.Typer(
 )
 
 SpaceOption = Annotated[
-    str, typer.Option(help="nats-tss, nats-sss or fbnet, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class.")
+    str,
+    typer.Option(
+        help="nats-tss, nats-sss or fbnet, /DATASET behind it (nats-tss/cifar100), or pkg.module:Class; or a search's"
+        " config, FILE.yaml, for its space."
+    ),
 ]
 
 BatchSizeOption = Annotated[int | None, typer.Option("--batch-size", help="Images at once; 1 by default.")]
@@ -59,7 +63,10 @@ MissingOption = Annotated[
 ]
 PredictorSpaceOption = Annotated[
     str | None,
-    typer.Option(help="Search space; by default the predictor's own, if built in. Your own: pkg.module:Class."),
+    typer.Option(
+        help="Search space; by default the predictor's own, if built in. Your own: pkg.module:Class, or a search's"
+        " config, FILE.yaml."
+    ),
 ]
 ProxiesOption = Annotated[
     Path | None, typer.Option(help="CSV with a genotype (or index) column and one a zero-cost proxy.")
@@ -219,7 +226,10 @@ def export(
     path: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", help="File to write: .py (PyTorch source that needs torch alone), .onnx or .pt2."
+            "-o",
+            "--output",
+            help="File to write: .py (PyTorch source that needs torch alone), .onnx or .pt2; or config.json, in a space"
+            " of transformers.",
         ),
     ],
     pick: Annotated[
@@ -238,7 +248,8 @@ def export(
 
     written = load_run(run, trust=trust).export(path, pick, seed, batch_size)
     print_document(lambda: documents().ExportDocument(file=str(written), run=str(run)))
-    echo(f"{written}: loaded again, with the outputs of the network")
+    what = "parameters" if written.suffix == ".json" else "outputs"
+    echo(f"{written}: loaded again, with the {what} of the network")
 
 
 @app.command()

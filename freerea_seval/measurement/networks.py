@@ -109,7 +109,9 @@ def check_served(space: SearchSpace, metric: str) -> None:
 
     make = getattr(space.build, "__self__", space)  # of a subspace, the space that builds
     if not isinstance(make, GPTSpace):
-        raise InputError(f"{metric} is of the spaces gpt, gpt-s, gpt-m and gpt-l; space {space.name} has no KV cache")
+        raise InputError(
+            f"{metric} is of the spaces gpt, gpt-s, gpt-m and gpt-l; of space {space.name}, latency is measured"
+        )
 
 
 def serving_networks(space: SearchSpace, genotypes: Sequence[str], metric: str) -> Networks:

@@ -9,8 +9,8 @@ copy        the same operation; each operand is at the same distance in both, or
 
 :func:`extended` lengthens each run by as many periods as layers are missing. That this equals the trace of the whole
 network is checked for each kind of network, whose members differ in sizes within layers only: the first of a kind, and
-each that has more layers than those that were checked, is traced as a whole as well. If they differ, all of the kind are
-traced as a whole.
+each that has more layers than those that were checked, is traced as a whole as well. If they differ, all of the kind
+are traced as a whole.
 
 In strings of the same network with more and more layers, counts and distances grow evenly, and the rest stays. So the
 string of a deep network is computed from those of shallow ones, number by number, and so are costs that each layer adds
