@@ -20,6 +20,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import deepcopy
+from difflib import get_close_matches
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -224,7 +225,8 @@ class TransformersSpace:
                 part = part.get(step) if isinstance(part, Mapping) else None
             names = [*part, *(self._aliases if part is known else ())] if isinstance(part, Mapping) else list(known)
             if not isinstance(part, Mapping) or path[-1] not in names or path[-1] in _FIXED:
-                valid = (name for name in names if name not in _FIXED)
+                prefix = "".join(f"{step}." for step in path[:-1])
+                valid = (prefix + name for name in names if name not in _FIXED)
                 raise unknown_name(f"key in vary, of {known['model_type']}:", key, valid)
             if not isinstance(values, Sequence) or isinstance(values, str) or not values:
                 raise InputError(f"vary.{key}: expected a list of values, such as [4, 6, 8], got {values!r:.80}")
@@ -344,7 +346,7 @@ class TransformersSpace:
     def _reason(self, genes: Mapping[str, str]) -> str:
         """Return why a combination of values is no network; empty if it is one.
 
-        The network is tried with at most two layers, because layers have the same shapes.
+        The network is tried with one layer of each kind, because layers have the same shapes.
         """
         try:
             config = self._built_config(genes)
@@ -353,7 +355,7 @@ class TransformersSpace:
         depths = self._depths(config)
         key = tuple(text for name, text in genes.items() if self._actual(name) not in depths)
         if key not in self._reasons:
-            few = {name: min(number, 2) for name, number in depths.items()}
+            few = dict.fromkeys(depths, 1)
             with suppress(InputError):  # such as a list of a value a layer, which has another length
                 config = self._built_config(genes, **few)
             self._reasons[key] = _indivisible(config, self.config) or self._failure(config)
@@ -562,7 +564,7 @@ def _read(config: str, base: Path) -> dict[str, Any]:
         if config in CONFIG_MAPPING:
             return {"model_type": config}
         if re.fullmatch(r"[\w-]+", config):
-            raise unknown_name("model type, or folder with a config.json,", config, CONFIG_MAPPING)
+            raise _unknown_type("model type, or folder with a config.json,", config)
         raise InputError(f"space: {path}: no such config.json, nor a folder with one; nothing is downloaded")
     try:
         with path.open("rb") as file:
@@ -574,13 +576,19 @@ def _read(config: str, base: Path) -> dict[str, Any]:
     return content
 
 
+def _unknown_type(kind: str, name: str) -> InputError:
+    """Return the error for a model type that the library does not have, with near ones of its hundreds."""
+    near = get_close_matches(name, list(CONFIG_MAPPING), n=5)
+    return unknown_name(kind, name, near or ("bert", "gpt2", "llama", "vit", "and so on: those of transformers"))
+
+
 def _checked(content: dict[str, Any]) -> tuple[Any, Any]:
     """Return the class of a config and the config, and remove from its content what would have others' code loaded."""
     model_type = content.get("model_type")
     if not isinstance(model_type, str):
         raise InputError("space: the config has no model_type, such as llama")
     if model_type not in CONFIG_MAPPING:
-        raise unknown_name("model_type of the config", model_type, CONFIG_MAPPING)
+        raise _unknown_type("model_type of the config", model_type)
     for name in _DROPPED:
         content.pop(name, None)
     kind: Any = CONFIG_MAPPING[model_type]
