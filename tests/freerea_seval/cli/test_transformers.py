@@ -43,7 +43,7 @@ def test_a_search_ends_with_a_config_from_which_the_library_builds_the_pick(
     (place / "vit_config" / "config.json").unlink()  # the run has its content
     capsys.readouterr()
     assert call("export", "run", "-o", "config.json") == 0
-    assert "config.json: loaded again, with the parameters of the network" in capsys.readouterr().err
+    assert "config.json: loaded again, with the parameters of the network" in capsys.readouterr().out
     run = fs.load_run("run")
     genotype = run.genotypes()[run.pick]
     config = AutoConfig.for_model(**json.loads((place / "config.json").read_text()))
@@ -67,14 +67,19 @@ def test_a_search_ends_with_a_config_from_which_the_library_builds_the_pick(
         assert message in capsys.readouterr().err
 
 
-def test_a_predictor_is_trained_and_asked_in_the_space_of_a_searchs_config(place: Path) -> None:
+def test_a_predictor_is_trained_and_asked_in_the_space_of_a_searchs_config(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     space = as_space("vit.yaml")
     genotypes = list(dict.fromkeys(space.sample(Random(seed)) for seed in range(60)))[:16]
-    rows = "".join(f'"{genotype}",{len(genotype)}\n' for genotype in genotypes)
+    widths = [int(space.genes(genotype)["hidden_size"]) for genotype in genotypes]  # type: ignore[attr-defined]
+    rows = "".join(f'"{genotype}",{width}\n' for genotype, width in zip(genotypes, widths, strict=True))
     (place / "table.csv").write_text(f"genotype,latency_ms\n{rows}")
     assert call("train", "table.csv", "--metric", "latency_ms", "--space", "vit.yaml", "-o", "predictor") == 0
-    (place / "asked.csv").write_text("\n".join(["genotype", *(f'"{genotype}"' for genotype in genotypes[:3])]))
-    assert call("predict", "predictor", "asked.csv", "--space", "vit.yaml", "-o", "predicted.csv") == 0
+    asked = ("predict", "predictor", *genotypes[:3], "-o", "predicted.csv")
+    assert call(*asked) == 2
+    assert "--space FILE.yaml of a search in it" in capsys.readouterr().err
+    assert call(*asked, "--space", "vit.yaml") == 0
     assert (place / "predicted.csv").read_text().count("\n") == 4
     assert call("encode", "--space", "vit.yaml", "-o", "strings.csv") == 0
     assert (place / "strings.csv").read_text().count("input[1x3x16x16]") == len(space.genotypes())  # type: ignore[attr-defined]
