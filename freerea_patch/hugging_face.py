@@ -191,7 +191,7 @@ class TransformersSpace:
         for option, number in (("context", context), ("image_size", 1 if image_size is None else image_size)):
             if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**20:
                 raise InputError(f"{option}: expected a whole number from 1, got {number!r:.80}")
-        content = dict(config) if isinstance(config, Mapping) else _read(str(config), Path(base))
+        content = deepcopy(dict(config)) if isinstance(config, Mapping) else _read(str(config), Path(base))
         self._context, self._image_size = context, image_size
         self._make_config, whole = _checked(content)
         self.config: dict[str, Any] = _without_derived(self._make_config, content)
@@ -589,10 +589,18 @@ def _checked(content: dict[str, Any]) -> tuple[Any, Any]:
         raise InputError("space: the config has no model_type, such as llama")
     if model_type not in CONFIG_MAPPING:
         raise _unknown_type("model_type of the config", model_type)
-    for name in _DROPPED:
-        content.pop(name, None)
+    _drop(content)
     kind: Any = CONFIG_MAPPING[model_type]
     return kind, _config(kind, content)
+
+
+def _drop(content: dict[str, Any]) -> None:
+    """Remove :data:`_DROPPED` from a config and from the configs within it."""
+    for name in _DROPPED & content.keys():
+        del content[name]
+    for value in content.values():
+        if isinstance(value, dict):
+            _drop(value)
 
 
 def _config(kind: Callable[..., Any], content: Mapping[str, Any]) -> Any:

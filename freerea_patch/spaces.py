@@ -1,6 +1,7 @@
 """Search spaces: the interface of a space, the two spaces of NATS-Bench, and how a config names a space.
 
-FBNet's space is in :mod:`freerea_patch.fbnet`, and language models are in :mod:`freerea_patch.gpt`.
+FBNet's space is in :mod:`freerea_patch.fbnet`, language models are in :mod:`freerea_patch.gpt`, and configs of the
+library transformers in :mod:`freerea_patch.hugging_face`.
 
 The topology space has the cells of NAS-Bench-201 (Dong 2020): four nodes, and on each of the six edges one of five
 operations. A genotype reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``: one block per node, one ``op~source`` per incoming
@@ -625,7 +626,7 @@ _RESULTS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "skip": ("a number", lambda value: hasattr(value, "__float__")),
     "genotypes": ("a list of genotypes, texts that UTF-8 can encode", _are_texts),
     "parts": ("a freerea_patch.Part", lambda value: isinstance(value, Part)),
-    "stack": ("a freerea_patch.spaces.Stack", lambda value: isinstance(value, Stack)),
+    "stack": ("a freerea_patch.Stack", lambda value: isinstance(value, Stack)),
 }
 
 

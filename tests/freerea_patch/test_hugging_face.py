@@ -145,6 +145,7 @@ def test_a_file_and_its_folder_are_the_same_space_whose_values_derived_by_the_li
     whole = AutoConfig.for_model("qwen2", **{k: v for k, v in LLAMA.items() if k != "model_type"}).to_dict()
     assert len(whole["layer_types"]) == whole["num_hidden_layers"]
     whole |= {"auto_map": {"AutoModel": "evil--modeling.Evil"}, "_name_or_path": "evil/repo", "dtype": "bfloat16"}
+    whole |= {"attn_implementation": "evil/kernels", "rope_parameters": whole["rope_parameters"] | {"auto_map": {}}}
     (tmp_path / "config.json").write_text(json.dumps(whole))
     vary = {"num_hidden_layers": [1, 3], "num_attention_heads": [2, 4], "num_key_value_heads": [2]}
     spaces = [
@@ -155,7 +156,8 @@ def test_a_file_and_its_folder_are_the_same_space_whose_values_derived_by_the_li
     genotype = spaces[0].sample(Random(0))
     content = json.loads(spaces[0].config_json(genotype))  # type: ignore[attr-defined]
     assert len(content["layer_types"]) == content["num_hidden_layers"]
-    assert "auto_map" not in content
+    assert "auto_map" not in json.dumps(content)
+    assert "evil" not in json.dumps(content)
     assert {parameter.dtype for parameter in spaces[0].build(genotype).parameters()} == {torch.float32}
 
 

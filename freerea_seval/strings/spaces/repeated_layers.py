@@ -25,9 +25,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from freerea_patch import InputError
+from freerea_patch import InputError, Stack
 from freerea_patch.imports import TORCH_LOCK, torch_threads
-from freerea_patch.spaces import Stack
 from freerea_seval.strings.graph.ir import Graph, Node, Ref, Spec, Weight
 from freerea_seval.strings.spaces.subgraph_cache import zeros
 from freerea_seval.strings.text.serialize import serialize_graph

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from freerea_patch.spaces import Stack
+from freerea_patch import Stack
 from freerea_seval.costs import SpaceCosts, network_costs, network_counts
 from freerea_seval.costs.published import operation_sums
 from freerea_seval.costs.serving import serving_costs
