@@ -396,6 +396,8 @@ class Run:
                 f"{path}: a .json is the config of a network of a space {{transformers: ...}}, for any batch; this run"
                 f" is of the space {self.space.name}, and --batch-size is {batch_size}"
             )
+        if path.suffix == ".py" and hasattr(self.space, "config_json"):
+            raise InputError(f"{path}: transformers has the source of its networks; name a file .json, .onnx or .pt2")
         index = recommend(self.config, self.front, seed).row if pick is None else pick
         if path.suffix == ".json":
             check_new(path, "file")

@@ -188,7 +188,8 @@ def _show(run: Run, page: Path | None = None) -> None:
     print_document(lambda: documents().of_run(run, figure, page))
     echo(f"run folder: {run.path}")
     if len(run.front):
-        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
+        name = "config.json" if "transformers" in run.config.space else "network.py"
+        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o {name}")
 
 
 def documents() -> ModuleType:

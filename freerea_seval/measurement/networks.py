@@ -109,9 +109,7 @@ def check_served(space: SearchSpace, metric: str) -> None:
 
     make = getattr(space.build, "__self__", space)  # of a subspace, the space that builds
     if not isinstance(make, GPTSpace):
-        raise InputError(
-            f"{metric} is of the spaces gpt, gpt-s, gpt-m and gpt-l; of space {space.name}, latency is measured"
-        )
+        raise InputError(f"{metric} is of the spaces gpt, gpt-s, gpt-m and gpt-l; space {space.name} has no KV cache")
 
 
 def serving_networks(space: SearchSpace, genotypes: Sequence[str], metric: str) -> Networks:

@@ -152,7 +152,7 @@ class CostSource:
         if metric in self.SERVING and not generates:
             raise InputError(
                 f"{metric} is of language models that add token to token, whose spaces have input_dtype 'int64', such"
-                f" as gpt-s; for space {self._space.name}, the source has macs and inference_memory"
+                f" as gpt-s; space {self._space.name} has others, for which the source has macs and inference_memory"
             )
         return info
 

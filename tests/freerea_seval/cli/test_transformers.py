@@ -40,6 +40,7 @@ def test_a_search_ends_with_a_config_from_which_the_library_builds_the_pick(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("search", "vit.yaml", "-o", "run") == 0
+    assert "run -o config.json" in capsys.readouterr().out
     (place / "vit_config" / "config.json").unlink()  # the run has its content
     capsys.readouterr()
     assert call("export", "run", "-o", "config.json") == 0
@@ -61,7 +62,7 @@ def test_a_search_ends_with_a_config_from_which_the_library_builds_the_pick(
             "a .json is the config of a network of a space {tr",
         ),
         (("-o", "other.json", "--pick", "99"), "expected an index of its front"),
-        (("-o", "network.py"), "transformers.models.vit"),
+        (("-o", "network.py"), "name a file .json, .onnx or .pt2"),
     ):
         assert call("export", "run", *arguments) == 2
         assert message in capsys.readouterr().err
