@@ -1,4 +1,4 @@
-"""Small configs of ten families of transformers, each with some of its keys varied."""
+"""Small configs of eleven families of transformers, each with some of its keys varied."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ FAMILIES: dict[str, tuple[dict[str, Any], dict[str, list[Any]]]] = {
     "qwen2": ({"model_type": "qwen2", **_DECODER}, _GROUPED),
     "qwen3": ({"model_type": "qwen3", **_DECODER, "head_dim": 8}, _GROUPED),
     "mistral": ({"model_type": "mistral", **_DECODER}, _GROUPED),
+    "gemma2": (
+        {
+            **{"model_type": "gemma2", **_DECODER, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 2},
+            **{"num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 24},
+        },
+        {"num_hidden_layers": [2, 8, 10], "hidden_size": [16, 24]},
+    ),
     "gpt2": (
         {"model_type": "gpt2", "vocab_size": 97, "n_positions": 64},
         {"n_layer": [2, 5, 6], "hidden_size": [16, 24], "n_head": [2, 3]},

@@ -2,15 +2,16 @@
 
 =========== ======================================================================================================
 stack       a network with its numbers of layers, and how to build it with others (:class:`freerea_patch.spaces.Stack`)
-small graph the graph of the same network with at most :data:`SMALL` layers of each kind
-run         a stretch of it in which each node is a copy of the one a period before: the second layer and the third
+pattern     how many layers repeat together: one, or more of alternating kinds (:data:`PATTERNS`)
+small graph the graph of the same network with at most two patterns of each kind of layer, and up to a pattern before
+run         a stretch of it in which each node is a copy of the one a period, which is a pattern, before
 copy        the same operation; each operand is at the same distance in both, or is the same node in both
 =========== ======================================================================================================
 
-:func:`extended` lengthens each run by as many periods as layers are missing. That this equals the trace of the whole
+:func:`extended` lengthens each run by as many periods as are missing. That this equals the trace of the whole
 network is checked for each kind of network, whose members differ in sizes within layers only: the first of a kind, and
-each that has more layers than those that were checked, is traced as a whole as well. If they differ, all of the kind
-are traced as a whole.
+each that has more layers than those that were checked, is traced as a whole as well. If they differ, the next longer
+pattern is tried, and behind the last one, all of the kind are traced as a whole.
 
 In strings of the same network with more and more layers, counts and distances grow evenly, and the rest stays. So the
 string of a deep network is computed from those of shallow ones, number by number, and so are costs that each layer adds
@@ -33,10 +34,8 @@ from freerea_seval.strings.text.serialize import serialize_graph
 from freerea_seval.strings.trace.tracer import record
 from freerea_seval.strings.views import View, view_of
 
-#: Layers of a small graph: the first differs where it computes what the others reuse, and two are copies.
-SMALL = 3
-#: Layers of a network from which strings and numbers of deeper ones follow: fewer may be written in another way.
-SHALLOW = 4
+#: Numbers of layers that may repeat together, such as one of attention to all and one to a window.
+PATTERNS = (1, 2, 4, 6)
 #: Small graphs and shallow strings that are kept.
 _MOST_KEPT = 1024
 _NUMBER = re.compile(r"(\d+)")
@@ -88,6 +87,8 @@ class StackGraphs:
         self._source = source
         self._tracer = tracer
         self._small: dict[Hashable, tuple[Graph, list[Run] | None, list[int]]] = {}
+        self._patterns: dict[Hashable, int | None] = {}
+        self._refuted: dict[Hashable, int] = {}  # the longest pattern that three layers showed, but not all
         self._values: dict[Hashable, list[Sequence[int]] | None] = {}
         self._grow_evenly = _Checks()
         self._repeat = _Checks()  # as the small graph shows
@@ -98,7 +99,8 @@ class StackGraphs:
         Raises:
             InputError: the network cannot be built, or cannot run on the input.
         """
-        if max(stack.counts, default=0) <= SMALL:
+        pattern = self._pattern(stack)
+        if pattern is None:
             return self._traced(stack, stack.counts)
         key = self.kind_and_counts(stack)
         repeats = self._repeat[key]
@@ -107,12 +109,30 @@ class StackGraphs:
         traced = self._traced(stack, stack.counts)
         if repeats is None:
             self._repeat[key] = self.extended(stack, stack.counts) == traced
+            if not self._repeat[key]:  # such as a kind of layer that comes behind those of the small graph
+                self._refuted[stack.kind] = pattern
+                del self._patterns[stack.kind]
         return traced
 
-    @staticmethod
-    def kind_and_counts(stack: Stack, *more: Hashable) -> tuple[Hashable, Sequence[int]]:
-        """Return kind and counts; networks with few layers of some kind are another kind, as they have fewer runs."""
-        return (stack.kind, *(min(count, SHALLOW) for count in stack.counts), *more), stack.counts
+    def kind_and_counts(self, stack: Stack, *more: Hashable) -> tuple[Hashable, Sequence[int]]:
+        """Return kind and counts; networks with other small graphs are another kind, as they may have other runs."""
+        pattern = self._pattern(stack)
+        few = stack.counts if pattern is None else _few(stack.counts, _shallow(pattern), pattern)
+        return (stack.kind, pattern, tuple(few), *more), stack.counts
+
+    def _pattern(self, stack: Stack) -> int | None:
+        """Return how many layers repeat together: the first number of which the small graph has its runs."""
+        if stack.kind not in self._patterns:
+            deepest, refuted = max(stack.counts, default=0), self._refuted.get(stack.kind, 0)
+            if deepest > _small(PATTERNS[-1]):  # and if none has, there is none
+                self._patterns[stack.kind] = None
+            for pattern in PATTERNS:
+                if refuted < pattern and deepest > _small(pattern):
+                    small = self._small_graph(stack, _few(stack.counts, _small(pattern), pattern), pattern)
+                    if small is not None and small[1] is not None:
+                        self._patterns[stack.kind] = pattern
+                        break
+        return self._patterns.get(stack.kind)
 
     def evaluate(self, stack: Stack, count: Callable[[Graph, int], Sequence[int]]) -> Sequence[int]:
         """Return numbers of a network that grow by the same with each layer, such as its parameters.
@@ -137,7 +157,9 @@ class StackGraphs:
 
     def _evaluated(self, stack: Stack, count: Callable[[Graph, int], Sequence[int]]) -> list[int] | None:
         """Return the numbers of a deep network from those of shallow ones; None if it cannot be extended."""
-        key = (stack.key, tuple(min(depth, SHALLOW) for depth in stack.counts), count)
+        pattern = self._pattern(stack) or 1
+        few = _few(stack.counts, _shallow(pattern), pattern)
+        key = (stack.key, tuple(few), count)
         if key not in self._values:
             graphs = self.shallow(stack)
             if len(self._values) >= _MOST_KEPT:
@@ -145,45 +167,54 @@ class StackGraphs:
             self._values[key] = None if graphs is None else [count(*graph) for graph in graphs]
         if (values := self._values[key]) is None:
             return None
-        more = [depth - SHALLOW for depth in stack.counts if depth >= SHALLOW]
         first, *others = values
-        return [
-            few + sum(n * (one_more[index] - few) for n, one_more in zip(more, others, strict=True))
-            for index, few in enumerate(first)
-        ]
+        steps = list(zip(self.steps(stack), others, strict=True))
+        return [value + sum(n * (row[index] - value) for n, row in steps) for index, value in enumerate(first)]
 
     def shallow(self, stack: Stack) -> list[tuple[Graph, int]] | None:
-        """Return a network with at most :data:`SHALLOW` layers of each kind, and with one more of each deep kind."""
-        few = [min(count, SHALLOW) for count in stack.counts]
-        depths = [few, *(_one_more(few, index) for index, count in enumerate(few) if count == SHALLOW)]
-        graphs = [self.extended(stack, counts) for counts in depths]
+        """Return a network with few layers of each kind, and with one pattern more of each deep kind."""
+        pattern = self._pattern(stack) or 1
+        few = _few(stack.counts, _shallow(pattern), pattern)
+        deep = [index for index, count in enumerate(few) if count >= _shallow(pattern)]
+        graphs = [self.extended(stack, counts) for counts in (few, *(_longer(few, i, pattern) for i in deep))]
         return None if None in graphs else [graph for graph in graphs if graph is not None]
+
+    def steps(self, stack: Stack) -> list[int]:
+        """Return by how many patterns each deep kind of layer is longer than in :meth:`shallow`."""
+        pattern = self._pattern(stack) or 1
+        few = _few(stack.counts, _shallow(pattern), pattern)
+        pairs = zip(stack.counts, few, strict=True)
+        return [(count - less) // pattern for count, less in pairs if less >= _shallow(pattern)]
 
     def extended(self, stack: Stack, counts: Sequence[int]) -> tuple[Graph, int] | None:
         """Return graph and buffers of a stack with these numbers of layers from a small graph; None if it has none."""
-        few = [min(count, SMALL) for count in counts]
-        small = self._small_graph(stack, few)
+        pattern = self._pattern(stack) or 1
+        few = _few(counts, _small(pattern), pattern)
+        small = self._small_graph(stack, few, pattern)
         if small is None:
             return None
-        graph, runs, (buffers, *a_layer) = small
+        graph, runs, (buffers, *longer) = small
         if runs is None:
             return None
-        more = [count - SMALL for count in counts if count >= SMALL]
-        return extended(graph, runs, more), buffers + sum(n * b for n, b in zip(more, a_layer, strict=True))
+        pairs = zip(counts, few, strict=True)
+        more = [(count - less) // pattern for count, less in pairs if less >= _small(pattern)]
+        return extended(graph, runs, more), buffers + sum(n * b for n, b in zip(more, longer, strict=True))
 
-    def _small_graph(self, stack: Stack, few: Sequence[int]) -> tuple[Graph, list[Run] | None, list[int]] | None:
-        """Return the small graph, its runs, and the bytes of its buffers and of those of one more layer each."""
-        key = (stack.key, tuple(few))
+    def _small_graph(
+        self, stack: Stack, few: Sequence[int], pattern: int
+    ) -> tuple[Graph, list[Run] | None, list[int]] | None:
+        """Return the small graph, its runs, and the bytes of its buffers and of those of one more pattern each."""
+        key = (stack.key, tuple(few), pattern)
         if key not in self._small:
             try:
                 graph, buffers = self._traced(stack, few)
-                deeper = [_one_more(few, index) for index, count in enumerate(few) if count == SMALL]
-                a_layer = [_buffer_bytes(stack.make(counts)) - buffers if buffers else 0 for counts in deeper]
+                deeper = [_longer(few, index, pattern) for index, n in enumerate(few) if n >= _small(pattern)]
+                longer = [_buffer_bytes(stack.make(counts)) - buffers if buffers else 0 for counts in deeper]
             except InputError:  # such as a config with a list of as many values as layers
                 return None
             if len(self._small) >= _MOST_KEPT:
                 self._small.clear()
-            self._small[key] = graph, find_runs(graph, len(deeper)), [buffers, *a_layer]
+            self._small[key] = graph, find_runs(graph, len(deeper)), [buffers, *longer]
         return self._small[key]
 
     def _traced(self, stack: Stack, counts: Sequence[int]) -> tuple[Graph, int]:
@@ -191,8 +222,23 @@ class StackGraphs:
         return self._tracer(network, [self._source]), _buffer_bytes(network)
 
 
-def _one_more(counts: Sequence[int], index: int) -> list[int]:
-    return [count + (position == index) for position, count in enumerate(counts)]
+def _small(pattern: int) -> int:
+    """Return the layers of a small graph: the first may compute what others reuse, and two patterns are copies."""
+    return 2 * pattern + 1
+
+
+def _shallow(pattern: int) -> int:
+    """Return the layers of a network from which deeper ones follow; fewer may be written in another way."""
+    return 3 * pattern + 1
+
+
+def _few(counts: Sequence[int], least: int, pattern: int) -> list[int]:
+    """Return numbers of layers that are patterns fewer, but at least ``least`` where there are so many."""
+    return [count if count < least else least + (count - least) % pattern for count in counts]
+
+
+def _longer(counts: Sequence[int], index: int, pattern: int) -> list[int]:
+    return [count + pattern * (position == index) for position, count in enumerate(counts)]
 
 
 def _buffer_bytes(network: nn.Module) -> int:
@@ -297,7 +343,7 @@ class StackStrings:
         Raises:
             InputError: as :meth:`StackGraphs.graph`.
         """
-        key = StackGraphs.kind_and_counts(stack)
+        key = self._graphs.kind_and_counts(stack)
         evenly = self._grow_evenly[key]
         if evenly and (grown := self._grown(stack)) is not None:
             return grown
@@ -308,7 +354,7 @@ class StackStrings:
 
     def _grown(self, stack: Stack) -> str | None:
         """Return the string of a deep network from those of shallow ones; None if these differ in more than numbers."""
-        key = (stack.key, tuple(min(count, SHALLOW) for count in stack.counts))
+        key = (stack.key, self._graphs.kind_and_counts(stack)[0])
         if key not in self._shallow:
             graphs = self._graphs.shallow(stack) or []
             if len(self._shallow) >= _MOST_KEPT:
@@ -317,10 +363,9 @@ class StackStrings:
         shallow = self._shallow[key]
         if not shallow or any(len(other) != len(shallow[0]) or other[::2] != shallow[0][::2] for other in shallow[1:]):
             return None
-        words, deep = list(shallow[0]), [count for count in stack.counts if count >= SHALLOW]
-        for other, count in zip(shallow[1:], deep, strict=True):
+        words = list(shallow[0])
+        for other, count in zip(shallow[1:], self._graphs.steps(stack), strict=True):
             for index in range(1, len(words), 2):
                 if other[index] != shallow[0][index]:
-                    step = int(other[index]) - int(shallow[0][index])
-                    words[index] = str(int(words[index]) + (count - SHALLOW) * step)
+                    words[index] = str(int(words[index]) + count * (int(other[index]) - int(shallow[0][index])))
         return "".join(words)

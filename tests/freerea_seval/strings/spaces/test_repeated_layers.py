@@ -97,9 +97,23 @@ def test_only_the_first_and_deeper_networks_of_a_kind_are_traced_whole() -> None
     for counts in ((9,), (8,), (9,), (5,)):
         graphs.graph(toy(*counts))
         graphs.graph(toy(*counts, width=12))
-    assert graphs.traces == [9, 3, 3]
+    assert graphs.traces == [3, 9, 3]
     graphs.graph(toy(12))
-    assert graphs.traces == [9, 3, 3, 12]
+    assert graphs.traces == [3, 9, 3, 12]
+
+
+@pytest.mark.parametrize("odd", [lambda layer, count: layer % 2, lambda layer, count: layer % 4 == 3])
+def test_layers_of_alternating_kinds_are_extended_by_patterns(odd: Any) -> None:
+    graphs, reader = Traces(), StackStrings("executed", SOURCE)
+    for counts in ((20,), (18,), (16,), (17,), (20,), (18,), (16,), (17,)):
+        stack = toy(*counts, odd=odd)
+        assert graphs.graph(stack)[0] == whole(stack)
+        assert reader.string(stack) == serialize_graph(whole(stack))
+        assert list(graphs.evaluate(stack, sums)) == list(operation_sums(whole(stack)))
+    traced = list(graphs.traces)
+    for counts in ((20,), (18,), (16,), (17,)):
+        assert graphs.graph(toy(*counts, odd=odd))[0] == whole(toy(*counts, odd=odd))
+    assert graphs.traces == traced  # nothing more
 
 
 @pytest.mark.parametrize(
