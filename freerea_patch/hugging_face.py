@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from copy import deepcopy
 from difflib import get_close_matches
 from itertools import product
+from logging import CRITICAL, getLogger
 from math import prod
 from pathlib import Path
 from random import Random
@@ -365,6 +366,9 @@ class TransformersSpace:
         """Return why a network cannot be built, or cannot run, without values; empty if it can."""
         from torch._subclasses.fake_tensor import FakeTensorMode
 
+        logger = getLogger("torch._subclasses.fake_tensor")  # prints a traceback of what cannot run
+        level = logger.level
+        logger.setLevel(CRITICAL)
         try:
             with _undisturbed(), FakeTensorMode(), torch.no_grad():
                 network = self._network(config, True).eval()
@@ -375,6 +379,8 @@ class TransformersSpace:
                 network(torch.zeros(1, *shape, dtype=dtype))
         except Exception as error:  # whatever the library raises
             return _one_line(error)
+        finally:
+            logger.setLevel(level)
         return ""
 
     def sample(self, rng: Random) -> str:

@@ -272,6 +272,14 @@ def test_values_with_which_nothing_runs_are_named_when_the_first_network_is_draw
         llama(hidden_act=["silu", "gelo"], num_hidden_layers=[1]).sample(Random(0))
 
 
+def test_what_cannot_run_without_values_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    config = {**LLAMA, "model_type": "mixtral", "num_key_value_heads": 4, "num_local_experts": 2}
+    space = make_space({"transformers": config, "vary": {"num_hidden_layers": [1]}, "context": 4})
+    with pytest.raises(InputError, match=r"none of 30 combinations with 1 is a network; .* BF16"):
+        space.sample(Random(0))
+    assert not any(capfd.readouterr())
+
+
 def test_genotypes_of_other_spaces_are_refused() -> None:
     space = llama(num_hidden_layers=[1, 2], hidden_size=[32])
     with pytest.raises(InputError, match="expected a value of each key, such as num_hidden_layers=1,hidden_size=32"):
