@@ -2,8 +2,8 @@
 
 From a space to a front, data passes through these modules:
 
-- ``spaces``, ``fbnet`` and ``gpt``: genotypes, their operators, and the networks that they stand for (``networks``,
-  ``gpt_networks``);
+- ``spaces``, ``fbnet``, ``gpt`` and ``hugging_face``: genotypes, their operators, and the networks that they stand for
+  (``networks``, ``gpt_networks``, and those of the library transformers);
 - ``algorithms``: FreeREA and others propose genotypes, by ask and tell;
 - ``loop``: evaluates the proposals within a budget and tells the algorithm the results;
 - ``objective``: an objective, and a set of objectives bound to metric sources, such as those of ``training_free``;
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Part,
         SearchSpace,
         SizeSpace,
+        Stack,
         Subspace,
         TopologySpace,
         find_space,
@@ -72,7 +73,7 @@ __all__ = [
     "GPTMediumSpace", "GPTSmallSpace", "GPTSpace", "History", "InputError", "Ledger", "Measured",
     "MetricCache", "MetricSource", "Normalisation", "NothingFeasible", "Objective", "ObjectiveSet", "Objectives",
     "Part", "Proposal", "RandomSearch", "RankedFreeREA", "Role", "Search", "SearchResult", "SearchSpace", "SizeSpace",
-    "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "UndefinedMetric", "algorithm_options",
+    "Stack", "Step", "Subspace", "Times", "TopologySpace", "TrainingFree", "UndefinedMetric", "algorithm_options",
     "check_option_names", "find_algorithm", "find_space", "freerea_objectives", "import_object", "importable_from",
     "make_search", "make_space", "raised_in", "run", "share_cores", "unknown_name", "user_message",
 ]

@@ -1,6 +1,7 @@
 """Search spaces: the interface of a space, the two spaces of NATS-Bench, and how a config names a space.
 
-FBNet's space is in :mod:`freerea_patch.fbnet`, and language models are in :mod:`freerea_patch.gpt`.
+FBNet's space is in :mod:`freerea_patch.fbnet`, language models are in :mod:`freerea_patch.gpt`, and configs of the
+library transformers in :mod:`freerea_patch.hugging_face`.
 
 The topology space has the cells of NAS-Bench-201 (Dong 2020): four nodes, and on each of the six edges one of five
 operations. A genotype reads ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``: one block per node, one ``op~source`` per incoming
@@ -47,6 +48,8 @@ class SearchSpace(Protocol):
     - ``choices() -> Mapping[str, Sequence[str]]``: the genes by name, each with its possible values, with
       ``compose(genes) -> str``: the genotype of a value for each gene, and ``genes(genotype) -> Mapping[str, str]``:
       its inverse. Search engines that choose values of parameters, such as Optuna, need these three;
+    - ``stack(genotype) -> Stack``: the network's numbers of layers, and how it is built with others on torch's ``meta``
+      device: strings and costs need neither its memory nor a pass through all layers;
     - ``input_dtype: str``: the dtype of an input, ``"float32"`` if it is missing. With ``"int64"``, inputs are indices
       of tokens, ``(tokens,)``.
 
@@ -117,6 +120,24 @@ class Part:
     def build(self) -> nn.Module:
         """Return the module, with its own weights."""
         return self.make(*(part.build() for part in self.parts))
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A network whose layers repeat, to be traced without weights and with fewer layers.
+
+    Attributes:
+        key: identifies the network but for its numbers of layers.
+        kind: identifies it but for those and for sizes within layers: networks of one kind with the same numbers of
+            layers repeat them alike.
+        counts: the numbers of layers, in the order of execution; empty if they are not known.
+        make: returns the network on the ``meta`` device with other numbers of layers.
+    """
+
+    key: Hashable
+    kind: Hashable
+    counts: tuple[int, ...]
+    make: Callable[[Sequence[int]], nn.Module]
 
 
 OPERATIONS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -445,8 +466,9 @@ class Subspace:
         self._genotypes = tuple(self._listed)
         if hasattr(space, "simplified"):
             self.simplified = self._simplified
-        if hasattr(space, "parts"):
-            self.parts = space.parts
+        for member in ("parts", "stack"):
+            if hasattr(space, member):
+                setattr(self, member, getattr(space, member))
 
     def check(self, genotype: str) -> None:
         """Raise :class:`InputError` if ``genotype`` is not listed."""
@@ -492,6 +514,7 @@ SPACES: Mapping[str, type[Any] | str] = {
     "gpt-s": "freerea_patch.gpt:GPTSmallSpace",
     "gpt-m": "freerea_patch.gpt:GPTMediumSpace",
     "gpt-l": "freerea_patch.gpt:GPTLargeSpace",
+    "transformers": "freerea_patch.hugging_face:TransformersSpace",
 }
 
 
@@ -514,14 +537,17 @@ def make_space(spec: str | Mapping[str, Any], base: Path = Path()) -> SearchSpac
     Args:
         spec: ``nats-tss``, ``nats-sss`` or ``fbnet``, optionally followed by ``/DATASET`` (by default CIFAR-10, of
             ``fbnet`` CIFAR-100); ``pkg.module:Class`` for a space of your own; or a mapping of ``name`` and the space's
-            options.
-        base: the folder in which ``pkg.module`` is searched first.
+            options. A mapping of ``transformers``, a config of that library, and ``vary`` is a
+            :class:`freerea_patch.hugging_face.TransformersSpace`.
+        base: the folder in which ``pkg.module`` is searched first, and that the path of such a config starts from.
 
     Raises:
         InputError: an unknown space or option, or a class that lacks members of :class:`SearchSpace`.
         InputError: its ``input_shape`` is no shape.
     """
     options = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if "transformers" in options and "name" not in options:
+        options = {"name": "transformers", "config": options.pop("transformers"), "base": base, **options}
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise InputError(f"space: expected a name, such as nats-tss or pkg.module:Class, got {spec!r}")
@@ -600,6 +626,7 @@ _RESULTS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "skip": ("a number", lambda value: hasattr(value, "__float__")),
     "genotypes": ("a list of genotypes, texts that UTF-8 can encode", _are_texts),
     "parts": ("a freerea_patch.Part", lambda value: isinstance(value, Part)),
+    "stack": ("a freerea_patch.Stack", lambda value: isinstance(value, Stack)),
 }
 
 

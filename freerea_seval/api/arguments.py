@@ -44,31 +44,38 @@ def prepare_torch() -> None:
 
 
 def as_space(space: str | Mapping[str, Any] | SearchSpace) -> SearchSpace:
-    """Return a search space, given itself, its name, or its name and options as a mapping or the text of one.
+    """Return a search space, given itself, its name and options as a mapping, or a text as :func:`space_spec` takes it.
 
     Raises:
-        InputError: an unknown name or option; see :func:`freerea_patch.spaces.make_space`.
+        InputError: an unknown name or option; see :func:`freerea_patch.spaces.make_space`. Or a config that is wrong.
     """
     from freerea_seval.config import make_space
 
-    named = space_spec(space) if isinstance(space, str) else space
-    return make_space(named) if isinstance(named, (str, Mapping)) else named
+    named, base = space_spec(space) if isinstance(space, str) else (space, Path())
+    return make_space(named, base) if isinstance(named, (str, Mapping)) else named
 
 
-def space_spec(space: str) -> str | Mapping[str, Any]:
-    """Return a space as a config has it: a name, or the mapping of a text such as ``{name: gpt, width: 128}``.
+def space_spec(space: str) -> tuple[str | Mapping[str, Any], Path]:
+    """Return a space as a config has it, and the folder that its paths start from.
+
+    Args:
+        space: a name; the text of a mapping such as ``{name: gpt, width: 128}``; or ``FILE.yaml``, a search's config.
 
     Raises:
-        InputError: the text is no mapping with a name.
+        InputError: the text is no such mapping, or the config is wrong.
     """
-    if not space.startswith("{"):
-        return space
-    from freerea_seval.config import parse_yaml
+    if space.startswith("{"):
+        from freerea_seval.config import parse_yaml
 
-    options = parse_yaml(space, f"space {space!r:.200}")
-    if not isinstance(options.get("name"), str) or not all(isinstance(option, str) for option in options):
-        raise InputError(f"space {space!r:.200}: expected a name, or options such as '{{name: gpt, width: 128}}'")
-    return dict(options)
+        options = parse_yaml(space, f"space {space!r:.200}")
+        named = options.get("name", options.get("transformers"))
+        if not isinstance(named, (str, dict)) or not all(isinstance(option, str) for option in options):
+            raise InputError(f"space {space!r:.200}: expected a name, or options such as '{{name: gpt, width: 128}}'")
+        return dict(options), Path()
+    if not space.endswith((".yaml", ".yml")):
+        return space, Path()
+    config, base, _ = as_config(space)
+    return config.whole_space, base
 
 
 def as_config(

@@ -299,6 +299,6 @@ def measure_and_calibrate(
 
         if (backend, device) != ("eager", "cpu"):
             raise InputError("over ssh, networks run in ONNX Runtime on the CPU; leave out --backend and --device")
-        networks = space_networks(as_space(space), chosen, batch_size or 1, seed, space_spec(space))
+        networks = space_networks(as_space(space), chosen, batch_size or 1, seed, *space_spec(space))
         SshMachine(ssh, python, threads).measure(networks, measured, ROUNDS, progress_bars(progress))
     return calibrate([*earlier, measured], folder, base=base, space=space, seed=seed, progress=progress)

@@ -325,8 +325,10 @@ def _choose(
     for option, number in (("--networks", count), ("--batch-size", batch_size)):
         if number is not None and number < 1:
             raise InputError(f"{option} must be 1 or more, got {number}")
-    named = _SPACE if space is None else space_spec(space) if isinstance(space, str) else space
+    named = _SPACE if space is None else space
     space = as_space(named)
+    spec: str | Mapping[str, Any]
+    spec, base = space_spec(named) if isinstance(named, str) else (named if isinstance(named, Mapping) else "", Path())
     if listed or genotypes is not None:
         if listed and genotypes is not None:
             raise InputError("give genotypes as arguments or in a file with --genotypes, not both")
@@ -343,9 +345,7 @@ def _choose(
     if ordered or informative:
         with bars.task(f"choosing among {len(candidates)} networks") as show:
             candidates = most_informative_first(space, candidates, show)[:wanted]
-    return space_networks(
-        space, candidates, batch_size or 1, seed, named if isinstance(named, (str, Mapping)) else ""
-    ), {}
+    return space_networks(space, candidates, batch_size or 1, seed, spec, base), {}
 
 
 def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:

@@ -446,7 +446,7 @@ class Predictor:
             raise InputError(
                 f"predictor {self.folder} learned from networks of the space {self.info.space!r}, which is not built"
                 " in, and a folder alone must not cause code to run; if you trust that space, give it:"
-                " --space pkg.module:Class"
+                " --space pkg.module:Class, or --space FILE.yaml of a search in it"
             )
         return as_space(self.info.space)
 
@@ -621,8 +621,10 @@ def recorded_name(named: str | Mapping[str, Any] | SearchSpace, space: SearchSpa
 
     That is ``pkg.module:Class`` of a space of one's own, and JSON where there are options beside the name.
     """
-    spec = space_spec(named) if isinstance(named, str) else named
+    spec = space_spec(named)[0] if isinstance(named, str) else named
     if isinstance(space, _Modules) or not isinstance(spec, (str, Mapping)):
+        return space.name
+    if not isinstance(spec, str) and "name" not in spec:  # of a config of transformers
         return space.name
     name = str(spec if isinstance(spec, str) else spec["name"])
     if ":" not in name and _is_builtin(space.name):
@@ -632,8 +634,10 @@ def recorded_name(named: str | Mapping[str, Any] | SearchSpace, space: SearchSpa
 
 def _is_builtin(recorded: str) -> bool:
     """Whether a recorded name is that of a built-in space, which can be made without running anyone's code."""
-    spec = space_spec(recorded)
-    name = recorded if isinstance(spec, str) else spec["name"]
+    if recorded.endswith((".yaml", ".yml")):  # of someone's file
+        return False
+    spec, _ = space_spec(recorded)
+    name = spec if isinstance(spec, str) else spec.get("name")
     return str(name).partition("/")[0] in SPACES
 
 

@@ -17,6 +17,7 @@ from freerea_patch import InputError, NothingFeasible, user_message
 from freerea_patch.spaces import input_dtype
 from freerea_seval.api.arguments import as_config, prepare_torch, progress_bars
 from freerea_seval.config import Config, with_engine
+from freerea_seval.files import check_new, write_atomically
 from freerea_seval.progress import Progress
 from freerea_seval.runs.folder import RunFolder
 
@@ -334,13 +335,17 @@ class Run:
         Raises:
             InputError: there is no such row, or torch is not installed.
         """
+        genotype = self._genotype(index)
+        prepare_torch()
+        return self.space.build(genotype)
+
+    def _genotype(self, index: int) -> str:
         genotypes = self.genotypes()
         if not 0 <= index < len(genotypes):
             raise InputError(
                 f"run {self.path}: expected an index of its front from 0 to {len(genotypes) - 1}, got {index}"
             )
-        prepare_torch()
-        return self.space.build(genotypes[index])
+        return genotypes[index]
 
     @property
     def pick(self) -> int:
@@ -375,7 +380,8 @@ class Run:
 
         Args:
             path: file to write: ``.py`` is PyTorch source with a class ``Network``, whose weights have the names of
-                :meth:`build`'s; ``.onnx`` and ``.pt2`` (:mod:`torch.export`) are programs with weights.
+                :meth:`build`'s; ``.onnx`` and ``.pt2`` (:mod:`torch.export`) are programs with weights. A ``.json`` is
+                the config of a network of transformers, which builds it.
             pick: row of :attr:`front`; None for :attr:`pick`.
             seed: without ``pick``, recommend among the networks of this seed only.
             batch_size: images at once that an ``.onnx`` or ``.pt2`` takes, 1 by default; a ``.py`` takes any number.
@@ -397,7 +403,18 @@ class Run:
             raise InputError(f"--batch-size must be between 1 and {MOST_IMAGES}, got {batch_size}")
         if batch_size is not None and path.suffix == ".py":
             raise InputError(f"{path}: a .py takes any number of images; leave out --batch-size")
+        if path.suffix == ".json" and (batch_size is not None or not hasattr(self.space, "config_json")):
+            raise InputError(
+                f"{path}: a .json is the config of a network of a space {{transformers: ...}}, for any batch; this run"
+                f" is of the space {self.space.name}, and --batch-size is {batch_size}"
+            )
+        if path.suffix == ".py" and hasattr(self.space, "config_json"):
+            raise InputError(f"{path}: transformers has the source of its networks; name a file .json, .onnx or .pt2")
         index = recommend(self.config, self.front, seed).row if pick is None else pick
+        if path.suffix == ".json":
+            check_new(path, "file")
+            write_atomically(path, self.space.config_json(self._genotype(index)))  # type: ignore[attr-defined]
+            return path
         prepare_torch()
         import torch
 

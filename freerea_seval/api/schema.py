@@ -91,14 +91,32 @@ def _choices(texts: Mapping[str, str]) -> list[Schema]:
 
 
 def _space() -> Schema:
-    names = _choices(dict.fromkeys(SPACES, ""))
+    names = _choices(dict.fromkeys((name for name in SPACES if name != "transformers"), ""))
     name = {"anyOf": [*names, {"type": "string"}]}
     options = {
         "name": name,
         "dataset": {"type": "string", "description": "of a built-in space, such as cifar10, cifar100"},
         "only": {"type": "string", "description": "table (CSV) whose rows the search is limited to"},
     }
-    return {"anyOf": [*name["anyOf"], {"type": "object", "required": ["name"], "properties": options}]}
+    transformers: Schema = {
+        "transformers": {"type": ["string", "object"], "description": "config.json, its folder, or a model type"},
+        "vary": {
+            "type": "object",
+            "description": "keys of the config, each with its values",
+            "additionalProperties": {"type": "array", "minItems": 1},
+        },
+        "task": {"type": "string", "description": "such as causal-lm; by default that of the config"},
+        "context": {"type": "integer", "description": "tokens of an input"},
+        "image_size": {"type": "integer", "description": "of images, where the config does not say"},
+        "only": options["only"],
+    }
+    return {
+        "anyOf": [
+            *name["anyOf"],
+            {"type": "object", "required": ["name"], "properties": options},
+            {"type": "object", "required": ["transformers", "vary"], "properties": transformers},
+        ]
+    }
 
 
 def _add_options(section: Schema) -> None:

@@ -40,7 +40,7 @@ SpaceOption = Annotated[
     str,
     typer.Option(
         help="nats-tss, nats-sss, fbnet, ..., /DATASET behind it (nats-tss/cifar100), or pkg.module:Class; with options"
-        " as in a config: '{name: gpt, width: [128, 256]}'."
+        " as in a config: '{name: gpt, width: [128, 256]}'; or a search's config, FILE.yaml, for its space."
     ),
 ]
 
@@ -63,7 +63,10 @@ MissingOption = Annotated[
 ]
 PredictorSpaceOption = Annotated[
     str | None,
-    typer.Option(help="Search space; by default the predictor's own, if built in. Your own: pkg.module:Class."),
+    typer.Option(
+        help="Search space; by default the predictor's own, if built in. Your own: pkg.module:Class, or a search's"
+        " config, FILE.yaml."
+    ),
 ]
 ProxiesOption = Annotated[
     Path | None, typer.Option(help="CSV with a genotype (or index) column and one a zero-cost proxy.")
@@ -190,7 +193,8 @@ def _show(run: Run, page: Path | None = None) -> None:
     if page is not None:
         echo(f"page: {page}")
     if len(run.front):
-        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o network.py")
+        name = "config.json" if "transformers" in run.config.space else "network.py"
+        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o {name}")
 
 
 def documents() -> ModuleType:
@@ -231,7 +235,10 @@ def export(
     path: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", help="File to write: .py (PyTorch source that needs torch alone), .onnx or .pt2."
+            "-o",
+            "--output",
+            help="File to write: .py (PyTorch source that needs torch alone), .onnx or .pt2; or config.json, in a space"
+            " of transformers.",
         ),
     ],
     pick: Annotated[
@@ -250,7 +257,8 @@ def export(
 
     written = load_run(run, trust=trust).export(path, pick, seed, batch_size)
     print_document(lambda: documents().ExportDocument(file=str(written), run=str(run)))
-    echo(f"{written}: loaded again, with the outputs of the network")
+    what = "parameters" if written.suffix == ".json" else "outputs"
+    echo(f"{written}: loaded again, with the {what} of the network")
 
 
 @app.command()

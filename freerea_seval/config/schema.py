@@ -257,7 +257,8 @@ class Config(_Section):
 
     Attributes:
         space: the search space: ``nats-tss``, ``nats-sss`` or ``fbnet``, ``/DATASET`` behind it;
-            ``pkg.module:Class``; or ``{name: ..., only: FILE.csv}`` with options of the space.
+            ``pkg.module:Class``; or ``{name: ..., only: FILE.csv}`` with options of the space; or a config of
+            transformers and values of its keys, ``{transformers: config.json, vary: {num_hidden_layers: [4, 6]}}``.
         search: the algorithm, its options, and the seeds.
         budget: when a search ends.
         objectives: what the search optimises and bounds.
@@ -444,7 +445,9 @@ def foreign_names(config: Config, space_alone: bool = False) -> list[str]:
         elif isinstance(value, str) and ":" in value:
             names.append(value)
 
-    collect(config.space)
+    space = config.space
+    # A config of transformers, and values of its keys, are only read.
+    collect(space if isinstance(space, str) or "transformers" not in space else space.get("only"))
     if space_alone:
         return names
     collect([config.live.batch, *([] if config.search.algorithm in ENGINES else [config.search.algorithm])])

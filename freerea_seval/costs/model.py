@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
@@ -23,10 +23,10 @@ from freerea_seval.costs.memory import (
     training_peak,
     weight_bytes,
 )
-from freerea_seval.costs.published import Counts, published_counts
+from freerea_seval.costs.published import Counts, counts_of_sums, operation_sums, published_counts
 from freerea_seval.costs.serving import ServingCosts, serving_costs
 from freerea_seval.strings import DispatchMode, Graph, Inputs, Node, Schema, Spec, tensors_in, trace_module
-from freerea_seval.strings.spaces import NotComposableError, SubgraphCache, chained, zeros
+from freerea_seval.strings.spaces import NotComposableError, StackGraphs, SubgraphCache, chained, traced_on_meta, zeros
 
 
 class Costs(NamedTuple):
@@ -163,7 +163,8 @@ def _arguments_on_meta(inputs: Inputs) -> Inputs:
 class SpaceCosts:
     """Parameters, operations, activations and peak memory of a search space's networks.
 
-    If the space defines its networks as parts, no network is built, and each part is traced once.
+    If the space defines its networks as parts, no network is built, and each part is traced once. Of a network with
+    repeated layers (:class:`~freerea_patch.spaces.Stack`), few layers are traced.
 
     Args:
         space: the search space.
@@ -187,6 +188,8 @@ class SpaceCosts:
         if parts is not None:
             with suppress(NotComposableError):
                 return published_counts(self._inference.graph(parts(genotype))[0])
+        if (sums := self._of_stack(genotype, _operation_sums)) is not None:
+            return counts_of_sums(*sums)
         try:
             return network_counts(self._space.build(genotype), [zero_input(self._space)])
         except InputError as error:
@@ -194,12 +197,15 @@ class SpaceCosts:
 
     def activations(self, genotype: str) -> int:
         """Return the bytes of all results for one input."""
+        if (sums := self._of_stack(genotype, _activation_bytes)) is not None:
+            return sums[0]
         return activation_bytes(self._graph(genotype, self._inference)[0])
 
     def inference_memory(self, genotype: str) -> int:
         """Return the peak bytes of inference on one input."""
-        graph, buffers = self._graph(genotype, self._inference)
-        return inference_peak(graph) + weight_bytes(graph) + buffers
+        if (sums := self._of_stack(genotype, _inference_memory)) is not None:
+            return sums[0]
+        return _inference_memory(*self._graph(genotype, self._inference))[0]
 
     def serving(self, genotype: str) -> ServingCosts:
         """Return the costs of serving a language model.
@@ -207,6 +213,8 @@ class SpaceCosts:
         Raises:
             InputError: as :func:`~freerea_seval.costs.serving.serving_costs`.
         """
+        if (sums := self._of_stack(genotype, serving_costs)) is not None:
+            return ServingCosts(*sums)
         return serving_costs(*self._graph(genotype, self._inference))
 
     def training_memory(self, genotype: str) -> int:
@@ -214,12 +222,28 @@ class SpaceCosts:
         graph, buffers = self._graph(genotype, self._training)
         return training_peak(graph, self._optimiser) + weight_bytes(graph) + buffers
 
+    def _of_stack(self, genotype: str, count: Callable[[Graph, int], tuple[int, ...]]) -> Sequence[int] | None:
+        """Return numbers that grow evenly with each layer, of one input; None in a space without stacks."""
+        stack = getattr(self._space, "stack", None)
+        if stack is None or getattr(self._space, "parts", None) is not None:
+            return None
+        try:
+            return self._inference.stacks.evaluate(stack(genotype), count)
+        except InputError as error:
+            raise InputError(f"network {genotype!r}: {error}") from error
+
     def _graph(self, genotype: str, tracer: _PartsTracer) -> tuple[Graph, int]:
         """Return a network's graph, and the bytes of its buffers."""
         parts = getattr(self._space, "parts", None)
         if parts is not None:
             with suppress(NotComposableError):
                 return tracer.graph(parts(genotype))
+        stack = getattr(self._space, "stack", None)
+        if stack is not None:
+            try:
+                return tracer.stacks.graph(stack(genotype))
+            except InputError as error:
+                raise InputError(f"network {genotype!r}: {error}") from error
         network = self._space.build(genotype)
         inputs = [zero_input(self._space, tracer.input_spec.shape[0])]
         try:
@@ -231,6 +255,18 @@ class SpaceCosts:
         return graph, _buffer_bytes(network)
 
 
+def _operation_sums(graph: Graph, buffers: int) -> tuple[int, ...]:
+    return operation_sums(graph)
+
+
+def _activation_bytes(graph: Graph, buffers: int) -> tuple[int, ...]:
+    return (activation_bytes(graph),)
+
+
+def _inference_memory(graph: Graph, buffers: int) -> tuple[int, ...]:
+    return (inference_peak(graph) + weight_bytes(graph) + buffers,)
+
+
 class _PartsTracer:
     """Joins the graphs of a network's parts, for inputs of one shape and without values."""
 
@@ -240,6 +276,8 @@ class _PartsTracer:
         self._on_meta = input_spec.dtype != "float32"
         self._cache = SubgraphCache(partial(_trace_on_meta, training=training), self._on_meta)
         self._buffers: dict[Hashable, int] = {}
+        tracer = partial(_trace_on_meta, training=True) if training else partial(traced_on_meta, inplace=True)
+        self.stacks = StackGraphs(input_spec, tracer)
 
     def graph(self, part: Part) -> tuple[Graph, int]:
         """Return a network's graph, and the bytes of its buffers.

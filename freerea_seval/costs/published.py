@@ -40,13 +40,23 @@ def published_counts(graph: Graph) -> Counts:
 
     Sums, products of elements and moves of data count zero, as in both publications.
     """
+    return counts_of_sums(*operation_sums(graph))
+
+
+def counts_of_sums(params: int, macs: int, flops: int) -> Counts:
+    """Return the counts of what :func:`operation_sums` returns."""
+    return Counts(params, macs, max(flops, macs))
+
+
+def operation_sums(graph: Graph) -> tuple[int, int, int]:
+    """Return parameters, multiply-adds and torchstat's count, each a sum over the operations."""
     macs = flops = 0
     for node in graph:
         products = node_macs(node, [graph.shape(item) for item in node.inputs])
         biases = node.outputs[0].elements if products and node.get("b") else 0
         macs += products + biases
         flops += products + (biases if node.kind != "linear" else 0) + _other_operations(graph, node)
-    return Counts(graph.parameters, macs, max(flops, macs))
+    return graph.parameters, macs, flops
 
 
 def _other_operations(graph: Graph, node: Node) -> int:

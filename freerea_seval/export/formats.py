@@ -36,8 +36,8 @@ def check_target(path: Path) -> None:
     """
     if path.suffix not in FORMATS:
         raise InputError(
-            f"{path}: expected a file that ends with .py (PyTorch source), .onnx or .pt2 (torch.export), got"
-            f" {path.suffix or 'no suffix'!r}"
+            f"{path}: expected a file that ends with .py (PyTorch source), .onnx or .pt2 (torch.export), or .json in a"
+            f" space of transformers, got {path.suffix or 'no suffix'!r}"
         )
     if path.suffix == ".onnx":
         check_onnx("onnx", "onnxruntime")

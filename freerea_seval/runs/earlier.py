@@ -200,7 +200,7 @@ def _is_member(genotype: str, setup: Setup, run: RunFolder) -> bool:
 def _check_space(run: RunFolder, folder: RunFolder, setup: Setup) -> None:
     """Make sure that a run is of the same space; the code of a space of one's own is not imported for that."""
     mine, other = (_options(config) for config in (setup.config, run.config))
-    if mine != other and ":" not in f"{mine['name']}{other['name']}":
+    if mine != other and ":" not in f"{mine.get('name')}{other.get('name')}":
         mine, other = {"name": setup.space.name}, {"name": make_space(other).name}
     if mine != other:
         raise InputError(

@@ -122,6 +122,7 @@ def prepare(
             "search": search,
             "objectives": [bound.section for bound in objectives],
             "report": [bound.section for bound in report],
+            "space": _with_content(config.space, space),
         }
     )
     bound_terms = [*first, *(term for bound in objectives for term in terms_of(bound))]
@@ -134,6 +135,14 @@ def prepare(
     return Setup(
         resolved, space, algorithm, objective_set, objectives, report, opener.preparation, notes, spread, timed
     )
+
+
+def _with_content(section: str | dict[str, Any], space: SearchSpace) -> str | dict[str, Any]:
+    """Return the space of a config with the content of the file of transformers that it names."""
+    if isinstance(section, str) or "transformers" not in section:
+        return section
+    whole: Any = getattr(space.build, "__self__", space)  # of a subspace, the space that builds
+    return section | {"transformers": whole.config}
 
 
 def _random_search(algorithm: type[Search], config: Config) -> Iterator[str]:

@@ -148,10 +148,11 @@ class CostSource:
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit; raise :class:`InputError` for one of serving in a space of images."""
         info = builtin_metric("cost", metric)
-        if metric in self.SERVING and input_dtype(self._space) != "int64":
+        generates = getattr(self._space, "generates", input_dtype(self._space) == "int64")
+        if metric in self.SERVING and not generates:
             raise InputError(
-                f"{metric} is of language models, whose spaces have input_dtype 'int64', such as gpt-s; space"
-                f" {self._space.name} has images, for which the source has macs and inference_memory"
+                f"{metric} is of language models that add token to token, whose spaces have input_dtype 'int64', such"
+                f" as gpt-s; space {self._space.name} has others, for which the source has macs and inference_memory"
             )
         return info
 

@@ -10,7 +10,7 @@ from freerea_patch import FBNetSpace, GPTSpace, InputError, SearchSpace, SizeSpa
 from freerea_patch.networks import zero_input
 from freerea_patch.spaces import input_dtype
 from freerea_seval.strings.graph.ir import Spec
-from freerea_seval.strings.spaces import ChainStrings, NotComposableError
+from freerea_seval.strings.spaces import ChainStrings, NotComposableError, StackStrings
 from freerea_seval.strings.text.serialize import serialize_graph as write
 from freerea_seval.strings.trace.tracer import Inputs, trace_module
 from freerea_seval.strings.views import View, check_view, view_of
@@ -42,7 +42,8 @@ class SpaceStrings:
     """The strings of a search space's networks.
 
     Strings are cached, so that a network is encoded once. If the space describes its networks as parts
-    (:class:`~freerea_patch.spaces.Part`), no network is built, and every distinct part is traced once.
+    (:class:`~freerea_patch.spaces.Part`), no network is built, and every distinct part is traced once. Of a network
+    with repeated layers (:class:`~freerea_patch.spaces.Stack`), few layers are traced, without weights.
 
     Args:
         space: the search space.
@@ -59,6 +60,7 @@ class SpaceStrings:
         self._input = Spec((1, *space.input_shape), input_dtype(space))
         # Parts of language models are traced without values: one layer of a thousand tokens takes a second to run.
         self._chains = ChainStrings(self.view, on_meta=self._input.dtype != "float32")
+        self._stacks = StackStrings(self.view, self._input)
 
     def strings(
         self, genotypes: Sequence[str], on_fraction: Callable[[float, str], object] = lambda fraction, text: None
@@ -89,6 +91,9 @@ class SpaceStrings:
                 return self._chains.string(parts(genotype), self._input)
             except NotComposableError:
                 pass
+        stack = getattr(self.space, "stack", None)
+        if stack is not None:
+            return self._stacks.string(stack(genotype))
         return encode_module(self.space.build(genotype), [zero_input(self.space)], self.view)
 
 

@@ -1,4 +1,4 @@
-"""Strings of the networks of a search space, from parts that are traced once."""
+"""Strings of the networks of a search space, from parts that are traced once, or from a trace of few layers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from freerea_patch.imports import lazy_exports
 
 if TYPE_CHECKING:
+    from freerea_seval.strings.spaces.repeated_layers import StackGraphs, StackStrings, traced_on_meta
     from freerea_seval.strings.spaces.subgraph_cache import (
         ChainStrings,
         NotComposableError,

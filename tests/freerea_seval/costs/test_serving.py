@@ -61,7 +61,7 @@ def test_serving_is_of_language_models_alone() -> None:
     graph = trace_module(space.build(space.genotypes()[0]), [torch.zeros(1, 3, 32, 32)])
     with pytest.raises(InputError, match=r"serving is counted of language models.* maps float32"):
         serving_costs(graph)
-    with pytest.raises(InputError, match=r"kv_cache is of language models.* space nats-tss/cifar10 has images"):
+    with pytest.raises(InputError, match=r"kv_cache is of language models.* space nats-tss/cifar10 has others"):
         CostSource(Context(space), None).describe("kv_cache")
     with pytest.raises(InputError, match=r"time_per_token is of the spaces gpt, .* space nats-tss/cifar10 has no KV"):
         DeviceSource(Context(space), None).describe("time_per_token")
