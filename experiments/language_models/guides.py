@@ -80,8 +80,7 @@ def with_vocabulary(space: GPTSpace, vocabulary: int) -> GPTSpace:
     """Return the space with another number of tokens, whose genotypes are the same."""
     choices = space.choices()
     width, layers, heads, ratio = ([*map(int, choices[key])] for key in ("width", "layers", "heads 1", "ratio 1"))
-    options = {"context": space.context, "vocabulary": vocabulary, "rotary": 32}
-    return GPTSpace(width, layers, heads, ratio, parallel=True, **options)
+    return GPTSpace(width, layers, heads, ratio, context=space.context, vocabulary=vocabulary, parallel=True, rotary=32)
 
 
 def costs_of(space: GPTSpace, costs: SpaceCosts, genotype: str) -> dict[str, float]:
@@ -117,6 +116,17 @@ def combined(rows: pd.DataFrame, weights: Mapping[str, float]) -> Floats:
     return aggregate(lowest_where_missing(values), np.abs(list(weights.values())), "log-ranks")
 
 
+def share_better(scores: Floats, rows: pd.DataFrame, draws: int = 200) -> float:
+    """Return in which share of bootstrap samples of networks scores rank within widths better than :data:`BAR`."""
+    rng, bar = np.random.default_rng(0), rows[BAR].to_numpy(float)
+    better = 0.0
+    for _ in range(draws):
+        sample = rng.integers(len(rows), size=len(rows))
+        score, other = (taus(values[sample], rows.iloc[sample])[1] for values in (scores, bar))
+        better += 1.0 if score > other else 0.5 if score == other else 0.0
+    return better / draws
+
+
 def choose(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
     """Return the metric beside :data:`BAR`, with their weights, that ranks best: overall and within widths."""
     candidates = [{BAR: 1.0, name: sign * w} for name in metrics for w in WEIGHTS for sign in (1, -1)]
@@ -124,7 +134,10 @@ def choose(rows: pd.DataFrame, metrics: Sequence[str]) -> dict[str, float]:
 
 
 def summary(rows: pd.DataFrame, metrics: Sequence[str]) -> str:
-    """Return a Markdown table: a line a metric, and one of the chosen combination."""
+    """Return a Markdown table: a line a metric, and one of the chosen combination.
+
+    The column "better than the bar" is :func:`share_better` of the networks for judging.
+    """
     choosing, judging = rows.iloc[::2], rows.iloc[1::2]
     usable = [name for name in metrics if np.isfinite(rows[name].to_numpy(float)).any()]
     chosen = choose(choosing, [*usable, *(cost for cost in COSTS if cost != BAR)])
@@ -137,9 +150,10 @@ def summary(rows: pd.DataFrame, metrics: Sequence[str]) -> str:
         values = [taus(combined(part, weights), part) for part in (rows, choosing, judging)]
         seconds = f"{rows[f'{name}_s'].median():.2f}" if name in usable else ""
         missing = int((~np.isfinite(rows[name].to_numpy(float))).sum()) if name in usable else ""
-        lines.append([name, *(f"{tau:.3f}" for pair in values for tau in pair), seconds, missing])
+        better = f"{share_better(combined(judging, weights), judging):.2f}"
+        lines.append([name, *(f"{tau:.3f}" for pair in values for tau in pair), better, seconds, missing])
     header = [f"{what}{part}" for part in ("", ", choosing", ", judging") for what in ("tau-b", "within one width")]
-    return markdown([f"{len(rows)} networks", *header, "seconds", "no value"], lines)
+    return markdown([f"{len(rows)} networks", *header, "better than the bar", "seconds", "no value"], lines)
 
 
 if __name__ == "__main__":

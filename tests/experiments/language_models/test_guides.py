@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from experiments.language_models import guides
-from experiments.language_models.guides import choose, combined, costs_of, main, taus, with_vocabulary
+from experiments.language_models.guides import choose, combined, costs_of, main, share_better, taus, with_vocabulary
 from freerea_patch import GPTSmallSpace, GPTSpace, InputError
 from freerea_seval.costs import SpaceCosts
 from tests.experiments.language_models.test_hw_gpt_bench import write_table
@@ -68,3 +68,5 @@ def test_the_metric_beside_the_bar_may_fall_with_better_networks() -> None:
     weights = choose(rows, ["noise", "good"])
     assert weights["good"] < 0
     assert taus(combined(rows, weights), rows)[0] > 0.95
+    assert share_better(combined(rows, weights), rows, 20) == 1
+    assert share_better(rows["decoder_params"].to_numpy(), rows, 20) == 0.5

@@ -81,13 +81,11 @@ def test_naswot_counts_the_signs_of_the_activations_of_tokens() -> None:
 
 
 def test_logsynflow_takes_the_weights_of_attention_as_constants() -> None:
-    network = nn.Sequential(nn.Embedding(50, 64), Attention(64, 1, 1, False, 16, 32), nn.Linear(64, 50, bias=False))
-    model = FromEmbedding(network, TOKENS)
-    attention = network[1]
-    assert isinstance(attention, Attention)
+    attention, last = Attention(64, 1, 1, False, 16, 32), nn.Linear(64, 50, bias=False)
+    model = FromEmbedding(nn.Sequential(nn.Embedding(50, 64), attention, last), TOKENS)
     # Every position averages equal values, whatever its weights: a chain of three layers for ones.
-    values = attention.inputs.weight.detach().double().abs()[128:].requires_grad_()
-    output, head = (layer.weight.detach().double().abs().requires_grad_() for layer in (attention.output, network[2]))
+    weights = attention.inputs.weight[128:], attention.output.weight, last.weight
+    values, output, head = (weight.detach().double().abs().requires_grad_() for weight in weights)
     ones = torch.ones(16, 64, dtype=torch.float64)
     gradients = torch.autograd.grad((ones @ values.T @ output.T @ head.T).sum(), [values, output, head])
     expected = sum(

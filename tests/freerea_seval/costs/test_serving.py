@@ -59,10 +59,11 @@ def test_serving_counts_what_a_served_network_computes(space: GPTSpace, seed: in
 @pytest.mark.parametrize("space", SPACES)
 def test_decoder_params_leave_out_embedding_and_head(space: GPTSpace) -> None:
     genotype = space.sample(Random(3))
-    *_, head = network = space.build(genotype)
+    network = space.build(genotype)
+    embedding, *_, head = network.children()
     decoder = sum(p.numel() for p in network.parameters()) - 2 * 11 * 64
     assert SpaceCosts(space).serving(genotype).decoder_params == decoder
-    head[1].weight = network[0].weight
+    head.get_submodule("1").weight = embedding.weight
     graph = trace_module(network, [torch.zeros(1, 8, dtype=torch.int64)])
     assert serving_costs(graph).decoder_params == decoder  # the shared table counts once
     (row,) = CostSource(Context(space), None).evaluate([genotype], ["decoder_params"])
