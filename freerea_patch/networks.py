@@ -27,6 +27,7 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Draw new weights in place, as FreeREA does before every metric (Cavagnero 2023, public code).
 
     Convolutions and linear layers: Kaiming normal, fan-out, ReLU gain; biases 0. Batch norm: weight 1, bias 0.
+    Embeddings, which FreeREA's networks do not have: standard normal, as PyTorch draws them.
 
     Args:
         network: the module to initialise.
@@ -43,6 +44,10 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
                 module.weight.copy_(weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, generator=generator)
+            if module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0
         elif isinstance(module, _BatchNorm) and module.affine:
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)

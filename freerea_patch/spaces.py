@@ -51,7 +51,8 @@ class SearchSpace(Protocol):
     - ``stack(genotype) -> Stack``: the network's numbers of layers, and how it is built with others on torch's ``meta``
       device: strings and costs need neither its memory nor a pass through all layers;
     - ``input_dtype: str``: the dtype of an input, ``"float32"`` if it is missing. With ``"int64"``, inputs are indices
-      of tokens, ``(tokens,)``.
+      of tokens, ``(tokens,)``;
+    - ``vocabulary: int``: the number of tokens, which training-free and zero-cost metrics of such a space need.
 
     Attributes:
         name: identifies the space and its options, in records and in cache keys.
@@ -461,6 +462,8 @@ class Subspace:
     def __init__(self, space: SearchSpace, genotypes: Sequence[str]) -> None:
         self.name, self.input_shape, self.build = space.name, space.input_shape, space.build
         self.input_dtype = input_dtype(space)
+        if hasattr(space, "vocabulary"):
+            self.vocabulary = space.vocabulary
         self._space = space
         self._listed = dict.fromkeys(genotypes)
         self._genotypes = tuple(self._listed)

@@ -46,6 +46,10 @@ _BUSY_S = 60.0
 _NETWORK_FILE_SYSTEMS = ("9p", "beegfs", "ceph", "cifs", "fuse", "gluster", "gpfs", "lustre", "nfs", "smb")
 
 Images = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.int64]
+Inputs = Images | Tokens
+#: Tokens of a sequence, where neither the user nor the space's context says.
+LENGTH = 128
 
 
 class CachedMetrics(Protocol):
@@ -80,8 +84,9 @@ class TrainingFree:
 
     Args:
         space: the search space.
-        batch: see :func:`load_batch`; or the ``(n, c, h, w)`` images.
-        batch_size: number of images for naswot.
+        batch: see :func:`load_inputs`; or the ``(n, c, h, w)`` images or ``(n, t)`` tokens.
+        batch_size: number of images or sequences for naswot.
+        length: tokens of a sequence; see :func:`load_tokens`.
         initialisations: number of random initialisations over which every metric is averaged (3 in FreeREA).
         seed: of the initialisations and the noise; the same for every network.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
@@ -97,8 +102,9 @@ class TrainingFree:
         self,
         space: SearchSpace,
         *,
-        batch: str | Images = "random",
+        batch: str | Inputs = "random",
         batch_size: int = 64,
+        length: int | None = None,
         initialisations: int = 3,
         seed: int = 0,
         device: str = "cpu",
@@ -107,9 +113,8 @@ class TrainingFree:
     ) -> None:
         if initialisations < 1:
             raise InputError(f"initialisations must be at least 1, got {initialisations}")
-        check_images(space)
         if isinstance(batch, str):
-            batch = load_batch(batch, size=batch_size, input_shape=space.input_shape, seed=seed)
+            batch = load_inputs(space, batch, size=batch_size, length=length, seed=seed)
         self.space = space
         self.images = batch
         self.initialisations = initialisations
@@ -145,7 +150,7 @@ class TrainingFree:
         """Return the row of a network, computed."""
         live = [metric for metric in metrics if metric != "skip"]
         if self._computer is None:
-            self._computer = _Computer(self.images, self.space.input_shape, self.device)
+            self._computer = _Computer(self.images, self.device)
         row: dict[str, Measured] = {"skip": Measured(self._skip(genotype))} if "skip" in metrics else {}
         with torch_threads(self.threads):
             return row | self._computer.compute(
@@ -196,7 +201,7 @@ class TrainingFree:
 class _Computer:
     """The computation of metrics, which imports torch; created for the first network."""
 
-    def __init__(self, images: Images, input_shape: tuple[int, ...], device: str) -> None:
+    def __init__(self, images: Inputs, device: str) -> None:
         share_cores()
         import torch
 
@@ -208,13 +213,13 @@ class _Computer:
         # Channels-last halves the time of convolutions on a CPU; the metrics do not depend on the memory format.
         self.layout = torch.channels_last if images.ndim == 4 else torch.contiguous_format
         self.images = torch.from_numpy(images).to(self.device, memory_format=self.layout)
-        self.input_shape = input_shape
 
     def compute(
         self, build: Callable[[], nn.Module], metrics: Sequence[str], initialisations: int, seed: int, what: str
     ) -> dict[str, Measured]:
         """Return the mean of every metric over the initialisations, and all seconds."""
         from freerea_patch.networks import check_network, initialise, skip_initialisation
+        from freerea_patch.training_free.embedding import as_embedded
         from freerea_patch.training_free.metrics import has_parametrised_weights
 
         clock = Clock(self.device)
@@ -231,9 +236,10 @@ class _Computer:
             values: dict[str, list[float]] = {metric: [] for metric in metrics}
             for repeat in range(initialisations):
                 initialise(network, self.torch.Generator(self.device).manual_seed(seed + repeat))
+                model, inputs = as_embedded(network, self.images)
                 clock.lap(NETWORK)
                 for metric in metrics:
-                    values[metric].append(self._metric(metric, network))
+                    values[metric].append(self._metric(metric, model, inputs))
                     clock.lap(metric)
         except Exception as error:  # a user's network may raise anything
             message = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -241,12 +247,13 @@ class _Computer:
         means = {metric: _rounded(fmean(v)) for metric, v in values.items()}
         return {name: Measured(means.get(name, 0.0), seconds) for name, seconds in clock.seconds.items()}
 
-    def _metric(self, metric: str, network: nn.Module) -> float:
+    @staticmethod
+    def _metric(metric: str, network: nn.Module, images: torch.Tensor) -> float:
         from freerea_patch.training_free.metrics import logsynflow, naswot
 
         if metric == "naswot":
-            return naswot(network, self.images)
-        return logsynflow(network, self.input_shape)
+            return naswot(network, images)
+        return logsynflow(network, tuple(images.shape[1:]))
 
 
 class Clock:
@@ -314,17 +321,92 @@ def freerea_objectives(source: TrainingFree) -> ObjectiveSet:
     return ObjectiveSet([BoundObjective(Objective(metric), source, metric) for metric in METRICS])
 
 
-def check_images(space: SearchSpace) -> None:
-    """Make sure that the networks of a space take images.
+def load_inputs(space: SearchSpace, spec: str, *, size: int, length: int | None = None, seed: int = 0) -> Inputs:
+    """Return a batch for the networks of a space: images, or tokens where the space has ``input_dtype`` ``"int64"``.
+
+    Args:
+        space: the search space.
+        spec: see :func:`load_batch` and :func:`load_tokens`.
+        size: number of images or sequences.
+        length: tokens of a sequence.
+        seed: of what is drawn.
 
     Raises:
-        InputError: they take indices of tokens.
+        InputError: the batch cannot be used, or the space has tokens and no member ``vocabulary``.
     """
-    if input_dtype(space) != "float32":
+    if input_dtype(space) == "float32":
+        if spec == "tokens" or length is not None:
+            key = "batch: tokens" if spec == "tokens" else "length"
+            raise InputError(
+                f"live: {key} is of spaces whose networks read tokens, such as gpt-s; space {space.name} has images:"
+                " take batch: random, FILE.npz or pkg.module:callable, without length"
+            )
+        return load_batch(spec, size=size, input_shape=space.input_shape, seed=seed)
+    vocabulary = getattr(space, "vocabulary", None)
+    if not isinstance(vocabulary, int) or vocabulary < 1:
         raise InputError(
-            f"space {space.name}: its networks read tokens, and training-free and zero-cost metrics are of images;"
-            " choose metrics of the sources cost, device or seval"
+            f"space {space.name}: its networks read tokens, and metrics of live networks need their number; add a"
+            " member vocabulary, such as vocabulary = 50_254"
         )
+    context = space.input_shape[0]
+    return load_tokens(spec, size=size, vocabulary=vocabulary, context=context, length=length, seed=seed)
+
+
+def load_tokens(
+    spec: str, *, size: int, vocabulary: int, context: int, length: int | None = None, seed: int = 0
+) -> Tokens:
+    """Return a batch of sequences of tokens.
+
+    Args:
+        spec: ``"tokens"`` or ``"random"`` for uniformly random ones; a path ending in ``.npz`` with an array ``tokens``
+            ``(n, t)`` of whole numbers; or ``pkg.module:callable``, which is called with ``size`` and returns such an
+            array (or a tensor).
+        size: number of sequences; of a larger array, the first ones are used.
+        vocabulary: number of tokens.
+        context: the most tokens of a sequence.
+        length: tokens of a sequence, of longer ones the first; None for :data:`LENGTH` random ones, within the context,
+            or the whole sequences of an array.
+        seed: of random tokens.
+
+    Returns:
+        ``(size, length)`` int64.
+
+    Raises:
+        InputError: the length is more than the context or less than 2, or the array has another shape, fewer or shorter
+            sequences, or numbers that are no tokens.
+    """
+    if size < 2:
+        raise InputError(f"batch size must be at least 2, because naswot compares sequences; got {size}")
+    if length is not None and not 2 <= length <= context:
+        raise InputError(f"live: length: expected from 2 to {context} tokens, the context of the space, got {length}")
+    if spec in ("tokens", "random"):
+        shape = (size, min(LENGTH, context) if length is None else length)
+        return np.random.default_rng(seed).integers(vocabulary, size=shape)
+    if spec.endswith(".npz"):
+        array = _read_npz(Path(spec), "tokens", size, None)
+    elif ":" in spec:
+        array = np.asarray(_call(spec, size))
+    else:
+        raise InputError(f"batch: expected 'tokens', FILE.npz or pkg.module:callable, got {spec!r}")
+    if array.ndim != 2 or array.dtype.kind not in "iu":
+        raise InputError(
+            f"batch {spec}: expected whole numbers of shape (n, tokens), got {array.dtype} of shape {array.shape}"
+        )
+    if len(array) < size:
+        raise InputError(
+            f"batch {spec}: has {len(array)} sequences, fewer than the batch size {size}; reduce the batch size"
+        )
+    shortest, array = length or 2, array[:size, :length]
+    if not shortest <= array.shape[1] <= context:
+        raise InputError(
+            f"batch {spec}: expected from {shortest} to {context} tokens a sequence, got {array.shape[1]}; set"
+            " live.length"
+        )
+    if not 0 <= array.min() <= array.max() < vocabulary:
+        raise InputError(
+            f"batch {spec}: expected tokens from 0 to {vocabulary - 1}, got {array.min()} to {array.max()}"
+        )
+    return np.ascontiguousarray(array, dtype=np.int64)
 
 
 def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int = 0) -> Images:
@@ -350,7 +432,7 @@ def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int 
     if spec == "random":
         return np.random.default_rng(seed).standard_normal((size, *input_shape), dtype=np.float32)
     if spec.endswith(".npz"):
-        images: Any = _read_npz(Path(spec), size, input_shape)
+        images: Any = _read_npz(Path(spec), "images", size, input_shape)
     elif ":" in spec:
         images = _call(spec, size)
     else:
@@ -372,13 +454,13 @@ def load_batch(spec: str, *, size: int, input_shape: tuple[int, ...], seed: int 
     return np.ascontiguousarray(array[:size])
 
 
-def batch_digest(images: Images) -> str:
+def batch_digest(images: Inputs) -> str:
     """Return a hash of a batch's shape and values, for the cache of metric values."""
     return hashlib.sha256(repr(images.shape).encode() + images.tobytes()).hexdigest()
 
 
 def _call(spec: str, size: int) -> Any:
-    """Return the images from a user's callable, without labels."""
+    """Return the images or tokens from a user's callable, without labels."""
     function = import_object(spec, "batch")
     try:
         images = function(size)
@@ -389,27 +471,35 @@ def _call(spec: str, size: int) -> Any:
     return images.detach().cpu() if hasattr(images, "detach") else images
 
 
-def _read_npz(path: Path, size: int, input_shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Return the first ``size`` images of a file, without reading the others, or zeros if its shape is wrong."""
+def _read_npz(path: Path, name: str, size: int, input_shape: tuple[int, ...] | None) -> npt.NDArray[Any]:
+    """Return the first ``size`` inputs of a file, without reading the others, or zeros if the array's shape is wrong.
+
+    Args:
+        path: the file.
+        name: of the array in it, ``images`` or ``tokens``.
+        size: number of inputs.
+        input_shape: of one input, None for a sequence of any length.
+    """
     if not path.is_file():
-        raise InputError(f"batch {path}: no such file; expected an .npz with an array 'images'")
+        raise InputError(f"batch {path}: no such file; expected an .npz with an array '{name}'")
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            if "images.npy" not in names:
-                arrays = ", ".join(name.removesuffix(".npy")[:40] for name in names[:10])
-                raise InputError(f"batch {path}: has no array 'images', only: {arrays or 'nothing'}")
-            if archive.getinfo("images.npy").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            if f"{name}.npy" not in names:
+                arrays = ", ".join(other.removesuffix(".npy")[:40] for other in names[:10])
+                raise InputError(f"batch {path}: has no array '{name}', only: {arrays or 'nothing'}")
+            if archive.getinfo(f"{name}.npy").compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise ValueError("a compression that numpy does not write")
-            with archive.open("images.npy") as file:
+            with archive.open(f"{name}.npy") as file:
                 header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
                 shape, by_column, dtype = header[npy.read_magic(file)](file)
                 if dtype.kind not in "biuf" or by_column or not shape:
-                    raise ValueError(f"an array of {dtype}, expected numbers, the images one after another")
-                if shape[0] < size or shape[1:] != tuple(input_shape):
-                    return np.broadcast_to(np.float32(0), shape)
-                content = file.read(size * math.prod(input_shape) * dtype.itemsize)
-                return np.frombuffer(bytearray(content), dtype).reshape(size, *input_shape)
+                    raise ValueError(f"an array of {dtype}, expected numbers, the {name} one after another")
+                fits = len(shape) == 2 if input_shape is None else shape[1:] == tuple(input_shape)
+                if shape[0] < size or not fits:
+                    return np.broadcast_to(np.zeros((), np.float32 if input_shape else dtype), shape)
+                content = file.read(size * math.prod(shape[1:]) * dtype.itemsize)
+                return np.frombuffer(bytearray(content), dtype).reshape(size, *shape[1:])
     except InputError:
         raise
     except Exception as error:  # a damaged archive fails in zipfile, zlib or numpy, each with its own type

@@ -27,6 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 from freerea_patch.networks import Cell, Zero, preserve_state
 from freerea_patch.spaces import EDGES
+from freerea_patch.training_free.embedding import FromEmbedding
 
 Forward: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -231,7 +232,7 @@ def logsynflow(network: nn.Module, input_shape: tuple[int, ...]) -> float:
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=weights[0].device)
     with preserve_state(network, unchanged=set(network.modules())), replace_forwards(forwards), torch.enable_grad():
         network.train()
-        with IdentityNorms():
+        with IdentityNorms(network):
             output: Tensor = functional_call(network, (parameters, buffers), (ones,))
         if not isinstance(output, Tensor):
             raise TypeError(f"expected a network that returns one tensor, got {type(output).__name__}")
@@ -246,12 +247,27 @@ class IdentityNorms(TorchFunctionMode):
     """Replaces every norm by the identity, whether a module or a function computes it: synaptic flow's linear network.
 
     A norm that is composed of other operations, such as many root-mean-square norms, is not recognised.
+
+    In a language model, the weights that attention gives to positions are constants, so that the flow is that of values
+    and MLPs: for absolute parameters, they are saturated, and their gradients are rounding errors of any size. TF-TAS
+    takes the flow of MLPs alone (Zhou 2022).
+
+    Args:
+        network: the module that runs in the context.
     """
 
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self._is_language_model = isinstance(network, FromEmbedding)
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__name__", "") in _NORMS:
+        kind = getattr(func, "__name__", "")
+        if kind in _NORMS:
             return args[0] if args else kwargs["input"]
-        return func(*args, **(kwargs or {}))
+        if self._is_language_model and kind == "scaled_dot_product_attention":
+            args = (args[0].detach(), args[1].detach(), *args[2:])
+        result = func(*args, **(kwargs or {}))
+        return result.detach() if self._is_language_model and kind == "softmax" else result
 
 
 def has_parametrised_weights(network: nn.Module) -> bool:

@@ -98,10 +98,10 @@ def initial_config(path: Path, space: str, metric: str, most: float | None, devi
 _GUIDES = """\
 # 'preset: guided' adds objectives that need no training, and options that suit them; 'published' is FreeREA's own.
 """
-#: Without images, the number of parameters is the guide.
+#: The guide of language models.
 _SIZE = """
-  # Of language models, the larger ones are better (Javaheripi 2022); no metric of images serves as a guide.
-  - {metric: params, source: cost, direction: max, name: size}"""
+  # Of language models, those with the larger decoder are better (Javaheripi 2022, LiteTransformerSearch).
+  - {metric: decoder_params, source: cost, direction: max, name: size}"""
 _REFINE = """
 # So many networks are measured before the search, and after each part of it; predictors learn from all of them.
 refine: {start: 12, rounds: 3, networks: 12}

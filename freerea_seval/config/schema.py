@@ -101,9 +101,10 @@ class LiveSettings(_Section):
     """Settings of metric sources that compute on live networks.
 
     Attributes:
-        batch: the images: ``random``, ``FILE.npz`` or ``pkg.module:callable``; see
-            :func:`freerea_patch.training_free.load_batch`.
-        batch_size: number of images.
+        batch: the images or tokens: ``random``, ``tokens``, ``FILE.npz`` or ``pkg.module:callable``; see
+            :func:`freerea_patch.training_free.load_inputs`.
+        batch_size: number of images or sequences.
+        length: tokens of a sequence, 128 by default, within the space's context.
         initialisations: number of random initialisations over which the training-free metrics are averaged.
         seed: of initialisations and noise.
         device: of torch.
@@ -113,6 +114,7 @@ class LiveSettings(_Section):
 
     batch: str = "random"
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    length: Annotated[int, Field(ge=2, le=1_048_576)] | None = None
     initialisations: Annotated[int, Field(ge=1, le=1_000)] = 3
     seed: Seed = 0
     device: str = "cpu"

@@ -32,12 +32,15 @@ class ServingCosts(NamedTuple):
         token_macs: multiply-adds of a further token with a full cache.
         kv_cache_bytes: keys and values of all tokens of the context.
         memory_bytes: peak of serving.
+        decoder_params: parameters without the tables that tokens are looked up in and the last linear layer, the
+            metric of LiteTransformerSearch (Javaheripi 2022); parameters that both share count as theirs.
     """
 
     prompt_macs: int
     token_macs: int
     kv_cache_bytes: int
     memory_bytes: int
+    decoder_params: int
 
 
 def serving_costs(graph: Graph, buffer_bytes: int = 0) -> ServingCosts:
@@ -57,8 +60,10 @@ def serving_costs(graph: Graph, buffer_bytes: int = 0) -> ServingCosts:
             f" network maps {tokens.dtype} {tokens.shape} by {graph.nodes[last].kind}"
         )
     t = tokens.shape[1]
-    prompt = token = cache = 0
+    prompt = token = cache = ends = 0
     for index, node in enumerate(graph):
+        if index == last or (node.kind == "embedding" and node.refs[0].node == 0):
+            ends += sum(prod(weight.shape) for weight in node.weights if weight.tied is None)
         shapes = [graph.shape(item) for item in node.inputs]
         macs = node_macs(node, shapes)
         macs += node.outputs[0].elements if macs and node.get("b") else 0
@@ -72,4 +77,5 @@ def serving_costs(graph: Graph, buffer_bytes: int = 0) -> ServingCosts:
     body = Graph((*graph.nodes[:last], Node("output", (), graph.nodes[last].refs)))
     results = inference_peak(body) + graph.nodes[last].outputs[0].elements // t * _TRACED
     resident = weight_bytes(graph) + buffer_bytes
-    return ServingCosts(prompt, token, cache, cache + (resident + results) * _SERVED // _TRACED)
+    memory = cache + (resident + results) * _SERVED // _TRACED
+    return ServingCosts(prompt, token, cache, memory, graph.parameters - ends)

@@ -48,3 +48,9 @@ LATER_PROXIES = (
     "zico",
 )
 ALL_PROXIES = (*PROXIES, *LATER_PROXIES)
+#: Proxies that language models do not have: why, and what to take instead.
+NOT_OF_TOKENS = {
+    "epe_nas": "compares inputs of one class, and sequences of tokens have none; take jacov",
+    "vkdnw": "takes a backward pass for each output, and a language model has one a token of the vocabulary;"
+    " take vkdnw_dim, zico or grad_norm",
+}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from freerea_patch.training_free import FromEmbedding
 from freerea_seval.proxies.fresh import fresh_state, generator_for, kaiming, standard_noise, without_dropout
 from freerea_seval.proxies.per_network import weighted_layers, widened
 
@@ -103,7 +104,9 @@ class NoiseFeatures:
                 stack.callback(members[0].register_forward_pre_hook(enters).remove)
             for block in members:
                 stack.callback(block.register_forward_hook(leaves).remove)
-            functional_call(network, state, (noise,))
+            output = functional_call(network, state, (noise,))
+        if isinstance(network, FromEmbedding) and self.features and self.features[-1] is output:
+            self.features.pop()  # logits of all tokens: they are no features, as those of classes are none
         if not self.features:
             raise ValueError("the metric needs blocks that return maps or tokens, and this network has none")
 

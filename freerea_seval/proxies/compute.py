@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from freerea_patch import Measured, unknown_name
+from freerea_patch import InputError, Measured, unknown_name
 from freerea_patch.networks import Cell, preserve_state
 from freerea_patch.training_free import (
     Clock,
     Forward,
+    FromEmbedding,
+    as_embedded,
     as_parameters,
     cell_forward,
     depthwise,
@@ -25,7 +27,7 @@ from freerea_patch.training_free import (
     replace_forwards,
 )
 from freerea_seval.costs import network_counts
-from freerea_seval.proxies import ALL_PROXIES, PROXIES, second_derivatives
+from freerea_seval.proxies import ALL_PROXIES, NOT_OF_TOKENS, PROXIES, second_derivatives
 from freerea_seval.proxies.az_nas import NoiseFeatures, expressivity, progressivity
 from freerea_seval.proxies.independence import independence
 from freerea_seval.proxies.patterns import Patterns
@@ -68,10 +70,14 @@ def zero_cost_proxies(
     A pass that several of the named proxies need is run once, and its seconds are split evenly between them. The
     network runs in training mode; its weights, gradients, buffers and modes are restored.
 
+    A language model is rated as a function of its embedding's output, which also takes the place of noise and ones:
+    see :class:`~freerea_patch.training_free.FromEmbedding`. Its loss is that of the next token.
+
     Args:
-        network: maps ``(n, c, h, w)`` to ``(n, classes)``.
-        images: ``(n, c, h, w)``, on the network's device; they are converted to the dtype of its parameters.
-        labels: ``(n,)`` classes; None draws them evenly from the network's classes.
+        network: maps ``(n, c, h, w)`` to ``(n, classes)``, or tokens ``(n, t)`` to logits ``(n, t, vocabulary)``.
+        images: ``(n, c, h, w)``, on the network's device; they are converted to the dtype of its parameters. Of a
+            language model, tokens ``(n, t)``, int64.
+        labels: ``(n,)`` classes; None draws them evenly from the network's classes. A language model has none.
         names: which of :data:`~freerea_seval.proxies.ALL_PROXIES`.
         seed: fixes drawn labels, the noise of meco, and the weights and the noise of zen, AZ-NAS and vkdnw.
 
@@ -82,21 +88,26 @@ def zero_cost_proxies(
         progressivity and trainability without two blocks, zico with one image.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or one of :data:`~freerea_seval.proxies.NOT_OF_TOKENS` of a language model.
         ValueError: the network's output is not ``(n, classes)``; a label is out of range.
         Exception: the network cannot run on the images, or none of the proxies can be computed.
     """
     for name in names:
         if name not in ALL_PROXIES:
             raise unknown_name("zero-cost proxy", name, ALL_PROXIES)
+        if name in NOT_OF_TOKENS and not images.is_floating_point():
+            raise InputError(f"{name} {NOT_OF_TOKENS[name]}")
     run = _Run(network, images, labels, [name for name in ALL_PROXIES if name in names], seed)
     return run.measure()
 
 
 class _Run:
     def __init__(self, network: nn.Module, images: Tensor, labels: Tensor | None, names: list[str], seed: int) -> None:
-        self.network = network
+        #: Tokens of a language model, None for images.
+        self.tokens = None if images.is_floating_point() else images
+        self.network, images = as_embedded(network, images)
         self.images = as_parameters(images, network)
+        self._counted = (network, self.images[:1] if self.tokens is None else self.tokens[:1])
         self.labels = labels
         self.names = names
         self.seed = seed
@@ -117,7 +128,7 @@ class _Run:
             self._done("params", sum(parameter.numel() for parameter in self.network.parameters()) / 1e6)
         if "flops" in self.names:
             with self._attempt("flops"):
-                self._done("flops", network_counts(self.network, [self.images[:1]]).flops / 1e6)
+                self._done("flops", network_counts(self._counted[0], [self._counted[1]]).flops / 1e6)
         of_flow = [name for name in _OF_FLOW if name in self.names]
         if of_flow:
             with self._attempt(*of_flow):
@@ -228,6 +239,8 @@ class _Run:
 
     def _labels(self, classes: int) -> Tensor:
         labels = self.labels
+        if self.tokens is not None:
+            return self.tokens[:, 1:]
         if labels is None:
             generator = torch.Generator().manual_seed(self.seed)
             labels = torch.randint(classes, (len(self.images),), generator=generator)
@@ -252,7 +265,7 @@ class _SharedPass:
 
     Args:
         network: the module to rate, within :func:`_prepared`.
-        images: ``(n, c, h, w)``.
+        images: ``(n, c, h, w)``; of a language model, the embedding's output.
         patterns: collects activation patterns, for nwot and swap; None for neither.
         outputs: whether to keep the outputs of weighted layers, for fisher and grasp.
 
@@ -276,7 +289,8 @@ class _SharedPass:
                 for layer in self.layers:
                     hooks.callback(layer.register_forward_hook(self._keep).remove)
             self.logits = network(self.images)
-        check_logits(self.logits, len(images))
+        if not isinstance(network, FromEmbedding):
+            check_logits(self.logits, len(images))
 
     def _keep(self, module: Layer, args: tuple[Tensor, ...], output: Tensor) -> None:
         self._outputs.append((module, output, output._version))
@@ -294,11 +308,13 @@ class _SharedPass:
         """Return the cross-entropy's gradient of every weight, zeros where there is none, and fisher.
 
         Args:
-            labels: ``(n,)`` classes.
+            labels: ``(n,)`` classes, or ``(n, t - 1)`` next tokens.
             twice: whether the gradients will be differentiated again, for which :attr:`flows` is filled.
             saliency: whether to compute fisher; it is 0 otherwise.
         """
-        loss = functional.cross_entropy(self.logits, labels)
+        # The logits at the last position have no target.
+        logits = self.logits if labels.dim() == 1 else self.logits[:, :-1].flatten(0, 1)
+        loss = functional.cross_entropy(logits, labels.flatten())
         if not loss.requires_grad:
             return [torch.zeros_like(weight) for weight in self.weights], 0.0
         total = torch.zeros((), dtype=torch.float64, device=loss.device)

@@ -12,20 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import InputError, Measured, SearchSpace, unknown_name
+from freerea_patch.errors import UndefinedMetric
 from freerea_patch.imports import torch_threads
+from freerea_patch.spaces import input_dtype
 from freerea_patch.training_free import (
     NETWORK,
-    Images,
+    Inputs,
     MetricCache,
     batch_digest,
     check_device,
-    check_images,
     code_digest,
     live_metric_key,
-    load_batch,
+    load_inputs,
     rows_of,
 )
-from freerea_seval.proxies import ALL_PROXIES
+from freerea_seval.proxies import ALL_PROXIES, NOT_OF_TOKENS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,9 +45,10 @@ class ZeroCost:
 
     Args:
         space: the search space.
-        batch: see :func:`~freerea_patch.training_free.batch.load_batch`; an ``.npz`` may hold ``labels``
+        batch: see :func:`~freerea_patch.training_free.load_inputs`; an ``.npz`` of images may hold ``labels``
             ``(n,)`` besides, which are drawn evenly from the network's classes otherwise.
-        batch_size: number of images.
+        batch_size: number of images or sequences.
+        length: tokens of a sequence; see :func:`~freerea_patch.training_free.load_tokens`.
         seed: fixes initialisation, noise and drawn labels; the same for every network.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ...
         cache: the cache of values; None for none.
@@ -62,15 +64,15 @@ class ZeroCost:
         *,
         batch: str = "random",
         batch_size: int = 64,
+        length: int | None = None,
         seed: int = 0,
         device: str = "cpu",
         cache: MetricCache | None = None,
         threads: int = 1,
     ) -> None:
         self.space = space
-        check_images(space)
-        self.images: Images = load_batch(batch, size=batch_size, input_shape=space.input_shape, seed=seed)
-        self.labels = _load_labels(batch, batch_size)
+        self.images: Inputs = load_inputs(space, batch, size=batch_size, length=length, seed=seed)
+        self.labels = _load_labels(batch, batch_size) if self._has_images else None
         self.seed = seed
         self.device = device
         self.cache = cache
@@ -86,9 +88,23 @@ class ZeroCost:
             InputError: an unknown proxy, or a network that the proxies cannot be computed on.
         """
         for metric in metrics:
-            if metric not in ALL_PROXIES:
-                raise unknown_name("zero-cost proxy", metric, ALL_PROXIES)
+            self.check(metric)
         yield from rows_of(self, genotypes, metrics)
+
+    @property
+    def _has_images(self) -> bool:
+        return input_dtype(self.space) == "float32"
+
+    def check(self, metric: str) -> None:
+        """Make sure that a proxy is known, and defined on the networks of the space.
+
+        Raises:
+            InputError: it is not.
+        """
+        if metric not in ALL_PROXIES:
+            raise unknown_name("zero-cost proxy", metric, ALL_PROXIES)
+        if not self._has_images and metric in NOT_OF_TOKENS:
+            raise UndefinedMetric(f"space {self.space.name!r} reads tokens: {metric} {NOT_OF_TOKENS[metric]}")
 
     def known(self, genotype: str, metrics: Sequence[str]) -> dict[str, Measured] | None:
         """Return the row of a network if all of it is in the cache, None otherwise."""

@@ -151,7 +151,7 @@ def synaptic_flow(network: nn.Module, input_shape: tuple[int, ...]) -> tuple[flo
         # In eval mode, so that nothing is dropped at random.
         network.eval()
         with torch.enable_grad():
-            with IdentityNorms():
+            with IdentityNorms(network):
                 output: Tensor = functional_call(network, (parameters, buffers), (ones,))
             if not isinstance(output, Tensor):
                 raise TypeError(f"expected a network that returns one tensor, got {type(output).__name__}")

@@ -72,6 +72,7 @@ class TrainingFreeSource:
             context.space,
             batch=context.batch,
             batch_size=live.batch_size,
+            length=live.length,
             initialisations=live.initialisations,
             seed=live.seed,
             device=live.device,
@@ -89,9 +90,9 @@ class TrainingFreeSource:
 
     def describe(self, metric: str) -> MetricInfo:
         """Return a metric's direction and unit."""
-        if isinstance(self._metrics, TrainingFree):
-            self._metrics.check(metric)
-        return builtin_metric(self.name, metric)
+        info = builtin_metric(self.name, metric)
+        self._metrics.check(metric)
+        return info
 
     def evaluate(self, genotypes: Sequence[str], metrics: Sequence[str]) -> Iterator[Mapping[str, Measured]]:
         """Yield the metrics network by network."""
@@ -114,6 +115,7 @@ class ZeroCostSource(TrainingFreeSource):
             context.space,
             batch=context.batch,
             batch_size=live.batch_size,
+            length=live.length,
             seed=live.seed,
             device=live.device,
             cache=open_cache(live, context.base, context.dry),
@@ -130,6 +132,7 @@ class CostSource:
         "token_macs": "token_macs",
         "kv_cache": "kv_cache_bytes",
         "serving_memory": "memory_bytes",
+        "decoder_params": "decoder_params",
     }
 
     def __init__(self, context: Context, argument: None) -> None:

@@ -361,6 +361,12 @@ _RECORDS = (
             MetricInfo(
                 "serving_memory", "min", "MB", "of a language model: peak in float16, with weights and KV cache"
             ),
+            MetricInfo(
+                "decoder_params",
+                "min",
+                "M",
+                "of a language model: parameters without embedding and head (Javaheripi 2022, LiteTransformerSearch)",
+            ),
         ),
         workers="never",
     ),

@@ -56,6 +56,20 @@ def test_serving_counts_what_a_served_network_computes(space: GPTSpace, seed: in
     assert costs.memory_bytes <= costs.kv_cache_bytes + weights + 30 * widest
 
 
+@pytest.mark.parametrize("space", SPACES)
+def test_decoder_params_leave_out_embedding_and_head(space: GPTSpace) -> None:
+    genotype = space.sample(Random(3))
+    network = space.build(genotype)
+    embedding, *_, head = network.children()
+    decoder = sum(p.numel() for p in network.parameters()) - 2 * 11 * 64
+    assert SpaceCosts(space).serving(genotype).decoder_params == decoder
+    head.get_submodule("1").weight = embedding.weight
+    graph = trace_module(network, [torch.zeros(1, 8, dtype=torch.int64)])
+    assert serving_costs(graph).decoder_params == decoder  # the shared table counts once
+    (row,) = CostSource(Context(space), None).evaluate([genotype], ["decoder_params"])
+    assert row["decoder_params"].value == decoder / 1e6
+
+
 def test_serving_is_of_language_models_alone() -> None:
     space = TopologySpace()
     graph = trace_module(space.build(space.genotypes()[0]), [torch.zeros(1, 3, 32, 32)])

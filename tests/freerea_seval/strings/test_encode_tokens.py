@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from freerea_patch import GPTLargeSpace, GPTMediumSpace, GPTSmallSpace, GPTSpace, InputError, TrainingFree
+from freerea_patch import GPTLargeSpace, GPTMediumSpace, GPTSmallSpace, GPTSpace
 from freerea_seval.costs import SpaceCosts, network_counts
-from freerea_seval.proxies.live import ZeroCost
 from freerea_seval.strings import VIEWS, SpaceStrings, View, encode_module, parse_graph, serialize_graph
 
 SMALL: dict[str, Any] = {"width": [64, 128], "layers": [1, 3], "heads": [1, 2, 4], "ratio": [2, 3], "context": 8}
@@ -50,9 +49,3 @@ def test_counts_of_parts_equal_those_of_whole_networks(space: GPTSpace) -> None:
         network = space.build(genotype)
         assert costs.counts(genotype) == network_counts(network, [torch.zeros(1, 8, dtype=torch.int64)])
         assert costs.training_memory(genotype) > costs.inference_memory(genotype) > 4 * costs.counts(genotype).params
-
-
-@pytest.mark.parametrize("metrics", [TrainingFree, ZeroCost])
-def test_metrics_of_images_refuse_tokens_in_one_line(metrics: Any) -> None:
-    with pytest.raises(InputError, match="its networks read tokens, and training-free and zero-cost metrics are of"):
-        metrics(SPACES[0])
