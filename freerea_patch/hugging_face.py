@@ -160,7 +160,7 @@ class TransformersSpace:
             for the library's defaults.
         vary: the values of every varied key. A key within a part of the config is written with dots.
         task: one of :data:`TASKS`; by default that of the config's architecture, or what the model type is known for.
-        context: tokens of an input of text, and of a decoder; fewer where the config takes no more.
+        context: tokens of an input of text, and of a decoder; by default 128, or what the config takes if that is less.
         image_size: height and width of images, where the config does not say; by default 224.
         base: the folder that a relative path starts from.
 
@@ -181,7 +181,7 @@ class TransformersSpace:
         vary: Mapping[str, Sequence[Any]] | None = None,
         *,
         task: str | None = None,
-        context: int = 128,
+        context: int | None = None,
         image_size: int | None = None,
         base: str | Path = Path(),
     ) -> None:
@@ -189,8 +189,10 @@ class TransformersSpace:
             raise InputError(
                 f"space: expected transformers: config.json, or a model type such as vit, got {config!r:.80}"
             )
-        for option, number in (("context", context), ("image_size", 1 if image_size is None else image_size)):
-            if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**20:
+        for option, number in (("context", context), ("image_size", image_size)):
+            if number is not None and (
+                not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**20
+            ):
                 raise InputError(f"{option}: expected a whole number from 1, got {number!r:.80}")
         content = deepcopy(dict(config)) if isinstance(config, Mapping) else _read(str(config), Path(base))
         self._context, self._image_size = context, image_size
@@ -290,11 +292,21 @@ class TransformersSpace:
             part[last] = deepcopy(self._values[key][text])
         return _config(self._make_config, content | others)
 
+    def _length(self, config: Any, most: str) -> int:
+        """Return the number of tokens of an input, given the key of the most that a config takes."""
+        wanted = 128 if self._context is None else self._context
+        length = min(wanted, _number(config, most, wanted))
+        if length < wanted and self._context is not None:
+            raise InputError(
+                f"context: expected at most {length}, the config's {most}, got {wanted}; or change the config"
+            )
+        return length
+
     def _input(self, config: Any) -> tuple[tuple[int, ...], str]:
         """Return shape and dtype of an input."""
         name = self._model_class.main_input_name
         if name == "input_ids":
-            return (min(self._context, _number(config, "max_position_embeddings", self._context)),), "int64"
+            return (self._length(config, "max_position_embeddings"),), "int64"
         if name == "pixel_values":
             size = getattr(config, "image_size", None) or self._image_size or 224
             if self._image_size not in (None, size):
@@ -517,8 +529,8 @@ class TransformersSpace:
     def _network(self, config: Any, without_values: bool = False) -> HuggingFaceNetwork:
         """Return a network of the library; hold :func:`_undisturbed`."""
         config.use_cache = False  # which a pass over a whole input has no use for
-        decoder = min(self._context, _number(config, "max_target_positions", self._context))
-        decoder_tokens = decoder if config.is_encoder_decoder and self.task.startswith(("seq2seq", "speech")) else 0
+        decodes = config.is_encoder_decoder and self.task.startswith(("seq2seq", "speech"))
+        decoder_tokens = self._length(config, "max_target_positions") if decodes else 0
         auto = getattr(modeling_auto, TASKS[self.task].auto)
         if not without_values:
             return HuggingFaceNetwork(auto.from_config(config, trust_remote_code=False), decoder_tokens)
@@ -584,8 +596,12 @@ def _read(config: str, base: Path) -> dict[str, Any]:
 
 def _unknown_type(kind: str, name: str) -> InputError:
     """Return the error for a model type that the library does not have, with near ones of its hundreds."""
-    near = get_close_matches(name, list(CONFIG_MAPPING), n=5)
-    return unknown_name(kind, name, near or ("bert", "gpt2", "llama", "vit", "and so on: those of transformers"))
+    if near := get_close_matches(name, list(CONFIG_MAPPING), n=5):
+        return unknown_name(kind, name, near)
+    return InputError(
+        f"unknown {kind} {name!r:.80}; expected one of transformers, such as bert, gpt2, llama or vit, or the path of a"
+        " config.json: nothing is downloaded"
+    )
 
 
 def _checked(content: dict[str, Any]) -> tuple[Any, Any]:

@@ -588,7 +588,7 @@ def _construct(name: str, make: Callable[..., Any], options: Mapping[str, Any]) 
         raise InputError(f"space {name!r}: {error}") from error
     if not isinstance(space, SearchSpace):
         members = ("name", "input_shape", "check", "sample", "mutate", "crossover", "build")
-        missing = [m for m in members if not hasattr(space, m)]
+        missing = [m for m in members if getattr(space, m, None) is None]
         raise InputError(f"space {name!r} lacks: {', '.join(missing)}; see freerea_patch.SearchSpace")
     if not _is_text(space.name):
         raise InputError(f"space {name!r}: expected a name, a text that UTF-8 can encode, got {space.name!r:.100}")

@@ -184,7 +184,10 @@ def _merged(table: str | Path | DataFrame | Sequence[str | Path], metric: str) -
         files = [table] if isinstance(table, (str, Path)) else list(table)
         frame = pd.concat([read_csv(Path(file)) for file in files], ignore_index=True)
     key = next((name for name in frame if name in KEY_COLUMNS | {"network"}), None)
-    if key is None or metric not in frame or not frame[key].duplicated().any():
+    if metric not in frame:
+        others = [str(name) for name in frame if name not in KEY_COLUMNS | {"network", "string"}]
+        raise InputError(f"the measurements have no column {metric}; choose one with --metric: {', '.join(others)}")
+    if key is None or not frame[key].duplicated().any():
         return frame
     numbers = pd.to_numeric(frame[metric], errors="coerce")
     ranges = numbers.groupby(frame[key]).agg(["min", "max"])

@@ -312,7 +312,7 @@ def _choose(
                 raise InputError(
                     f"{next(iter(listed))}: leave out {option}, which belongs to a space; --input includes the batch"
                 )
-        return _own_networks(listed, inputs, seed)
+        return _own_networks(listed, inputs, seed, bars)
     if inputs:
         raise InputError(
             "--input belongs to networks given as pkg.module:factory; a space defines the inputs of its networks"
@@ -367,7 +367,7 @@ def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:
 
 
 def _own_networks(
-    modules: Mapping[str, nn.Module | None], inputs: Inputs | None, seed: int
+    modules: Mapping[str, nn.Module | None], inputs: Inputs | None, seed: int, bars: Progress
 ) -> tuple[Networks, dict[str, str]]:
     """Return networks of the user's own, the given modules or what ``pkg.module:factory`` makes, and their strings."""
     prepare_torch()
@@ -387,7 +387,13 @@ def _own_networks(
     strings: dict[str, str] = {}
     for name in modules:
         # A wrong name or input is an error here, not a network that cannot run.
-        module, tensors = make(name)
+        try:
+            module, tensors = make(name)
+        except InputError as error:  # one of many files need not keep the others from being measured
+            if not name.endswith(".onnx") or (name == list(modules)[-1] and not shapes):
+                raise
+            bars.say(f"{name} is left out: {error}")
+            continue
         shapes[name] = _shapes(inputs, tensors)
         try:
             strings[name] = encode_module(
@@ -401,7 +407,7 @@ def _own_networks(
 
     first = next(iter(shapes.values()), [])
     alike = all(shape == first for shape in shapes.values())  # ONNX files state their own
-    return Networks("network", list(modules), make, spec, {"input": first if alike else shapes}), strings
+    return Networks("network", list(shapes), make, spec, {"input": first if alike else shapes}), strings
 
 
 def _add_strings(output: Path, strings: Mapping[str, str]) -> None:

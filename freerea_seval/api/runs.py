@@ -403,10 +403,12 @@ class Run:
             raise InputError(f"--batch-size must be between 1 and {MOST_IMAGES}, got {batch_size}")
         if batch_size is not None and path.suffix == ".py":
             raise InputError(f"{path}: a .py takes any number of images; leave out --batch-size")
-        if path.suffix == ".json" and (batch_size is not None or not hasattr(self.space, "config_json")):
+        if path.suffix == ".json" and batch_size is not None:
+            raise InputError(f"{path}: a config is for any batch; leave out --batch-size")
+        if path.suffix == ".json" and not hasattr(self.space, "config_json"):
             raise InputError(
-                f"{path}: a .json is the config of a network of a space {{transformers: ...}}, for any batch; this run"
-                f" is of the space {self.space.name}, and --batch-size is {batch_size}"
+                f"{path}: a .json is the config of a network of a space {{transformers: ...}}, and this run is of the"
+                f" space {self.space.name}; name a file .py, .onnx or .pt2"
             )
         if path.suffix == ".py" and hasattr(self.space, "config_json"):
             raise InputError(f"{path}: transformers has the source of its networks; name a file .json, .onnx or .pt2")

@@ -255,6 +255,7 @@ def test_options_are_checked() -> None:
     for options, message in (
         ({"context": 0}, "context: expected a whole number from 1, got 0"),
         ({"task": "image-classification"}, "unknown task of llama: 'image-classification'"),
+        ({"context": 5000}, "context: expected at most 2048, the config's max_position_embeddings, got 5000"),
         ({"contxt": 3}, "unknown option of space 'transformers': 'contxt'; did you mean 'context'"),
     ):
         with pytest.raises(InputError, match=message):

@@ -54,6 +54,11 @@ def test_a_wrong_space_is_named(spec: str | dict[str, object], message: str) -> 
     assert message in str(error.value)
 
 
+def test_a_member_that_is_none_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="lacks: build; see"):
+        space_of(monkeypatch, build=None)
+
+
 GENOTYPE = "a genotype, a text that UTF-8 can encode"
 #: By member: arguments, a result that is wrong besides None, and what was expected.
 MEMBERS: dict[str, tuple[tuple[Any, ...], Any, str]] = {

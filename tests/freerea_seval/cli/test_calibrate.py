@@ -117,7 +117,10 @@ MISTAKES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
         lambda t: t.assign(latency_ms=t["latency_ms"].where(t.index != 2, -4.0)),
         "latency_ms is -4 for a network; expected positive costs",
     ),
-    "no column": (lambda t: t.rename(columns={"latency_ms": "latency"}), "latency_ms"),
+    "no column": (
+        lambda t: t.rename(columns={"latency_ms": "energy_mj"}),
+        "the measurements have no column latency_ms; choose one with --metric: energy_mj",
+    ),
 }
 
 

@@ -80,6 +80,15 @@ def test_measure_runs_a_file_as_it_is_with_onnx_runtime(place: Path, capsys: pyt
     assert [tensor.raw_data for tensor in written] == [tensor.raw_data for tensor in original]
 
 
+def test_a_file_that_cannot_be_read_does_not_keep_others_from_being_measured(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("text.onnx").write_bytes(b"not a network\n" * 9)
+    assert call("measure", "text.onnx", "small.onnx", "--rounds", "1", "-o", "m.csv") == 0
+    assert "text.onnx is left out: text.onnx: it is not an ONNX file" in capsys.readouterr().err
+    assert pd.read_csv("m.csv")["network"].tolist() == ["small.onnx"]
+
+
 def test_measure_gives_a_file_the_inputs_that_it_leaves_open(place: Path) -> None:
     path = made(place / "open.onnx", [helper.make_node("Relu", ["x"], ["y"])], {"x": ["n", 3, "h"]})
     table = fs.measure(path, (2, 3, 5), rounds=1, progress=False)

@@ -57,10 +57,7 @@ def test_a_search_ends_with_a_config_from_which_the_library_builds_the_pick(
 
     for arguments, message in (
         (("-o", "config.json"), "exists"),
-        (
-            ("-o", "other.json", "--batch-size", "2"),
-            "a .json is the config of a network of a space {tr",
-        ),
+        (("-o", "other.json", "--batch-size", "2"), "a config is for any batch; leave out --batch-size"),
         (("-o", "other.json", "--pick", "99"), "expected an index of its front"),
         (("-o", "network.py"), "name a file .json, .onnx or .pt2"),
     ):
