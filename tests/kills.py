@@ -278,6 +278,8 @@ def files(folder: Path) -> Files:
         elif path.is_file():
             content = path.read_bytes()
             text = path.suffix in (".json", ".jsonl", ".csv", ".html")
+            if path.suffix == ".html":  # a page shows seconds; its other numbers are those of files
+                content = re.sub(rb"-?[0-9.]+(?:e-?[0-9]+)?", b"0", content)
             if path.name == "refine.jsonl":  # a killed training is repeated, and its time recorded again
                 content = b"".join(line for line in content.splitlines(keepends=True) if b"trained_s" not in line)
             found[name] = here.sub(b"", re.sub(_MEASURED, b"", content)) if text else content
@@ -360,7 +362,8 @@ class Place:
     @staticmethod
     def _cut(run: Path) -> None:
         """Make a run as if it had been killed within its second seed."""
-        for name in ("front.csv", "summary.json", "front.png", "seed-1/result.json", "seed-1/clock.json"):
+        results = ("front.csv", "summary.json", "front.png", "report.html", "seed-1/result.json", "seed-1/clock.json")
+        for name in results:
             (run / name).unlink(missing_ok=True)
         journal = run / "seed-1" / "journal.jsonl"
         journal.write_bytes(journal.read_bytes()[:-30])
