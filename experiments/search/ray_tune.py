@@ -80,7 +80,9 @@ def tune_search(path: Path, sizes: Sequence[int], benchmark: Benchmark, bound: f
     run = RunFolder.open(path)
     evaluator = fs.Evaluator(run.config, run.base)
     # The tuner reads its results from JSON; files for TensorBoard and the like would cost more than the trials.
+    # With several pending trials, an actor need not wait for the next one.
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_GLOBAL_CHECKPOINT_S": "600"}
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "16")
     if not ray.is_initialized():
         ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
     began = time.perf_counter()

@@ -12,8 +12,7 @@ from experiments.devices import exports
 def test_the_table_has_the_largest_differences_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exports, "SPACES", ("nats-sss",))
-    monkeypatch.setattr(exports, "FORMATS", (".py", ".onnx"))
+    monkeypatch.setattr(exports, "SPACES", {"nats-sss": ("nats-sss", (".py", ".onnx"))})
     arguments = ["--networks", "1", "-o", str(tmp_path)]
     exports.main(arguments)
     printed = capsys.readouterr().out
