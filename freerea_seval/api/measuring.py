@@ -173,11 +173,7 @@ def export_networks(
     check_onnx("onnx")
     folder = Path(output).absolute()  # code of a user may change the working folder
     bars = progress_bars(progress)
-    chosen, strings = _choose(
-        networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars
-    )
-    if strings:  # the manifest keeps them for the import
-        chosen = replace(chosen, about={**chosen.about, _STRINGS: strings})
+    chosen = _exported(_choose(networks, inputs, space, count, genotypes, informative, batch_size, seed, bars=bars))
     with bars.task(f"exporting {len(chosen.names)} networks") as show:
         failed = export(chosen, folder, show)
     for name, reason in failed.items():
@@ -234,11 +230,7 @@ def measure_over_ssh(
     machines = [SshMachine(host, python, threads) for host in hosts]
     folder = Path(output).absolute()
     bars = progress_bars(progress)
-    chosen, strings = _choose(
-        networks, inputs, space, count, genotypes, informative, batch_size, seed, ordered=False, bars=bars
-    )
-    if strings:  # the manifest keeps them for the import
-        chosen = replace(chosen, about={**chosen.about, _STRINGS: strings})
+    chosen = _exported(_choose(networks, inputs, space, count, genotypes, informative, batch_size, seed, bars=bars))
     folder.mkdir(parents=True, exist_ok=True)
     outputs = [folder / f"{host}.csv" for host in hosts]
     measure_on(machines, chosen, outputs, rounds, bars)
@@ -285,7 +277,7 @@ def _choose(
     batch_size: int | None,
     seed: int,
     *,
-    ordered: bool,
+    ordered: bool = False,
     bars: Progress,
 ) -> tuple[Networks, dict[str, str]]:
     """Return the networks that the arguments of :func:`measure` name, and the strings of those of no space.
@@ -348,6 +340,12 @@ def _choose(
     return space_networks(space, candidates, batch_size or 1, seed, spec, base), {}
 
 
+def _exported(chosen: tuple[Networks, dict[str, str]]) -> Networks:
+    """Return networks whose export keeps their strings in its manifest, for the import."""
+    networks, strings = chosen
+    return replace(networks, about={**networks.about, _STRINGS: strings}) if strings else networks
+
+
 def _by_name(networks: SomeNetworks) -> dict[str, nn.Module | None]:
     """Return modules by name, and None for a text, which is a genotype, ``pkg.module:factory`` or an ONNX file."""
     if isinstance(networks, Mapping):
@@ -371,7 +369,7 @@ def _own_networks(
 ) -> tuple[Networks, dict[str, str]]:
     """Return networks of the user's own, the given modules or what ``pkg.module:factory`` makes, and their strings."""
     prepare_torch()
-    from freerea_seval.config import build_network
+    from freerea_seval.config import build_network, is_onnx
     from freerea_seval.measurement.backends import random_inputs
     from freerea_seval.measurement.networks import Networks
     from freerea_seval.strings import OnnxNetwork, encode_module
@@ -390,7 +388,8 @@ def _own_networks(
         try:
             module, tensors = make(name)
         except InputError as error:  # one of many files need not keep the others from being measured
-            if not name.endswith(".onnx") or (name == list(modules)[-1] and not shapes):
+            is_last_hope = not shapes and name == list(modules)[-1]
+            if not is_onnx(name) or is_last_hope:
                 raise
             bars.say(f"{name} is left out: {error}")
             continue

@@ -193,8 +193,7 @@ def _show(run: Run, page: Path | None = None) -> None:
     if page is not None:
         echo(f"page: {page}")
     if len(run.front):
-        name = "config.json" if "transformers" in run.config.space else "network.py"
-        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o {name}")
+        echo(f"next: freerea-seval export {shlex.quote(str(run.path))} -o {run.config.network_files[0]}")
 
 
 def documents() -> ModuleType:

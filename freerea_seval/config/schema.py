@@ -288,6 +288,13 @@ class Config(_Section):
         return self.space if isinstance(self.space, str) else {k: v for k, v in self.space.items() if k != "only"}
 
     @property
+    def network_files(self) -> tuple[str, str, str]:
+        """Names of files that a network can be exported to, its source first."""
+        spec = self.whole_space
+        is_transformers = isinstance(spec, dict) and spec.get("name", "transformers") == "transformers"
+        return "config.json" if is_transformers else "network.py", "network.onnx", "network.pt2"
+
+    @property
     def only(self) -> Any:
         """The table whose rows the search is limited to, relative to the config; None for the whole space."""
         return None if isinstance(self.space, str) else self.space.get("only")

@@ -21,6 +21,7 @@ from freerea_seval.config.schema import Config
 from freerea_seval.files import read_json
 from freerea_seval.runs.figures import (
     CalibrationPoints,
+    Course,
     FrontPoints,
     calibration_points,
     course,
@@ -146,6 +147,15 @@ class _Run:
     @cached_property
     def seconds(self) -> dict[int, list[float]]:
         return {seed: _seconds(self, seed) for seed in self.histories}
+
+    @cached_property
+    def courses(self) -> dict[tuple[int, str], Course]:
+        """The course of each seed by each name that a history can show."""
+        return {
+            (seed, name): course(self.config, history, name)
+            for seed, history in self.histories.items()
+            for name in history_names(self.config)
+        }
 
     @property
     def pick_first(self) -> list[_Row]:
@@ -610,8 +620,8 @@ def _history_figure(run: _Run, name: str, title: str, *, by_seconds: bool = Fals
     what = "metrics" if run.config.refine is None else "measuring"
     figure, left_out = axes(f"seconds of {what}" if by_seconds else "networks evaluated", title), 0
     step = max(1, math.ceil(sum(map(len, run.histories.values())) / MOST_POINTS))
-    for index, (seed, history) in enumerate(run.histories.items()):
-        line = course(run.config, history, name)
+    for index, seed in enumerate(run.histories):
+        line = run.courses[seed, name]
         order = run.seconds[seed] if by_seconds else list(range(1, len(line.values) + 1))
         if line.values is not line.best and not by_seconds:
             kept = slice(None, None, step)
@@ -620,8 +630,8 @@ def _history_figure(run: _Run, name: str, title: str, *, by_seconds: bool = Fals
             labels = [hover(f"network {place} of seed {seed}: {value:.5g}") for place, value in points]
             look: dict[str, Any] = {"size": 5, "opacity": 0.5, "showlegend": index == 0, "legendgroup": "evaluated"}
             figure.add_trace(marks("evaluated", order[kept], line.values[kept], labels, **look))
-    for index, (seed, history) in enumerate(run.histories.items()):
-        line = course(run.config, history, name)
+    for index, seed in enumerate(run.histories):
+        line = run.courses[seed, name]
         order = run.seconds[seed] if by_seconds else list(range(1, len(line.values) + 1))
         turns = [i for i, v in enumerate(line.best) if not i or i == len(order) - 1 or v != line.best[i - 1]]
         unit = "s" if by_seconds else "networks"
@@ -636,8 +646,8 @@ def _history_figure(run: _Run, name: str, title: str, *, by_seconds: bool = Fals
 def _checkpoints(run: _Run) -> Iterator[list[str]]:
     """Yield the course of each seed at even intervals: networks, seconds, and the best so far."""
     names = history_names(run.config)
-    for seed, history in run.histories.items():
-        lines, seconds = [course(run.config, history, name).best for name in names], run.seconds[seed]
+    for seed in run.histories:
+        lines, seconds = [run.courses[seed, name].best for name in names], run.seconds[seed]
         count = len(seconds)
         for place in sorted({math.ceil(count * part / _CHECKPOINTS) for part in range(1, _CHECKPOINTS + 1)} - {0}):
             yield [str(seed), str(place), f"{seconds[place - 1]:.1f}", *(number(line[place - 1]) for line in lines)]
@@ -690,10 +700,8 @@ def _commands(page: Page, run: _Run, name: str) -> None:
         is_open=True,
     )
     page.listing(
-        "export it, as PyTorch source, ONNX or torch.export",
-        "\n".join(
-            f"freerea-seval export {name} --pick {pick} -o network{suffix}" for suffix in (".py", ".onnx", ".pt2")
-        ),
+        "export it; the first file is its source, the others are programs with weights",
+        "\n".join(f"freerea-seval export {name} --pick {pick} -o {file}" for file in run.config.network_files),
         is_open=True,
     )
     page.listing(

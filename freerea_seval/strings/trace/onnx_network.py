@@ -160,6 +160,10 @@ class OnnxNetwork(nn.Module):
         return given
 
 
+class _NodeError(InputError):
+    """An operation cannot run; the message names it."""
+
+
 class _Run:
     """One run of a network: the values of names so far.
 
@@ -175,7 +179,7 @@ class _Run:
         parameters = {name: network.weights[index] for name, index in network._names.items()}
         self._values: dict[str, Tensor] = {**parameters, **network._opaque, **inputs}
         self._known: dict[str, Tensor] = dict(network._constants)
-        self._slices: dict[tuple[str, int], list[OnnxNode]] = {}
+        self._slices: dict[str, list[OnnxNode]] = {}
         self._producers: dict[str, OnnxNode] = {}
 
     def nodes(self, nodes: Sequence[OnnxNode]) -> None:
@@ -183,19 +187,17 @@ class _Run:
         for node in nodes:
             self._producers.update(dict.fromkeys(node.outputs, node))
             if node.operator == "Slice":
-                self._slices.setdefault((node.inputs[0], 0), []).append(node)
+                self._slices.setdefault(node.inputs[0], []).append(node)
         for node in nodes:
             if node.outputs[0] in self._values or node.outputs[0] in self._known:
                 continue
             try:
                 self._run(node)
+            except _NodeError:  # of an operation within a branch
+                raise
             except Exception as error:  # whatever torch raises for operands that do not fit
-                if getattr(error, "shown", False):
-                    raise
                 text = next((line for line in str(error).splitlines() if line), type(error).__name__)
-                shown = InputError(f"{self._file.path}, {node.operator} {node.name}: {text}")
-                shown.shown = True  # type: ignore[attr-defined]
-                raise shown from error
+                raise _NodeError(f"{self._file.path}, {node.operator} {node.name}: {text}") from error
 
     def tensor(self, name: str) -> Tensor:
         """Return the value of a name."""
@@ -262,7 +264,7 @@ class _Run:
 
     def _as_split(self, node: OnnxNode) -> bool:
         """Run slices that divide a tensor as one split, which PyTorch's exporter by tracing writes as slices."""
-        slices = self._slices.get((node.inputs[0], 0), [])
+        slices = self._slices.get(node.inputs[0], [])
         if len(slices) < 2 or slices[0] is not node:
             return False
         x = self.tensor(node.inputs[0])

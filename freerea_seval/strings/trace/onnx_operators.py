@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from math import prod
 from typing import Any
@@ -26,10 +27,11 @@ from freerea_seval.strings.trace.onnx_file import LINEAR, MASKED, dtype_of
 Result = Tensor | Sequence[Tensor | None]
 
 
+@dataclass(frozen=True)
 class Call:
     """The arguments of one operation.
 
-    Args:
+    Attributes:
         inputs: the operands; None for one that is left out.
         known: their values where these depend on neither weights nor inputs.
         attributes: of the operation.
@@ -37,19 +39,11 @@ class Call:
         outputs: number of results.
     """
 
-    def __init__(
-        self,
-        inputs: Sequence[Tensor | None],
-        known: Sequence[Tensor | None],
-        attributes: Mapping[str, Any],
-        opset: int,
-        outputs: int,
-    ) -> None:
-        self.inputs = inputs
-        self.known = known
-        self.attributes = attributes
-        self.opset = opset
-        self.outputs = outputs
+    inputs: Sequence[Tensor | None]
+    known: Sequence[Tensor | None]
+    attributes: Mapping[str, Any]
+    opset: int
+    outputs: int
 
     def __getitem__(self, index: int) -> Tensor:
         value = self.get(index)
