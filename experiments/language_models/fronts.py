@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 import freerea_seval as fs
-from experiments.search.benchmarks import REFERENCE
+from experiments.search.benchmarks import hypervolume_share
 from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown, mean_and_deviation
 from freerea_patch import InputError
 
@@ -77,17 +77,17 @@ def search_config(method: str, source: Mapping[str, Any], evaluations: int, seed
     """Return the config of a method that asks for a number of perplexities."""
     cost = {"metric": COST, "source": "cost", "role": "pareto"}
     perplexity: dict[str, Any] = {"metric": PERPLEXITY, "role": "pareto", "source": dict(source)}
-    search: dict[str, Any] = {"algorithm": "freerea", "population": 20, "tournament": 5, "unseen": 10, "seeds": [seed]}
-    config = {"space": "gpt-s", "search": search, "budget": {"evaluations": 10 * evaluations}}
+    config: dict[str, Any] = {"space": "gpt-s", "budget": {"evaluations": evaluations}}
     if method == OURS:
+        search = {"algorithm": "freerea", "population": 20, "tournament": 5, "unseen": 10, "seeds": [seed]}
+        config |= {"search": search, "budget": {"evaluations": 10 * evaluations}}
         networks = round((1 - START) * evaluations / ROUNDS)
         start = evaluations - ROUNDS * networks
         perplexity["source"] = {"seval": {**source, "start": start, "networks": networks}}
         return {**config, "objectives": [cost, perplexity], "refine": {"rounds": ROUNDS}}
-    search = {"algorithm": ENGINES[method], "seeds": [seed]}
-    if method != "random":
-        search["population"] = 20
-    return {**config, "search": search, "budget": {"evaluations": evaluations}, "objectives": [cost, perplexity]}
+    options = {} if method == "random" else {"population": 20}
+    search = {"algorithm": ENGINES[method], "seeds": [seed], **options}
+    return {**config, "search": search, "objectives": [cost, perplexity]}
 
 
 def random_front(source: Mapping[str, Any], architectures: int, path: Path) -> Values:
@@ -105,15 +105,9 @@ def random_front(source: Mapping[str, Any], architectures: int, path: Path) -> V
 
 
 def share(values: Values, truth: Values) -> float:
-    """Return the hypervolume of values as a share of that of a front, whose ideal is at 0 and whose nadir at 1."""
-    from moocore import hypervolume
-
+    """Return the hypervolume of values as a share of that of a front."""
     ideal, nadir = truth.min(axis=0), truth.max(axis=0)
-    volumes = [
-        hypervolume(np.minimum((v - ideal) / (nadir - ideal), REFERENCE), ref=np.full(2, REFERENCE))
-        for v in (values, truth)
-    ]
-    return float(volumes[0] / volumes[1])
+    return hypervolume_share((values - ideal) / (nadir - ideal), (truth - ideal) / (nadir - ideal))
 
 
 if __name__ == "__main__":

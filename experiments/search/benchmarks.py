@@ -102,7 +102,7 @@ class Benchmark:
             Their hypervolume as a fraction of the true front's, and their IGD+ (Ishibuchi 2015), both with the true
             front's ideal at 0 and its nadir at 1.
         """
-        from moocore import hypervolume, igd_plus
+        from moocore import igd_plus
 
         truth = self._costs(self.front)
         ideal, nadir = truth.min(axis=0), truth.max(axis=0)
@@ -112,14 +112,20 @@ class Benchmark:
         costs = (self._costs(rows[np.isfinite(self.values[rows])]) - ideal) / spread
         if not len(costs):
             return 0.0, math.inf
-        reference = np.full(2, REFERENCE)
-        share = hypervolume(costs, ref=reference) / hypervolume(truth, ref=reference)
-        return float(share), float(igd_plus(costs, ref=truth))
+        return hypervolume_share(costs, truth), float(igd_plus(costs, ref=truth))
 
     def _costs(self, rows: npt.NDArray[np.intp]) -> Values:
         """Return ``(k, 2)``: both axes so that smaller is better."""
         values = self.values[rows] if self.direction == "min" else -self.values[rows]
         return cast(Values, np.column_stack([-self.accuracies[rows], values]))
+
+
+def hypervolume_share(costs: Values, truth: Values) -> float:
+    """Return the hypervolume of ``(n, 2)`` costs as a share of that of a front with its ideal at 0 and nadir at 1."""
+    from moocore import hypervolume
+
+    reference = np.full(2, REFERENCE)
+    return float(hypervolume(costs, ref=reference) / hypervolume(truth, ref=reference))
 
 
 @dataclass(frozen=True)

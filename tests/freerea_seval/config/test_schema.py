@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from freerea_patch import InputError
-from freerea_seval.config import DEFAULT, check_config, dump_config, load_config
+from freerea_seval.config import DEFAULT, Config, check_config, dump_config, load_config
 from freerea_seval.config.schema import MOST_BYTES, MOST_NODES
 
 GOOD = """
@@ -301,3 +302,18 @@ def test_a_config_from_python_has_the_same_bounds() -> None:
     inner.append(inner)
     with pytest.raises(InputError, match="more than 64 values within each other"):
         check_config({**tree, "live": inner}, "config")
+
+
+@pytest.mark.parametrize(
+    ("space", "source"),
+    [
+        ("nats-tss", "network.py"),
+        ("my_transformers:Space", "network.py"),
+        ({"name": "gpt", "width": [64]}, "network.py"),
+        ({"transformers": "vit", "vary": {"hidden_size": [32]}}, "config.json"),
+    ],
+)
+def test_the_source_of_a_network_is_that_of_its_space(space: Any, source: str) -> None:
+    objectives = [{"metric": "params", "source": "cost", "role": "pareto"}]
+    config = Config.model_validate({"space": space, "budget": {"evaluations": 5}, "objectives": objectives})
+    assert config.network_files == (source, "network.onnx", "network.pt2")
