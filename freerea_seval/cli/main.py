@@ -24,6 +24,8 @@ from freerea_seval.cli.output import MODE, console, echo, options, print_documen
 from freerea_seval.progress import printable
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from freerea_seval.api.calibrating import Calibration
     from freerea_seval.api.predictors import Predictor
     from freerea_seval.api.runs import Run
@@ -552,12 +554,13 @@ def measure(
         progress=MODE.progress,
     )
     print_document(lambda: documents().of_measurements(table, output))
+    echo(_measured(table, output) + _unable(len(table.attrs["failed"]), output, "could not be built or exported"))
+
+
+def _measured(table: DataFrame, output: Path) -> str:
     values = table["latency_ms"].dropna()
-    echo(
-        f"{output}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
-        + _unable(len(table) - len(values), output)
-        + _unable(len(table.attrs["failed"]), output, "could not be built or exported")
-    )
+    line = f"{output}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
+    return line + _unable(len(table) - len(values), output)
 
 
 def _unable(count: int, output: Path, what: str = "cannot run") -> str:
@@ -610,11 +613,7 @@ def measure_ssh(
         )
     )
     for host, table in tables.items():
-        values = table["latency_ms"].dropna()
-        echo(
-            f"{files[host]}: {len(values)} networks, {values.min():.3g} to {values.max():.3g} ms"
-            + _unable(len(table) - len(values), files[host])
-        )
+        echo(_measured(table, files[host]))
 
 
 @measure_commands.command("export")
