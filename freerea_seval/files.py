@@ -210,6 +210,23 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error  # some name no file
 
 
+def escape_formula(cell: Any) -> Any:
+    """Return a cell with an apostrophe before it, if it is a text that a spreadsheet would take for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and is_formula(cell) else cell
+
+
+def is_formula(text: str) -> bool:
+    """Whether a text begins as a formula does and is no number, or is such a text with apostrophes before it."""
+    text = text.lstrip("'")
+    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
+
+
 def read_bounded(path: Path, most_bytes: int) -> bytes:
     """Return the content of a file.
 

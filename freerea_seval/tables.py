@@ -9,13 +9,12 @@ import csv
 import io
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from freerea_patch.errors import InputError
-from freerea_seval.files import read_bounded
+from freerea_seval.files import escape_formula, is_formula, read_bounded
 
 #: A table has at most this length.
 MOST_BYTES = 2**27
@@ -53,7 +52,7 @@ def read_csv(path: Path) -> pd.DataFrame:
     try:
         for row in reader:
             cells = [" ".join(cell.split()) for cell in row]
-            cells = [cell[1:] if cell.startswith("'") and _is_formula(cell) else cell for cell in cells]
+            cells = [cell[1:] if cell.startswith("'") and is_formula(cell) else cell for cell in cells]
             if any(cells):
                 rows.append(cells)
                 lines.append(begin)
@@ -88,20 +87,3 @@ def to_csv(table: pd.DataFrame, digits: int | None = None) -> str:
     table = table.map(escape_formula).rename(columns=escape_formula)
     number = None if digits is None else f"%.{digits}g"
     return str(table.to_csv(index=False, float_format=number, lineterminator="\n"))
-
-
-def escape_formula(cell: Any) -> Any:
-    """Return a cell with an apostrophe before it, if it is a text that a spreadsheet would take for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell) else cell
-
-
-def _is_formula(text: str) -> bool:
-    """Whether a text begins as a formula does and is no number, or is such a text with apostrophes before it."""
-    text = text.lstrip("'")
-    if not text.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return False
-    try:
-        float(text)
-    except ValueError:
-        return True
-    return False

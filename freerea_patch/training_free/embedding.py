@@ -54,15 +54,10 @@ class FromEmbedding(nn.Module):
         return logits
 
 
-def as_embedded(network: nn.Module, inputs: Tensor) -> tuple[nn.Module, Tensor]:
-    """Return a language model as a function of its embedding's output, with this output for tokens.
-
-    A network whose inputs have gradients is returned as it is.
-    """
-    if inputs.is_floating_point():
-        return network, inputs
-    model = FromEmbedding(network, inputs)
-    return model, model.embedded(inputs)
+def as_embedded(network: nn.Module, tokens: Tensor) -> tuple[nn.Module, Tensor]:
+    """Return a language model as a function of its embedding's output, with this output for tokens."""
+    model = FromEmbedding(network, tokens)
+    return model, model.embedded(tokens)
 
 
 @torch.no_grad()

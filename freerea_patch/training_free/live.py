@@ -236,7 +236,9 @@ class _Computer:
             values: dict[str, list[float]] = {metric: [] for metric in metrics}
             for repeat in range(initialisations):
                 initialise(network, self.torch.Generator(self.device).manual_seed(seed + repeat))
-                model, inputs = as_embedded(network, self.images)
+                model, inputs = network, self.images
+                if not inputs.is_floating_point():
+                    model, inputs = as_embedded(network, inputs)
                 clock.lap(NETWORK)
                 for metric in metrics:
                     values[metric].append(self._metric(metric, model, inputs))

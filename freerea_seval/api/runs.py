@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -574,7 +574,8 @@ def _execute(
     from freerea_seval.runs.workers import open_workers
 
     try:
-        with open_workers(folder.config, workers, executor) as pool:
+        alone = workers is None and executor is None
+        with nullcontext() if alone else open_workers(folder.config, workers, executor) as pool:
             execute(folder, progress, answers, pool)
     except SystemExit as error:  # of a user's space or algorithm, which would end the caller's program without a word
         raise InputError(user_message(error) or repr(error)) from error

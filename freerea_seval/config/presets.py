@@ -50,16 +50,15 @@ def with_preset(tree: Mapping[str, Any], takes: Callable[[str], Container[str] |
     has, which thereby replaces that of the preset.
 
     Args:
-        tree: the values of a config by key.
+        tree: the values of a config by key, with a preset.
         takes: the names of the options of an algorithm, None for one that is not known yet.
 
     Raises:
         InputError: an unknown preset.
     """
-    search, objectives = tree.get("search"), tree.get("objectives", [])
-    if not (isinstance(search, Mapping) and isinstance(objectives, list) and "preset" in search):
+    options, objectives = dict(tree["search"]), tree.get("objectives", [])
+    if not isinstance(objectives, list):
         return tree
-    options = dict(search)
     name = options.pop("preset")
     if name is None:
         return {**tree, "search": options}

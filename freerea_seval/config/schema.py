@@ -280,7 +280,8 @@ class Config(_Section):
     @model_validator(mode="before")
     @classmethod
     def _with_preset(cls, tree: Any) -> Any:
-        return with_preset(tree, _options_of) if isinstance(tree, Mapping) else tree
+        search = tree.get("search") if isinstance(tree, Mapping) else None
+        return with_preset(tree, _options_of) if isinstance(search, Mapping) and "preset" in search else tree
 
     @property
     def whole_space(self) -> str | dict[str, Any]:

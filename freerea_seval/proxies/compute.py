@@ -105,7 +105,9 @@ class _Run:
     def __init__(self, network: nn.Module, images: Tensor, labels: Tensor | None, names: list[str], seed: int) -> None:
         #: Tokens of a language model, None for images.
         self.tokens = None if images.is_floating_point() else images
-        self.network, images = as_embedded(network, images)
+        self.network = network
+        if self.tokens is not None:
+            self.network, images = as_embedded(network, self.tokens)
         self.images = as_parameters(images, network)
         self._counted = (network, self.images[:1] if self.tokens is None else self.tokens[:1])
         self.labels = labels

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from freerea_patch import Candidate, InputError, Ledger, Step, Times, run
 from freerea_seval.config import Config
-from freerea_seval.files import write_atomically
+from freerea_seval.files import escape_formula, write_atomically
 from freerea_seval.progress import LineProgress, Progress, Show
 from freerea_seval.runs.folder import Journal, Recorder, RunFolder, UnwrittenJournal
 from freerea_seval.runs.results import describe, leaders_of, report_front, standing, summarise
@@ -232,8 +232,6 @@ def _progress_of_seeds(progress: Progress, seeds: Sequence[int]) -> AbstractCont
 
 def _front_table(results: Sequence[dict[str, Any]]) -> str:
     """Return the fronts of all seeds as CSV; an unsupported value is an empty cell."""
-    from freerea_seval.tables import escape_formula
-
     columns = list(dict.fromkeys(key for result in results for row in result["front"] for key in row))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
