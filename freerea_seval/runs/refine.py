@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
+from scipy.stats import rankdata
 
 from freerea_patch import (
     BoundObjective,
@@ -315,7 +317,7 @@ class Refinement:
         candidates = [g for g in candidates if g not in learned.source.measured]
         if count < 1 or not candidates:
             return []
-        axes, feasible = self._beliefs(candidates)
+        axes, feasible = self._beliefs(candidates, informed=self._steered() or len(earlier) > 0)
         alike = learned.source.strings.strings(candidates)
         return [candidates[row] for row in choose(axes, feasible, count, alike, self._seed + number)]
 
@@ -352,9 +354,12 @@ class Refinement:
     def _known_terms(self) -> list[Objective]:
         """Return the objectives of the choice that are not learned."""
         sections = [b.section for b in self._bound if not isinstance(b.source, LearnedSource)]
-        steer = self._guided()
         return [
-            term for s in sections if s.role != "guide" or steer for term in s.objectives() if s.role != "constraint"
+            term
+            for s in sections
+            if s.role != "guide" or self._steered()
+            for term in s.objectives()
+            if s.role != "constraint"
         ]
 
     def _guided(self) -> bool:
@@ -364,8 +369,13 @@ class Refinement:
     def _needs_only_learned(self) -> bool:
         return not (self._known_terms() or self._known_constraints())
 
-    def _beliefs(self, candidates: Sequence[str]) -> tuple[list[Axis], Values]:
-        """Return the axes that select, and the probabilities of candidates to be feasible."""
+    def _beliefs(self, candidates: Sequence[str], informed: bool) -> tuple[list[Axis], Values]:
+        """Return the axes that select, and the probabilities of candidates to be feasible.
+
+        Args:
+            candidates: the networks.
+            informed: whether the score of the guides informs the beliefs of the metrics that they stand in for.
+        """
         networks, n = [*candidates, *self._feasible_measured()], len(candidates)
         axes: list[Axis] = []
         feasible = np.ones(n)
@@ -374,7 +384,9 @@ class Refinement:
                 continue
             objective = learned.section.objectives()[0]
             bounds = [bound for bound in (objective.lower, objective.upper) if bound is not None]
-            belief, supported, mapped = learned.source.belief(networks, bounds)
+            guides = self._guide_scores([*networks, *learned.source.measured]) if informed else None
+            stands_in = learned.selects and learned.start == 0
+            belief, supported, mapped = learned.source.belief(networks, bounds, guides if stands_in else None)
             feasible *= supported[:n]
             if learned.selects:
                 axes.append(_Oriented(belief, 1.0 if objective.direction == "max" else -1.0))
@@ -386,7 +398,8 @@ class Refinement:
 
     def _known_axes(self, networks: Sequence[str]) -> Iterator[Values]:
         """Yield the axes that are not learned: the score of all fitness terms, and the Pareto axes."""
-        terms = self._known_terms()
+        guides = {b.section.column for b in self._bound if b.section.role == "guide"}
+        terms = [term for term in self._known_terms() if term.name not in guides or self._guided()]
         if not terms:
             return
         bound = [b for b in self._objectives(guides=True) if b.objective.name in {t.name for t in terms}]
@@ -401,6 +414,18 @@ class Refinement:
                 axis = np.array([term.oriented(candidate.values[term.name]) for candidate in candidates])
                 finite = np.isfinite(axis)
                 yield np.where(finite, axis, np.min(axis, initial=0.0, where=finite))
+
+    def _guide_scores(self, networks: Sequence[str]) -> dict[str, float] | None:
+        """Return normal scores of networks by their guides, None without guides."""
+        guides = {b.section.column for b in self._bound if b.section.role == "guide"}
+        bound = [b for b in self._objectives(guides=True) if b.objective.name in guides]
+        if not bound:
+            return None
+        history = self._history(ObjectiveSet(bound), networks)
+        candidates = list(history.all_candidates())
+        ranks = rankdata(np.nan_to_num(history.scores(candidates), nan=-np.inf))
+        scores = ndtri((ranks - 0.5) / len(ranks)).tolist()
+        return {candidate.genotype: score for candidate, score in zip(candidates, scores, strict=True)}
 
     # Searching
 

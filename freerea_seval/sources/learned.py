@@ -362,15 +362,18 @@ class LearnedSource(PredictedSource):
         """Whether enough networks are measured for a :meth:`belief`."""
         return int(np.isfinite(self._training_data()[1]).sum()) >= FEWEST_TO_BELIEVE
 
-    def belief(self, genotypes: Sequence[str], bounds: Sequence[float] = ()) -> Beliefs:
+    def belief(
+        self, genotypes: Sequence[str], bounds: Sequence[float] = (), guide: Mapping[str, float] | None = None
+    ) -> Beliefs:
         """Return what a Gaussian process believes of the metric, on the scale that it learns on.
 
         Args:
             genotypes: ``n`` networks; the values of measured ones are known.
             bounds: values to map to the scale.
+            guide: what else is known of each of these and of the measured networks, as a score; None for nothing.
         """
         from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
-        from freerea_seval.predictor.models.gp import MOST
+        from freerea_seval.predictor.models.gp import MOST, GaussianProcessPredictor
         from freerea_seval.predictor.models.target_transform import fit_scale
 
         names, values = self._training_data()
@@ -379,13 +382,21 @@ class LearnedSource(PredictedSource):
         drawn = finite if len(finite) <= MOST else np.sort(np.random.default_rng(0).permutation(finite)[:MOST])
         training = self.strings.strings([names[i] for i in drawn])
         strings = self.strings.strings(genotypes)
-        row = {string: number for number, string in enumerate(dict.fromkeys(strings))}
-        posterior = self._posterior(training, values[drawn], scale, list(row))
+        scores = [0.0] * len(strings) if guide is None else [guide[genotype] for genotype in genotypes]
+        keys = list(zip(strings, scores, strict=True))
+        row = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        different = [string for string, _ in row]
+        if guide is None:
+            posterior = self._posterior(training, values[drawn], scale, different)
+        else:
+            model = GaussianProcessPredictor(self._context.seed)
+            model.fit(training, scale.score(values[drawn]), [[guide[names[i]]] for i in drawn])
+            posterior = model.joint(different, [[score] for _, score in row])
         supported = np.ones(len(row))
         if len(finite) < len(values):
             classifier = FeasibilityClassifier(self._context.seed)
-            supported = classifier.fit(self.strings.strings(names), np.isfinite(values)).probability(list(row))
-        rows = np.array([row[string] for string in strings])
+            supported = classifier.fit(self.strings.strings(names), np.isfinite(values)).probability(different)
+        rows = np.array([row[key] for key in keys])
         known = np.array([self.measured.get(genotype, np.inf) for genotype in genotypes])
         supported = np.where(np.isinf(known), supported[rows], np.isfinite(known))
         belief = Belief(posterior, rows, np.where(np.isfinite(known), scale.score(known), np.nan))

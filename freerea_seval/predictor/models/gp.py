@@ -358,16 +358,20 @@ class GaussianProcessPredictor(StringRegressor):
             mean, spread = mean[:, 0], spread[:, 0]
         return (mean, spread) if return_std else mean
 
-    def joint(self, strings: Sequence[str]) -> JointPosterior:
+    def joint(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> JointPosterior:
         """Return the joint posterior of the first metric of networks.
 
+        Args:
+            strings: ``(n,)`` network strings.
+            proxies: ``(n, k)`` proxies, if training had any.
+
         Raises:
-            InputError: a string is not a network string.
+            InputError: a string is not a network string, or proxies differ in number from those of training.
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         check_is_fitted(self, "posteriors_")
         columns = signed_logarithms(self.features_.matrix(strings).astype(np.float64))
-        points = self._points(self._with_proxies(columns, None))
+        points = self._points(self._with_proxies(columns, proxies))
         posterior = self.posteriors_[0]
         training = self._parts(self.points_[posterior.rows])
         return JointPosterior(self._parts(points), training, posterior, float(self.mean_[0]), float(self.scale_[0]))

@@ -88,6 +88,22 @@ def test_where_costs_are_sums_beliefs_begin_with_them(tmp_path: Path) -> None:
     assert errors[1] < 0.1 < errors[0]
 
 
+def test_beliefs_take_a_guide_into_account(tmp_path: Path) -> None:
+    cells = list(TopologySpace().genotypes()[::400])
+    quality = dict(zip(cells, np.random.default_rng(0).normal(size=len(cells)).tolist(), strict=True))
+    source = learned({"ask": "accuracy"}, "accuracy", tmp_path)
+    source.measured = {genotype: 60 + 10 * quality[genotype] for genotype in cells[:20]}
+    true = [quality[genotype] for genotype in cells[20:]]
+    alone = source.belief(cells[20:]).belief
+    guided = source.belief(cells[20:], guide=quality).belief
+    assert abs(np.corrcoef(alone.mean, true)[0, 1]) < 0.7 < 0.9 < np.corrcoef(guided.mean, true)[0, 1]
+    assert guided.std.mean() < alone.std.mean()
+    equal = {**quality, cells[21]: quality[cells[20]]}
+    twice = source.belief([cells[20], cells[20], cells[0]], guide=equal).belief
+    assert twice.mean[0] == twice.mean[1]
+    assert twice.std[2] == 0
+
+
 def test_a_search_learns_from_predictors_of_other_devices(tmp_path: Path) -> None:
     def cost(genotype: str, convolution: float, pooling: float) -> float:
         return 1.0 + convolution * genotype.count("conv_3x3") + pooling * genotype.count("avg_pool")
