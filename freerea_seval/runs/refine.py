@@ -54,7 +54,7 @@ from freerea_seval.runs.folder import Journal, Recorder, RunFolder, refer_to_exp
 from freerea_seval.runs.refine_log import RefineLog
 from freerea_seval.runs.results import describe, leaders_of, report_front, standing, summarise
 from freerea_seval.runs.setup import Bound, Setup
-from freerea_seval.sources.learned import LearnedSource, Prediction
+from freerea_seval.sources.learned import LearnedSource
 from freerea_seval.sources.predicted import write_measurements
 
 _LOG = logging.getLogger(__name__)
@@ -384,9 +384,10 @@ class Refinement:
                 continue
             objective = learned.section.objectives()[0]
             bounds = [bound for bound in (objective.lower, objective.upper) if bound is not None]
-            guides = self._guide_scores([*networks, *learned.source.measured]) if informed else None
-            stands_in = learned.selects and learned.start == 0
-            belief, supported, mapped = learned.source.belief(networks, bounds, guides if stands_in else None)
+            guide = None
+            if informed and learned.selects and learned.start == 0:
+                guide = self._guide_scores([*networks, *learned.source.measured])
+            belief, supported, mapped = learned.source.belief(networks, bounds, guide)
             feasible *= supported[:n]
             if learned.selects:
                 axes.append(_Oriented(belief, 1.0 if objective.direction == "max" else -1.0))
@@ -570,7 +571,8 @@ class Refinement:
         leaders = leaders_of(history)
         reported = report_front(leaders, self._setup.report, self._progress)
         for learned in self.learned:
-            predictions = self._predictions(learned, [c.genotype for c in leaders])
+            # By models that were trained without the network, on all others that were measured.
+            predictions = learned.source.predict([c.genotype for c in leaders])
             for row, prediction in zip(reported, predictions, strict=True):
                 for name, value in zip(("predicted", "low", "high"), prediction, strict=True):
                     row[f"{learned.column}_{name}"] = value
@@ -583,13 +585,6 @@ class Refinement:
         result = SearchResult(leaders, history, ledger, Times(0.0, 0.0), "budget")
         summary = summarise(self._seed, result, leaders, reported)
         return {**summary, "explored": len(explored) - len(self._journals[0]), "measured": history.evaluated}
-
-    def _predictions(self, learned: Learned, genotypes: Sequence[str]) -> list[Prediction]:
-        """Return the predictions that were made before networks were measured, or by models that had not seen them."""
-        rounds = [chosen for (_, column), chosen in self.log.wanted.items() if column == learned.column]
-        before = {genotype: prediction for chosen in rounds for genotype, prediction in chosen.items()}
-        unseen = dict(zip(genotypes, learned.source.predict(genotypes), strict=True))
-        return [before[g] if g in before and math.isfinite(before[g].value) else unseen[g] for g in genotypes]
 
     def _keep_what_was_learned(self) -> None:
         """Write the measurements of every metric as a table that ``train`` reads, and the last predictor."""
