@@ -253,11 +253,13 @@ class PredictionsDocument(Document):
         units: by column.
         networks: a row each: ``genotype`` or ``network``, and a column a metric, with ``_low`` and ``_high`` for an
             interval.
+        extrapolated: in which way networks are unlike all that the predictor learned from, by the number of their row.
         output: file that was written; None for none.
     """
 
     units: dict[str, str]
     networks: list[Row]
+    extrapolated: dict[int, str]
     output: str | None
 
 
@@ -554,7 +556,9 @@ def _predictor_facts(predictor: Predictor, output: Path) -> dict[str, Any]:
 def of_predictions(table: DataFrame, output: Path | None) -> PredictionsDocument:
     """Return the document of a table of predictions."""
     units = {str(name): unit for name, unit in table.attrs.get("units", {}).items()}
-    return PredictionsDocument(units=units, networks=rows_of(table), output=None if output is None else str(output))
+    unlike = table.attrs["extrapolated"]
+    written = None if output is None else str(output)
+    return PredictionsDocument(units=units, networks=rows_of(table), extrapolated=unlike, output=written)
 
 
 def of_evaluation(scores: DataFrame, interval: float, output: Path | None) -> EvaluationDocument:

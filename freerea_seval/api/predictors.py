@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     Values = npt.NDArray[np.float64]
 
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", re.ASCII)
+#: A network is unlike all training networks if its size is beyond their range by this factor.
+_FAR = 2.0
 #: How to correct a cell of a table, in the words of these functions' arguments.
 _CELL_ADVICE = (
     ", or write a number and add --unsupported NUMBER; if it was not measured, leave it empty and add --missing"
@@ -256,7 +258,8 @@ class Predictor:
         Returns:
             ``n`` rows in the order of the genotypes: ``genotype`` (``network`` for modules), then for each metric its
             value, and with an interval ``METRIC_low`` and ``METRIC_high``; a bound is infinite where too few networks
-            were measured.
+            were measured. ``attrs["extrapolated"]`` says of rows in which way the network is less than half or more
+            than twice as large as all training networks: its interval may not hold.
 
         Raises:
             InputError: a genotype is not of the space, or the proxies are not those of training.
@@ -334,7 +337,20 @@ class Predictor:
         table.attrs["units"] = {
             name + ending: unit for name, unit in self.units.items() for ending in ("", "_low", "_high")[: len(parts)]
         }
+        table.attrs["extrapolated"] = self._extrapolated(strings)
         return table
+
+    def _extrapolated(self, strings: Sequence[str]) -> dict[int, str]:
+        """Return in which way networks are far from all that the predictor learned from, by their row."""
+        from freerea_seval.predictor.features.vectorizer import sizes
+
+        unlike: dict[int, str] = {}
+        if len(strings) and self.info.sizes:
+            for name, column in sizes(strings).items():
+                least, most = self.info.sizes[name]
+                for row in ((column < least / _FAR) | (column > most * _FAR)).nonzero()[0].tolist():
+                    unlike.setdefault(row, f"{column[row]:.3g} {name}, and {least:.3g} to {most:.3g} in training")
+        return unlike
 
     def evaluate(
         self,

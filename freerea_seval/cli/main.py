@@ -361,6 +361,13 @@ def predict(
     print_document(lambda: documents().of_predictions(table, output))
     if interval is not None:
         _warn_of_infinite_bounds(loaded, interval)
+    if unlike := table.attrs["extrapolated"]:
+        row, size = next(iter(unlike.items()))
+        echo(
+            f"freerea-seval: {len(unlike)} of {len(table)} networks are unlike all that the predictor learned from, and"
+            f" predictions may be far off: {table.iloc[row, 0]} has {size}; measure some of their kind",
+            err=True,
+        )
     if output is None:
         echo(to_csv(table, 6), nl=False)
 

@@ -86,6 +86,8 @@ class PredictorInfo:
         proxies: names of its inputs beside the string, in order.
         base: descriptions of its base predictors.
         versions: of the packages at training, by name.
+        sizes: smallest and largest size of the training networks, by name; see
+            :func:`~freerea_seval.predictor.features.sizes`.
     """
 
     metrics: tuple[PredictedMetric, ...]
@@ -97,6 +99,7 @@ class PredictorInfo:
     proxies: tuple[str, ...] = ()
     base: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def card(info: PredictorInfo) -> str:

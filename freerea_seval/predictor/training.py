@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from freerea_patch import Direction
+from freerea_seval.predictor.features import sizes
 from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo
 from freerea_seval.predictor.models.registry import Show
 from freerea_seval.predictor.scores import scores
@@ -95,6 +96,7 @@ def train_predictor(
         proxies=() if proxies is None else tuple(proxies.names),
         base=tuple(bases),
         versions=versions(),
+        sizes={name: (float(column.min()), float(column.max())) for name, column in sizes(strings).items()},
     )
     return predictor, info
 

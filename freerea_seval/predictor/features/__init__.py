@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     )
     from freerea_seval.predictor.features.proxies import ProxyColumns, as_table
     from freerea_seval.predictor.features.segment_features import describe
-    from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings, share_features
+    from freerea_seval.predictor.features.vectorizer import (
+        Matrix,
+        StringFeatures,
+        check_strings,
+        share_features,
+        sizes,
+    )
 else:
     __getattr__, __dir__ = lazy_exports(__name__, __file__)

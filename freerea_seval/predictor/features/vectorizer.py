@@ -18,6 +18,8 @@ from freerea_seval.predictor.features.sparse_counts import Columns, Parts
 Matrix = npt.NDArray[np.float32]
 Values = npt.NDArray[np.float64]
 
+#: What tells how large a network is, of the totals.
+SIZES = ("multiply-adds", "parameters", "operations")
 #: The matrix of more networks than this is not cached.
 _MAX_CACHED = 1024
 
@@ -143,6 +145,17 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         starts, stops = zip(*sorted((part.start, part.stop) for part in hidden), strict=True)
         parts = [matrix[:, stop:start] for stop, start in zip((0, *stops), (*starts, None), strict=True)]
         return np.concatenate(parts, axis=1)
+
+
+def sizes(strings: Sequence[str]) -> dict[str, Values]:
+    """Return the multiply-adds, parameters and operations of networks, ``(n,)`` each, by name.
+
+    Raises:
+        InputError: a string is not a network string.
+    """
+    parts = _parts(check_strings(strings))
+    rows = Columns([f"total {name}" for name in SIZES]).rows([parts[string] for string in strings])
+    return dict(zip(SIZES, rows.T, strict=True))
 
 
 def share_features(models: Iterable[object]) -> None:

@@ -117,6 +117,28 @@ def test_bounds_of_few_measurements_are_infinite_and_said_to_be(capsys: pytest.C
     assert capsys.readouterr().err == ""
 
 
+def test_networks_unlike_those_of_training_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    small = [cell for cell in CELLS if "3x3~" not in cell.replace("pool_3x3", "")][:30]
+    (large,) = (cell for cell in CELLS if cell.count("nor_conv_3x3") == 6)
+    measured = write_table(Path("t.csv"), {"latency_ms": range(1, 31)}, small)
+    assert call("train", measured, "--metric", "latency_ms", "-o", "p", *QUICK) == 0
+    capsys.readouterr()
+    assert call("predict", "p", small[0], large) == 0
+    printed = capsys.readouterr()
+    assert len(rows(printed.out)) == 2
+    assert printed.err.startswith(
+        "freerea-seval: 1 of 2 networks are unlike all that the predictor learned from, and predictions may be far off:"
+        f" {large} has "
+    )
+    assert " multiply-adds, and " in printed.err
+    assert printed.err.count("\n") == 1
+    assert call("predict", "p", small[0], large, "--json") == 0
+    (row,) = json.loads(capsys.readouterr().out)["extrapolated"]
+    assert row == "1"
+    assert call("predict", "p", small[0]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_base_that_knows_the_values_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     values = [work(cell) for cell in CELLS[:20]]
     assert call("train", table("t.csv", values), "--metric", "latency_ms", "-o", "b", *QUICK) == 0
