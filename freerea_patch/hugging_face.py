@@ -459,11 +459,6 @@ class TransformersSpace:
                 return self._format(genes)
         return self._format(parents[rng.getrandbits(1)])
 
-    def simplified(self, genotype: str) -> str:
-        """Return the genotype without operations that the output does not depend on: here, it depends on all."""
-        self._parse(genotype)
-        return genotype
-
     def choices(self) -> Mapping[str, Sequence[str]]:
         """Return the keys, each with the texts of its values."""
         return {key: tuple(texts) for key, texts in self._values.items()}

@@ -153,8 +153,9 @@ def search(
                 raise NothingFeasible(f"{error}; {mend}") from error
             raise
         except InputError as error:
-            if any(any(path.glob(kept)) for kept in ("measured-*", "predictor-*", "seed-*/measured-*")):
-                raise InputError(f"{error}; measurements are kept in {path}: continue with --resume {path}") from error
+            kept = ("measured-*", "predictor-*", "seed-*/measured-*", "seed-*/refine.jsonl")
+            if any(any(path.glob(name)) for name in kept):
+                raise InputError(f"{error}; the run is kept in {path}: continue with --resume {path}") from error
             folder.discard()
             raise
     return _finished(folder, log)

@@ -71,10 +71,10 @@ def test_networks_are_measured_there_and_nothing_is_left_but_the_results(board: 
     assert not list(board.iterdir())
     assert not (tmp_path / "m").exists()
     lines = (tmp_path / "log").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["ssh", "scp", "ssh", "scp", "ssh"]
+    assert [line.split()[0] for line in lines] == ["ssh", "ssh", "scp", "ssh", "scp", "ssh"]
     assert all(" <--> " in line for line in lines)
     assert measure(machine(), tmp_path / "m.csv") == latencies
-    assert len((tmp_path / "log").read_text().splitlines()) == 5
+    assert len((tmp_path / "log").read_text().splitlines()) == 6
 
 
 def test_an_interrupted_measurement_goes_on_with_the_visits_that_were_made(board: Path, tmp_path: Path) -> None:
@@ -222,6 +222,7 @@ def test_a_search_measures_over_ssh_and_a_folder_from_elsewhere_does_not_connect
     (line,) = capsys.readouterr().err.splitlines()
     assert "pi cannot be reached by ssh (ssh: Could not resolve hostname pi)" in line
     assert line.endswith(f"continue with --resume {tmp_path / 'run'}")
+    assert not list(tmp_path.glob("run/seed-4/measured-*"))  # nothing was exported
     shutil.rmtree(tmp_path / "run")
     run = search(write_config(tmp_path, remote(), quality, **small), tmp_path / "run")
     values = RefineLog(run.path / "seed-4/refine.jsonl").known("latency")
