@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -27,12 +28,13 @@ import pandas as pd
 from experiments.predictors.benchmark import strings_of
 from experiments.predictors.devices import read_devices
 from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
-from freerea_patch import InputError
+from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.active_learning import most_informative
 from freerea_seval.predictor.features.segment_features import TOTALS
 from freerea_seval.predictor.features.vectorizer import StringFeatures
 from freerea_seval.predictor.scores import spearman
 from freerea_seval.predictor.seval import SEvalPredictor
+from freerea_seval.tables import read_csv
 
 _HELP = (
     "1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r", "samsung_a50", "pixel3", "essential_ph_1",
@@ -50,9 +52,10 @@ SPLITS = {
 }
 #: ``calibrated``: with the base predictor, from random cells; ``planned``: from chosen ones; ``elsewhere``: from random
 #: cells that no training device has measured. ``alone``, ``planned-alone``: the same model without a base predictor;
-#: ``auto``: the default of ``train``, without a base predictor. ``nearest``: the true latencies of the training device
-#: whose latencies correlate best over the measured cells; ``multiply-adds`` needs no measurement.
-WAYS = ("calibrated", "planned", "elsewhere", "alone", "planned-alone", "auto", "nearest", "multiply-adds")
+#: ``own``: with a base predictor of other measurements, given by ``--own``. ``auto``: the default of ``train``, without
+#: a base predictor. ``nearest``: the true latencies of the training device whose latencies correlate best over the
+#: measured cells. ``multiply-adds`` needs no measurement.
+WAYS = ("calibrated", "planned", "elsewhere", "own", "alone", "planned-alone", "auto", "nearest", "multiply-adds")
 _BASE_NETWORKS, _POOL, _TESTED = 900, 400, 1500
 ROW = (
     "split", "device", "way", "networks", "draw", "spearman", "median_error", "coverage", "coverage_of_fast", "train_s"
@@ -87,25 +90,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = experiment_parser("predictors.calibration", __doc__)
     parser.add_argument("--table", required=True, help="CSV: index, and milliseconds a device")
     parser.add_argument("--split", choices=list(SPLITS), default="help")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, help="by default all, but own without --own")
+    parser.add_argument("--own", nargs="+", type=Path, default=[], help="CSVs of freerea-seval measure, of equal cells")
     parser.add_argument("--networks", nargs="+", type=int, default=[10, 20, 50])
     parser.add_argument("--draws", type=int, default=20)
     parser.output("runs/predictors/calibration")
     options = parser.parse_args(arguments)
     devices = Devices(read_devices(options.table), strings_of("executed"))
     training, test = SPLITS[options.split]
+    ways = options.ways or [way for way in WAYS if way != "own" or options.own]
+    if "own" in ways and not options.own:
+        raise InputError("the way own needs measurements: give --own CSV, as freerea-seval measure writes it")
     if missing := set(training + test) - set(devices.table):
         raise InputError(f"{options.table} lacks the devices {', '.join(sorted(missing))} of split {options.split!r}")
-    journal = RowJournal(options.output, {}, ROW)
+    journal = RowJournal(options.output, {"own": [path.name for path in options.own]} if options.own else {}, ROW)
 
     @cache
     def base_of(device: str) -> SEvalPredictor:
         return train_base(devices, [other for other in training if other != device])
 
+    @cache
+    def own_base() -> SEvalPredictor:
+        return train_own_base(devices, options.own)
+
     jobs = [
         (options.split, device, way, networks, draw)
         for device in test
-        for way in options.ways
+        for way in ways
         for networks in options.networks
         for draw in range(options.draws)
     ]
@@ -113,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if way in ("nearest", "multiply-adds"):
             row = judge_ranking(devices, device, [other for other in training if other != device], way, networks, draw)
         else:
-            row = judge(devices, device, base_of(device), way, networks, draw)
+            row = judge(devices, device, own_base() if way == "own" else base_of(device), way, networks, draw)
         journal.append({"split": split, "device": device, "way": way, "networks": networks, "draw": draw, **row})
     print(summary(journal.frame()))
 
@@ -123,6 +134,17 @@ def train_base(devices: Devices, names: Sequence[str]) -> SEvalPredictor:
     rows = np.random.default_rng(0).permutation(len(devices.strings))[:_BASE_NETWORKS]
     base = RememberingBase("gp", "log")
     base.fit(devices.pick(rows), devices.table[list(names)].to_numpy(float)[rows])
+    base.remember(devices.strings)
+    return base
+
+
+def train_own_base(devices: Devices, paths: Sequence[Path]) -> SEvalPredictor:
+    """Return a predictor of the latencies in files, a metric a file."""
+    tables = [read_csv(path).set_index("genotype")["latency_ms"].astype(float).rename(str(path)) for path in paths]
+    table = pd.concat(tables, axis=1, join="inner").dropna()
+    row = {genotype: number for number, genotype in enumerate(TopologySpace().genotypes())}
+    base = RememberingBase("gp", "log")
+    base.fit(devices.pick(np.array([row[genotype] for genotype in table.index])), table.to_numpy())
     base.remember(devices.strings)
     return base
 
