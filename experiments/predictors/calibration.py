@@ -52,10 +52,13 @@ SPLITS = {
 }
 #: ``calibrated``: with the base predictor, from random cells; ``planned``: from chosen ones; ``elsewhere``: from random
 #: cells that no training device has measured. ``alone``, ``planned-alone``: the same model without a base predictor;
-#: ``own``: with a base predictor of other measurements, given by ``--own``. ``auto``: the default of ``train``, without
-#: a base predictor. ``nearest``: the true latencies of the training device whose latencies correlate best over the
-#: measured cells. ``multiply-adds`` needs no measurement.
-WAYS = ("calibrated", "planned", "elsewhere", "own", "alone", "planned-alone", "auto", "nearest", "multiply-adds")
+#: ``own``, ``planned-own``: with a base predictor of other measurements, given by ``--own``; ``auto``: the default of
+#: ``train``, without a base predictor. ``nearest``: the true latencies of the training device whose latencies correlate
+#: best over the measured cells. ``multiply-adds`` needs no measurement.
+WAYS = (
+    "calibrated", "planned", "elsewhere", "own", "planned-own", "alone", "planned-alone", "auto", "nearest",
+    "multiply-adds",
+)  # fmt: skip
 _BASE_NETWORKS, _POOL, _TESTED = 900, 400, 1500
 ROW = (
     "split", "device", "way", "networks", "draw", "spearman", "median_error", "coverage", "coverage_of_fast", "train_s"
@@ -98,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     devices = Devices(read_devices(options.table), strings_of("executed"))
     training, test = SPLITS[options.split]
-    ways = options.ways or [way for way in WAYS if way != "own" or options.own]
-    if "own" in ways and not options.own:
+    ways = options.ways or [way for way in WAYS if "own" not in way or options.own]
+    if any("own" in way for way in ways) and not options.own:
         raise InputError("the way own needs measurements: give --own CSV, as freerea-seval measure writes it")
     if missing := set(training + test) - set(devices.table):
         raise InputError(f"{options.table} lacks the devices {', '.join(sorted(missing))} of split {options.split!r}")
@@ -124,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if way in ("nearest", "multiply-adds"):
             row = judge_ranking(devices, device, [other for other in training if other != device], way, networks, draw)
         else:
-            row = judge(devices, device, own_base() if way == "own" else base_of(device), way, networks, draw)
+            row = judge(devices, device, own_base() if "own" in way else base_of(device), way, networks, draw)
         journal.append({"split": split, "device": device, "way": way, "networks": networks, "draw": draw, **row})
     print(summary(journal.frame()))
 

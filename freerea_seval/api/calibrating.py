@@ -32,7 +32,7 @@ def plan(
     n: int = 10,
     space: str | Mapping[str, Any] | SearchSpace = "nats-tss",
     genotypes: str | Path | None = None,
-    base: Sequence[str | Path] = (),
+    base: Sequence[str | Path] | None = None,
     earlier: Sequence[str | Path] = (),
     seed: int = 0,
     output: str | Path | None = None,
@@ -46,7 +46,8 @@ def plan(
         space: search space, by its name or itself.
         genotypes: file of the networks to choose from, a genotype a line or a CSV with a column ``genotype``; by
             default 400 random ones.
-        base: folders of predictors for other devices, to which the new device will be calibrated.
+        base: folders of predictors for other devices, from which the one for the new device will start; see
+            :func:`calibrate`.
         earlier: CSV files of earlier calibrations, whose networks are not chosen again.
         seed: draws the random networks.
         output: CSV to write, with the column ``genotype``.
@@ -60,6 +61,7 @@ def plan(
     """
     from freerea_seval.measurement.networks import draw, most_informative_first, read_genotypes
     from freerea_seval.predictor.folder import load_predictor
+    from freerea_seval.predictor.transfer import device_bases
 
     if not 1 <= n <= _POOL:
         raise InputError(f"--n must be from 1 to {_POOL}, got {n}")
@@ -70,7 +72,7 @@ def plan(
     candidates = [genotype for genotype in pool if genotype not in known]
     if len(candidates) < n:
         raise InputError(f"expected at least {n} networks to choose from, got {len(candidates)}; ask for fewer")
-    bases = [load_predictor(folder)[0] for folder in base]
+    bases = [load_predictor(folder)[0] for folder in device_bases(base, "latency", space.name)]
     with progress_bars(progress).task(f"choosing among {len(candidates)} networks") as show:
         chosen = most_informative_first(space, candidates, show, bases)[:n]
     if output is not None:
@@ -97,7 +99,7 @@ def calibrate(
     output: str | Path | None = None,
     *,
     metric: str = "latency_ms",
-    base: Sequence[str | Path] = (),
+    base: Sequence[str | Path] | None = None,
     space: str | Mapping[str, Any] | SearchSpace = "nats-tss",
     unit: str | None = None,
     unsupported: float | None = None,
@@ -111,7 +113,8 @@ def calibrate(
             several files, which are learned together.
         output: folder to save the predictor in; None to save it later.
         metric: the column to predict: a cost, such as latency, energy or memory.
-        base: folders of predictors of this metric for other devices.
+        base: folders of predictors of this metric for other devices, ``()`` for none. None takes the one that comes
+            with the package for the latency of ``nats-tss`` on CIFAR: a CPU of this project in three settings.
         space: the search space of the genotypes.
         unit: unit of the metric; None for the ending of the column's name.
         unsupported: number that marks networks that the device cannot run, such as -1.
@@ -132,7 +135,7 @@ def calibrate(
         ['latency_ms']
     """
     from freerea_seval.predictor.training import Target, data_hash, train_predictor
-    from freerea_seval.predictor.transfer import load_bases
+    from freerea_seval.predictor.transfer import device_bases, load_bases
     from freerea_seval.units import unit_of
 
     if output is not None:
@@ -142,7 +145,7 @@ def calibrate(
     genotypes, table_values, space = read_measurements(_merged(table, metric), [metric], space, unsupported, False)
     values = table_values[:, 0]
     _check_values(metric, values)
-    bases = load_bases([Path(folder) for folder in base], [metric], (), None)
+    bases = load_bases(device_bases(base, metric, space.name), [metric], (), None)
     strings = read_strings(space, bases.view, genotypes, progress)
     bases.check_data(data_hash(strings, table_values))
     with progress_bars(progress).task(f"calibrating to {len(genotypes)} networks") as show:
@@ -252,7 +255,7 @@ def measure_and_calibrate(
     space: str = "nats-tss",
     genotypes: str | Path | None = None,
     *,
-    base: Sequence[str | Path] = (),
+    base: Sequence[str | Path] | None = None,
     earlier: Sequence[str | Path] = (),
     ssh: str | None = None,
     python: str = "python3",

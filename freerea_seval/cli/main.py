@@ -680,7 +680,11 @@ app.add_typer(calibrate_commands, name="calibrate")
 
 PlannedOption = Annotated[int, typer.Option("--n", help="How many networks to measure.")]
 DeviceBaseOption = Annotated[
-    list[Path] | None, typer.Option(help="Predictor of the metric for other devices; repeatable.")
+    list[Path] | None,
+    typer.Option(
+        help="Predictor of the metric for other devices; repeatable. By default, for latencies of nats-tss on CIFAR,"
+        " the one that comes with the package; none starts without."
+    ),
 ]
 EarlierOption = Annotated[
     list[Path] | None, typer.Option(help="CSV of an earlier calibration to the device; repeatable.")
@@ -701,7 +705,7 @@ def calibrate_plan(
     """Choose the networks to measure on a device, among 400 random ones or --genotypes."""
     from freerea_seval.api.calibrating import plan
 
-    chosen = plan(n, space, genotypes, base or (), earlier or (), seed, output, progress=MODE.progress)
+    chosen = plan(n, space, genotypes, base, earlier or (), seed, output, progress=MODE.progress)
     print_document(lambda: documents().PlanDocument(genotypes=chosen, output=str(output)))
     echo(
         f"{output}: {len(chosen)} networks; measure them on the device: freerea-seval measure (here), or measure export"
@@ -728,7 +732,7 @@ def calibrate_fit(
         tables,
         output,
         metric=metric,
-        base=base or (),
+        base=base,
         space=space,
         unit=unit,
         unsupported=unsupported,
@@ -764,7 +768,7 @@ def calibrate_run(
         n,
         space,
         genotypes,
-        base=base or (),
+        base=base,
         earlier=earlier or (),
         ssh=ssh,
         python=python,

@@ -16,6 +16,27 @@ from freerea_seval.units import without_unit
 _WHY = "it would leak the target into the validation folds"
 
 
+#: A predictor of latencies of one CPU in three settings, which comes with the package. ``python -m
+#: experiments.devices.base`` measured and trained it; beside it are its measurements.
+SHIPPED = Path(__file__).parent / "base"
+#: In place of folders of base predictors: none at all.
+NO_BASE = "none"
+
+
+def device_bases(base: Sequence[str | Path] | None, metric: str, space_name: str) -> list[Path]:
+    """Return the folders of predictors for other devices, from which the one for a new device starts.
+
+    Args:
+        base: the folders; None for :data:`SHIPPED`, where that was tried: for latencies of NATS-Bench's cells on images
+            of 32 x 32. :data:`NO_BASE` alone stands for none.
+        metric: to be learned, with or without its unit.
+        space_name: of the networks.
+    """
+    if base is None:
+        return [SHIPPED] if without_unit(metric) == "latency" and space_name.startswith("nats-tss/cifar") else []
+    return [] if [str(folder) for folder in base] == [NO_BASE] else [Path(folder) for folder in base]
+
+
 class Bases(NamedTuple):
     """Base predictors and the view of networks that they read.
 
@@ -66,7 +87,8 @@ def load_bases(folders: Sequence[Path], metrics: Sequence[str], spaces: Sequence
                     f"--base {folder} predicts {metric} of {info.space} as well: {_WHY}; leave it out, or, if it is of"
                     " another device, give the column another name"
                 )
-        predictors[f"{', '.join(metric.name for metric in info.metrics)} of {info.space} ({folder})"] = predictor
+        source = "freerea-seval" if folder == SHIPPED else folder
+        predictors[f"{', '.join(metric.name for metric in info.metrics)} of {info.space} ({source})"] = predictor
     return Bases(chosen, predictors, {folder: info.trained_on for folder, (_, info) in loaded.items()})
 
 

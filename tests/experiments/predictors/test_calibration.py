@@ -41,7 +41,7 @@ def test_every_way_has_its_rows_and_the_experiment_resumes(tmp_path: Path, capsy
     main(command)
     printed = capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "rows.csv").set_index("way")
-    others = [way for way in WAYS if way not in ("calibrated", "nearest", "own")]
+    others = [way for way in WAYS if way not in ("calibrated", "nearest") and "own" not in way]
     assert list(rows.index) == ["calibrated", "nearest", *others]
     learned = rows.drop(index=["nearest", "multiply-adds"])
     assert (learned["spearman"] > 0.9).all()

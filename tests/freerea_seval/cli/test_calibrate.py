@@ -92,7 +92,7 @@ def test_values_that_a_base_predictor_has_learned_are_refused(table: Path) -> No
 
 
 def test_without_other_devices_it_learns_from_the_table_alone(table: Path) -> None:
-    calibration = fs.calibrate(table, progress=False)
+    calibration = fs.calibrate(table, base=[], progress=False)
     assert calibration.error < 0.05
     assert calibration.predictor.info.base == ()
     assert calibration.predictor.metrics == ["latency_ms"]
@@ -157,3 +157,11 @@ def test_this_machine_is_calibrated_in_one_command(
     assert measured["latency_ms"].notna().sum() == 10
     elsewhere = ("-o", tmp_path / "there", "--ssh", "pi", "--backend", "onnx")
     refused(capsys, "leave out --backend and --device", *arguments[:-4], *elsewhere)
+
+
+def test_a_calibration_starts_from_the_base_of_the_package_unless_asked_not_to(tmp_path: Path, table: Path) -> None:
+    assert call("calibrate", "fit", table, "-o", tmp_path / "with") == 0
+    assert call("calibrate", "fit", table, "--base", "none", "-o", tmp_path / "without") == 0
+    (base,) = fs.load_predictor(tmp_path / "with").info.base
+    assert base.endswith("(freerea-seval)")
+    assert fs.load_predictor(tmp_path / "without").info.base == ()

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from freerea_patch import InputError
+from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor.folder import save_predictor
 from freerea_seval.predictor.model_card import PredictedMetric, PredictorInfo
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.predictor.training import Target, data_hash, train_predictor
-from freerea_seval.predictor.transfer import load_bases
+from freerea_seval.predictor.transfer import SHIPPED, device_bases, load_bases
+from freerea_seval.strings import SpaceStrings
+from freerea_seval.tables import read_csv
 from tests.freerea_seval.predictor.conftest import chain
 
 GOOD = [chain(seed) for seed in range(12)]
@@ -65,3 +67,32 @@ def test_the_same_data_under_another_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--base .*b was trained on these values: .*; leave it out"):
         bases.check_data(data_hash(GOOD, values[:, None]))
     bases.check_data(data_hash(GOOD, values[:, None] + 1))
+
+
+@pytest.mark.parametrize(
+    ("base", "metric", "space", "expected"),
+    [
+        (None, "latency_ms", CIFAR10, [SHIPPED]),
+        (None, "latency", CIFAR100, [SHIPPED]),
+        (None, "energy_mj", CIFAR10, []),
+        (None, "latency_ms", "nats-tss/ImageNet16-120", []),
+        (None, "latency_ms", "gpt-s", []),
+        ([], "latency_ms", CIFAR10, []),
+        (["none"], "latency_ms", CIFAR10, []),
+        (["phone", "board"], "latency_ms", CIFAR10, [Path("phone"), Path("board")]),
+    ],
+)
+def test_the_base_of_the_package_serves_where_it_was_tried(
+    base: list[str] | None, metric: str, space: str, expected: list[Path]
+) -> None:
+    assert device_bases(base, metric, space) == expected
+
+
+def test_the_base_of_the_package_is_small_and_knows_its_measurements() -> None:
+    bases = load_bases([SHIPPED], ["latency_ms"], (), None)
+    (description,), (predictor,) = bases.predictors, bases.predictors.values()
+    assert description.endswith(" of nats-tss/cifar10 (freerea-seval)")  # no path of this machine
+    assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 5e6
+    measured = read_csv(SHIPPED / "measurements.csv").set_index("genotype").astype(float)
+    predicted = predictor.predict(list(SpaceStrings(TopologySpace(), bases.view).strings(list(measured.index))))
+    assert np.median(np.abs(predicted / measured.to_numpy() - 1)) < 0.05
