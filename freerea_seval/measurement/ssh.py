@@ -85,10 +85,8 @@ class SshMachine:
             InputError: the machine cannot be reached, lacks Python or a package, or its results are damaged; or no
                 network can be exported.
         """
-        if not output.exists():
-            self._ssh(
-                f"exec {shlex.quote(self.python)} -c 'import numpy, onnxruntime'"
-            )  # before the export, which takes long
+        if not output.exists():  # before the export, which takes longer
+            self._ssh(f"exec {shlex.quote(self.python)} -c 'import numpy, onnxruntime'")
         self.export(networks, output, progress)
         self.measure_exported(output, rounds, progress)
         table = read_csv(output)
