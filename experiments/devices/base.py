@@ -3,13 +3,12 @@
 Run it on an idle machine with two cores: ``python -m experiments.devices.base [-o runs/base]``
 
 The latency of the same random cells of NATS-Bench is measured in some settings, and a Gaussian process learns them.
-``python -m experiments.predictors.calibration --ways own planned-own alone --own runs/base/*.csv`` shows what it is
-worth on other devices.
+``python -m experiments.predictors.calibration --ways shipped planned-shipped alone`` shows what it is worth on other
+devices.
 """
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,9 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         columns.append(table.set_index("genotype")["latency_ms"].rename(f"{name}_ms"))
     measurements = pd.concat(columns, axis=1, join="inner").dropna().reset_index()
     predictor = fs.train(measurements, [str(column.name) for column in columns], model="gp", scale="log", space=SPACE)
-    if options.package.exists():
-        shutil.rmtree(options.package)
-    predictor.save(options.package)
+    (options.package / MEASUREMENTS).unlink(missing_ok=True)
+    predictor.save(options.package, overwrite=True)
     measurements.to_csv(options.package / MEASUREMENTS, index=False, float_format="%.5g", lineterminator="\n")
     print((options.package / "README.md").read_text())
 

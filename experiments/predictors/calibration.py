@@ -18,7 +18,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,13 +27,14 @@ import pandas as pd
 from experiments.predictors.benchmark import strings_of
 from experiments.predictors.devices import read_devices
 from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
-from freerea_patch import InputError, TopologySpace
+from freerea_patch import InputError
 from freerea_seval.predictor.active_learning import most_informative
 from freerea_seval.predictor.features.segment_features import TOTALS
 from freerea_seval.predictor.features.vectorizer import StringFeatures
+from freerea_seval.predictor.folder import load_predictor
 from freerea_seval.predictor.scores import spearman
 from freerea_seval.predictor.seval import SEvalPredictor
-from freerea_seval.tables import read_csv
+from freerea_seval.predictor.transfer import SHIPPED
 
 _HELP = (
     "1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r", "samsung_a50", "pixel3", "essential_ph_1",
@@ -52,12 +52,12 @@ SPLITS = {
 }
 #: ``calibrated``: with the base predictor, from random cells; ``planned``: from chosen ones; ``elsewhere``: from random
 #: cells that no training device has measured. ``alone``, ``planned-alone``: the same model without a base predictor;
-#: ``own``, ``planned-own``: with a base predictor of other measurements, given by ``--own``; ``auto``: the default of
+#: ``shipped``, ``planned-shipped``: with the base predictor that comes with the package; ``auto``: the default of
 #: ``train``, without a base predictor. ``nearest``: the true latencies of the training device whose latencies correlate
 #: best over the measured cells. ``multiply-adds`` needs no measurement.
 WAYS = (
-    "calibrated", "planned", "elsewhere", "own", "planned-own", "alone", "planned-alone", "auto", "nearest",
-    "multiply-adds",
+    "calibrated", "planned", "elsewhere", "shipped", "planned-shipped", "alone", "planned-alone", "auto",
+    "nearest", "multiply-adds",
 )  # fmt: skip
 _BASE_NETWORKS, _POOL, _TESTED = 900, 400, 1500
 ROW = (
@@ -67,10 +67,15 @@ Rows = npt.NDArray[np.int64]
 
 
 class RememberingBase(SEvalPredictor):
-    """A base predictor that predicts each cell once."""
+    """A base predictor that predicts each cell once.
 
-    def remember(self, strings: Sequence[str]) -> None:
-        """Predict these cells."""
+    Args:
+        fitted: the base predictor.
+        strings: of all cells.
+    """
+
+    def __init__(self, fitted: SEvalPredictor, strings: Sequence[str]) -> None:
+        self.__dict__.update(fitted.__dict__)
         self._remembered = dict(zip(strings, super()._values(strings, None), strict=True))
 
     def _values(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> npt.NDArray[np.float64]:
@@ -93,33 +98,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = experiment_parser("predictors.calibration", __doc__)
     parser.add_argument("--table", required=True, help="CSV: index, and milliseconds a device")
     parser.add_argument("--split", choices=list(SPLITS), default="help")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, help="by default all, but own without --own")
-    parser.add_argument("--own", nargs="+", type=Path, default=[], help="CSVs of freerea-seval measure, of equal cells")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--networks", nargs="+", type=int, default=[10, 20, 50])
     parser.add_argument("--draws", type=int, default=20)
     parser.output("runs/predictors/calibration")
     options = parser.parse_args(arguments)
     devices = Devices(read_devices(options.table), strings_of("executed"))
     training, test = SPLITS[options.split]
-    ways = options.ways or [way for way in WAYS if "own" not in way or options.own]
-    if any("own" in way for way in ways) and not options.own:
-        raise InputError("the way own needs measurements: give --own CSV, as freerea-seval measure writes it")
     if missing := set(training + test) - set(devices.table):
         raise InputError(f"{options.table} lacks the devices {', '.join(sorted(missing))} of split {options.split!r}")
-    journal = RowJournal(options.output, {"own": [path.name for path in options.own]} if options.own else {}, ROW)
+    journal = RowJournal(options.output, {}, ROW)
 
     @cache
     def base_of(device: str) -> SEvalPredictor:
         return train_base(devices, [other for other in training if other != device])
 
     @cache
-    def own_base() -> SEvalPredictor:
-        return train_own_base(devices, options.own)
+    def shipped_base() -> SEvalPredictor:
+        return RememberingBase(load_predictor(SHIPPED)[0], devices.strings)
 
     jobs = [
         (options.split, device, way, networks, draw)
         for device in test
-        for way in ways
+        for way in options.ways
         for networks in options.networks
         for draw in range(options.draws)
     ]
@@ -127,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if way in ("nearest", "multiply-adds"):
             row = judge_ranking(devices, device, [other for other in training if other != device], way, networks, draw)
         else:
-            row = judge(devices, device, own_base() if "own" in way else base_of(device), way, networks, draw)
+            base = shipped_base() if "shipped" in way else base_of(device)
+            row = judge(devices, device, base, way, networks, draw)
         journal.append({"split": split, "device": device, "way": way, "networks": networks, "draw": draw, **row})
     print(summary(journal.frame()))
 
@@ -135,21 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train_base(devices: Devices, names: Sequence[str]) -> SEvalPredictor:
     """Return a predictor of all training devices from 900 cells."""
     rows = np.random.default_rng(0).permutation(len(devices.strings))[:_BASE_NETWORKS]
-    base = RememberingBase("gp", "log")
-    base.fit(devices.pick(rows), devices.table[list(names)].to_numpy(float)[rows])
-    base.remember(devices.strings)
-    return base
-
-
-def train_own_base(devices: Devices, paths: Sequence[Path]) -> SEvalPredictor:
-    """Return a predictor of the latencies in files, a metric a file."""
-    tables = [read_csv(path).set_index("genotype")["latency_ms"].astype(float).rename(str(path)) for path in paths]
-    table = pd.concat(tables, axis=1, join="inner").dropna()
-    row = {genotype: number for number, genotype in enumerate(TopologySpace().genotypes())}
-    base = RememberingBase("gp", "log")
-    base.fit(devices.pick(np.array([row[genotype] for genotype in table.index])), table.to_numpy())
-    base.remember(devices.strings)
-    return base
+    values = devices.table[list(names)].to_numpy(float)
+    return RememberingBase(SEvalPredictor("gp", "log").fit(devices.pick(rows), values[rows]), devices.strings)
 
 
 def judge(devices: Devices, device: str, base: SEvalPredictor, way: str, networks: int, draw: int) -> dict[str, str]:

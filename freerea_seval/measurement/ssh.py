@@ -32,6 +32,8 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(@[A-Za-z0-9_][A-Za-z0-9_.-]*)?"
 #: A question would wait for an answer in the middle of a search; a lost connection must end.
 _SETTINGS = ("BatchMode=yes", "ConnectTimeout=20", "ServerAliveInterval=30")
 _OPTIONS = [part for setting in _SETTINGS for part in ("-o", setting)]
+#: Arguments of Python that fail where a package is missing.
+_IMPORTS = "-c 'import numpy, onnxruntime'"
 _ROUND = re.compile(r"round (\d+) of (\d+)")
 _MISSING = re.compile(r"No module named '([\w.]+)'")
 
@@ -86,7 +88,7 @@ class SshMachine:
                 network can be exported.
         """
         if not output.exists():  # before the export, which takes longer
-            self._ssh(f"exec {shlex.quote(self.python)} -c 'import numpy, onnxruntime'")
+            self._ssh(f"exec {shlex.quote(self.python)} {_IMPORTS}")
         self.export(networks, output, progress)
         self.measure_exported(output, rounds, progress)
         table = read_csv(output)
@@ -111,7 +113,7 @@ class SshMachine:
         there = f"freerea-seval-{hashlib.sha256(key).hexdigest()[:16]}"
         python = shlex.quote(self.python)
         with progress.task(f"copying to {self.host}"):
-            self._ssh(f"mkdir -p {there} && exec {python} -c 'import numpy, onnxruntime'")
+            self._ssh(f"mkdir -p {there} && exec {python} {_IMPORTS}")
             # The results of an earlier call are not copied.
             files = [*folder.glob("*.onnx"), *folder.glob("*.json"), *folder.glob("*.py")]
             self._run(["scp", "-q", *_OPTIONS, "--", *map(str, sorted(files)), f"{self.host}:{there}/"])

@@ -362,6 +362,10 @@ class Refinement:
             if s.role != "constraint"
         ]
 
+    def _guides(self) -> set[str]:
+        """Return the names of the guides."""
+        return {b.section.column for b in self._bound if b.section.role == "guide"}
+
     def _guided(self) -> bool:
         """Whether guides stand in for a metric of which nothing is believed yet."""
         return any(learned.selects and not learned.source.believes() for learned in self.learned)
@@ -399,7 +403,7 @@ class Refinement:
 
     def _known_axes(self, networks: Sequence[str]) -> Iterator[Values]:
         """Yield the axes that are not learned: the score of all fitness terms, and the Pareto axes."""
-        guides = {b.section.column for b in self._bound if b.section.role == "guide"}
+        guides = self._guides()
         terms = [term for term in self._known_terms() if term.name not in guides or self._guided()]
         if not terms:
             return
@@ -418,7 +422,7 @@ class Refinement:
 
     def _guide_scores(self, networks: Sequence[str]) -> dict[str, float] | None:
         """Return normal scores of networks by their guides, None without guides."""
-        guides = {b.section.column for b in self._bound if b.section.role == "guide"}
+        guides = self._guides()
         bound = [b for b in self._objectives(guides=True) if b.objective.name in guides]
         if not bound:
             return None

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.predictors import calibration
 from experiments.predictors.calibration import SPLITS, WAYS, Devices, main, train_base
-from freerea_patch import InputError, TopologySpace
+from freerea_patch import InputError
 
 STRINGS = [
     f"input[1x3x8x8] {'conv(4,k3) ' * (1 + i % 9)}{'conv(4,k1) ' * (i // 9 % 7)}{'relu ' * (i // 63 + 1)}output"
@@ -41,28 +41,13 @@ def test_every_way_has_its_rows_and_the_experiment_resumes(tmp_path: Path, capsy
     main(command)
     printed = capsys.readouterr().out
     rows = pd.read_csv(tmp_path / "rows.csv").set_index("way")
-    others = [way for way in WAYS if way not in ("calibrated", "nearest") and "own" not in way]
-    assert list(rows.index) == ["calibrated", "nearest", *others]
+    assert list(rows.index) == ["calibrated", "nearest", *(way for way in WAYS if way not in ("calibrated", "nearest"))]
     learned = rows.drop(index=["nearest", "multiply-adds"])
     assert (learned["spearman"] > 0.9).all()
     assert (learned["coverage"] > 0.5).all()
     assert "| help | planned | 10 |" in printed
     main(command)
     assert capsys.readouterr().out in printed
-
-
-def test_a_base_of_other_measurements_is_calibrated(tmp_path: Path) -> None:
-    cells = TopologySpace().genotypes()[: len(STRINGS)]
-    milliseconds = made_up_table()[["pixel3", "silver_4114"]]
-    for name, column in milliseconds.items():
-        pd.DataFrame({"genotype": cells, "latency_ms": column})[::3].to_csv(tmp_path / f"{name}.csv", index=False)
-    command = ["--table", "t.csv", "--networks", "10", "--draws", "2", "--ways", "own", "-o", str(tmp_path / "out")]
-    with pytest.raises(InputError, match="give --own CSV"):
-        main(command)
-    main([*command, "--own", str(tmp_path / "pixel3.csv"), str(tmp_path / "silver_4114.csv")])
-    rows = pd.read_csv(tmp_path / "out/rows.csv")
-    assert set(rows["way"]) == {"own"}
-    assert (rows["spearman"] > 0.9).all()
 
 
 def test_a_held_out_device_is_not_learned_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
