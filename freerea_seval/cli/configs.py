@@ -1,4 +1,4 @@
-"""The commands about a config: ``init``, ``check`` and ``schema``."""
+"""The commands about configs: ``init``, ``check``, ``schema``, and ``objectives``, which lists what they may name."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from freerea_seval.cli.output import MODE, console, echo, print_document
+from freerea_seval.cli.output import MODE, console, documents, echo, options, print_document
 
 if TYPE_CHECKING:
     from freerea_seval.runs.check import Check, CheckedMetric, TimeEstimate
 
 
+@options(json=False)
 def init(
     path: Annotated[Path, typer.Argument(metavar="[FILE]", help="Config to write.")] = Path("search.yaml"),
     space: Annotated[
@@ -73,6 +74,7 @@ def _bound(text: str) -> float | None:
         raise typer.BadParameter(f"expected a number, such as 2.5, or nothing, got {text!r}") from None
 
 
+@options()
 def check(
     config: Annotated[Path | None, typer.Argument(help="Config file (YAML); without one, the default search.")] = None,
     override: Annotated[
@@ -93,6 +95,7 @@ def check(
         raise InputError("; ".join(checked.problems))
 
 
+@options(json=False)
 def schema(
     of: Annotated[str, typer.Argument(help="config, or a command: what it prints with --json.")] = "config",
     output: Annotated[
@@ -115,6 +118,34 @@ def schema(
         write_atomically(output, configs.schema_text(of))
         use = f": name it in the first line of a config: # yaml-language-server: $schema={output.name}"
         echo(f"{output}{use if of == 'config' else ''}")
+
+
+@options()
+def objectives() -> None:
+    """List all metrics, with unit, direction and origin."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from freerea_seval.sources.registry import load_registry
+
+    print_document(lambda: documents().of_objectives())
+    if MODE.document is not None:
+        return
+    table = Table(title="Metrics for 'objectives' and 'report'")
+    for heading in ("source", "metric", "unit", "better"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("what it is")
+    better = {"max": "larger", "min": "smaller", None: "in the config"}
+    for record in load_registry():
+        origin = record.origin + (f"; source: {{{record.name}: ...}}, {record.argument}" if record.argument else "")
+        table.add_section()
+        table.add_row(f"[bold]{escape(record.name)}[/]", "", "", "", f"[italic]{escape(origin)}[/]")
+        for info in record.metrics:
+            cells = (info.name, info.unit, better[info.direction], info.description)
+            table.add_row("", *map(escape, cells))  # the text of another package is no markup
+        if not record.metrics:
+            table.add_row("", "(yours)", "", "", "")
+    console(160).print(table)  # a pipe has no width; lines must not be cut for its reader
 
 
 def _print_check(checked: Check) -> None:

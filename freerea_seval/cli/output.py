@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -81,6 +82,13 @@ def print_document(make: Callable[[], BaseModel]) -> None:
     """Print the result as JSON, if the user asks for it."""
     if MODE.document is not None:
         typer.echo(make().model_dump_json(indent=2), file=MODE.document)
+
+
+def documents() -> ModuleType:
+    """Import what documents for programs are made of."""
+    from freerea_seval.api import documents
+
+    return documents
 
 
 def console(width: int | None = None) -> Console:

@@ -21,7 +21,8 @@ from torch import nn
 
 import freerea_seval as fs
 from freerea_seval.api import measuring
-from freerea_seval.cli import configs, main
+from freerea_seval.cli import configs, encoding, predictors, runs
+from freerea_seval.cli import measuring as measuring_commands
 from freerea_seval.config import load_config
 from tests.freerea_seval.cli.test_mistakes import call
 from tests.freerea_seval.cli.test_predicting import work
@@ -29,18 +30,18 @@ from tests.freerea_seval.runs.searches import write_search
 
 CELLS = fs.TopologySpace().genotypes()
 TWINS: list[tuple[Callable[..., object], Callable[..., object]]] = [
-    (main.search, fs.search),
+    (runs.search, fs.search),
     (configs.check, fs.check),
-    (main.report, fs.Run.report),
-    (main.export, fs.Run.export),
-    (main.train, fs.train),
-    (main.predict, fs.Predictor.predict),
-    (main.evaluate, fs.Predictor.evaluate),
-    (main.encode, fs.encode),
-    (main.measure, fs.measure),
-    (main.measure_ssh, measuring.measure_over_ssh),
-    (main.measure_export, measuring.export_networks),
-    (main.measure_import, measuring.import_results),
+    (runs.report, fs.Run.report),
+    (runs.export, fs.Run.export),
+    (predictors.train, fs.train),
+    (predictors.predict, fs.Predictor.predict),
+    (predictors.evaluate, fs.Predictor.evaluate),
+    (encoding.encode, fs.encode),
+    (measuring_commands.measure, fs.measure),
+    (measuring_commands.ssh, measuring.measure_over_ssh),
+    (measuring_commands.export, measuring.export_networks),
+    (measuring_commands.import_results, measuring.import_results),
 ]
 #: Parameters that only one of the two requires: a command must write somewhere, and may read genotypes from a pipe.
 REQUIRED_BY_ONE = {"train": ["output"], "predict": ["genotypes"]}
@@ -50,7 +51,7 @@ def parameters(function: Callable[..., object]) -> dict[str, Any]:
     """Return defaults by name, without the object of a method and the progress bars that a command always has."""
     names = inspect.signature(function).parameters
     others = {"self", "run", "predictor", "progress", "as_json", "quiet", "verbose"}
-    others |= {"trust"} if function is main.export else set()  # of load_run
+    others |= {"trust"} if function is runs.export else set()  # of load_run
     return {name: names[name].default for name in names if name not in others}
 
 

@@ -25,7 +25,7 @@ import freerea_seval as fs
 from freerea_patch import InputError, NothingFeasible
 from freerea_patch.checkout import Checkout
 from freerea_seval.api import upstream as module
-from freerea_seval.cli import main
+from freerea_seval.cli import upstream
 from freerea_seval.sources.registry import Context, load_registry
 from freerea_seval.tables import read_csv
 from tests.freerea_seval.cli.test_mistakes import call
@@ -483,7 +483,7 @@ def test_the_command_prints_and_writes_the_best_of_each_repeat(
 def test_the_command_and_the_function_have_the_same_parameters_and_defaults() -> None:
     command, function = (
         {name: parameter.default for name, parameter in inspect.signature(twin).parameters.items()}
-        for twin in (main.upstream, fs.upstream)
+        for twin in (upstream.upstream, fs.upstream)
     )
     del command["write_patch"], command["quiet"], command["verbose"], function["progress"]
     assert list(command.items()) == list(function.items())
