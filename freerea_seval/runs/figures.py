@@ -103,30 +103,29 @@ def scores_of(history: History) -> list[float]:
     return scores
 
 
-def front_axes(config: Config) -> list[ObjectiveSection]:
-    """Return the metrics that figures of the front have as their horizontal axis, one a figure."""
-    bounded = [s for s in config.objectives if s.role == "pareto"] or [
-        s for s in config.objectives if s.role == "constraint"
-    ]
-    shown = bounded or config.selecting[:2]
-    fitness = any(s.role == "fitness" for s in config.objectives)
-    return shown if fitness or len(shown) < 2 else [shown[0], *shown[2:]]
+def front_axes(config: Config) -> tuple[list[ObjectiveSection], ObjectiveSection | None]:
+    """Return the horizontal axes of the figures of the front, one a figure, and the vertical one; None for the score.
+
+    The axes are the Pareto objectives, or else the bounded metrics, or else two metrics of the search.
+    """
+    by_role = ([s for s in config.objectives if s.role == role] for role in ("pareto", "constraint"))
+    shown = next(filter(None, by_role), config.selecting[:2])
+    # A single objective is drawn over a constant score of zero.
+    scored = len(shown) < 2 or any(s.role == "fitness" for s in config.objectives)
+    return (shown, None) if scored else ([shown[0], *shown[2:]], shown[1])
 
 
 def front_points(folder: RunFolder, histories: Mapping[int, History], x: ObjectiveSection | None = None) -> FrontPoints:
-    """Return all networks and the results over the Pareto objectives, or else over the score and a bounded metric.
+    """Return all networks and the results over a horizontal axis of :func:`front_axes`; by default the first.
 
     Args:
         folder: the run.
         histories: of its seeds.
-        x: one of :func:`front_axes`; the first by default.
+        x: the axis.
     """
     config = folder.config
-    pareto = [s for s in config.objectives if s.role == "pareto"]
-    fitness = any(s.role == "fitness" for s in config.objectives)
-    shown = (pareto or [s for s in config.objectives if s.role == "constraint"] or config.selecting)[:2]
-    scored = fitness or len(shown) < 2  # a single objective is drawn over a constant score of zero
-    shown[0] = shown[0] if x is None else x
+    horizontal, y = front_axes(config)
+    x = horizontal[0] if x is None else x
     seeds = {}
     for result in folder.results():
         history, best = histories[result["seed"]], {row["genotype"] for row in result["front"]}
@@ -135,18 +134,18 @@ def front_points(folder: RunFolder, histories: Mapping[int, History], x: Objecti
         def points(pairs: list[tuple[Candidate, float]]) -> Points:
             candidates = [candidate for candidate, _ in pairs]
             scores = [score for _, score in pairs]
-            y = scores if scored else [c.values[shown[1].column] for c in candidates]
-            return Points(candidates, scores, [c.values[shown[0].column] for c in candidates], y)
+            heights = scores if y is None else [c.values[y.column] for c in candidates]
+            return Points(candidates, scores, [c.values[x.column] for c in candidates], heights)
 
-        pairs = sorted(zip(history, scores, strict=True), key=lambda pair: pair[0].values[shown[0].column])
+        pairs = sorted(zip(history, scores, strict=True), key=lambda pair: pair[0].values[x.column])
         front = [pair for pair in pairs if pair[0].genotype in best]
         others = [pair for pair in pairs if pair[0].genotype not in best]
         seeds[result["seed"]] = points(others), points(front)
     table, pick = front_table(folder), pick_of(folder)
     chosen = None if pick is None else (int(table["seed"][pick.row]), str(table["genotype"][pick.row]))
-    y_label = "score of the fitness metrics" if scored else label(config, shown[1])
-    line = bool(pareto) and len(pareto) + scored == 2
-    return FrontPoints((label(config, shown[0]), y_label), line, seeds, chosen)
+    y_label = "score of the fitness metrics" if y is None else label(config, y)
+    line = is_pareto(config) and len(horizontal) == 1
+    return FrontPoints((label(config, x), y_label), line, seeds, chosen)
 
 
 @dataclass(frozen=True)

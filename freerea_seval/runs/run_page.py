@@ -273,7 +273,7 @@ def _hover(config: Config, candidate: Candidate, score: float, row: _Row | None 
 
 def _front_figures(run: _Run) -> tuple[dict[str, Figure], int]:
     """Draw all networks, the results, and the pick, a figure an axis; and count the networks that are left out."""
-    sections = front_axes(run.config)
+    sections, _ = front_axes(run.config)
     shown = [front_points(run.folder, run.histories, section) for section in sections]
     titles = ["" if len(sections) == 1 else label(run.config, section) for section in sections]
     explored, front = (sum(len(part.x) for part in parts) for parts in zip(*shown[0].seeds.values(), strict=True))
