@@ -108,7 +108,7 @@ class LiveSettings(_Section):
         initialisations: number of random initialisations over which the training-free metrics are averaged.
         seed: of initialisations and noise.
         device: of torch.
-        threads: CPU threads of torch; None for one where metrics are computed, and torch's default elsewhere.
+        threads: CPU threads of torch; None for one where metrics are computed or measured, torch's default elsewhere.
         cache: file of metric values, ``off``, or None for the file in the user's cache folder.
     """
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from freerea_patch import UNSUPPORTED, InputError, Measured, SearchSpace
-from freerea_patch.imports import TORCH_LOCK
+from freerea_patch.imports import TORCH_LOCK, torch_threads
 from freerea_seval.measurement.machine import find_meter
 from freerea_seval.measurement.memory import check_memory
 from freerea_seval.measurement.networks import SERVED, Networks, check_served, serving_networks, space_networks
@@ -54,7 +54,7 @@ def check_measurable(metric: object, device: str) -> None:
 
 
 def measure(context: Context, metric: str, genotypes: Sequence[str], output: Path | None = None) -> list[float]:
-    """Return a metric of networks, in its unit.
+    """Return a metric of networks, in its unit, with ``live.threads`` threads, one by default.
 
     Args:
         context: the search.
@@ -69,14 +69,15 @@ def measure(context: Context, metric: str, genotypes: Sequence[str], output: Pat
         InputError: as :func:`check_measurable` and :func:`measure_latency_ms`.
     """
     space, device, progress = context.space, context.live.device, context.progress
-    if metric == "latency":
-        return measure_latency_ms(space, genotypes, device=device, progress=progress, output=output)
-    check_measurable(metric, device)
-    if metric in SERVED:
-        return _measured(serving_networks(space, genotypes, metric), genotypes, metric, device, progress, output)
-    named = {"space_name": context.space_name, "base": context.base}
-    networks = space_networks(space, genotypes, **named)  # type: ignore[arg-type]
-    return _measured(networks, genotypes, metric, device, progress, output)
+    with torch_threads(context.live.threads or 1):
+        if metric == "latency":
+            return measure_latency_ms(space, genotypes, device=device, progress=progress, output=output)
+        check_measurable(metric, device)
+        if metric in SERVED:
+            return _measured(serving_networks(space, genotypes, metric), genotypes, metric, device, progress, output)
+        named = {"space_name": context.space_name, "base": context.base}
+        networks = space_networks(space, genotypes, **named)  # type: ignore[arg-type]
+        return _measured(networks, genotypes, metric, device, progress, output)
 
 
 def measure_latency_ms(

@@ -266,7 +266,7 @@ class LearnedSource(PredictedSource):
             return self._remote.conditions()
         from freerea_seval.measurement.run import conditions
 
-        return conditions("eager", self._context.live.device)
+        return conditions("eager", self._context.live.device, self._context.live.threads or 1)
 
     def measure(
         self, genotypes: Sequence[str], output: Path | None, anchors: Mapping[str, float] | None = None

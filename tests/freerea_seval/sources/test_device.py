@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from freerea_patch import InputError, SizeSpace, TopologySpace
+from freerea_patch.imports import torch_threads
+from freerea_seval.config import LiveSettings
 from freerea_seval.measurement import run
 from freerea_seval.measurement.machine import EnergyMeter
 from freerea_seval.measurement.timing import BURST, REWARM, WARM_UPS
@@ -54,6 +56,27 @@ def test_the_latency_is_that_of_one_forward_pass_in_milliseconds() -> None:
     slow, fast, again = measure_latency_ms(Sleepers(), ["0.010", "0.002", "0.010"])
     assert slow == again == pytest.approx(10, rel=0.5)
     assert fast == pytest.approx(2, rel=0.8)
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, 1), (2, 2)])
+def test_networks_are_measured_with_the_threads_of_the_config_and_one_by_default(
+    threads: int | None, expected: int
+) -> None:
+    used = []
+
+    class Threads(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            used.append(torch.get_num_threads())
+            return x
+
+    class Space(TopologySpace):
+        def build(self, genotype: str) -> nn.Module:
+            return Threads()
+
+    with torch_threads(3):
+        measure(Context(Space(), live=LiveSettings(threads=threads)), "latency", ["0.0"])
+        assert torch.get_num_threads() == 3
+    assert set(used) == {expected}
 
 
 def test_the_networks_take_turns() -> None:
