@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from experiments.devices.repeatability import round_visits, timings, use_one_thread, visit_row
+from experiments.devices.repeatability import VISIT, round_visits, timings, use_one_thread, visit_row
 from experiments.strings.views import Space, sample
 from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown, mean
 from freerea_patch import SizeSpace, TopologySpace
@@ -42,7 +42,7 @@ PAPER = {
 TWICE = 2
 #: Networks stay in memory between rounds up to so many bytes: building thousands anew takes longer than running them.
 RESIDENT_BYTES = 10 << 30
-VISITS = ("space", "repeat", "index", "turn", "latency_ms", "seconds")
+VISITS = ("space", "repeat", *VISIT)
 COLUMNS = ("space", "metric", "seed", "networks", "kendall_tau", "spearman", "ceiling", "train_s", "choice")
 
 

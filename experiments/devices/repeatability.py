@@ -1,11 +1,14 @@
 """Whether measuring twice gives the same order: rounds through all networks beside a naive loop.
 
+Beside the fastest pass of a visit, which counts, is the median of the same passes.
+
 Run it on a machine with background load:
 ``python -m experiments.devices.repeatability --cells 200 --repeat 2``.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,11 +22,13 @@ from experiments.strings.views import Space, sample
 from experiments.tables import RowJournal, as_command, experiment_parser, groups, markdown
 from freerea_patch import InputError, TopologySpace
 from freerea_seval.measurement.networks import space_networks
-from freerea_seval.measurement.timing import ROUNDS, Rounds, Runnable, Timing, summaries
+from freerea_seval.measurement.timing import BURST, ROUNDS, Rounds, Runnable, Timing, summaries
 from freerea_seval.predictor.scores import kendall_tau
 from freerea_seval.progress import terminal_progress
 
 WAYS = ("rounds", "naive loop")
+MEDIAN = "rounds, median pass"
+VISIT = ("index", "turn", "latency_ms", "seconds")
 #: Passes of a network in the naive loop, one after the other; their mean counts.
 NAIVE = 10
 #: Visits of networks by their index.
@@ -44,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise InputError("--cells and --repeat must be 2 or more: a comparison needs two cells and two repetitions")
     use_one_thread()
     config = {name: getattr(options, name) for name in ("cells", "rounds", "pause", "seed")}
-    journal = RowJournal(options.output, config, ("repeat", "way", "index", "turn", "latency_ms", "seconds"))
+    journal = RowJournal(options.output, config, ("repeat", "way", *VISIT, "median_ms"))
     space = TopologySpace()
     indices = sample(space, options.cells, options.seed)
     with terminal_progress().task(f"{options.repeat} repetitions") as show:
@@ -53,12 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 done = timings(journal.rows(), repeat=repeat, way=way)
                 if repeat and not done and way == WAYS[0]:
                     time.sleep(options.pause)
+                passes_s: list[float] = []
                 if way == WAYS[0]:
-                    visits = round_visits(space, indices, options.rounds, options.seed, done)
+                    visits = round_visits(space, indices, options.rounds, options.seed, done, passes_s)
                 else:
                     visits = naive_visits(space, indices, done)
                 for index, timing in visits:
-                    journal.append({"repeat": repeat, "way": way, **visit_row(index, timing)})
+                    median = f"{1e3 * statistics.median(passes_s[-BURST:]):.6f}" if passes_s else ""
+                    journal.append({"repeat": repeat, "way": way, **visit_row(index, timing), "median_ms": median})
                 show((repeat * len(WAYS) + WAYS.index(way) + 1) / (options.repeat * len(WAYS)), way)
     print(agreements(journal.frame()))
 
@@ -84,18 +91,25 @@ def timings(rows: Sequence[Mapping[str, str]], **values: object) -> dict[int, li
 def visit_row(index: int, timing: Timing) -> dict[str, object]:
     """Return the cells of a visit in a row."""
     milliseconds, seconds = f"{timing.latency_ms:.6f}", f"{timing.seconds:.6f}"
-    return {"index": index, "turn": timing.turn, "latency_ms": milliseconds, "seconds": seconds}
+    return dict(zip(VISIT, (index, timing.turn, milliseconds, seconds), strict=True))
 
 
 def round_visits(
-    space: Space, indices: Sequence[int], rounds: int, seed: int, done: Visits, **options: Any
+    space: Space,
+    indices: Sequence[int],
+    rounds: int,
+    seed: int,
+    done: Visits,
+    passes_s: list[float] | None = None,
+    **options: Any,
 ) -> Iterator[tuple[int, Timing]]:
-    """Yield the visits of rounds through all networks that are not done yet."""
+    """Yield the visits of rounds through all networks that are not done yet; the list gets the seconds of each pass."""
     genotypes = space.genotypes()
     networks = space_networks(space, [genotypes[index] for index in indices])
 
     def make(index: int) -> Runnable:
-        return networks.prepare(genotypes[index])
+        runnable = networks.prepare(genotypes[index])
+        return runnable if passes_s is None else Runnable(lambda: passes_s.append(seconds_of(runnable)), runnable.size)
 
     yield from Rounds(indices, make, seed=seed, **options).visits(rounds, done)
 
@@ -109,11 +123,16 @@ def naive_visits(space: Space, indices: Sequence[int], done: Visits) -> Iterator
         if finished < NAIVE:
             network = networks.prepare(genotypes[index])
             for turn in range(NAIVE):
-                began = time.perf_counter()
-                network.run()
-                seconds = time.perf_counter() - began
+                seconds = seconds_of(network)
                 if turn >= finished:
                     yield index, Timing(turn, 1e3 * seconds, seconds)
+
+
+def seconds_of(network: Runnable) -> float:
+    """Return the seconds of a pass."""
+    began = time.perf_counter()
+    network.run()
+    return time.perf_counter() - began
 
 
 def latencies(rows: pd.DataFrame, way: str) -> pd.Series[float]:
@@ -128,7 +147,8 @@ def latencies(rows: pd.DataFrame, way: str) -> pd.Series[float]:
 def agreements(rows: pd.DataFrame) -> str:
     """Return a Markdown table, a line a way and pair of repetitions."""
     lines = []
-    for (way,), passes in groups(rows, way=None):
+    medians = rows[rows["way"] == WAYS[0]].assign(way=MEDIAN, latency_ms=lambda own: own["median_ms"])
+    for (way,), passes in groups(pd.concat([rows, medians]), way=(WAYS[0], MEDIAN, WAYS[1])):
         repeats = {int(repeat): group for (repeat,), group in groups(passes, repeat=sorted(set(passes["repeat"])))}
         for first, second in combinations(repeats, 2):
             pair = {number: latencies(repeats[number], way) for number in (first, second)}

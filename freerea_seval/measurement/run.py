@@ -25,6 +25,7 @@ from freerea_seval.measurement.memory import check_memory, peaks_mb
 from freerea_seval.measurement.networks import Networks
 from freerea_seval.measurement.timing import (
     BURST,
+    LONGEST_BURST,
     REWARM,
     ROUNDS,
     WARM_UPS,
@@ -184,7 +185,7 @@ def measure_networks(
             **conditions(backend, device, threads),
             "rounds": rounds,
             "passes": f"{WARM_UPS} to warm up, then a round: {REWARM} that does not count,"
-            f" the median of {BURST} that do",
+            f" the fastest of {BURST} that do, or up to {LONGEST_BURST} of a network that is built for a round alone",
             "latency_ms": "of all rounds, without the drift of the machine and waiting for a core that others had",
             "budget": budget,
             "governor": governor(),

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from freerea_seval.measurement import timing as timing_module
 from freerea_seval.measurement.timing import (
     BURST,
+    LONGEST_BURST,
     REWARM,
     WARM_UPS,
     CannotRunError,
@@ -67,6 +69,37 @@ def test_a_visit_warms_up_and_times_a_burst() -> None:
     list(Rounds([0], sleepers.make).visits(3))
     assert sleepers.made == [0]
     assert len(sleepers.ran) == WARM_UPS + 3 * (REWARM + BURST)
+
+
+def test_a_network_that_is_built_for_a_visit_alone_has_a_burst_as_long_as_building() -> None:
+    for building_s, expected in ((0.0, BURST), (0.010, 8), (1.0, LONGEST_BURST)):
+        sleepers = Sleepers()
+
+        def make(name: int, building_s: float = building_s, sleepers: Sleepers = sleepers) -> Runnable:
+            time.sleep(building_s)
+            return sleepers.make(name)
+
+        list(Rounds([2], make, resident_bytes=0).visits(2))
+        passes = len(sleepers.ran) / 2 - WARM_UPS - REWARM
+        assert BURST <= passes <= LONGEST_BURST
+        assert passes == pytest.approx(expected, abs=6 if building_s == 0.010 else 0)
+
+
+@pytest.mark.parametrize(
+    ("passes", "expected_ms"),
+    [
+        ([(0.0, 0.005), (0.0, 0.003), (0.0, 0.004), (0.0, 0.009), (0.0, 0.006)], 3.0),
+        ([(0.0, 0.005), (0.004, 0.001), (0.0, 0.004), (0.004, 0.001), (0.0, 0.006)], 4.0),
+        ([(0.009, 0.005), (0.004, 0.007), (0.005, 0.004), (0.008, 0.001), (0.009, 0.006)], 7.0),
+    ],
+)
+def test_the_fastest_of_the_passes_that_waited_least_counts(
+    passes: list[tuple[float, float]], expected_ms: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = iter(passes)
+    monkeypatch.setattr(timing_module, "_timed_pass", lambda run: next(made))
+    ((_, timing),) = Rounds([0], Sleepers().make).visits(1)
+    assert timing.latency_ms == pytest.approx(expected_ms)
 
 
 def test_networks_that_do_not_fit_in_memory_are_made_anew_in_every_round() -> None:
