@@ -10,15 +10,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 import freerea_seval as fs
 from experiments.tables import as_command, experiment_parser
 from freerea_seval.api.runs import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Search, draw the front, and print how it was found."""
+    """Search, draw the front, and print the report."""
     parser = experiment_parser("search.picture", __doc__)
     parser.add_argument("config", type=Path, help="config of a search")
     parser.output("runs/picture", "the run")
@@ -32,13 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("{:.1f} minutes, {:.1f} of this process".format(*minutes))
     picture = options.output / "picture.png"
     draw(run, picture)
-    print(f"{picture}: {run.pick_reason}")
-    for name in run.front.columns:
-        if f"{name}_predicted" in run.front:
-            errors = np.abs(run.front[f"{name}_predicted"] / run.front[name] - 1).dropna()
-            print(
-                f"{name} on the front: predictions {errors.median():.1%} off in the median, {errors.max():.1%} at most"
-            )
+    print(f"{run.report()}{picture}: {run.pick_reason}")
 
 
 def draw(run: Run, path: Path) -> None:

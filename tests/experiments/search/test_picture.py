@@ -43,7 +43,7 @@ def test_a_search_is_drawn_and_not_repeated(tmp_path: Path, capsys: pytest.Captu
     assert drawn.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "picture.png: the " in printed
-    assert "latency on the front: predictions " in printed
+    assert "latency_predicted differs from latency by " in printed
     drawn.unlink()
     picture.main(arguments)
     assert drawn.exists()
@@ -57,5 +57,5 @@ def test_language_models_are_searched_for_perplexity_and_time(
     write_clone(tmp_path / "HW-GPT-Bench", GPTSmallSpace())
     picture.main([str(small("gpt_s.yaml", tmp_path, {})), "-o", str(tmp_path / "run")])
     printed = capsys.readouterr().out
-    assert "time_per_token on the front: predictions " in printed
-    assert "perplexity on the front: predictions " in printed
+    assert "time_per_token_predicted differs from time_per_token by " in printed
+    assert "perplexity_predicted differs from perplexity by " in printed
