@@ -1,8 +1,8 @@
 """How well a predictor of many devices is calibrated to a new one with ten measurements: HELP's protocol.
 
-``python -m experiments.predictors.calibration --table TABLE.csv [--split help|validation|nasflat-5]``
+``python -m experiments.predictors.calibration --table TABLE.csv [--split help|validation|nasflat-5|energy]``
 
-The table has the column ``index``, the number of a cell in NAS-Bench-201, and a column of milliseconds a device. The
+The table has the column ``index``, the number of a cell in NAS-Bench-201, and a column of costs a device. The
 base predictor learns 900 cells of each training device (Lee 2021); with ``--split validation``, each training device of
 HELP is held out in turn, which is what models and their constants were selected by. The measured cells of a new device
 are random, or planned (:func:`freerea_seval.predictor.active_learning.most_informative`); scores are of other cells.
@@ -49,6 +49,7 @@ SPLITS = {
     "help": (_HELP, ("titan_rtx_256", "gold_6226", "fpga", "pixel2", "raspi4", "eyeriss")),
     "nasflat-5": (_NASFLAT_5, ("eyeriss",)),
     "validation": (_HELP, _HELP),
+    "energy": ((), ("edgegpu_energy", "eyeriss_energy", "fpga_energy")),  # of HW-NAS-Bench, in millijoules
 }
 #: ``calibrated``: with the base predictor, from random cells; ``planned``: from chosen ones; ``elsewhere``: from random
 #: cells that no training device has measured. ``alone``, ``planned-alone``: the same model without a base predictor;
@@ -83,7 +84,7 @@ class RememberingBase(SEvalPredictor):
 
 
 class Devices(NamedTuple):
-    """Milliseconds of all cells, and their strings."""
+    """Costs of all cells on each device, and their strings."""
 
     table: pd.DataFrame
     strings: Sequence[str]
@@ -107,6 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training, test = SPLITS[options.split]
     if missing := set(training + test) - set(devices.table):
         raise InputError(f"{options.table} lacks the devices {', '.join(sorted(missing))} of split {options.split!r}")
+    if not training and (learning := sorted(set(options.ways) & {"calibrated", "planned", "elsewhere", "nearest"})):
+        raise InputError(
+            f"split {options.split!r} has no training devices for {', '.join(learning)}; leave these ways out"
+        )
     journal = RowJournal(options.output, {}, ROW)
 
     @cache
@@ -116,6 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     @cache
     def shipped_base() -> SEvalPredictor:
         return RememberingBase(load_predictor(SHIPPED)[0], devices.strings)
+
+    def bases_of(device: str, way: str) -> list[SEvalPredictor]:
+        if "alone" in way or way == "auto":
+            return []
+        return [shipped_base() if "shipped" in way else base_of(device)]
 
     jobs = [
         (options.split, device, way, networks, draw)
@@ -128,8 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if way in ("nearest", "multiply-adds"):
             row = judge_ranking(devices, device, [other for other in training if other != device], way, networks, draw)
         else:
-            base = shipped_base() if "shipped" in way else base_of(device)
-            row = judge(devices, device, base, way, networks, draw)
+            row = judge(devices, device, bases_of(device, way), way, networks, draw)
         journal.append({"split": split, "device": device, "way": way, "networks": networks, "draw": draw, **row})
     print(summary(journal.frame()))
 
@@ -141,7 +150,9 @@ def train_base(devices: Devices, names: Sequence[str]) -> SEvalPredictor:
     return RememberingBase(SEvalPredictor("gp", "log").fit(devices.pick(rows), values[rows]), devices.strings)
 
 
-def judge(devices: Devices, device: str, base: SEvalPredictor, way: str, networks: int, draw: int) -> dict[str, str]:
+def judge(
+    devices: Devices, device: str, bases: Sequence[SEvalPredictor], way: str, networks: int, draw: int
+) -> dict[str, str]:
     """Calibrate a predictor to a device with some measurements, and score it on other cells."""
     values, rng = devices.table[device].to_numpy(float), np.random.default_rng(draw)
     order = rng.permutation(len(values))
@@ -149,7 +160,6 @@ def judge(devices: Devices, device: str, base: SEvalPredictor, way: str, network
         of_base = np.random.default_rng(0).permutation(len(values))[:_BASE_NETWORKS]
         order = order[~np.isin(order, of_base)]
     measured, tested = order[:networks], order[-_TESTED:]
-    bases = [] if "alone" in way or way == "auto" else [base]
     if "planned" in way:
         pool = order[:_POOL]
         measured = pool[most_informative(devices.pick(pool), networks, base=bases)]

@@ -67,3 +67,11 @@ def test_a_held_out_device_is_not_learned_from(tmp_path: Path, monkeypatch: pyte
 def test_a_table_that_lacks_a_device_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"t.csv lacks the devices eyeriss, gold_6226, .* of split 'nasflat-5'"):
         main(["--table", "t.csv", "--split", "nasflat-5", "-o", str(tmp_path)])
+
+
+def test_a_split_without_training_devices_has_no_ways_that_learn_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SPLITS, "energy", ((), ("fpga",)))
+    with pytest.raises(InputError, match=r"split 'energy' has no training devices for calibrated, nearest; leave"):
+        main(["--table", "t.csv", "--split", "energy", "--ways", "alone", "nearest", "calibrated", "-o", str(tmp_path)])
