@@ -2,7 +2,8 @@
 
 References:
     Vovk 2005: Vovk, Gammerman, Shafer, Algorithmic Learning in a Random World (validity by exchangeability).
-    Lei 2018: Distribution-free predictive inference for regression (the finite-sample quantile, section 2.2).
+    Lei 2018: Distribution-free predictive inference for regression (the finite-sample quantile, section 2.2; errors
+        relative to what is expected of each sample, section 5.2).
     Romano 2019: Conformalized quantile regression (a separate quantile for each side, theorem 2).
     Barber 2021: Predictive inference with the jackknife+ (guarantees for out-of-fold residuals).
 """
@@ -44,23 +45,33 @@ class Conformal:
     Errors of costs grow with the cost. Where all values and predictions are positive, errors are differences of
     logarithms, if intervals of 90 % are narrower then for the geometric mean of the predictions.
 
+    Errors of networks unlike those that were measured are larger. Where the model has a standard deviation of the
+    logarithm of each prediction, errors are divided by it, and intervals are proportional to it (Lei 2018, section
+    5.2).
+
     Args:
         samples: number of errors, ``n``.
         errors: ``(k,)`` kept errors, ascending: measured minus predicted, in the metric's unit, or as logarithms.
         relative: whether errors are differences of logarithms.
+        scaled: whether these are divided by the standard deviations of the predictions.
     """
 
     samples: int
     errors: Values
     relative: bool = False
+    scaled: bool = False
 
     @classmethod
-    def fit(cls, measured: npt.ArrayLike, out_of_fold: npt.ArrayLike) -> Conformal:
+    def fit(
+        cls, measured: npt.ArrayLike, out_of_fold: npt.ArrayLike, deviations: npt.ArrayLike | None = None
+    ) -> Conformal:
         """Learn from out-of-fold predictions.
 
         Args:
             measured: ``(n,)`` values; NaN (not measured) and infinite ones (unsupported) are ignored.
             out_of_fold: ``(n,)`` predictions by models that were fitted without these samples.
+            deviations: ``(n,)`` standard deviations of the logarithms of these predictions, if the models have them;
+                all values and predictions are positive then.
 
         Raises:
             InputError: the shapes differ, or a prediction of a measured value is not finite.
@@ -72,15 +83,20 @@ class Conformal:
             raise InputError("predictions of measured networks must be finite numbers to learn intervals from")
         values, predicted = values[finite], predicted[finite]
         errors, relative = values - predicted, False
-        if len(values) and (values > 0).all() and (predicted > 0).all():
+        if deviations is not None:
+            errors = np.log(values / predicted) / check_numbers(deviations, "deviations", finite.shape)[finite]
+            relative = True
+        elif len(values) and (values > 0).all() and (predicted > 0).all():
             logarithms = np.log(values / predicted)
             narrower = np.quantile(np.abs(logarithms), 0.9) * np.exp(np.log(predicted).mean())
             relative = bool(narrower < np.quantile(np.abs(errors), 0.9))
             errors = logarithms if relative else errors
         errors = np.sort(errors)
-        return cls(len(errors), errors[_ranks(len(errors)) - 1], relative)
+        return cls(len(errors), errors[_ranks(len(errors)) - 1], relative, deviations is not None)
 
-    def bounds(self, predicted: npt.ArrayLike, coverage: float) -> tuple[Values, Values]:
+    def bounds(
+        self, predicted: npt.ArrayLike, coverage: float, deviations: Values | None = None
+    ) -> tuple[Values, Values]:
         """Return the interval that contains the value with probability ``coverage``, with equal error on both sides.
 
         Each side has its own quantile, because errors of accuracy and latency are skewed (Romano 2019, theorem 2). If
@@ -90,6 +106,7 @@ class Conformal:
         Args:
             predicted: ``(n,)`` predictions; an infinite one (unsupported) is returned as both bounds.
             coverage: the probability, between 0 and 1.
+            deviations: ``(n,)`` standard deviations of the logarithms of the predictions, if training had any.
 
         Returns:
             Lower and upper bounds, ``(n,)`` each, in the metric's unit.
@@ -100,27 +117,29 @@ class Conformal:
         side = (1 + _probability(coverage, "coverage")) / 2
         if self._rank(side) > self.samples >= self._rank(coverage):
             error = float(np.abs(self.errors).max())
-            return self._shift(predicted, -error), self._shift(predicted, error)
-        return self.lower(predicted, side), self.upper(predicted, side)
+            return self._shift(predicted, -error, deviations), self._shift(predicted, error, deviations)
+        return self.lower(predicted, side, deviations), self.upper(predicted, side, deviations)
 
-    def upper(self, predicted: npt.ArrayLike, confidence: float) -> Values:
+    def upper(self, predicted: npt.ArrayLike, confidence: float, deviations: Values | None = None) -> Values:
         """Return ``(n,)`` values that the metric does not exceed with probability ``confidence``."""
         rank = self._rank(confidence)
         if rank > self.samples:
-            return self._shift(predicted, math.inf)
+            return self._shift(predicted, math.inf, deviations)
         # If not all errors are kept, the next larger one that is.
-        return self._shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank)])
+        return self._shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank)], deviations)
 
-    def lower(self, predicted: npt.ArrayLike, confidence: float) -> Values:
+    def lower(self, predicted: npt.ArrayLike, confidence: float, deviations: Values | None = None) -> Values:
         """Return ``(n,)`` values that the metric reaches with probability ``confidence``; see :meth:`bounds`."""
         rank = self.samples + 1 - self._rank(confidence)
         if rank < 1:
-            return self._shift(predicted, -math.inf)
-        return self._shift(predicted, self.errors[np.searchsorted(_ranks(self.samples), rank, side="right") - 1])
+            return self._shift(predicted, -math.inf, deviations)
+        error = self.errors[np.searchsorted(_ranks(self.samples), rank, side="right") - 1]
+        return self._shift(predicted, error, deviations)
 
     def state(self) -> dict[str, Any]:
         """Return values for JSON: at most 2,000 numbers."""
-        return {"samples": self.samples, "errors": self.errors.tolist(), "relative": self.relative}
+        content = {"samples": self.samples, "errors": self.errors.tolist(), "relative": self.relative}
+        return {**content, "scaled": True} if self.scaled else content
 
     @classmethod
     def restore(cls, state: Mapping[str, Any]) -> Conformal:
@@ -130,22 +149,29 @@ class Conformal:
             InputError: the state is invalid.
         """
         samples: Any = state.get("samples")
-        errors, relative = state.get("errors"), state.get("relative")
+        errors, relative, scaled = state.get("errors"), state.get("relative"), state.get("scaled", False)
         numbers = isinstance(errors, list) and all(isinstance(e, float) and math.isfinite(e) for e in errors)
-        if len(state) != 3 or type(samples) is not int or type(relative) is not bool or not numbers:
+        known = set(state) <= {"samples", "errors", "relative", "scaled"} and scaled in (False, relative)
+        if not known or type(samples) is not int or type(relative) is not bool or not numbers:
             raise InputError("intervals: expected 'samples', 'errors' and 'relative' as they were saved; train anew")
         ascending = np.array(errors, dtype=np.float64)
         if len(ascending) != (kept := min(samples, _MAX_KEPT)) or (np.diff(ascending) < 0).any():
             raise InputError(
                 f"intervals: expected {kept} ascending errors of {samples} samples, got {len(ascending)}; train anew"
             )
-        return cls(samples, ascending, relative)
+        return cls(samples, ascending, relative, bool(scaled))
 
-    def _shift(self, predicted: npt.ArrayLike, error: float) -> Values:
+    def _shift(self, predicted: npt.ArrayLike, error: float, deviations: Values | None) -> Values:
         """Add an error to the finite ones among ``(n,)`` predictions."""
         bound = check_numbers(predicted, "predictions").copy()
         finite = np.isfinite(bound)
-        bound[finite] += np.abs(bound[finite]) * np.expm1(min(error, _LARGEST_LOGARITHM)) if self.relative else error
+        errors: Values | float = error
+        if self.scaled:
+            assert deviations is not None
+            errors = error * deviations[finite]
+        if self.relative:
+            errors = np.abs(bound[finite]) * np.expm1(np.minimum(errors, _LARGEST_LOGARITHM))
+        bound[finite] += errors
         return bound
 
     def _rank(self, confidence: float) -> int:

@@ -20,7 +20,15 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
-from freerea_seval.predictor.models.registry import LEARN_VALUES, MOST_FOR_GP, Show, ask, members, train
+from freerea_seval.predictor.models.registry import (
+    GIVE_DEVIATIONS,
+    LEARN_VALUES,
+    MOST_FOR_GP,
+    Show,
+    ask,
+    members,
+    train,
+)
 from freerea_seval.predictor.models.target_transform import Scale, ScaleName, fit_scale
 from freerea_seval.predictor.models.validation import FEWEST
 from freerea_seval.predictor.scores import kendall_tau
@@ -55,6 +63,7 @@ class Selection:
         weights: ``(k, m)`` weight of each model in the mean of each metric.
         scales: of each metric, fitted to all training values.
         unseen: ``(n, m)`` out-of-fold predictions in the metrics' units, NaN where there is none.
+        deviations: ``(n, m)`` standard deviations of their logarithms, None if the model has none.
         compared: Kendall's tau-b of every candidate, the mean over the metrics, by name.
         reason: the selection in one sentence.
     """
@@ -63,6 +72,7 @@ class Selection:
     weights: Values
     scales: tuple[Scale, ...]
     unseen: Values
+    deviations: Values | None
     compared: dict[str, float]
     reason: str
 
@@ -108,6 +118,7 @@ def select(
     first = "boosted" if "boosted" in models or several else models[0]
     fits = len(folds) * (len({first, *models}) - 1 + len(scale_names))
     finished = 0
+    deviations = np.full(values.shape, np.nan) if model in GIVE_DEVIATIONS else None
 
     def out_of_fold(name: str, metric_scales: Sequence[ScaleName]) -> Values:
         """Return ``(n, m)`` out-of-fold predictions of a model that learns each metric on its scale."""
@@ -130,10 +141,13 @@ def select(
                 parameters,
                 distinct,
             )
-            predicted = ask(name, trained, [strings[i] for i in held_out_rows], _rows(proxies, held_out_rows))
+            held_out, table = [strings[i] for i in held_out_rows], _rows(proxies, held_out_rows)
+            predicted = ask(name, trained, held_out, table)
             if name not in LEARN_VALUES:
                 predicted = np.stack([s.value(c) for s, c in zip(fitted, predicted.T, strict=True)], axis=1)
             predictions[np.ix_(held_out_rows, columns)] = predicted
+            if deviations is not None:
+                deviations[np.ix_(held_out_rows, columns)] = trained.deviations(held_out, table)
             finished += 1
         return predictions
 
@@ -154,6 +168,7 @@ def select(
         np.array([[mix.weights.get(name, 0.0) for mix in mixes] for name in used]),
         scales,
         np.stack([mix.unseen for mix in mixes], axis=1),
+        deviations,
         compared,
         _reason([mix.name for mix in mixes], compared, best_scales, len(strings)),
     )

@@ -154,9 +154,12 @@ class SEvalPredictor(StringRegressor):
         constant = constant_outputs(strings)
         self.constants_ = values_of_constants(values, constant, directions or ["max"] * values.shape[1])
         self.unseen_ = self._with_constants(self.unseen_, constant)
+        deviations = np.full(values.shape, np.nan)
+        if selection.deviations is not None:
+            deviations[rows] = selection.deviations
         self.conformals_ = [
-            Conformal.fit(column[used], unseen[used])
-            for column, unseen in zip(values.T, self.unseen_.T, strict=True)
+            Conformal.fit(column[used], unseen[used], None if selection.deviations is None else deviation[used])
+            for column, unseen, deviation in zip(values.T, self.unseen_.T, deviations.T, strict=True)
             # Errors of networks with a constant output say nothing about other networks.
             for used in [np.isfinite(column) & np.isfinite(unseen) & ~constant]
         ]
@@ -221,7 +224,8 @@ class SEvalPredictor(StringRegressor):
         values = self._values(strings, proxies)
         if interval is None:
             return self._shaped(values)
-        both = [c.bounds(column, interval) for c, column in zip(self.conformals_, values.T, strict=True)]
+        columns = zip(self.conformals_, values.T, self.deviations(strings).T, strict=True)
+        both = [conformal.bounds(column, interval, deviation) for conformal, column, deviation in columns]
         low, high = (np.stack(side, axis=1) for side in zip(*both, strict=True))
         return self._shaped(values), self._shaped(low), self._shaped(high)
 
@@ -239,8 +243,16 @@ class SEvalPredictor(StringRegressor):
         if side not in ("lower", "upper"):
             raise InputError(f"side must be 'lower' or 'upper', not {side!r}")
         values = self._values(strings, proxies)
-        bounds = [getattr(c, side)(column, confidence) for c, column in zip(self.conformals_, values.T, strict=True)]
+        columns = zip(self.conformals_, values.T, self.deviations(strings).T, strict=True)
+        bounds = [getattr(conformal, side)(column, confidence, deviation) for conformal, column, deviation in columns]
         return self._shaped(np.stack(bounds, axis=1))
+
+    def deviations(self, strings: Sequence[str]) -> Values:
+        """Return what errors are relative to, ``(n, m)``; 1 where all networks have equal errors."""
+        if not any(conformal.scaled for conformal in self.conformals_):
+            return np.ones((len(strings), len(self.conformals_)))
+        (model,) = self.models_
+        return np.asarray(model.deviations(strings, self._inputs_beside_strings(strings, None)))
 
     def standardised(self, strings: Sequence[str]) -> Values:
         """Return ``(n, m)`` predictions on the scales that metrics were learned on; NaN for unsupported networks."""

@@ -232,12 +232,14 @@ class PredictedBound:
         values = self.source.predictions(genotypes)[:, self.column]
         support = predictor.classifiers_[self.column]
         supported = np.ones(len(values)) if support is None else support.probability(strings.strings(genotypes))
+        deviations = predictor.deviations(strings.strings(genotypes))[:, self.column]
         bounds = np.full(len(genotypes), math.inf if self.side == "upper" else -math.inf)
         # P(supported and within) = P(supported) P(within | supported), and the intervals are those of the latter.
         levels = self.confidence / np.maximum(supported, self.confidence)
         for level in np.unique(levels[levels < 1]):
             rows = levels == level
-            bounds[rows] = getattr(predictor.conformals_[self.column], self.side)(values[rows], float(level))
+            bound = getattr(predictor.conformals_[self.column], self.side)
+            bounds[rows] = bound(values[rows], float(level), deviations[rows])
         seconds = (time.perf_counter() - began) / len(genotypes)
         return [{metric: Measured(float(bound), seconds) for metric in metrics} for bound in bounds]
 

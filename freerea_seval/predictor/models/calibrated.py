@@ -48,6 +48,8 @@ _SPREAD, _SPREAD_DEVIATION = 0.35, 0.6
 _SPREADS, _NOISES = np.linspace(-3.0, 1.0, 41), np.linspace(-3.0, 3.0, 13)
 _DEGREES = 4.0
 _STEPS = 5
+#: Smaller variances are rounding errors.
+_SMALLEST_VARIANCE = 1e-10
 #: Logarithms of predictions are clipped here, where doubles have their limits.
 _LARGEST = 700.0
 #: The columns of features with the references, in logarithms.
@@ -61,11 +63,13 @@ class _Posterior(NamedTuple):
         spread: mean of b.
         centre: of the measured logarithms.
         weights: ``(p,)`` means of b times the coefficients of the columns of :func:`prior_columns`.
+        covariance: ``(p, p)`` of these, for the mean b and noise.
     """
 
     spread: float
     centre: float
     weights: Values
+    covariance: Values
 
 
 class CalibratedPredictor(StringRegressor):
@@ -133,6 +137,21 @@ class CalibratedPredictor(StringRegressor):
         values: Values = np.exp(np.minimum(np.maximum(np.stack(logarithms, axis=1), -_LARGEST), _LARGEST))
         return values[:, 0] if self.single_ else values
 
+    def deviations(self, strings: Sequence[str], proxies: npt.ArrayLike | None = None) -> Values:
+        """Return the standard deviations ``(n, m)`` of the logarithms of expected values, without noise.
+
+        They are small for networks like those that were measured.
+
+        Raises:
+            InputError: as :meth:`predict`.
+            sklearn.exceptions.NotFittedError: before :meth:`fit`.
+        """
+        check_is_fitted(self, "posteriors_")
+        _, columns = self._columns(strings, proxies)
+        with one_thread():
+            variances = [((columns @ p.covariance) * columns).sum(axis=1) for p in self.posteriors_]
+        return np.asarray(np.sqrt(np.maximum(np.stack(variances, axis=1), _SMALLEST_VARIANCE)))
+
     def _columns(self, strings: Sequence[str], proxies: npt.ArrayLike | None) -> tuple[Values, Values]:
         """Return m ``(n,)``, and the columns ``(n, p)`` of the coefficients, each times its prior deviation."""
         devices = np.asarray(proxies if proxies is not None else np.empty((len(strings), 0)), dtype=np.float64)
@@ -157,7 +176,7 @@ class CalibratedPredictor(StringRegressor):
             "vocabulary": self.features_.vocabulary_,
             "devices": self.proxies_,
             "costs": [self.centre_.tolist(), self.factor_.tolist()],
-            "metrics": [[p.spread, p.centre, p.weights.tolist()] for p in self.posteriors_],
+            "metrics": [[p.spread, p.centre, p.weights.tolist(), p.covariance.tolist()] for p in self.posteriors_],
         }
         return content, {}
 
@@ -167,15 +186,16 @@ class CalibratedPredictor(StringRegressor):
         self.features_ = StringFeatures.of(state["vocabulary"])
         self.centre_, self.factor_ = (np.array(row, dtype=np.float64) for row in state["costs"])
         self.posteriors_ = [
-            _Posterior(float(spread), float(centre), np.array(weights, dtype=np.float64))
-            for spread, centre, weights in state["metrics"]
+            _Posterior(float(spread), float(centre), *(np.array(part, dtype=np.float64) for part in arrays))
+            for spread, centre, *arrays in state["metrics"]
         ]
         if self.single_ and len(self.posteriors_) != 1:
             raise ValueError(f"expected one metric, got {len(self.posteriors_)}")
         columns = self.features_.costs_
         k = len(_TOTALS) + columns.stop - columns.start
-        arrays = [self.centre_, self.factor_, *(p.weights for p in self.posteriors_)]
-        if [a.shape for a in arrays] != [(k,)] * 2 + [(2 + self.proxies_ + k,)] * len(self.posteriors_):
+        p = 2 + self.proxies_ + k
+        arrays = [self.centre_, self.factor_, *(a for posterior in self.posteriors_ for a in posterior[2:])]
+        if [a.shape for a in arrays] != [(k,)] * 2 + [(p,), (p, p)] * len(self.posteriors_):
             raise ValueError("its arrays do not fit together")
         if not all(np.isfinite(a).all() for a in [*arrays, *((p.spread, p.centre) for p in self.posteriors_)]):
             raise ValueError("expected finite numbers")
@@ -249,4 +269,9 @@ def _posterior(mean: Values, columns: Values, logarithms: Values) -> _Posterior:
         squares = noises[:, None, None] * (dual / precision) ** 2
         precision = (density[:, :, None] * (_DEGREES + 1.0) / (_DEGREES + squares)).sum(axis=(0, 1))
     weights = columns.T @ (density[:, :, None] * spreads[:, None] * dual).sum(axis=(0, 1))
-    return _Posterior(float(density.sum(axis=0) @ spreads), centre, weights)
+    spread, noise = float(density.sum(axis=0) @ spreads), float(density.sum(axis=1) @ noises)
+    # The covariance of coefficients whose prior is standard normal (Rasmussen 2006, 2.11).
+    weighted = root[:, None] * columns
+    inner = weighted @ weighted.T + noise * np.eye(len(targets))
+    covariance = np.eye(columns.shape[1]) - weighted.T @ np.linalg.solve(inner, weighted)
+    return _Posterior(spread, centre, weights, spread**2 * covariance)

@@ -20,6 +20,8 @@ _KNOTTED = ("rank", "blend")
 _KNOTS = 1000
 #: Beyond its ends, the scale is extrapolated with the slope of the outermost twentieth of the knots.
 _OUTER = 20
+#: The smallest number with full precision.
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 class Scale(NamedTuple):
@@ -41,7 +43,7 @@ class Scale(NamedTuple):
 
     def score(self, values: Values) -> Values:
         """Map values in the metric's unit, ``(n,)``; NaN stays NaN."""
-        x = np.log(np.maximum(values, np.finfo(np.float64).tiny)) if self.name == "log" else values
+        x = np.log(np.maximum(values, _SMALLEST)) if self.name == "log" else values
         if self.name in _KNOTTED:
             return _interpolate(x, self.values, self.scores)
         return np.asarray((x - self.values[0]) / (self.values[1] - self.values[0]), dtype=np.float64)
@@ -75,7 +77,7 @@ class Scale(NamedTuple):
 def fit_scale(name: ScaleName, values: Values) -> Scale:
     """Fit a scale to ``(n,)`` values, at least one of them finite; others are ignored.
 
-    ``log`` falls back to ``linear`` if any value is not positive.
+    ``log`` falls back to ``linear`` if any value is not positive, or too small for full precision.
 
     Raises:
         InputError: there is no such scale.
@@ -90,13 +92,11 @@ def fit_scale(name: ScaleName, values: Values) -> Scale:
         if name == "blend" and len(different) > 1 and finite.std() > 0:
             scores = (scores + (different - finite.mean()) / finite.std()) / 2
         return Scale(name, different[kept], scores[kept])
-    if name == "log" and (finite <= 0).any():
+    if name == "log" and (finite < _SMALLEST).any():
         name = "linear"
     x = np.log(finite) if name == "log" else finite
     spread = float(x.std()) if np.ptp(x) > 0 else 1.0
-    spread = max(
-        spread, 1e-12 * abs(float(x.mean())), float(np.finfo(np.float64).tiny)
-    )  # larger than the rounding error
+    spread = max(spread, 1e-12 * abs(float(x.mean())), _SMALLEST)  # larger than the rounding error
     return Scale(name, np.array([x.mean(), x.mean() + spread]), np.array([0.0, 1.0]))
 
 

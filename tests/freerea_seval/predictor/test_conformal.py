@@ -70,6 +70,23 @@ def test_intervals_of_costs_are_relative_and_positive() -> None:
     assert not Conformal.fit(accuracies + rng.normal(0.0, 0.05, 40) * (95.0 - accuracies), accuracies).relative
 
 
+def test_intervals_are_proportional_to_the_deviations_of_predictions() -> None:
+    rng, n = np.random.default_rng(11), 4_000
+    deviations = np.exp(rng.uniform(-3.0, 0.0, n))
+    predicted = np.exp(rng.uniform(-3.0, 4.0, n))
+    measured = predicted * np.exp(deviations * rng.normal(size=n))
+    known, new = slice(1_000), slice(1_000, None)
+    intervals = Conformal.fit(measured[known], predicted[known], deviations[known])
+    twin = Conformal.restore(json.loads(json.dumps(intervals.state())))
+    for coverage in (0.8, 0.9):
+        low, high = twin.bounds(predicted[new], coverage, deviations[new])
+        covered = (low <= measured[new]) & (measured[new] <= high)
+        for part in (deviations[new] < 0.1, deviations[new] > 0.5):  # in every part, unlike intervals of one width
+            assert covered[part].mean() == pytest.approx(coverage, abs=0.06)
+    low, high = Conformal.fit(measured[known], predicted[known]).bounds(predicted[new], 0.9)
+    assert ((low <= measured[new]) & (measured[new] <= high))[deviations[new] > 0.5].mean() < 0.8
+
+
 @pytest.mark.parametrize("confidence", [0.5, 0.75, 0.9])
 def test_each_one_sided_bound_holds_as_often_as_it_promises(confidence: float) -> None:
     rng, draws, n = np.random.default_rng(7), 1_500, 39
@@ -199,6 +216,7 @@ STATE = PLAIN.state()
         (lambda: Conformal.restore({}), "intervals: expected 'samples', 'errors' and 'relative' as they were saved"),
         (lambda: Conformal.restore({**STATE, "more": 1}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "samples": True}), "as they were saved; train anew"),
+        (lambda: Conformal.restore({**STATE, "relative": False, "scaled": True}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "errors": [0.0, 1.0, math.nan]}), "as they were saved; train anew"),
         (lambda: Conformal.restore({**STATE, "samples": 4}), "expected 4 ascending errors of 4 samples, got 3; train"),
         (lambda: Conformal.restore({**STATE, "samples": -3}), "ascending errors of -3 samples, got 3"),

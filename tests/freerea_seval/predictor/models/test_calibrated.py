@@ -76,6 +76,30 @@ def test_the_posterior_equals_that_of_a_naive_twin() -> None:
     assert predicted == pytest.approx(naive, rel=1e-6)
 
 
+def test_deviations_are_those_of_a_naive_twin() -> None:
+    rng = np.random.default_rng(1)
+    mean, columns = rng.normal(size=9), rng.normal(size=(9, 4))
+    posterior = calibrated._posterior(mean, columns, 2.0 + 0.4 * mean)  # no outlier: all measurements weigh alike
+    noises = calibrated._NOISE * np.exp(calibrated._NOISES)
+    # Of coefficients with a standard normal prior and measurements with some noise, in the space of coefficients.
+    naive = [
+        posterior.spread**2 * np.linalg.inv(np.eye(4) + columns.T @ columns * weight / noise)
+        for noise, weight in ((noises[0], 1.25), (noises[-1], 0.2))
+    ]
+    least, most = (np.diag(covariance) for covariance in naive)
+    assert (least < np.diag(posterior.covariance)).all()
+    assert (np.diag(posterior.covariance) < most).all()
+    assert np.linalg.eigvalsh(posterior.covariance).min() > 0
+
+
+def test_networks_like_those_that_were_measured_have_small_deviations() -> None:
+    rows, values = measured(10)
+    model = CalibratedPredictor().fit([STRINGS[row] for row in rows], values[rows], BASE[rows])
+    deviations = model.deviations(STRINGS, BASE)
+    assert deviations.shape == (len(STRINGS), 1)
+    assert deviations[rows].mean() < deviations.mean()
+
+
 def measured(count: int) -> tuple[list[int], Values]:
     """Return networks, and the milliseconds of all on a device that resembles the others."""
     return list(range(0, len(STRINGS), len(STRINGS) // count))[:count], 2.0 + COUNTS @ np.array([0.7, 0.35])
@@ -155,7 +179,8 @@ def test_the_state_goes_through_json_and_is_checked() -> None:
     changes: list[dict[str, Any]] = [
         {"devices": 2},
         {"vocabulary": [name for name in state["vocabulary"] if not name.startswith("cost conv")]},
-        {"metrics": [[1.0, float("nan"), state["metrics"][0][2]]]},
+        {"metrics": [[1.0, float("nan"), *state["metrics"][0][2:]]]},
+        {"metrics": [[*state["metrics"][0][:3], [[1.0]]]]},
         {"metrics": state["metrics"] * 2},
     ]
     for change in changes:

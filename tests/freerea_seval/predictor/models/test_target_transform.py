@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 
@@ -104,6 +104,7 @@ def test_a_logarithm_needs_positive_values() -> None:
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.sampled_from(SCALES))
+@example([1.1125369292536007e-308], "log")
 def test_any_values_come_back(values: list[float], name: ScaleName) -> None:
     array = np.array(values)
     scale = fit_scale(name, array)
