@@ -23,6 +23,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.decomposition import PCA
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from experiments.predictors.benchmark import strings_of
 from experiments.predictors.devices import read_devices
@@ -54,12 +58,15 @@ SPLITS = {
 #: ``calibrated``: with the base predictor, from random cells; ``planned``: from chosen ones; ``elsewhere``: from random
 #: cells that no training device has measured. ``alone``, ``planned-alone``: the same model without a base predictor;
 #: ``shipped``, ``planned-shipped``: with the base predictor that comes with the package; ``auto``: the default of
-#: ``train``, without a base predictor. ``nearest``: the true latencies of the training device whose latencies correlate
-#: best over the measured cells. ``multiply-adds`` needs no measurement.
+#: ``train``, without a base predictor. These know the true latencies of the training devices for all cells: ``nearest``
+#: takes the device whose latencies correlate best over the measured cells, ``components`` a ridge regression on their
+#: principal components. ``multiply-adds`` needs no measurement.
 WAYS = (
     "calibrated", "planned", "elsewhere", "shipped", "planned-shipped", "alone", "planned-alone", "auto",
-    "nearest", "multiply-adds",
+    "nearest", "components", "multiply-adds",
 )  # fmt: skip
+_RANKINGS = {"nearest", "components", "multiply-adds"}
+_NEED_TRAINING = {"calibrated", "planned", "elsewhere", "nearest", "components"}
 _BASE_NETWORKS, _POOL, _TESTED = 900, 400, 1500
 ROW = (
     "split", "device", "way", "networks", "draw", "spearman", "median_error", "coverage", "coverage_of_fast", "train_s"
@@ -108,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     training, test = SPLITS[options.split]
     if missing := set(training + test) - set(devices.table):
         raise InputError(f"{options.table} lacks the devices {', '.join(sorted(missing))} of split {options.split!r}")
-    if not training and (learning := sorted(set(options.ways) & {"calibrated", "planned", "elsewhere", "nearest"})):
+    if not training and (learning := sorted(set(options.ways) & _NEED_TRAINING)):
         raise InputError(
             f"split {options.split!r} has no training devices for {', '.join(learning)}; leave these ways out"
         )
@@ -135,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for draw in range(options.draws)
     ]
     for split, device, way, networks, draw in journal.missing(ROW[:5], jobs, "calibrations"):
-        if way in ("nearest", "multiply-adds"):
+        if way in _RANKINGS:
             row = judge_ranking(devices, device, [other for other in training if other != device], way, networks, draw)
         else:
             row = judge(devices, device, bases_of(device, way), way, networks, draw)
@@ -185,6 +192,10 @@ def judge_ranking(
     if way == "nearest":
         name = max(training, key=lambda other: spearman(table[other].iloc[measured], table[device].iloc[measured]))
         ranking = table[name].to_numpy(float)[tested]
+    elif way == "components":
+        known = make_pipeline(StandardScaler(), PCA()).fit_transform(np.log(table[list(training)]))
+        ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(known[measured], np.log(table[device].iloc[measured]))
+        ranking = ridge.predict(known[tested])
     else:
         ranking = StringFeatures().fit_transform(devices.pick(tested))[:, TOTALS.index("total multiply-adds")]
     return {name: "" for name in ROW[5:]} | {"spearman": f"{spearman(table[device].iloc[tested], ranking):.6g}"}
