@@ -64,7 +64,7 @@ def main() -> None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the process ends
     share_cores()  # before a command imports torch, scikit-learn or xgboost
     try:
-        status: Any = app(standalone_mode=False)
+        status: Any = app(standalone_mode=False, prog_name="freerea-seval")
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has closed the pipe
             _end_without_reader()
@@ -77,7 +77,8 @@ def main() -> None:
             if type(error).__name__ == "NoArgsIsHelpError":  # called without a command: the message is the help
                 echo(message)
                 sys.exit(0)
-            _fail(f"{message.rstrip('.')}; see freerea-seval --help")
+            command = getattr(getattr(error, "ctx", None), "command_path", "freerea-seval")
+            _fail(f"{message.rstrip('.')}; see {command} --help")
         from freerea_seval.runs.answers import AnswersWanted
 
         if isinstance(error, AnswersWanted):

@@ -230,8 +230,8 @@ def test_a_nats_bench_folder_with_code_in_it_is_refused(place: Path, capsys: pyt
         (("search", "good.yaml", "--resume", "run"), "leave out the config"),
         (("search", "--resume", "."), "is not a run folder: it has no config.yaml"),
         (("report", "nowhere"), "is not a run folder"),
-        (("search", "--fast"), "No such option"),
-        (("serach",), "No such command"),
+        (("search", "--fast"), "; see freerea-seval search --help"),
+        (("serach",), "No such command 'serach'. Did you mean 'search'?; see freerea-seval --help"),
         (("predict", "nowhere", "x"), "nowhere"),
         (
             ("train", "good.csv", "--metric", "latency_ms", "-o", "p", "--direction", "up"),
