@@ -170,7 +170,7 @@ def select(
         np.stack([mix.unseen for mix in mixes], axis=1),
         deviations,
         compared,
-        _reason([mix.name for mix in mixes], compared, best_scales, len(strings)),
+        _reason([mix.name for mix in mixes], compared, best_scales, len(folds)),
     )
 
 
@@ -305,12 +305,14 @@ def _rows(proxies: Values | None, rows: Indices) -> Values | None:
     return None if proxies is None else proxies[rows]
 
 
-def _reason(selected: Sequence[str], compared: Mapping[str, float], scales: Sequence[str], networks: int) -> str:
-    how = "five-fold cross-validation" if networks <= MANY else "a fifth of the networks held out"
+def _reason(selected: Sequence[str], compared: Mapping[str, float], scales: Sequence[str], folds: int) -> str:
+    names = {1: "a fifth of the networks held out", _FOLDS: "five-fold cross-validation"}
+    how = names.get(folds, "leave-one-out cross-validation")
     models = " and ".join(
         name if count == len(selected) else f"{name} ({count} of {len(selected)} metrics)"
         for name, count in Counter(selected).items()
     )
     shown = {name: tau for name, tau in compared.items() if "+" not in name or name in selected}
     taus = ", ".join(f"{name} {tau:.3f}" for name, tau in shown.items())
-    return f"{models} on {'/'.join(dict.fromkeys(scales))} scale, by Kendall's tau in {how}: {taus}"
+    scale = "" if set(selected) <= set(LEARN_VALUES) else f" on {'/'.join(dict.fromkeys(scales))} scale"
+    return f"{models}{scale}, by Kendall's tau in {how}: {taus}"

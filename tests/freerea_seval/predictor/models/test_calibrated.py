@@ -138,6 +138,12 @@ def test_it_is_a_candidate_for_few_positive_values_and_for_all_beside_other_devi
     assert "calibrated" in candidates(25, values, [base])
 
 
+def test_its_choice_names_leave_one_out_and_no_scale() -> None:
+    rows, values = measured(10)
+    fitted = SEvalPredictor("calibrated").fit([STRINGS[row] for row in rows], values[rows])
+    assert fitted.choice_.startswith("calibrated, by Kendall's tau in leave-one-out cross-validation: calibrated 0.")
+
+
 def test_an_outlier_counts_little() -> None:
     rows, values = measured(12)
     disturbed = values.copy()
