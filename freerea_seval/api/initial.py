@@ -58,7 +58,8 @@ def initial_config(path: Path, space: str, metric: str, most: float | None, devi
         preset: of the search.
 
     Raises:
-        InputError: an unknown space, metric or preset, or a metric that the space does not have.
+        InputError: an unknown space, metric or preset, a metric that the space does not have, or a bound that no
+            network keeps.
     """
     reads_tokens = input_dtype(make_space(space, path.parent)) == "int64"
     if metric in ("time_to_first_token", "time_per_token") and not reads_tokens:
@@ -66,6 +67,8 @@ def initial_config(path: Path, space: str, metric: str, most: float | None, devi
         raise InputError(f"metric {metric!r} is of language models: choose a space of {models}, or of your own")
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
+    if most is not None and metric in (*MEASURED, *COUNTED) and not most > 0:
+        raise InputError(f"no network has a {metric} of {most:g} or less; expected a positive bound")
     source = _source(metric, path.parent)
     objective: dict[str, Any] = {"metric": source.metric, "source": source.argument}
     if most is None:

@@ -90,6 +90,7 @@ def test_a_config_of_it_runs(folder: Path) -> None:
         (("--preset", "best"), "unknown preset 'best'"),
         (("--metric", "nowhere.csv:m"), "nowhere.csv"),
         (("--metric", "no_such_module:f"), "cannot import 'no_such_module'"),
+        (("--metric", "params", "--max", "-3"), "no network has a params of -3 or less; expected a positive bound"),
         (("--device", "cuda:7"), "device 'cuda:7' cannot be used here"),
         (("--space", "fbnet", "--preset", "published"), "does not define the metric skip"),
     ],
