@@ -24,6 +24,9 @@ _CLEAR = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 #: Written to ``clear_refs``, it sets the peak to what is resident now (Linux, proc_pid_clear_refs(5)).
 _RESET_PEAK = "5"
+#: Bytes from which glibc gives an allocation pages of its own, which it returns as soon as they are freed. By default,
+#: the threshold grows while a program runs, and whether freed tensors stay resident differs from process to process.
+_OWN_PAGES = "65536"
 
 
 def check_memory(backend: str, device: str) -> None:
@@ -55,7 +58,8 @@ def peaks_mb(specs: Sequence[NetworkSpec]) -> Iterator[float | None]:
         return
     command = [sys.executable, "-m", "freerea_seval.measurement.memory"]
     # One thread: a process with several threads cannot be forked safely.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    environment = {**os.environ, **threads, "MALLOC_MMAP_THRESHOLD_": _OWN_PAGES}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
     ) as worker:
