@@ -26,6 +26,8 @@ _POOL = 400
 _REPEATABLE = 1.5
 #: Splits into halves from which is estimated what more measurements are worth.
 _HALVINGS = 5
+#: What can be measured of networks here.
+_MEASURED = ("latency", "memory", "energy")
 
 
 def plan(
@@ -255,6 +257,7 @@ def measure_and_calibrate(
     space: str = "nats-tss",
     genotypes: str | Path | None = None,
     *,
+    metric: str = "latency",
     base: Sequence[str | Path] | None = None,
     earlier: Sequence[str | Path] = (),
     ssh: str | None = None,
@@ -266,24 +269,33 @@ def measure_and_calibrate(
     seed: int = 0,
     progress: bool = True,
 ) -> Calibration:
-    """Choose networks, measure their latency on this machine or another, and calibrate a predictor to it.
+    """Choose networks, measure what they cost on this machine or another, and calibrate a predictor to it.
 
     The measurements are in ``OUTPUT.csv``; after an interruption, the same call goes on with them.
 
     Args:
         output: folder of the predictor.
         n, space, genotypes, base, seed, progress: see :func:`plan` and :func:`calibrate`.
+        metric: ``latency``, or on this machine ``memory`` or ``energy``.
         earlier: CSV files of earlier calibrations to this device, which are learned as well.
         ssh: host that measures, as ``ssh`` takes it; None for this machine.
         python: its Python, with onnxruntime and numpy.
         backend, device, batch_size, threads: see :func:`freerea_seval.measure`.
 
     Raises:
-        InputError: as :func:`plan`, :func:`freerea_seval.measure` and :func:`calibrate`; ``backend`` or ``device`` are
-            given beside ``ssh``, which measures with ONNX Runtime on the CPU.
+        InputError: as :func:`plan`, :func:`freerea_seval.measure` and :func:`calibrate`; the metric cannot be measured
+            there; ``backend`` or ``device`` are given beside ``ssh``, which measures with ONNX Runtime on the CPU.
     """
+    from freerea_seval.sources.device import COLUMNS, check_measurable
+
     folder = Path(output).absolute()
     check_new(folder)
+    if metric not in _MEASURED or (ssh is not None and metric != "latency"):
+        valid = "latency" if ssh is not None else ", ".join(_MEASURED)
+        raise InputError(f"metric {metric!r} cannot be measured here; expected one of: {valid}")
+    check_measurable(metric, device)
+    if base is None and metric != "latency":  # the predictor that comes with the package is of latencies
+        base = ()
     measured = folder.with_name(folder.name + ".csv")
     chosen = plan(n, space, genotypes, base, earlier, seed, progress=progress)
     if ssh is None:
@@ -295,6 +307,7 @@ def measure_and_calibrate(
             batch_size=batch_size,
             threads=threads,
             seed=seed,
+            memory=metric == "memory",
             output=measured,
             progress=progress,
         )
@@ -307,4 +320,5 @@ def measure_and_calibrate(
             raise InputError("over ssh, networks run in ONNX Runtime on the CPU; leave out --backend and --device")
         networks = space_networks(as_space(space), chosen, batch_size or 1, seed, *space_spec(space))
         SshMachine(ssh, python, threads).measure(networks, measured, ROUNDS, progress_bars(progress))
-    return calibrate([*earlier, measured], folder, base=base, space=space, seed=seed, progress=progress)
+    column = COLUMNS[metric]
+    return calibrate([*earlier, measured], folder, metric=column, base=base, space=space, seed=seed, progress=progress)

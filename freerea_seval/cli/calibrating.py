@@ -93,6 +93,7 @@ def run(
     n: PlannedOption = 10,
     space: SpaceOption = "nats-tss",
     genotypes: GenotypesOption = None,
+    metric: Annotated[str, typer.Option(help="latency; or on this machine, memory or energy.")] = "latency",
     base: DeviceBaseOption = None,
     earlier: EarlierOption = None,
     ssh: Annotated[str | None, typer.Option(help="Host that measures; by default this machine.")] = None,
@@ -103,7 +104,7 @@ def run(
     threads: Annotated[int, typer.Option(help="CPU threads of a network.")] = 1,
     seed: Annotated[int, typer.Option(help="Draws random networks.", min=0, max=LARGEST_SEED)] = 0,
 ) -> None:
-    """Choose networks, measure their latency on this machine or over SSH, and train a predictor."""
+    """Choose networks, measure what they cost on this machine or over SSH, and train a predictor."""
     from freerea_seval.api.calibrating import measure_and_calibrate
 
     calibration = measure_and_calibrate(
@@ -111,6 +112,7 @@ def run(
         n,
         space,
         genotypes,
+        metric=metric,
         base=base,
         earlier=earlier or (),
         ssh=ssh,

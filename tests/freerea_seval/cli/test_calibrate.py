@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -157,6 +158,26 @@ def test_this_machine_is_calibrated_in_one_command(
     assert measured["latency_ms"].notna().sum() == 10
     elsewhere = ("-o", tmp_path / "there", "--ssh", "pi", "--backend", "onnx")
     refused(capsys, "leave out --backend and --device", *arguments[:-4], *elsewhere)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux")
+def test_memory_is_calibrated_in_one_command_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("calibrate", "run", "-o", tmp_path / "memory", "--metric", "memory")
+    assert call(*arguments) == 0
+    assert "predicts peak_mb from 10 networks" in capsys.readouterr().out
+    assert fs.load_predictor(tmp_path / "memory").info.base == ()  # the base of the package is of latencies
+
+
+def test_what_cannot_be_measured_is_no_metric_of_a_calibration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("calibrate", "run", "-o", tmp_path / "here", "--metric")
+    refused(
+        capsys, "metric 'heat' cannot be measured here; expected one of: latency, memory, energy", *arguments, "heat"
+    )
+    refused(capsys, "expected one of: latency", *arguments, "memory", "--ssh", "pi")
+    refused(capsys, "memory is measured with --backend eager", *arguments, "memory", "--backend", "onnx")
 
 
 def test_a_calibration_starts_from_the_base_of_the_package_unless_asked_not_to(tmp_path: Path, table: Path) -> None:
