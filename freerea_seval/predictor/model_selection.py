@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
+from freerea_seval.predictor.features.layer_features import independent_layers
 from freerea_seval.predictor.models.registry import (
     GIVE_DEVIATIONS,
     LEARN_VALUES,
@@ -39,8 +40,9 @@ Fold = tuple[Indices, Indices]
 
 #: Below this number of networks, candidates are averaged. Above it, averaging is no better than the best candidate.
 _FEW = 50
-#: Below this number of networks, trees learn little from the place of operations, and take time.
-_ENOUGH_FOR_PLACES = 100
+#: Kendall's tau on spaces whose layers differ at more places than this, independently of each other, improves by a
+#: model that has each layer's size. Cells of NAS-Bench-201 are repeated, and have two such places.
+_INDEPENDENT_LAYERS = 3.0
 #: Up to this number of networks, each is predicted out of fold; above it, a fifth of them by a model of the others.
 MANY = 2000
 _FOLDS = 5
@@ -105,10 +107,8 @@ def select(
     # Ten measurements are too few to leave out two.
     leave_one_out = model == "calibrated" and len(strings) <= _FEW
     folds = _folds(len(strings), seed, groups, len(strings) if leave_one_out else _FOLDS)
-    candidates = {
-        name: members(name, len(strings), proxies is not None)
-        for name in _candidates(model, len(strings), proxies is not None, more)
-    }
+    names = [model] if model != "auto" else _candidates(strings, proxies is not None, more)
+    candidates = {name: members(name, len(strings), proxies is not None) for name in names}
     models = sorted({member for parts in candidates.values() for member in parts})
     # With few networks, the blend is as good as the better of linear and rank, and a comparison would be noise.
     usual: tuple[ScaleName, ...] = ("blend",) if len(strings) <= MANY else ("linear", "log", "rank", "blend")
@@ -273,13 +273,19 @@ def _tau(values: Values, predicted: Values) -> float:
     return kendall_tau(values, predicted)
 
 
-def _candidates(model: str, networks: int, proxies: bool, more: Sequence[str]) -> list[str]:
-    if model != "auto":
-        return [model]
+def _candidates(strings: Sequence[str], proxies: bool, more: Sequence[str]) -> list[str]:
+    """Return the names of what ``auto`` compares."""
+    networks = len(strings)
+    layered = _FEW <= networks <= MANY and independent_layers(strings) > _INDEPENDENT_LAYERS
     if networks <= MOST_FOR_GP:
-        placed = ["gp+placed"] if networks >= _ENOUGH_FOR_PLACES else []
-        return ["boosted", "gp", "additive", "boosted+gp", "additive+gp", *placed, *more]
-    names = ["boosted", "ordered", "placed"] if networks <= MANY else ["ordered", "shallow", "robust"]
+        return [
+            *("boosted", "gp", "additive", "boosted+gp", "additive+gp"),
+            *(("layered", "boosted+layered") if layered else ()),
+            *more,
+        ]
+    names = ["boosted", "ordered", *(["layered"] if layered else [])]
+    if networks > MANY:
+        names = ["ordered", "shallow", "robust"]
     if members("ensemble", networks, proxies) != ("boosted",):  # another model is available
         names.append("mlp")
     # The means of models that err differently are better than each: every combination is a candidate.

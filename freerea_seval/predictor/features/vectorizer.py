@@ -129,6 +129,11 @@ class StringFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self._columns().named("cost ")
 
     @property
+    def counts_(self) -> slice:
+        """The columns ``count ...``: how many operations of a kind have certain shapes."""
+        return self._columns().named("count ")
+
+    @property
     def order_(self) -> slice:
         """The columns ``order ...``: operations with the distances of their operands, and pairs of consecutive ones."""
         return self._columns().named("order ")

@@ -95,7 +95,6 @@ class BoostedPredictor(StringRegressor):
         distinct: weigh each different string once, instead of by the number of its networks. The default suits new
             networks that are distributed like those of training.
         order: use the features of the order of execution as well, which some devices depend on.
-        place: use the features of the place of operations as well, which the accuracy of long chains depends on.
         objective: XGBoost's loss.
         seed: fixes the subsamples and the folds.
 
@@ -113,7 +112,6 @@ class BoostedPredictor(StringRegressor):
         colsample_bynode: float = 0.3,
         distinct: bool = False,
         order: bool = False,
-        place: bool = False,
         objective: str = "reg:squarederror",
         seed: int = 0,
     ) -> None:
@@ -124,7 +122,6 @@ class BoostedPredictor(StringRegressor):
         self.colsample_bynode = colsample_bynode
         self.distinct = distinct
         self.order = order
-        self.place = place
         self.objective = objective
         self.seed = seed
 
@@ -256,8 +253,8 @@ class BoostedPredictor(StringRegressor):
     def _visible(self, matrix: Matrix) -> Matrix:
         """Return the columns that the trees see."""
         features = self.features_
-        hidden = [*([] if self.order else [features.order_]), *([] if self.place else [features.place_])]
-        return features.without(matrix, *hidden) if hidden else matrix
+        hidden = (features.place_,) if self.order else (features.order_, features.place_)
+        return features.without(matrix, *hidden)
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: values for JSON, and files by name."""
@@ -277,7 +274,6 @@ class BoostedPredictor(StringRegressor):
             "single": bool(self.single_),
             "proxies": self.proxies_,
             "order": bool(self.order),
-            "place": bool(self.place),
             "metrics": metrics,
         }
         return content, {f"trees-{i}.json": bytes(b.trees.save_raw("json")) for i, b in enumerate(self.blends_)}
@@ -290,7 +286,6 @@ class BoostedPredictor(StringRegressor):
         """
         self.features_ = StringFeatures.of(state["vocabulary"])
         self.single_, self.order = bool(state["single"]), bool(state["order"])
-        self.place = bool(state.get("place", False))  # an earlier version had no such features
         self.proxies_ = read_count(state["proxies"])
         self.blends_ = []
         width = self.features_.costs_.stop - self.features_.costs_.start

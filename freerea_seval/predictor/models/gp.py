@@ -30,13 +30,13 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from freerea_patch import InputError
 from freerea_seval.predictor.features.proxies import ProxyColumns, signed_logarithms
-from freerea_seval.predictor.features.vectorizer import StringFeatures, check_strings
+from freerea_seval.predictor.features.vectorizer import Matrix, StringFeatures, check_strings
 from freerea_seval.predictor.models.validation import StringRegressor, Values, checked, scales
 
 Indices = npt.NDArray[np.int64]
 
 #: The largest training set: time grows with the cube of its size, memory with the square.
-MOST = 1500
+MOST = 2000
 #: Blocks of features that share a length scale, by the first word of their names. All other features (extremes and
 #: means over paths) are a further block, and so are proxies.
 _BLOCKS = (
@@ -265,7 +265,7 @@ class GaussianProcessPredictor(StringRegressor):
         """Learn metrics.
 
         Args:
-            strings: ``(n,)`` network strings, at most 1,500.
+            strings: ``(n,)`` network strings, at most 2,000.
             y: ``(n,)`` values of a metric, which may all be equal, or ``(n, m)`` of several; NaN among several is a
                 missing value.
             proxies: ``(n, k)`` other numbers of every network, such as zero-cost proxies; NaN or infinity is a missing
@@ -273,7 +273,7 @@ class GaussianProcessPredictor(StringRegressor):
 
         Raises:
             InputError: fewer than five values of a metric, or values or proxies that differ from the strings in number.
-            InputError: more than 1,500 strings.
+            InputError: more than 2,000 strings.
             InputError: a value is infinite or not a number, or a string is not a network string.
         """
         values = checked(strings, y)
@@ -313,7 +313,7 @@ class GaussianProcessPredictor(StringRegressor):
             InputError: a string is not a network string, or proxies and strings differ in number.
         """
         self.features_ = StringFeatures()
-        columns = signed_logarithms(self.features_.fit_transform(strings).astype(np.float64))
+        columns = self._columns(strings, self.features_.fit_transform(strings))
         self.proxies_ = None if proxies is None else ProxyColumns().fit(proxies)
         self.blocks_ = self._blocks()
         columns = self._with_proxies(columns, proxies)
@@ -347,7 +347,7 @@ class GaussianProcessPredictor(StringRegressor):
         check_is_fitted(self, "posteriors_")
         mean, spread = np.empty((2, len(check_strings(strings)), len(self.posteriors_)))
         if len(strings):
-            columns = signed_logarithms(self.features_.matrix(strings).astype(np.float64))
+            columns = self._columns(strings, self.features_.matrix(strings))
             points = self._points(self._with_proxies(columns, proxies))
             with one_thread():
                 for start in range(0, len(points), _BATCH):
@@ -370,7 +370,7 @@ class GaussianProcessPredictor(StringRegressor):
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         check_is_fitted(self, "posteriors_")
-        columns = signed_logarithms(self.features_.matrix(strings).astype(np.float64))
+        columns = self._columns(strings, self.features_.matrix(strings))
         points = self._points(self._with_proxies(columns, proxies))
         posterior = self.posteriors_[0]
         training = self._parts(self.points_[posterior.rows])
@@ -398,6 +398,10 @@ class GaussianProcessPredictor(StringRegressor):
                 variance = own + np.exp(parameters[-1]) - (explained**2).sum(axis=0)  # 2.26
                 spread[:, column] = np.sqrt(np.maximum(variance, 0.0))
         return mean, spread
+
+    def _columns(self, strings: Sequence[str], features: Matrix) -> Values:
+        """Return the columns of networks, before they are standardised, from their features, ``(n, d)``."""
+        return signed_logarithms(features.astype(np.float64))
 
     def _with_proxies(self, columns: Values, proxies: npt.ArrayLike | None) -> Values:
         """Append proxies as columns."""

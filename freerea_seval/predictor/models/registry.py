@@ -19,6 +19,7 @@ Show = Callable[[float, str], None]
 
 _CLASSES = {
     "gp": "freerea_seval.predictor.models.gp:GaussianProcessPredictor",
+    "layered": "freerea_seval.predictor.models.layered:LayeredPredictor",
     "additive": "freerea_seval.predictor.models.additive:AdditivePredictor",
     "calibrated": "freerea_seval.predictor.models.calibrated:CalibratedPredictor",
     "ridge": "freerea_seval.predictor.models.ridge:RidgePredictor",
@@ -26,12 +27,11 @@ _CLASSES = {
     "t5": "freerea_seval.predictor.t5.estimator:T5Predictor",
 }
 #: The parameters of models of :class:`~freerea_seval.predictor.models.gbdt_ensemble.BoostedPredictor`. ``ordered`` has
-#: features of the order of execution, and ``placed`` of the place of operations. ``shallow`` has those of the order,
-#: and small trees, which suit noisy metrics, and ``robust`` the absolute error, which suits metrics with outliers.
+#: features of the order of execution. ``shallow`` has them too, and small trees, which suit noisy metrics, and
+#: ``robust`` the absolute error, which suits metrics with outliers.
 _TREES: Mapping[str, Mapping[str, Any]] = {
     "boosted": {},
     "ordered": {"order": True},
-    "placed": {"place": True},
     "shallow": {"order": True, "max_depth": 5, "n_estimators": 300},
     "robust": {"order": True, "objective": "reg:absoluteerror"},
 }

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from scipy.stats import kendalltau
 from sklearn.model_selection import KFold
 
-from freerea_patch import InputError
+from freerea_patch import InputError, TopologySpace
 from freerea_seval.predictor import model_selection as selecting
 from freerea_seval.predictor.model_selection import Selection, _Comparison, ensemble_weights, select
+from freerea_seval.strings.encode import SpaceStrings
 
 Values = npt.NDArray[np.float64]
 
@@ -80,7 +81,8 @@ def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
     selection, _ = chosen(monkeypatch, hidden, noise)
     assert selection.members == (best,)
     assert selection.weights.tolist() == [[1.0]]
-    assert set(selection.compared) == {"boosted", "gp", "additive", "boosted+gp", "additive+gp", "gp+placed"}
+    models = {"boosted", "gp", "additive", "boosted+gp", "additive+gp", "layered", "boosted+layered"}
+    assert set(selection.compared) == models
     assert max(selection.compared, key=lambda model: selection.compared[model]) == best
     assert selection.reason.startswith(
         f"{best} on linear scale, by Kendall's tau in five-fold cross-validation: boosted 0."
@@ -88,6 +90,14 @@ def test_the_model_that_predicts_best_what_it_did_not_see_is_chosen(
     assert kendalltau(selection.unseen[:, 0], list(hidden.values())).statistic == pytest.approx(
         selection.compared[best]
     )
+
+
+def test_sizes_of_layers_are_compared_only_where_layers_vary_independently() -> None:
+    space = TopologySpace()
+    cells = SpaceStrings(space).strings(space.genotypes()[::200])
+    values = np.arange(float(len(cells)))[:, None]
+    selection = select("auto", "auto", cells, values, None, 0, {}, False, lambda fraction, note: None)
+    assert set(selection.compared) == {"boosted", "gp", "additive", "boosted+gp", "additive+gp"}
 
 
 def test_of_few_networks_models_share_by_how_often_each_would_be_chosen(
@@ -278,7 +288,7 @@ def test_progress_is_told_from_nothing_to_below_all(hidden: dict[str, float], mo
         "auto", "auto", list(hidden), values, None, 0, {}, False, lambda fraction, note: told.append((fraction, note))
     )
     assert [fraction for fraction, _ in told] == pytest.approx([i / 20 for i in range(20)])
-    assert {note for _, note in told} == {f"comparing: {name}" for name in ("boosted", "gp", "additive", "placed")}
+    assert {note for _, note in told} == {f"comparing: {name}" for name in ("boosted", "gp", "additive", "layered")}
 
 
 def test_an_unknown_model_or_scale_is_named(strings: list[str], values: list[float]) -> None:

@@ -71,7 +71,8 @@ def test_the_probability_of_support_is_one_where_all_were(
 
 
 def test_it_says_what_it_chose_and_why(auto: SEvalPredictor) -> None:
-    assert auto.compared_.keys() == {"boosted", "gp", "additive", "boosted+gp", "additive+gp"}
+    models = {"boosted", "gp", "additive", "boosted+gp", "additive+gp", "layered", "boosted+layered"}
+    assert auto.compared_.keys() == models
     assert all(-1 <= tau <= 1 for tau in auto.compared_.values())
     for name, tau in auto.compared_.items():
         if "+" not in name or name in auto.choice_.partition(" on ")[0]:

@@ -312,7 +312,7 @@ def test_a_state_that_does_not_fit_its_files_is_refused(process: GaussianProcess
         (lambda p, s, v: p.fit(s[:4], v[:4]), "at least 5 values of each metric, got 4"),
         (lambda p, s, v: p.fit(s, v[:4]), r"120 strings and values of shape \(4,\)"),
         (lambda p, s, v: p.fit(["nonsense"] * 6, v[:6]), "nonsense"),
-        (lambda p, s, v: p.fit(s[:1] * 1501, [0.0] * 1501), "takes at most 1500 networks, got 1501; take model"),
+        (lambda p, s, v: p.fit(s[:1] * 2001, [0.0] * 2001), "takes at most 2000 networks, got 2001; take model"),
         (
             lambda p, s, v: p.fit(s, v, [1.0] * 120),
             r"expected proxies of shape \(networks, proxies\), got shape \(120,",
