@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import KFold, train_test_split
 
-from freerea_seval.predictor.features.layer_features import independent_layers
+from freerea_seval.predictor.features.layer_features import LayerFeatures
 from freerea_seval.predictor.models.registry import (
     GIVE_DEVIATIONS,
     LEARN_VALUES,
@@ -276,7 +276,7 @@ def _tau(values: Values, predicted: Values) -> float:
 def _candidates(strings: Sequence[str], proxies: bool, more: Sequence[str]) -> list[str]:
     """Return the names of what ``auto`` compares."""
     networks = len(strings)
-    layered = _FEW <= networks <= MANY and independent_layers(strings) > _INDEPENDENT_LAYERS
+    layered = _FEW <= networks <= MANY and LayerFeatures.fit(strings).independent(strings) > _INDEPENDENT_LAYERS
     if networks <= MOST_FOR_GP:
         return [
             *("boosted", "gp", "additive", "boosted+gp", "additive+gp"),

@@ -24,7 +24,7 @@ from freerea_seval.units import direction_of
 
 if TYPE_CHECKING:
     from freerea_seval.measurement.ssh import SshMachine
-    from freerea_seval.predictor.models.gp import JointPosterior
+    from freerea_seval.predictor.models.gp import GaussianProcessPredictor, JointPosterior
     from freerea_seval.predictor.models.target_transform import Scale
     from freerea_seval.predictor.seval import SEvalPredictor
     from freerea_seval.predictor.transfer import Bases
@@ -373,12 +373,13 @@ class LearnedSource(PredictedSource):
             guide: what else is known of each of these and of the measured networks, as a score; None for nothing.
         """
         from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
-        from freerea_seval.predictor.models.gp import MOST, GaussianProcessPredictor
+        from freerea_seval.predictor.models.gp import MOST
         from freerea_seval.predictor.models.target_transform import fit_scale
 
         names, values = self._training_data()
         finite = np.flatnonzero(np.isfinite(values))
-        scale = fit_scale("blend" if self.strings.view == "functional" else "log", values)
+        blend = self.strings.view == "functional" and not self._is_layered()
+        scale = fit_scale("blend" if blend else "log", values)
         drawn = finite if len(finite) <= MOST else np.sort(np.random.default_rng(0).permutation(finite)[:MOST])
         training = self.strings.strings([names[i] for i in drawn])
         strings = self.strings.strings(genotypes)
@@ -389,9 +390,8 @@ class LearnedSource(PredictedSource):
         if guide is None:
             posterior = self._posterior(training, values[drawn], scale, different)
         else:
-            model = GaussianProcessPredictor(self._context.seed)
-            model.fit(training, scale.score(values[drawn]), [[guide[names[i]]] for i in drawn])
-            posterior = model.joint(different, [[score] for _, score in row])
+            process = self._process().fit(training, scale.score(values[drawn]), [[guide[names[i]]] for i in drawn])
+            posterior = process.joint(different, [[score] for _, score in row])
         supported = np.ones(len(row))
         if len(finite) < len(values):
             classifier = FeasibilityClassifier(self._context.seed)
@@ -406,15 +406,13 @@ class LearnedSource(PredictedSource):
         self, training: Sequence[str], values: Values, scale: Scale, strings: Sequence[str]
     ) -> JointPosterior:
         """Return the posterior of strings; a model of values that predicts best is the prior mean."""
-        from freerea_seval.predictor.models.gp import GaussianProcessPredictor
         from freerea_seval.predictor.models.registry import LEARN_VALUES, ask, train
         from freerea_seval.predictor.seval import base_predictions
 
-        model, scores = GaussianProcessPredictor(self._context.seed), scale.score(values)
-        weights = dict(zip(self.predictor.members_, self.predictor.weights_[:, 0], strict=True)) if self.trained else {}
+        process, scores, weights = self._process(), scale.score(values), self._weights()
         name = max(LEARN_VALUES, key=lambda name: weights.get(name, 0.0))
-        if scale.name != "log" or weights.get(name, 0.0) < 0.5:
-            return model.fit(training, scores).joint(strings)
+        if name == "layered" or scale.name != "log" or weights.get(name, 0.0) < 0.5:
+            return process.fit(training, scores).joint(strings)
         bases = self._bases.predictors.values() if self._bases else ()
         tables = [base_predictions(bases, some) for some in (training, strings)]
         learned = train(name, training, values, tables[0], self._context.seed, {}, False)
@@ -422,6 +420,23 @@ class LearnedSource(PredictedSource):
             scale.score(np.maximum(ask(name, learned, some, table), values.min() / 10))
             for some, table in zip((training, strings), tables, strict=True)
         )
-        posterior = model.fit(training, scores - prior).joint(strings)
+        posterior = process.fit(training, scores - prior).joint(strings)
         posterior.mean = posterior.mean + mean
         return posterior
+
+    def _weights(self) -> dict[str, float]:
+        """Return the weight of each model in the last predictor."""
+        if not self.trained:
+            return {}
+        return dict(zip(self.predictor.members_, self.predictor.weights_[:, 0].tolist(), strict=True))
+
+    def _is_layered(self) -> bool:
+        """Whether the sizes of layers predict best."""
+        return self._weights().get("layered", 0.0) >= 0.5
+
+    def _process(self) -> GaussianProcessPredictor:
+        """Return an untrained Gaussian process, of the kind that predicts best."""
+        from freerea_seval.predictor.models.gp import GaussianProcessPredictor
+        from freerea_seval.predictor.models.layered import LayeredProcess
+
+        return (LayeredProcess if self._is_layered() else GaussianProcessPredictor)(self._context.seed)

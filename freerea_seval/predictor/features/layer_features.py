@@ -1,14 +1,14 @@
 """Features of the layers of a network: the size of each kind of operation, segment by segment.
 
 The accuracy of a long chain depends on where it is wide, which sums over a network do not tell. A column is a kind of
-operation and a number k: the elements of these operations in the k-th segment that has any, in logarithms. Segments are
-those of :mod:`.segment_features`, such as the layers of a transformer, so that the order in which a string names
-parallel branches changes nothing.
+operation and a number: ``linear 3`` has the elements of linear layers in the third segment that has any, and
+``linear 0`` those of the whole network, in binary logarithms. Segments are those of :mod:`.segment_features`, such as
+the layers of a transformer, so that the order in which a string names parallel branches changes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from math import log2, prod
@@ -20,6 +20,7 @@ from freerea_seval.strings.graph.ir import Ref, cut_vertices
 from freerea_seval.strings.text import Block, parse_blocks
 
 Values = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 
 #: Further segments of a kind have no column.
 _MOST = 512
@@ -31,19 +32,19 @@ class LayerFeatures:
     """Columns of the layers of networks.
 
     Attributes:
-        names: of the columns, such as ``linear 3``.
-        columns: of each kind, the numbers of its columns, and of the segment, from 0, that each is of.
+        names: of the columns, such as ``linear 3``; those of whole networks come first.
+        totals: how many are of whole networks.
         absent: ``(d,)`` what a column has for a network without such a segment: half of the smallest in training.
     """
 
     def __init__(self, names: Sequence[str], absent: Values) -> None:
         self.names, self.absent = list(names), absent
-        places = [(kind, int(number) - 1) for kind, _, number in (name.rpartition(" ") for name in self.names)]
-        self.columns = {
-            kind: (np.array([i for i, place in enumerate(places) if place[0] == kind]),
-                   np.array([number for other, number in places if other == kind]))
+        places = [(kind, int(number)) for kind, _, number in (name.rpartition(" ") for name in self.names)]
+        self.totals = sum(number == 0 for _, number in places)
+        self._columns = {
+            kind: np.array([[i, number] for i, (other, number) in enumerate(places) if other == kind]).T
             for kind in dict.fromkeys(kind for kind, _ in places)
-        }  # fmt: skip
+        }
 
     @classmethod
     def fit(cls, strings: Sequence[str]) -> LayerFeatures:
@@ -56,16 +57,15 @@ class LayerFeatures:
             InputError: a string is not a network string.
         """
         networks = [layers(string) for string in strings]
-        lengths = {kind: 0 for network in networks for kind in network}
+        lengths: dict[str, int] = {}
         for network in networks:
-            lengths |= {kind: max(lengths[kind], len(sizes)) for kind, sizes in network.items()}
-        names = [f"{kind} {number + 1}" for kind in sorted(lengths) for number in range(lengths[kind])]
+            lengths |= {kind: max(lengths.get(kind, 0), len(sizes)) for kind, sizes in network.items()}
+        totals = [f"{kind} 0" for kind in sorted(lengths)]
+        names = totals + [f"{kind} {number}" for kind in sorted(lengths) for number in range(1, lengths[kind])]
         matrix = cls(names, np.full(len(names), np.nan))._matrix(networks)
         absent = np.nanmin(matrix, axis=0) - 1.0
         matrix = np.where(np.isnan(matrix), absent, matrix)
-        differs = np.flatnonzero(np.ptp(matrix, axis=0) > 0)
-        _, first = np.unique(standardised(matrix[:, differs]).round(_DECIMALS), axis=1, return_index=True)
-        kept = differs[np.sort(first)]
+        kept = [*_different(matrix[:, : len(totals)]), *(len(totals) + _different(matrix[:, len(totals) :]))]
         return cls([names[column] for column in kept], absent[kept])
 
     def matrix(self, strings: Sequence[str]) -> Values:
@@ -76,77 +76,85 @@ class LayerFeatures:
         """
         return self._matrix([layers(string) for string in strings])
 
+    def independent(self, strings: Sequence[str]) -> float:
+        """Return at how many places layers vary independently of each other, for the kind with most of them.
+
+        It is the participation ratio of the principal components of a kind's columns: 1 if all layers of a kind vary
+        together, and the number of columns if each varies for itself.
+
+        Args:
+            strings: ``(n,)`` those that the columns were learned from.
+
+        Raises:
+            InputError: a string is not a network string.
+        """
+        matrix, most = self.matrix(strings), 0.0
+        for columns, numbers in self._columns.values():
+            layered = matrix[:, columns[numbers > 0]]
+            variances = np.linalg.svd(_standardised(layered), compute_uv=False) ** 2
+            if len(variances):
+                most = max(most, float(variances.sum() ** 2 / (variances**2).sum()))
+        return most
+
     def _matrix(self, networks: Sequence[Mapping[str, Sequence[float]]]) -> Values:
         matrix = np.tile(self.absent, (len(networks), 1))
         for row, network in zip(matrix, networks, strict=True):
             for kind, sizes in network.items():
-                if kind in self.columns:
-                    columns, numbers = self.columns[kind]
-                    here = numbers < len(sizes)
-                    row[columns[here]] = np.array(sizes)[numbers[here]]
+                if kind in self._columns:
+                    columns, numbers = self._columns[kind]
+                    present = numbers < len(sizes)
+                    row[columns[present]] = np.array(sizes)[numbers[present]]
         return matrix
 
 
-def independent_layers(strings: Sequence[str]) -> float:
-    """Return at how many places layers vary independently of each other, for the kind with most of them.
-
-    It is the participation ratio of the principal components of a kind's columns: 1 if all layers of a kind vary
-    together, and the number of columns if each varies for itself.
-
-    Args:
-        strings: ``(n,)`` network strings, at least one.
-
-    Raises:
-        InputError: a string is not a network string.
-    """
-    features = LayerFeatures.fit(strings)
-    matrix = features.matrix(strings)
-    most = 0.0
-    for columns, _ in features.columns.values():
-        variances = np.linalg.svd(standardised(matrix[:, columns]), compute_uv=False) ** 2
-        most = max(most, float(variances.sum() ** 2 / (variances**2).sum()))
-    return most
+def _different(matrix: Values) -> Indices:
+    """Return the numbers of columns that differ from row to row, and from the columns before them once standardised."""
+    differs = np.flatnonzero(np.ptp(matrix, axis=0) > 0)
+    _, first = np.unique(_standardised(matrix[:, differs]).round(_DECIMALS), axis=1, return_index=True)
+    return np.asarray(differs[np.sort(first)], dtype=np.int64)
 
 
-def standardised(columns: Values) -> Values:
+def _standardised(columns: Values) -> Values:
     """Return columns of mean 0 and variance 1, ``(n, d)``; each of them must have different values."""
     return np.asarray((columns - columns.mean(axis=0)) / columns.std(axis=0), dtype=np.float64)
 
 
 @lru_cache(maxsize=32_768)
 def layers(string: str) -> dict[str, list[float]]:
-    """Return the sizes of each kind of operation in the segments that have any, in the order of the chain.
+    """Return the size of each kind of operation in the network, and in each segment that has any, along the chain.
+
+    Sizes are binary logarithms of elements.
 
     Raises:
         InputError: not a network string.
     """
-    network: dict[str, list[float]] = {}
+    elements: dict[str, int] = {}
+    sizes: dict[str, list[float]] = {}
     for block, times in parse_blocks(string):
-        for kind, sizes in _sizes(block).items():
-            known = network.setdefault(kind, [])
-            known += (sizes * min(times, _MOST))[: _MOST - len(known)]
-    return network
+        for kind, segments in _elements(block).items():
+            elements[kind] = elements.get(kind, 0) + times * sum(segments)
+            known = sizes.setdefault(kind, [])
+            known += ([_size(count) for count in segments] * min(times, _MOST))[: _MOST - len(known)]
+    return {kind: [_size(count), *sizes[kind]] for kind, count in elements.items()}
+
+
+def _size(elements: int) -> float:
+    return log2(max(elements, 1))
 
 
 @lru_cache(maxsize=16_384)
-def _sizes(block: Block) -> dict[str, list[float]]:
-    """Return binary logarithms of the elements of each kind in the segments of a block."""
-    sizes: dict[str, list[float]] = {}
-    for segment in _segments(block):
-        for kind, elements in segment.items():
-            sizes.setdefault(kind, []).append(log2(max(elements, 1)))
-    return sizes
-
-
-def _segments(block: Block) -> Iterator[dict[str, int]]:
-    """Yield the elements of each kind of operation in the segments of a block."""
+def _elements(block: Block) -> dict[str, list[int]]:
+    """Return the elements of each kind of operation in the segments of a block that have any."""
     nodes = [operation.node for operation in block.operations]
     reads = [
         [position - item.node for item in node.inputs if isinstance(item, Ref)] for position, node in enumerate(nodes)
     ]
+    segments: dict[str, list[int]] = {}
     for start, end in pairwise([-1, *cut_vertices(reads)]):
         elements: dict[str, int] = {}
         for kind, _, _, outputs in nodes[start + 1 : end + 1]:
             if kind != "entry":
                 elements[kind] = elements.get(kind, 0) + sum(prod(spec.shape) for spec in outputs)
-        yield elements
+        for kind, count in elements.items():
+            segments.setdefault(kind, []).append(count)
+    return segments

@@ -1,4 +1,11 @@
-"""The model ``layered``: a Gaussian process on costs and on the size of each layer, for chains of different layers."""
+"""The model ``layered``: a Gaussian process on the size of each layer, for chains of different layers.
+
+The loss of a language model is about a power of its size (Kaplan 2020), so that the process learns logarithms: of the
+metric, if all its values are positive, and of the elements of each kind of operation in the network and in each layer.
+
+Reference:
+    Kaplan 2020: Scaling Laws for Neural Language Models.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +14,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.utils.validation import check_is_fitted
 
 from freerea_seval.predictor.features.layer_features import LayerFeatures
-from freerea_seval.predictor.features.segment_features import TOTALS
 from freerea_seval.predictor.features.vectorizer import Matrix
 from freerea_seval.predictor.models.gp import GaussianProcessPredictor, Indices
-from freerea_seval.predictor.models.validation import Values
+from freerea_seval.predictor.models.target_transform import Scale, fit_scale
+from freerea_seval.predictor.models.validation import StringRegressor, Values, checked
+
+#: Standardised sizes of whole networks are clipped here, so that all predictions are finite.
+_FARTHEST = 50.0
 
 
-class LayeredPredictor(GaussianProcessPredictor):
-    """A scikit-learn regressor from strings of long chains, such as language models, to metrics.
+class LayeredProcess(GaussianProcessPredictor):
+    """A Gaussian process whose covariance has three blocks.
 
-    The covariance has three blocks: the totals of a network; its costs and counts, which are not logarithms, because
-    the quality of a language model is nearly a sum over its layers; and the sizes of its layers, one by one.
+    They are the sizes of whole networks, by kind of operation; their costs and counts, which are not logarithms; and
+    the sizes of layers.
 
     Attributes:
         layers_: the fitted :class:`~freerea_seval.predictor.features.layer_features.LayerFeatures`.
@@ -31,22 +42,23 @@ class LayeredPredictor(GaussianProcessPredictor):
         return super().learn_points(strings, proxies)
 
     def _columns(self, strings: Sequence[str], features: Matrix) -> Values:
-        totals = np.expm1(features[:, : len(TOTALS)].astype(np.float64))
+        totals, layers = np.split(self.layers_.matrix(strings), [self.layers_.totals], axis=1)
         counts = [features[:, part].astype(np.float64) for part in (self.features_.costs_, self.features_.counts_)]
-        return np.concatenate([totals, *counts, self.layers_.matrix(strings)], axis=1)
-
-    def _points(self, columns: Values) -> Values:
-        points, totals = super()._points(columns), self.blocks_[0]
-        # Not clipped: the linear part of the covariance extrapolates to networks of other sizes.
-        points[:, totals] = ((columns - self.centre_) / self.spread_ * self.share_)[:, totals]
-        return points
+        return np.concatenate([totals, *counts, layers], axis=1)
 
     def _blocks(self) -> list[Indices]:
-        costs, counts = self.features_.costs_, self.features_.counts_
-        sizes = [len(TOTALS), costs.stop - costs.start + counts.stop - counts.start, len(self.layers_.names)]
+        counts = sum(part.stop - part.start for part in (self.features_.costs_, self.features_.counts_))
+        sizes = [self.layers_.totals, counts, len(self.layers_.names) - self.layers_.totals]
         if self.proxies_ is not None:
             sizes.append(len(self.proxies_.mean_))
         return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+
+    def _points(self, columns: Values) -> Values:
+        points, totals = super()._points(columns), self.blocks_[0]
+        # The linear part of the covariance extrapolates to networks of other sizes.
+        standard = (columns[:, totals] - self.centre_[totals]) / self.spread_[totals]
+        points[:, totals] = np.clip(standard, -_FARTHEST, _FARTHEST) * self.share_[totals]
+        return points
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: values for JSON, and files by name."""
@@ -60,3 +72,63 @@ class LayeredPredictor(GaussianProcessPredictor):
             raise ValueError("expected a finite number for each column of layers")
         self.layers_ = LayerFeatures(names, absent)
         super().restore(state, files)
+
+
+class LayeredPredictor(StringRegressor):
+    """A scikit-learn regressor from strings of long chains, such as language models, to metrics.
+
+    Args:
+        seed: draws the 400 networks that the kernel's parameters are learned from, if there are more.
+
+    Attributes:
+        process_: the :class:`LayeredProcess` of scores.
+        scales_: of each metric.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def fit(self, strings: Sequence[str], y: npt.ArrayLike) -> LayeredPredictor:
+        """Learn metrics.
+
+        Args:
+            strings: ``(n,)`` network strings, at most 2,000.
+            y: ``(n,)`` values of a metric, or ``(n, m)`` of several; NaN among several is a missing value.
+
+        Raises:
+            InputError: fewer than five values of a metric, more than 2,000 strings, values that differ from the strings
+                in number, a value that is infinite or not a number, or a string that is not a network string.
+        """
+        values = checked(strings, y)
+        self.single_ = np.ndim(y) == 1
+        self.scales_ = [fit_scale("log", column) for column in values.T]
+        scores = np.stack([scale.score(column) for scale, column in zip(self.scales_, values.T, strict=True)], axis=1)
+        self.process_ = LayeredProcess(self.seed).fit(strings, scores)
+        return self
+
+    def predict(self, strings: Sequence[str]) -> Values:
+        """Predict ``(n,)`` or ``(n, m)`` values, shaped as in training.
+
+        Raises:
+            InputError: a string is not a network string.
+            sklearn.exceptions.NotFittedError: before :meth:`fit`.
+        """
+        check_is_fitted(self, "process_")
+        scores = self.process_.predict(strings)
+        values = np.stack([scale.value(column) for scale, column in zip(self.scales_, scores.T, strict=True)], axis=1)
+        return values[:, 0] if self.single_ else values
+
+    def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
+        """Return what was learned: values for JSON, and files by name."""
+        check_is_fitted(self, "process_")
+        content, files = self.process_.state()
+        return {"single": self.single_, "scales": [s.state() for s in self.scales_], "process": content}, files
+
+    def restore(self, state: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Take up what :meth:`state` returned; any exception means that the parts do not fit together."""
+        self.single_ = bool(state["single"])
+        self.scales_ = [Scale.restore(scale) for scale in state["scales"]]
+        self.process_ = LayeredProcess(self.seed)
+        self.process_.restore(state["process"], files)
+        if len(self.scales_) != len(self.process_.posteriors_) or (self.single_ and len(self.scales_) != 1):
+            raise ValueError(f"{len(self.scales_)} scales of {len(self.process_.posteriors_)} metrics")

@@ -40,7 +40,7 @@ MODELS = (*_TREES, *_CLASSES, "ensemble")
 #: Models that use proxies; the others read strings alone.
 USE_PROXIES = (*_TREES, "gp", "calibrated", "ridge")
 #: Models that learn values in the unit of a metric, whose sums mean something; the others learn scores.
-LEARN_VALUES = ("additive", "calibrated")
+LEARN_VALUES = ("additive", "calibrated", "layered")
 #: Models of values whose ``deviations(strings, proxies)`` are ``(n, m)`` standard deviations of logarithms.
 GIVE_DEVIATIONS = ("calibrated",)
 #: Above this number of networks a Gaussian process takes too long: its time grows with the cube.

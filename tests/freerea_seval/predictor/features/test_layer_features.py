@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from freerea_patch import FBNetSpace, GPTSmallSpace, GPTSpace, InputError, SearchSpace, TopologySpace
-from freerea_seval.predictor.features.layer_features import LayerFeatures, independent_layers, layers
+from freerea_seval.predictor.features.layer_features import LayerFeatures, layers
 from freerea_seval.strings.encode import SpaceStrings
 from freerea_seval.strings.graph.ir import cut_vertices
 from freerea_seval.strings.text.parse import parse_graph
@@ -30,14 +30,14 @@ def naive(string: str) -> dict[str, list[float]]:
     """Cut the graph of the whole string, and add elements one operation after the other."""
     graph = parse_graph(string)
     reads = [[ref.node for ref in node.refs] for node in graph]
-    sizes: defaultdict[str, list[float]] = defaultdict(list)
+    counts: defaultdict[str, list[int]] = defaultdict(list)
     for start, end in pairwise([-1, *cut_vertices(reads)]):
         elements: defaultdict[str, int] = defaultdict(int)
         for node in list(graph)[start + 1 : end + 1]:
             elements[node.kind] += sum(prod(spec.shape) for spec in node.outputs)
         for kind, count in elements.items():
-            sizes[kind].append(log2(max(count, 1)))
-    return dict(sizes)
+            counts[kind].append(count)
+    return {kind: [log2(max(count, 1)) for count in (sum(some), *some)] for kind, some in counts.items()}
 
 
 @settings(deadline=None, max_examples=20)
@@ -52,9 +52,10 @@ def test_layers_are_those_of_the_whole_graph(seed: int) -> None:
 def test_a_column_has_the_size_of_a_layer_and_half_of_the_smallest_where_there_is_none() -> None:
     strings = ["input[1x8] relu linear(4) linear(2) output", "input[1x8] relu linear(2) output"]
     features = LayerFeatures.fit(strings)
-    assert "linear 1" in features.names
     matrix = dict(zip(features.names, features.matrix(strings).T.tolist(), strict=True))
+    assert matrix["linear 0"] == [log2(6), 1.0]
     assert matrix["linear 1"] == [2.0, 1.0]
+    assert features.names[: features.totals] == ["linear 0"]
     other = LayerFeatures.fit(
         ["input[1x8] linear(4) linear(8) linear(4) output", "input[1x8] linear(8) linear(2) output"]
     )
@@ -66,8 +67,8 @@ def test_columns_that_are_equal_once_standardised_are_one() -> None:
     strings = strings_of(GPT, 40)
     features = LayerFeatures.fit(strings)
     matrix = features.matrix(strings)
-    correlations = np.corrcoef(matrix.T) - np.eye(len(features.names))
-    assert correlations.max() < 1 - 1e-9
+    for part in np.split(matrix, [features.totals], axis=1):
+        assert (np.corrcoef(part.T) - np.eye(part.shape[1])).max() < 1 - 1e-9
     assert matrix.std(axis=0).min() > 0
 
 
@@ -80,15 +81,20 @@ def test_features_are_those_of_their_names_and_absent_sizes() -> None:
 
 
 def test_layers_of_language_models_vary_independently_and_those_of_repeated_cells_do_not() -> None:
-    assert independent_layers(strings_of(GPTSmallSpace(), 60)) > 8
-    assert independent_layers(strings_of(FBNetSpace(), 60)) > 8
-    assert independent_layers(strings_of(TopologySpace(), 200)) < 3
-    assert independent_layers(strings_of(GPTSmallSpace(), 1) * 9) == 0
+    def independent(space: SearchSpace, networks: int) -> float:
+        strings = strings_of(space, networks)
+        return LayerFeatures.fit(strings).independent(strings)
+
+    assert independent(GPTSmallSpace(), 60) > 8
+    assert independent(FBNetSpace(), 60) > 8
+    assert independent(TopologySpace(), 200) < 3
+    assert independent(GPTSmallSpace(), 1) == 0
 
 
 def test_a_chain_of_100_000_layers_takes_no_memory() -> None:
     (sizes,) = (layers("input[1x8] 100000*{ linear(8) } output")[kind] for kind in ("linear",))
-    assert len(sizes) == 512
+    assert len(sizes) == 513
+    assert sizes[0] == log2(8 * 100_000)
 
 
 def test_what_is_no_string_is_refused() -> None:

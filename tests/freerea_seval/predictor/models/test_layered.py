@@ -11,8 +11,10 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from freerea_patch import GPTSpace
+from freerea_seval.predictor.features.layer_features import layers
 from freerea_seval.predictor.models.gp import GaussianProcessPredictor
-from freerea_seval.predictor.models.layered import LayeredPredictor
+from freerea_seval.predictor.models.layered import LayeredPredictor, LayeredProcess
+from freerea_seval.predictor.models.validation import Values
 from freerea_seval.predictor.scores import kendall_tau
 from freerea_seval.predictor.seval import SEvalPredictor
 from freerea_seval.strings.encode import SpaceStrings
@@ -43,19 +45,24 @@ def test_it_learns_what_each_layer_adds_and_is_selected_for_it() -> None:
     assert "layered" in SEvalPredictor().fit(STRINGS[:80], VALUES[:80]).members_
 
 
-def test_blocks_are_totals_then_costs_and_counts_then_layers() -> None:
-    layered = LayeredPredictor().fit(STRINGS[:30], VALUES[:30])
-    totals, costs, layers = layered.blocks_
-    assert len(totals) == 5
-    assert len(layers) == len(layered.layers_.names)
-    assert layered.points_.shape == (30, len(totals) + len(costs) + len(layers))
+def test_blocks_are_whole_networks_then_costs_and_counts_then_layers_and_proxies() -> None:
+    process = LayeredProcess().fit(STRINGS[:30], VALUES[:30])
+    totals, counts, layers = process.blocks_
+    assert len(totals) == process.layers_.totals
+    assert len(totals) + len(layers) == len(process.layers_.names)
+    assert process.points_.shape == (30, len(totals) + len(counts) + len(layers))
+    points = LayeredProcess().fit(STRINGS[:30], VALUES[:30], [[1.0], [2.0], [3.0]] * 10)
+    assert [len(block) for block in points.blocks_] == [len(totals), len(counts), len(layers), 1]
 
 
-def test_totals_are_not_clipped_so_that_larger_networks_are_predicted_beyond_all_known_values() -> None:
-    wide = GPTSpace(width=(512,), layers=(6,), heads=(1, 2), ratio=(1, 2, 3, 4))
-    (string,) = SpaceStrings(wide, "functional").strings([wide.sample(Random(0))])
-    layered = LayeredPredictor().fit(STRINGS[:80], VALUES[:80])
-    assert layered.predict([string])[0] > VALUES[:80].max()
+def test_a_power_of_the_size_is_extrapolated_to_larger_networks() -> None:
+    def power(strings: list[str]) -> Values:
+        return np.array([2.0 ** (layers(string)["linear"][0] / 3) for string in strings])
+
+    layered = LayeredPredictor().fit(STRINGS[:80], power(STRINGS[:80]))
+    wide = GPTSpace(width=(1024,), layers=(6,), heads=(2, 4, 8), ratio=(1, 2, 3, 4))
+    strings = list(SpaceStrings(wide, "functional").strings([wide.sample(Random(seed)) for seed in range(20)]))
+    assert layered.predict(strings) == pytest.approx(power(strings), rel=0.01)
 
 
 def test_what_was_saved_predicts_the_same() -> None:
@@ -72,7 +79,16 @@ def test_what_was_saved_predicts_the_same() -> None:
 def test_a_state_that_does_not_fit_its_files_is_refused(change: dict[str, Any]) -> None:
     state, files = LayeredPredictor().fit(STRINGS[:30], VALUES[:30]).state()
     with pytest.raises((ValueError, KeyError, IndexError)):
-        LayeredPredictor().restore({**state, **change}, files)
+        LayeredPredictor().restore({**state, "process": {**state["process"], **change}}, files)
+    with pytest.raises(ValueError, match="2 scales of 1 metrics"):
+        LayeredPredictor().restore({**state, "scales": state["scales"] * 2}, files)
+
+
+def test_values_that_are_not_positive_are_learned_as_they_are() -> None:
+    shifted = VALUES - 100
+    process = LayeredProcess().fit(STRINGS[:30], (shifted[:30] - shifted[:30].mean()) / shifted[:30].std())
+    expected = process.predict(STRINGS[30:]) * shifted[:30].std() + shifted[:30].mean()
+    assert LayeredPredictor().fit(STRINGS[:30], shifted[:30]).predict(STRINGS[30:]) == pytest.approx(expected)
 
 
 def test_it_cannot_be_asked_before_it_is_fitted() -> None:
