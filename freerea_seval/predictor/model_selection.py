@@ -276,7 +276,7 @@ def _tau(values: Values, predicted: Values) -> float:
 def _candidates(strings: Sequence[str], proxies: bool, more: Sequence[str]) -> list[str]:
     """Return the names of what ``auto`` compares."""
     networks = len(strings)
-    layered = _FEW <= networks <= MANY and LayerFeatures.fit(strings).independent(strings) > _INDEPENDENT_LAYERS
+    layered = networks <= MANY and LayerFeatures.fit(strings).independent(strings) > _INDEPENDENT_LAYERS
     if networks <= MOST_FOR_GP:
         return [
             *("boosted", "gp", "additive", "boosted+gp", "additive+gp"),
