@@ -79,8 +79,8 @@ def train(
         missing: an empty cell was not measured; otherwise, the device cannot run the network.
         view: what strings show: ``"executed"`` (for costs) or ``"functional"`` (for accuracy); None to decide by the
             metric's name.
-        model: ``boosted``, ``ordered``, ``gp``, ``additive``, ``calibrated``, ``ridge``, ``mlp``, ``t5`` or
-            ``ensemble``; ``auto`` chooses by cross-validation.
+        model: ``boosted``, ``ordered``, ``gp``, ``layered``, ``additive``, ``calibrated``, ``ridge``, ``mlp``,
+            ``t5`` or ``ensemble``; ``auto`` chooses by cross-validation.
         scale: ``linear``, ``log``, ``rank`` or ``blend`` (the mean of linear and rank): on what scale values are
             learned; ``auto`` chooses.
         proxies: CSV file or DataFrame with a column a zero-cost proxy, which the model sees beside the strings.

@@ -56,7 +56,7 @@ def train(
     model: Annotated[
         str,
         typer.Option(
-            help="boosted, ordered, shallow, robust, gp, additive, calibrated, ridge, mlp, t5 or ensemble;"
+            help="boosted, ordered, shallow, robust, gp, layered, additive, calibrated, ridge, mlp, t5 or ensemble;"
             " auto chooses by cross-validation."
         ),
     ] = "auto",
