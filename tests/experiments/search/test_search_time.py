@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import pickle
-import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -63,8 +63,10 @@ def test_all_ways_are_timed_and_a_finished_run_only_sums_up(
     arguments = [*arguments, "--role", role]
     monkeypatch.setattr(search_time, "CELLS", 20)
     monkeypatch.setattr(search_time, "MODEL", "gp")
-    # Predictions are charged in seconds of CPU here: on a busy machine, those of the wall may exceed the budget's rest.
-    monkeypatch.setattr(predicted, "time", SimpleNamespace(perf_counter=time.process_time))
+    # A batch of predictions costs a millisecond: on a busy machine, a real one may take longer than the budget's rest.
+    milliseconds = count()
+    clock = SimpleNamespace(perf_counter=lambda: next(milliseconds) / 1000)
+    monkeypatch.setattr(predicted, "time", clock)
     monkeypatch.setattr(search_time, "published_seconds", lambda threads: Seconds(2.0, 0.5))
     main(arguments)
     printed = capsys.readouterr().out
