@@ -247,7 +247,8 @@ class Predictor:
 
         Args:
             genotypes: ``(n,)`` genotypes; or with ``inputs`` modules, or ``"pkg.module:factory"`` of modules; or ONNX
-                files, whose names end with ``.onnx``.
+                files, whose names end with ``.onnx``; or the :class:`~pathlib.Path` of a file of genotypes, one a line,
+                or a CSV with a column ``genotype``.
             space: the search space of the genotypes; None for the predictor's own, if it is built in.
             interval: probability with which the bounds hold each value, such as 0.9; None for no bounds.
             proxies: table of the zero-cost proxies that it learned from.
@@ -267,13 +268,18 @@ class Predictor:
             InputError: the predictor's space is not built in, and ``space`` is None: a folder alone runs no code.
         """
         from freerea_seval.config import is_onnx
+        from freerea_seval.measurement.networks import read_genotypes
 
         output = None if output is None else Path(output).absolute()
+        if isinstance(genotypes, Path) and not is_onnx(genotypes):
+            genotypes = read_genotypes(genotypes, self._space_of(space))
         networks: list[Any] = (
             list(genotypes) if isinstance(genotypes, Sequence) and not isinstance(genotypes, str) else [genotypes]
         )
         if not networks:
-            raise InputError("nothing to predict: give genotypes as arguments, or - to read them from standard input")
+            raise InputError(
+                "nothing to predict: give genotypes, or --genotypes FILE, or - to read them from standard input"
+            )
         names = [str(one) if isinstance(one, (str, Path)) else type(one).__name__ for one in networks]
         files = [is_onnx(network) for network in networks]
         if any(files) and not all(files) and inputs is None:
@@ -286,6 +292,8 @@ class Predictor:
                 try:
                     chosen.check(name)
                 except InputError as error:
+                    if Path(name).is_file():
+                        raise InputError(f"{error}; a file of genotypes is given with --genotypes {name}") from None
                     if _FACTORY.fullmatch(name) is None:
                         raise
                     raise InputError(f"{error}; a network as pkg.module:factory needs --input 1,3,32,32") from None

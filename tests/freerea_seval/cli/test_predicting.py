@@ -224,6 +224,20 @@ def test_genotypes_come_from_standard_input_and_go_to_a_file(
     assert (tmp_path / "p.csv").read_text() == expected
 
 
+@pytest.mark.parametrize("text", ["{0}\n\n{1}\n{2}\n", "latency_ms,genotype\n1,{0}\n2,{1}\n3,{2}\n"])
+def test_genotypes_come_from_a_file(
+    text: str, trained: Path, cells: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("predict", trained, *cells[:3]) == 0
+    expected = capsys.readouterr().out
+    path = tmp_path / "cells.csv"
+    path.write_text(text.format(*cells[:3]))
+    assert call("predict", trained, "--genotypes", path) == 0
+    assert capsys.readouterr().out == expected
+    refused(capsys, "got both; leave one of them out", "predict", trained, cells[0], "--genotypes", path)
+    refused(capsys, f"a file of genotypes is given with --genotypes {path}", "predict", trained, path)
+
+
 def test_evaluate_judges_by_other_measurements_and_writes_what_it_found(
     trained: Path, cells: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
