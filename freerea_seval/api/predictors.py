@@ -8,6 +8,7 @@ instead, as :func:`freerea_seval.measure` writes it. An empty cell is a network 
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -234,12 +235,13 @@ class Predictor:
 
     def predict(
         self,
-        genotypes: Sequence[str | Path | nn.Module] | str | Path | nn.Module,
+        genotypes: Sequence[str | Path | nn.Module] | str | Path | nn.Module | None = None,
         space: str | Mapping[str, Any] | SearchSpace | None = None,
         interval: float | None = None,
         proxies: str | Path | DataFrame | None = None,
         output: str | Path | None = None,
         inputs: Inputs | None = None,
+        file: str | Path | None = None,
         *,
         progress: bool = True,
     ) -> DataFrame:
@@ -247,13 +249,13 @@ class Predictor:
 
         Args:
             genotypes: ``(n,)`` genotypes; or with ``inputs`` modules, or ``"pkg.module:factory"`` of modules; or ONNX
-                files, whose names end with ``.onnx``; or the :class:`~pathlib.Path` of a file of genotypes, one a line,
-                or a CSV with a column ``genotype``.
+                files, whose names end with ``.onnx``. None if there is a ``file``.
             space: the search space of the genotypes; None for the predictor's own, if it is built in.
             interval: probability with which the bounds hold each value, such as 0.9; None for no bounds.
             proxies: table of the zero-cost proxies that it learned from.
             output: CSV file to write as well, with six digits.
             inputs: of modules, with the batch dimension, as for :func:`freerea_seval.encode`.
+            file: file of the genotypes: one a line, or a CSV with a column ``genotype``.
             progress: show progress bars on a terminal.
 
         Returns:
@@ -264,18 +266,20 @@ class Predictor:
 
         Raises:
             InputError: a genotype is not of the space, or the proxies are not those of training.
-            InputError: a file cannot be read, or files and genotypes are mixed.
+            InputError: a file cannot be read, or there are both a file and genotypes, or neither.
             InputError: the predictor's space is not built in, and ``space`` is None: a folder alone runs no code.
         """
         from freerea_seval.config import is_onnx
         from freerea_seval.measurement.networks import read_genotypes
 
         output = None if output is None else Path(output).absolute()
-        if isinstance(genotypes, Path) and not is_onnx(genotypes):
-            genotypes = read_genotypes(genotypes, self._space_of(space))
-        networks: list[Any] = (
-            list(genotypes) if isinstance(genotypes, Sequence) and not isinstance(genotypes, str) else [genotypes]
-        )
+        networks: list[Any] = [genotypes]
+        if genotypes is None or (isinstance(genotypes, Sequence) and not isinstance(genotypes, str)):
+            networks = list(genotypes or [])
+        if file is not None:
+            if networks:
+                raise InputError(f"expected genotypes or --genotypes {file}, got both; leave one of them out")
+            networks = list(read_genotypes(Path(file), self._space_of(space)))
         if not networks:
             raise InputError(
                 "nothing to predict: give genotypes, or --genotypes FILE, or - to read them from standard input"
@@ -292,7 +296,7 @@ class Predictor:
                 try:
                     chosen.check(name)
                 except InputError as error:
-                    if Path(name).is_file():
+                    if os.path.isfile(name):  # not Path.is_file, which raises an error for a long genotype
                         raise InputError(f"{error}; a file of genotypes is given with --genotypes {name}") from None
                     if _FACTORY.fullmatch(name) is None:
                         raise

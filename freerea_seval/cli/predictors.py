@@ -109,7 +109,6 @@ def predict(
         list[str] | None,
         typer.Argument(help="Genotypes, pkg.module:factory of modules, or FILE.onnx; or - to read them, one a line."),
     ] = None,
-    file: GenotypesOption = None,
     space: PredictorSpaceOption = None,
     interval: Annotated[
         float | None, typer.Option(help="Bounds that hold the value with this probability, such as 0.9.")
@@ -120,20 +119,16 @@ def predict(
         list[str] | None,
         typer.Option("--input", help="Shape of an input of modules, the batch included; as for encode."),
     ] = None,
+    file: GenotypesOption = None,
 ) -> None:
     """Predict metrics for genotypes or modules, as CSV. An empty cell is a network that cannot run; inf is no bound."""
-    from freerea_patch import InputError
     from freerea_seval.api.predictors import load_predictor
     from freerea_seval.tables import to_csv
 
     loaded = load_predictor(predictor)
-    if genotypes and file is not None:
-        raise InputError(f"expected genotypes or --genotypes {file}, got both; leave one of them out")
     if genotypes == ["-"]:
         genotypes = [line.strip() for line in sys.stdin if line.strip()]
-    table = loaded.predict(
-        file or genotypes or [], space, interval, proxies, output, inputs or None, progress=MODE.progress
-    )
+    table = loaded.predict(genotypes, space, interval, proxies, output, inputs or None, file, progress=MODE.progress)
     print_document(lambda: documents().of_predictions(table, output))
     if interval is not None:
         _warn_of_infinite_bounds(loaded, interval)

@@ -238,6 +238,10 @@ def test_genotypes_come_from_a_file(
     refused(capsys, f"a file of genotypes is given with --genotypes {path}", "predict", trained, path)
 
 
+def test_a_genotype_may_be_longer_than_a_name_of_a_file(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, "is not a cell of the topology space", "predict", trained, CELLS[0] * 9)
+
+
 def test_evaluate_judges_by_other_measurements_and_writes_what_it_found(
     trained: Path, cells: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
