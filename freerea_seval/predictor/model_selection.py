@@ -30,7 +30,7 @@ from freerea_seval.predictor.models.registry import (
     members,
     train,
 )
-from freerea_seval.predictor.models.target_transform import Scale, ScaleName, fit_scale
+from freerea_seval.predictor.models.target_transform import Scale, ScaleName, fit_scale, to_scores, to_values
 from freerea_seval.predictor.models.validation import FEWEST
 from freerea_seval.predictor.scores import kendall_tau
 
@@ -40,8 +40,8 @@ Fold = tuple[Indices, Indices]
 
 #: Below this number of networks, candidates are averaged. Above it, averaging is no better than the best candidate.
 _FEW = 50
-#: Kendall's tau on spaces whose layers differ at more places than this, independently of each other, improves by a
-#: model that has each layer's size. Cells of NAS-Bench-201 are repeated, and have two such places.
+#: The model ``layered`` is compared if more layers than this vary independently of each other. The cells of a network
+#: of NAS-Bench-201 are equal, so that only two do, and ``layered`` ranks worse there.
 _INDEPENDENT_LAYERS = 3.0
 #: Up to this number of networks, each is predicted out of fold; above it, a fifth of them by a model of the others.
 MANY = 2000
@@ -135,7 +135,7 @@ def select(
             trained = train(
                 name,
                 [strings[i] for i in fitted_rows],
-                targets if name in LEARN_VALUES else _scores(fitted, targets),
+                targets if name in LEARN_VALUES else to_scores(fitted, targets),
                 _rows(proxies, fitted_rows),
                 seed,
                 parameters,
@@ -143,8 +143,7 @@ def select(
             )
             held_out, table = [strings[i] for i in held_out_rows], _rows(proxies, held_out_rows)
             predicted = ask(name, trained, held_out, table)
-            if name not in LEARN_VALUES:
-                predicted = np.stack([s.value(c) for s, c in zip(fitted, predicted.T, strict=True)], axis=1)
+            predicted = predicted if name in LEARN_VALUES else to_values(fitted, predicted)
             predictions[np.ix_(held_out_rows, columns)] = predicted
             if deviations is not None:
                 deviations[np.ix_(held_out_rows, columns)] = trained.deviations(held_out, table)
@@ -278,14 +277,11 @@ def _candidates(strings: Sequence[str], proxies: bool, more: Sequence[str]) -> l
     networks = len(strings)
     layered = networks <= MANY and LayerFeatures.fit(strings).independent(strings) > _INDEPENDENT_LAYERS
     if networks <= MOST_FOR_GP:
-        return [
-            *("boosted", "gp", "additive", "boosted+gp", "additive+gp"),
-            *(("layered", "boosted+layered") if layered else ()),
-            *more,
-        ]
-    names = ["boosted", "ordered", *(["layered"] if layered else [])]
-    if networks > MANY:
-        names = ["ordered", "shallow", "robust"]
+        usual = ["boosted", "gp", "additive", "boosted+gp", "additive+gp"]
+        return [*usual, *(["layered", "boosted+layered"] if layered else []), *more]
+    names = ["ordered", "shallow", "robust"] if networks > MANY else ["boosted", "ordered"]
+    if layered:
+        names.append("layered")
     if members("ensemble", networks, proxies) != ("boosted",):  # another model is available
         names.append("mlp")
     # The means of models that err differently are better than each: every combination is a candidate.
@@ -301,10 +297,6 @@ def _folds(networks: int, seed: int, groups: Indices | None, folds: int) -> list
     else:
         cuts = list(KFold(min(folds, len(numbers)), shuffle=True, random_state=seed).split(numbers))
     return [(np.flatnonzero(np.isin(groups, train)), np.flatnonzero(np.isin(groups, test))) for train, test in cuts]
-
-
-def _scores(scales: Sequence[Scale], values: Values) -> Values:
-    return np.stack([s.score(column) for s, column in zip(scales, values.T, strict=True)], axis=1)
 
 
 def _rows(proxies: Values | None, rows: Indices) -> Values | None:

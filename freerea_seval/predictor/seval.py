@@ -22,7 +22,7 @@ from freerea_seval.predictor.features.vectorizer import check_strings, share_fea
 from freerea_seval.predictor.model_selection import select
 from freerea_seval.predictor.models.feasibility_classifier import FeasibilityClassifier
 from freerea_seval.predictor.models.registry import LEARN_VALUES, Show, State, ask, make, train
-from freerea_seval.predictor.models.target_transform import Scale
+from freerea_seval.predictor.models.target_transform import Scale, to_scores, to_values
 from freerea_seval.predictor.models.validation import (
     StringRegressor,
     as_values,
@@ -292,7 +292,7 @@ class SEvalPredictor(StringRegressor):
             weights * self._scores_of(name, model, strings, table)
             for weights, name, model in zip(self.weights_, self.members_, self.models_, strict=True)
         )
-        values = np.stack([s.value(c) for s, c in zip(self.scales_, scores.T, strict=True)], axis=1)
+        values = to_values(self.scales_, np.asarray(scores))
         values = self._with_constants(round_to_levels(values, self.levels_), constant_outputs(strings))
         for column, classifier in enumerate(self.classifiers_):
             if classifier is not None:
@@ -325,8 +325,7 @@ class SEvalPredictor(StringRegressor):
 
     def _to_scales(self, values: Values) -> Values:
         """Map ``(n, m)`` values to the scales on which they are learned; unsupported ones to NaN."""
-        finite = np.where(np.isinf(values), np.nan, values)
-        return np.stack([s.score(column) for s, column in zip(self.scales_, finite.T, strict=True)], axis=1)
+        return to_scores(self.scales_, np.where(np.isinf(values), np.nan, values))
 
     def _shaped(self, values: Values) -> Values:
         return values[:, 0] if self.single_ else values

@@ -378,7 +378,7 @@ class LearnedSource(PredictedSource):
 
         names, values = self._training_data()
         finite = np.flatnonzero(np.isfinite(values))
-        blend = self.strings.view == "functional" and not self._is_layered()
+        blend = self.strings.view == "functional" and self._values_model() != "layered"
         scale = fit_scale("blend" if blend else "log", values)
         drawn = finite if len(finite) <= MOST else np.sort(np.random.default_rng(0).permutation(finite)[:MOST])
         training = self.strings.strings([names[i] for i in drawn])
@@ -406,12 +406,11 @@ class LearnedSource(PredictedSource):
         self, training: Sequence[str], values: Values, scale: Scale, strings: Sequence[str]
     ) -> JointPosterior:
         """Return the posterior of strings; a model of values that predicts best is the prior mean."""
-        from freerea_seval.predictor.models.registry import LEARN_VALUES, ask, train
+        from freerea_seval.predictor.models.registry import ask, train
         from freerea_seval.predictor.seval import base_predictions
 
-        process, scores, weights = self._process(), scale.score(values), self._weights()
-        name = max(LEARN_VALUES, key=lambda name: weights.get(name, 0.0))
-        if name == "layered" or scale.name != "log" or weights.get(name, 0.0) < 0.5:
+        process, scores, name = self._process(), scale.score(values), self._values_model()
+        if name is None or name == "layered" or scale.name != "log":
             return process.fit(training, scores).joint(strings)
         bases = self._bases.predictors.values() if self._bases else ()
         tables = [base_predictions(bases, some) for some in (training, strings)]
@@ -424,19 +423,18 @@ class LearnedSource(PredictedSource):
         posterior.mean = posterior.mean + mean
         return posterior
 
-    def _weights(self) -> dict[str, float]:
-        """Return the weight of each model in the last predictor."""
-        if not self.trained:
-            return {}
-        return dict(zip(self.predictor.members_, self.predictor.weights_[:, 0].tolist(), strict=True))
+    def _values_model(self) -> str | None:
+        """Return the model of values, not of scores, that has at least half of the weight in the last predictor."""
+        from freerea_seval.predictor.models.registry import LEARN_VALUES
 
-    def _is_layered(self) -> bool:
-        """Whether the sizes of layers predict best."""
-        return self._weights().get("layered", 0.0) >= 0.5
+        if not self.trained:
+            return None
+        weights = dict(zip(self.predictor.members_, self.predictor.weights_[:, 0].tolist(), strict=True))
+        return next((name for name in LEARN_VALUES if weights.get(name, 0.0) >= 0.5), None)
 
     def _process(self) -> GaussianProcessPredictor:
         """Return an untrained Gaussian process, of the kind that predicts best."""
         from freerea_seval.predictor.models.gp import GaussianProcessPredictor
         from freerea_seval.predictor.models.layered import LayeredProcess
 
-        return (LayeredProcess if self._is_layered() else GaussianProcessPredictor)(self._context.seed)
+        return (LayeredProcess if self._values_model() == "layered" else GaussianProcessPredictor)(self._context.seed)

@@ -16,7 +16,7 @@ from math import log2, prod
 import numpy as np
 import numpy.typing as npt
 
-from freerea_seval.strings.graph.ir import Ref, cut_vertices
+from freerea_seval.strings.graph.ir import cut_vertices
 from freerea_seval.strings.text import Block, parse_blocks
 
 Values = npt.NDArray[np.float64]
@@ -146,9 +146,7 @@ def _size(elements: int) -> float:
 def _elements(block: Block) -> dict[str, list[int]]:
     """Return the elements of each kind of operation in the segments of a block that have any."""
     nodes = [operation.node for operation in block.operations]
-    reads = [
-        [position - item.node for item in node.inputs if isinstance(item, Ref)] for position, node in enumerate(nodes)
-    ]
+    reads = [[position - ref.node for ref in node.refs] for position, node in enumerate(nodes)]
     segments: dict[str, list[int]] = {}
     for start, end in pairwise([-1, *cut_vertices(reads)]):
         elements: dict[str, int] = {}

@@ -424,8 +424,13 @@ class GaussianProcessPredictor(StringRegressor):
             self.share_[block] = differs[block] / np.sqrt(max(1, differs[block].sum()))
 
     def _points(self, columns: Values) -> Values:
-        clipped = np.minimum(np.maximum((columns - self.centre_) / self.spread_, -FARTHEST), FARTHEST)
+        farthest = self._farthest()
+        clipped = np.minimum(np.maximum((columns - self.centre_) / self.spread_, -farthest), farthest)
         return np.asarray(clipped * self.share_, dtype=np.float64)
+
+    def _farthest(self) -> float | Values:
+        """Return at what distance from the mean standardised columns are clipped: of all, or ``(d,)``."""
+        return FARTHEST
 
     def _blocks(self) -> list[Indices]:
         """Return the columns of each block."""

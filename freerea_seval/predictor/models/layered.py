@@ -18,8 +18,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from freerea_seval.predictor.features.layer_features import LayerFeatures
 from freerea_seval.predictor.features.vectorizer import Matrix
-from freerea_seval.predictor.models.gp import GaussianProcessPredictor, Indices
-from freerea_seval.predictor.models.target_transform import Scale, fit_scale
+from freerea_seval.predictor.models.gp import FARTHEST, GaussianProcessPredictor, Indices
+from freerea_seval.predictor.models.target_transform import Scale, fit_scale, to_scores, to_values
 from freerea_seval.predictor.models.validation import StringRegressor, Values, checked
 
 #: Standardised sizes of whole networks are clipped here, so that all predictions are finite.
@@ -53,12 +53,10 @@ class LayeredProcess(GaussianProcessPredictor):
             sizes.append(len(self.proxies_.mean_))
         return np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
 
-    def _points(self, columns: Values) -> Values:
-        points, totals = super()._points(columns), self.blocks_[0]
-        # The linear part of the covariance extrapolates to networks of other sizes.
-        standard = (columns[:, totals] - self.centre_[totals]) / self.spread_[totals]
-        points[:, totals] = np.clip(standard, -_FARTHEST, _FARTHEST) * self.share_[totals]
-        return points
+    def _farthest(self) -> Values:
+        farthest = np.full(len(self.share_), FARTHEST)
+        farthest[self.blocks_[0]] = _FARTHEST  # the linear part of the covariance extrapolates to other sizes
+        return farthest
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:
         """Return what was learned: values for JSON, and files by name."""
@@ -102,8 +100,7 @@ class LayeredPredictor(StringRegressor):
         values = checked(strings, y)
         self.single_ = np.ndim(y) == 1
         self.scales_ = [fit_scale("log", column) for column in values.T]
-        scores = np.stack([scale.score(column) for scale, column in zip(self.scales_, values.T, strict=True)], axis=1)
-        self.process_ = LayeredProcess(self.seed).fit(strings, scores)
+        self.process_ = LayeredProcess(self.seed).fit(strings, to_scores(self.scales_, values))
         return self
 
     def predict(self, strings: Sequence[str]) -> Values:
@@ -114,8 +111,7 @@ class LayeredPredictor(StringRegressor):
             sklearn.exceptions.NotFittedError: before :meth:`fit`.
         """
         check_is_fitted(self, "process_")
-        scores = self.process_.predict(strings)
-        values = np.stack([scale.value(column) for scale, column in zip(self.scales_, scores.T, strict=True)], axis=1)
+        values = to_values(self.scales_, self.process_.predict(strings))
         return values[:, 0] if self.single_ else values
 
     def state(self) -> tuple[dict[str, Any], dict[str, bytes]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -98,6 +99,16 @@ def fit_scale(name: ScaleName, values: Values) -> Scale:
     spread = float(x.std()) if np.ptp(x) > 0 else 1.0
     spread = max(spread, 1e-12 * abs(float(x.mean())), _SMALLEST)  # larger than the rounding error
     return Scale(name, np.array([x.mean(), x.mean() + spread]), np.array([0.0, 1.0]))
+
+
+def to_scores(scales: Sequence[Scale], values: Values) -> Values:
+    """Map ``(n, m)`` values to scores, each column by its scale; NaN stays NaN."""
+    return np.stack([scale.score(column) for scale, column in zip(scales, values.T, strict=True)], axis=1)
+
+
+def to_values(scales: Sequence[Scale], scores: Values) -> Values:
+    """Map ``(n, m)`` scores back to the units of the metrics."""
+    return np.stack([scale.value(column) for scale, column in zip(scales, scores.T, strict=True)], axis=1)
 
 
 def _interpolate(x: Values, knots: Values, heights: Values) -> Values:

@@ -92,7 +92,7 @@ def test_layers_of_language_models_vary_independently_and_those_of_repeated_cell
 
 
 def test_a_chain_of_100_000_layers_takes_no_memory() -> None:
-    (sizes,) = (layers("input[1x8] 100000*{ linear(8) } output")[kind] for kind in ("linear",))
+    sizes = layers("input[1x8] 100000*{ linear(8) } output")["linear"]
     assert len(sizes) == 513
     assert sizes[0] == log2(8 * 100_000)
 

@@ -47,12 +47,12 @@ def test_it_learns_what_each_layer_adds_and_is_selected_for_it() -> None:
 
 def test_blocks_are_whole_networks_then_costs_and_counts_then_layers_and_proxies() -> None:
     process = LayeredProcess().fit(STRINGS[:30], VALUES[:30])
-    totals, counts, layers = process.blocks_
+    totals, counts, single = process.blocks_
     assert len(totals) == process.layers_.totals
-    assert len(totals) + len(layers) == len(process.layers_.names)
-    assert process.points_.shape == (30, len(totals) + len(counts) + len(layers))
+    assert len(totals) + len(single) == len(process.layers_.names)
+    assert process.points_.shape == (30, len(totals) + len(counts) + len(single))
     points = LayeredProcess().fit(STRINGS[:30], VALUES[:30], [[1.0], [2.0], [3.0]] * 10)
-    assert [len(block) for block in points.blocks_] == [len(totals), len(counts), len(layers), 1]
+    assert [len(block) for block in points.blocks_] == [len(totals), len(counts), len(single), 1]
 
 
 def test_a_power_of_the_size_is_extrapolated_to_larger_networks() -> None:
