@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -154,12 +155,13 @@ def test_a_list_of_genotypes_is_measured_in_its_order_with_memory(place: Path) -
     assert [row["genotype"] for row in rows(place / "again.csv")] == list(CELLS[:3])
 
 
-def test_a_budget_is_kept_and_every_network_has_its_rounds(place: Path) -> None:
+def test_a_budget_is_kept_and_every_network_has_its_rounds(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # other processes may be busy
     arguments = ("--space", "nats-tss", "--networks", "150", "--rounds", "3", "--budget", "2s", "-o", "some.csv")
     assert call("measure", *arguments) == 0
     spent = sum(float(str(row["seconds"])) for row in journal(place / "some.csv")[1:])
     measured = rows(place / "some.csv")
-    assert 1.2 < spent < 5  # the last visit ends behind the budget
+    assert 1.2 < spent < 3  # the last visit ends behind the budget
     assert 1 <= len(measured) < 150
     assert all(1 <= int(row["rounds"]) <= 3 for row in measured)
     header = journal(place / "some.csv")[0]["config"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -354,16 +355,15 @@ def test_norms_in_half_precision_do_not_overflow() -> None:
     assert values(network, images, labels, ("l2_norm",))["l2_norm"] > torch.finfo(torch.float16).max
 
 
-def test_every_second_is_charged_to_somebody() -> None:
-    import time
-
+def test_every_second_is_charged_to_somebody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", time.process_time)  # other processes may be busy
     network, (images, labels) = residual(), batch()
     began = time.perf_counter()
     row = zero_cost_proxies(network, images, labels, ALL_PROXIES)
     wall = time.perf_counter() - began
     charged = sum(measured.seconds for measured in row.values())
     assert all(measured.seconds > 0 for measured in row.values())
-    assert 0.5 * wall < charged <= wall  # the rest is what other processes took between two of them
+    assert 0.8 * wall < charged <= wall
     assert np.isfinite([measured.value for measured in row.values()]).all()
 
 
