@@ -22,6 +22,7 @@ from experiments.search.cells import run_cell
 from experiments.search.grid import Grid, write_true_fronts
 from experiments.tables import RowJournal, as_command, experiment_parser
 from freerea_patch import InputError
+from freerea_seval.config.mistakes import describe
 from freerea_seval.progress import terminal_progress
 from freerea_seval.runs.workers import ProcessExecutor
 
@@ -85,9 +86,7 @@ def read_grid(path: Path) -> Grid:
     except (OSError, yaml.YAMLError) as error:
         raise InputError(f"cannot read the grid {path} ({' '.join(str(error).split())})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where}: {first['msg']}, got {first['input']!r}") from None
+        raise InputError(f"{path}: {describe(error, Grid)}") from None
     grid.chosen()
     return grid
 

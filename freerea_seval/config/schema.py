@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -39,6 +39,7 @@ from freerea_patch import (
     importable_from,
     unknown_name,
 )
+from freerea_seval.config.mistakes import describe
 from freerea_seval.config.presets import with_preset
 from freerea_seval.files import read_bounded
 
@@ -399,7 +400,7 @@ def check_config(tree: dict[str, Any], where: str, overrides: Sequence[str] = ()
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise InputError(f"{where}: {' '.join(_describe(error).split())}") from None
+        raise InputError(f"{where}: {' '.join(describe(error, Config).split())}") from None
 
 
 def dump_config(config: Config) -> str:
@@ -540,7 +541,7 @@ def _option_value(name: str, parameter: Parameter, options: Mapping[str, Any]) -
     except PydanticSchemaGenerationError:  # an annotation that pydantic cannot check
         return options[name]
     except ValidationError as error:
-        raise InputError(_describe(error, ("search", name))) from None
+        raise InputError(describe(error, Config, ("search", name))) from None
 
 
 class _Loader(yaml.SafeLoader):
@@ -636,41 +637,3 @@ def _item(items: list[Any], step: str, override: str) -> Any:
             f"--set {override!r:.80}: expected an item number from 0 to {len(items) - 1}, got {step[:40]!r}"
         )
     return items[int(step)]
-
-
-def _describe(error: ValidationError, parent: Sequence[str] = ()) -> str:
-    """Return one problem as 'key: expected, got', with the valid keys for an unknown one.
-
-    Args:
-        error: the error.
-        parent: the keys that lead to the checked value.
-    """
-    unknown = ("extra_forbidden", "unexpected_keyword_argument")
-    # A misspelt key is often also reported as a missing one; the misspelling is more helpful.
-    problem = min(error.errors(include_url=False), key=lambda p: p["type"] not in unknown)
-    path = [*parent, *(str(step) for step in problem["loc"] if step not in ("str", "dict[str,any]"))]
-    key = ".".join(path)
-    if problem["type"] in unknown:
-        section = ".".join(path[:-1])
-        return str(unknown_name(f"key{f' in {section}' if section else ''}", path[-1], _keys_at(path[:-1])))
-    if problem["type"] == "missing":
-        return f"{key}: is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    value = problem.get("input")
-    received = f", got {value!r:.80}" if not isinstance(value, (dict, list, BaseModel)) else ""
-    return f"{key}: {message}{received}" if key else f"{message}{received}"
-
-
-def _keys_at(path: Sequence[str]) -> list[str]:
-    """Return the keys of the section at a path."""
-    section: Any = Config
-    for step in path:
-        if step.isdigit():
-            continue
-        annotation = section.model_fields[step].annotation
-        classes = (annotation, *get_args(annotation))
-        section = next((c for c in classes if hasattr(c, "model_fields") or is_dataclass(c)), None)
-        if section is None:
-            return []
-    return [f.name for f in fields(section)] if is_dataclass(section) else list(section.model_fields)

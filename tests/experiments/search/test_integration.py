@@ -218,8 +218,8 @@ def test_the_grids_that_are_shipped_are_valid(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seeds: 0", "seeds: Input should be greater than 0, got 0"),
-        ("method: [freerea]", "method: Extra inputs are not permitted"),
+        ("seeds: 0", "seeds: expected more than 0, got 0"),
+        ("method: [freerea]", "unknown key 'method'; did you mean 'methods'?"),
         ("methods: [freerae]", "unknown method 'freerae'; valid methods: random,"),
         ("methods: [freerea, random, freerea]", "'freerea' is listed 2 times"),
         ("metrics: [edgegpu_latencyy]", "unknown metric 'edgegpu_latencyy'; valid metrics: edgegpu_latency,"),

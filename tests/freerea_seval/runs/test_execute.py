@@ -144,9 +144,9 @@ def test_an_algorithm_beside_the_config_has_options_of_its_own(tmp_path: Path) -
         ("stp: 3, ", "unknown option of algorithm 'stepped:Stepped': 'stp'; did you mean 'step'?"),
         (
             "step: many, ",
-            "search.step: input should be a valid integer, unable to parse string as an integer, got 'many'",
+            "search.step: expected a whole number, got 'many'",
         ),
-        ("aggregation: mean, ", "search.aggregation: input should be 'sum', 'ranks' or 'log-ranks', got 'mean'"),
+        ("aggregation: mean, ", "search.aggregation: expected 'sum', 'ranks' or 'log-ranks', got 'mean'"),
     ],
 )
 def test_a_wrong_option_of_an_algorithm_is_named_and_exits_with_2(
