@@ -118,7 +118,10 @@ def as_table(table: str | Path | DataFrame) -> Iterator[Path]:
     with temporary_folder() as folder:
         file = folder / "DataFrame.csv"
         file.write_text(to_csv(table), encoding="utf-8")
-        yield file
+        try:
+            yield file
+        except InputError as error:  # the caller knows no such file
+            raise InputError(str(error).replace(str(file), "the table")) from None
 
 
 def as_tensors(inputs: Inputs | None, module: nn.Module, name: str) -> list[Argument] | dict[str, Argument]:

@@ -173,7 +173,7 @@ def calibrate(
 
 
 def _merged(table: str | Path | DataFrame | Sequence[str | Path], metric: str) -> str | Path | DataFrame:
-    """Return several files as one table, in which each network has one row.
+    """Return files or a DataFrame as one table, in which each network has one row; a file as it is, if it has that.
 
     Raises:
         InputError: two measurements of a network contradict each other.
@@ -183,17 +183,15 @@ def _merged(table: str | Path | DataFrame | Sequence[str | Path], metric: str) -
     from freerea_seval.sources.table import KEY_COLUMNS
     from freerea_seval.tables import read_csv
 
-    if isinstance(table, pd.DataFrame):
-        frame = table
-    else:
-        files = [table] if isinstance(table, (str, Path)) else list(table)
-        frame = pd.concat([read_csv(Path(file)) for file in files], ignore_index=True)
+    parts = [table] if isinstance(table, (str, Path, pd.DataFrame)) else list(table)
+    frames = [part if isinstance(part, pd.DataFrame) else read_csv(Path(part)) for part in parts]
+    frame = pd.concat(frames, ignore_index=True)
     key = next((name for name in frame if name in KEY_COLUMNS | {"network"}), None)
     if metric not in frame:
         others = [str(name) for name in frame if name not in KEY_COLUMNS | {"network", "string"}]
         raise InputError(f"the measurements have no column {metric}; choose one with --metric: {', '.join(others)}")
     if key is None or not frame[key].duplicated().any():
-        return frame
+        return parts[0] if len(parts) == 1 else frame
     numbers = pd.to_numeric(frame[metric], errors="coerce")
     ranges = numbers.groupby(frame[key]).agg(["min", "max"])
     apart = ranges[ranges["max"] > _REPEATABLE * ranges["min"]]

@@ -118,6 +118,10 @@ MISTAKES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = {
         lambda t: t.assign(latency_ms=t["latency_ms"].where(t.index != 2, -4.0)),
         "latency_ms is -4 for a network; expected positive costs",
     ),
+    "no number": (
+        lambda t: t.assign(latency_ms=t["latency_ms"].astype(str).where(t.index != 3, "fast")),
+        "m.csv, line 5: latency_ms is 'fast', expected a finite number",
+    ),
     "no column": (
         lambda t: t.rename(columns={"latency_ms": "energy_mj"}),
         "the measurements have no column latency_ms; choose one with --metric: energy_mj",
@@ -133,6 +137,13 @@ def test_a_bad_file_is_refused_in_one_line(
     change(pd.read_csv(table)).to_csv(table, index=False)
     refused(capsys, message, "calibrate", "fit", table, "--base", base, "-o", table.with_name("p"))
     assert not table.with_name("p").exists()
+
+
+def test_a_mistake_in_a_dataframe_names_no_file(base: Path, table: Path) -> None:
+    frame = pd.read_csv(table)
+    frame.loc[2, "latency_ms"] = np.inf
+    with pytest.raises(InputError, match=r"^the table, line 4: latency_ms is 'inf', expected a finite number"):
+        fs.calibrate(frame, base=[base], progress=False)
 
 
 def test_what_contradicts_itself_is_refused(base: Path, table: Path, tmp_path: Path) -> None:
