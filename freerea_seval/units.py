@@ -20,6 +20,7 @@ _SMALLER = re.compile(
     r"latency|latencies|energy|memory|perplexity|param(eter)?s(?![a-z])"
     r"|(?<![a-z])(time|seconds|power|size|macs|flops|loss|error|err|mem|ms|mj|mb)(?![a-z])"
 )
+_ACCURACY = re.compile(r"accuracy|accuracies|(?<![a-z])acc(?![a-z])")
 #: A change of a metric, or a ratio of two, may be better in either direction.
 _RELATIVE = re.compile(
     r"drop|degradation|reduction|saving|gain|improve|speed-?up|efficien|(?<![a-z])(per|ratio|success)(?![a-z])"
@@ -43,6 +44,11 @@ def direction_of(name: str) -> Direction | None:
     if _RELATIVE.search(text) or bool(larger) == bool(smaller):
         return None
     return "max" if larger else "min"
+
+
+def is_accuracy(name: str) -> bool:
+    """Whether a metric is an accuracy by its name: a fraction, or a percentage."""
+    return bool(_ACCURACY.search(name.lower())) and direction_of(name) == "max"
 
 
 def _split(name: str) -> tuple[str, str]:

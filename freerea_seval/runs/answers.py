@@ -11,7 +11,7 @@ from pathlib import Path
 from freerea_patch import InputError
 from freerea_seval.config import ObjectiveSection
 from freerea_seval.files import read_bounded, write_atomically
-from freerea_seval.units import UNITS
+from freerea_seval.units import UNITS, is_accuracy
 
 #: Words that an answer has for a network without a value.
 _FAILED = frozenset({"failed", "unsupported", "nan", "inf", "-inf", "none", "null"})
@@ -101,6 +101,8 @@ def read_answers(path: Path, names: Iterable[str], check: Callable[[str], None])
                     f"answers {path}, line {line}: expected a number as {name}, 'failed', or an empty cell, got"
                     f" {cell!r}"
                 ) from None
+            if is_accuracy(name) and math.isfinite(value) and not 0 <= value <= 100:
+                raise InputError(f"answers {path}, line {line}: expected 0 to 100 as {name}, got {cell}")
             yield genotype, name, value if math.isfinite(value) else math.nan
 
 

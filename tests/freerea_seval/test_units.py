@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from freerea_seval.sources.registry import BUILTIN
-from freerea_seval.units import direction_of, unit_of, without_unit
+from freerea_seval.units import direction_of, is_accuracy, unit_of, without_unit
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,13 @@ def test_units_are_told_by_the_end_of_a_name(name: str, bare: str, unit: str) ->
 )
 def test_the_better_direction_is_told_by_the_name_or_not_at_all(direction: str | None, names: str) -> None:
     assert {name: direction_of(name) for name in names.split()} == dict.fromkeys(names.split(), direction)
+
+
+def test_accuracies_are_recognised_by_name() -> None:
+    assert all(is_accuracy(name) for name in ["accuracy", "test_acc", "TestAccuracy", "robust_accuracy", "accuracy_%"])
+    assert not any(
+        is_accuracy(name) for name in ["accuracy_drop", "accuracy_loss", "accelerator", "quality", "latency"]
+    )
 
 
 def test_names_never_contradict_the_direction_of_a_built_in_metric() -> None:

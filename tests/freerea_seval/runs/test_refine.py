@@ -342,6 +342,8 @@ def test_a_search_goes_on_after_a_part_that_ran_out_of_patience(tmp_path: Path) 
         ("", "expected the columns 'genotype' and"),
         ("genotype,price\nx,1\n", "expected the columns 'genotype' and"),
         ("genotype,accuracy\nWANTED,high\n", "line 2: expected a number as accuracy, 'failed', or an empty cell"),
+        ("genotype,accuracy\nWANTED,9050\n", "line 2: expected 0 to 100 as accuracy, got 9050"),
+        ("genotype,accuracy\nWANTED,-0.5\n", "line 2: expected 0 to 100 as accuracy, got -0.5"),
         ("genotype,accuracy\nWANTED,90\n|no|,3\n", "line 3: "),
         ("genotype,accuracy\n,3\n", "line 2: "),
     ],
