@@ -233,6 +233,9 @@ class TransformersSpace:
                 raise unknown_name(f"key in vary, of {known['model_type']}:", key, valid)
             if not isinstance(values, Sequence) or isinstance(values, str) or not values:
                 raise InputError(f"vary.{key}: expected a list of values, such as [4, 6, 8], got {values!r:.80}")
+            few = [value for value in values if isinstance(value, (int, float)) and value < 1]
+            if few and {path[-1], self._actual(path[-1])} & {*DEPTHS}:  # a range of no layers is no error of a network
+                raise InputError(f"vary.{key}: expected numbers of layers from 1, got {few[0]}")
             texts = {_text(str(key), value): value for value in values}
             if len(texts) < len(values):
                 raise InputError(f"vary.{key}: expected different values, got {', '.join(texts)}")

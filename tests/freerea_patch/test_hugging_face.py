@@ -209,6 +209,12 @@ BAD: dict[str, tuple[Any, Any, str]] = {
     "fixed key": (LLAMA, {"model_type": ["bert"]}, r"unknown key in vary, of llama: 'model_type'"),
     "no list": (LLAMA, {"hidden_size": 8}, r"vary.hidden_size: expected a list of values, such as \[4, 6, 8\], got 8"),
     "no values": (LLAMA, {"hidden_size": []}, r"vary.hidden_size: expected a list of values"),
+    "no layers": (
+        LLAMA,
+        {"num_hidden_layers": [2, 0]},
+        r"vary.num_hidden_layers: expected numbers of layers from 1, got 0",
+    ),
+    "fewer": ({"model_type": "gpt2"}, {"num_hidden_layers": [-1]}, r"expected numbers of layers from 1, got -1"),
     "twice": (LLAMA, {"hidden_size": [8, 8]}, r"vary.hidden_size: expected different values, got 8"),
     "two names": (
         FAMILIES["gpt2"][0],
